@@ -1,0 +1,6 @@
+//! outline
+/// .
+pub struct Checkpoint; 
+/// .
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {}

@@ -1,0 +1,81 @@
+//! Checkpoints in, artifacts out.
+//!
+//! [`Checkpoint`] reads a Hugging Face folder; an [`Architecture`] writes its forward pass as a graph; a [`Format`]
+//! writes a graph as files and reads their weights back.
+
+pub mod artifact;
+pub mod checkpoint;
+pub mod export;
+pub mod import;
+pub mod tokenizer;
+
+use std::path::Path;
+
+use graph::{Build, Graph, Weights};
+
+pub use artifact::{Artifact, Staging};
+pub use checkpoint::{Checkpoint, ImportError};
+pub use export::{ExportError, FORMATS};
+pub use import::{ARCHITECTURES, import};
+pub use tokenizer::Tokenizer;
+
+/// A family of checkpoints: one file that writes the forward pass.
+pub trait Architecture: Sync {
+    /// The words of config.json's `model_type` that it reads.
+    fn model_types(&self) -> &'static [&'static str];
+
+    /// Writes the entry `full(input_ids, attention_mask, decoder_input_ids) -> logits, encoder_hidden`.
+    ///
+    /// Errors: shapes and keys that do not fit are recorded in the builder and the checkpoint, and told together.
+    fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError>;
+
+    /// GGUF's tensor names: pattern of a checkpoint name -> GGUF name, `{i}` a layer number.
+    fn gguf_names(&self) -> &'static [(&'static str, &'static str)];
+
+    /// GGUF's metadata of the architecture, in order, keys whole (`t5.embedding_length`).
+    fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, export::gguf::Value)>, ImportError>;
+}
+
+/// Choices a reference implementation makes that a checkpoint alone does not settle; shown in the report.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Semantics {
+    /// The implementation and version whose numbers are the reference.
+    pub reference: &'static str,
+    /// What multiplies the decoder's output before the head: `none` or `d_model^-0.5`, with the reason.
+    pub logit_scale: String,
+}
+
+/// A checkpoint and the graph grown from it.
+///
+/// Cloning is cheap: weights are handles to bytes on disk.
+#[derive(Clone)]
+pub struct Model {
+    /// Config, tokenizer files and folder.
+    pub checkpoint: std::sync::Arc<Checkpoint>,
+    /// Who wrote the graph.
+    pub architecture: &'static dyn Architecture,
+    /// What the reference does.
+    pub semantics: Semantics,
+    /// The forward pass; after the passes, all entries.
+    pub graph: Graph,
+}
+
+/// A kind of artifact, with its options set by the recipe.
+pub trait Format: Sync {
+    /// `onnx`, `gguf`, `safetensors`.
+    fn name(&self) -> &'static str;
+
+    /// Exact edits of the graph that this format needs, such as folding a scale into a norm. Returns a sentence for each,
+    /// which the report lists as a substitution.
+    fn prepare(&self, model: &mut Model) -> Result<Vec<String>, ExportError>;
+
+    /// Everything that the format cannot hold, before the first byte is written.
+    fn check(&self, model: &Model) -> Result<(), ExportError>;
+
+    /// Writes all files into the existing folder `dir`. Never changes a number: it may widen a float, never round one.
+    fn write(&self, model: &Model, dir: &Path) -> Result<Artifact, ExportError>;
+
+    /// The weights of an artifact under the names of the checkpoint. Read as f32, they equal `model.graph.weights` bit
+    /// for bit; the round trip is part of the format.
+    fn read_weights(&self, model: &Model, artifact: &Artifact) -> Result<Weights, ExportError>;
+}

@@ -1,0 +1,3 @@
+//! outline
+/// .
+pub struct Tokenizer;

@@ -1,0 +1,200 @@
+//! Bytes on disk, read when asked for.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// A handle to a range of bytes of a file or of memory; cloning copies no byte.
+///
+/// Reads are positioned reads into the caller's buffer rather than a memory map: pages of a map count as resident memory
+/// of the process, and a file that shrinks while mapped kills it.
+#[derive(Clone)]
+pub struct Blob {
+    source: Source,
+    start: u64,
+    len: u64,
+}
+
+#[derive(Clone)]
+enum Source {
+    File(Arc<File>),
+    Memory(Arc<[u8]>),
+}
+
+impl Blob {
+    /// A whole file.
+    pub fn open(path: &Path) -> io::Result<Blob> {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok(Blob { source: Source::File(Arc::new(file)), start: 0, len })
+    }
+
+    /// Bytes held in memory.
+    pub fn memory(bytes: impl Into<Arc<[u8]>>) -> Blob {
+        let bytes = bytes.into();
+        let len = bytes.len() as u64;
+        Blob { source: Source::Memory(bytes), start: 0, len }
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A part of these bytes; `None` when the range does not lie inside.
+    pub fn slice(&self, range: Range<u64>) -> Option<Blob> {
+        (range.start <= range.end && range.end <= self.len)
+            .then(|| Blob { source: self.source.clone(), start: self.start + range.start, len: range.end - range.start })
+    }
+
+    /// Fills `out` from `offset_bytes`. Errors: `UnexpectedEof` when the bytes are not there.
+    pub fn read_at(&self, offset_bytes: u64, out: &mut [u8]) -> io::Result<()> {
+        let end = offset_bytes.checked_add(out.len() as u64).filter(|end| *end <= self.len);
+        if end.is_none() {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+        }
+        let start = self.start + offset_bytes;
+        match &self.source {
+            Source::File(file) => read_exact_at(file, out, start),
+            Source::Memory(bytes) => {
+                let start = start as usize; // a slice of memory, so it fits
+                out.copy_from_slice(&bytes[start..start + out.len()]);
+                Ok(())
+            }
+        }
+    }
+
+    /// All bytes.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        let mut out = vec![0; self.len as usize];
+        self.read_at(0, &mut out)?;
+        Ok(out)
+    }
+}
+
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Blob({} bytes)", self.len)
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !out.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, out, offset)? {
+            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            n => {
+                out = &mut out[n..];
+                offset += n as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A nameless temporary file that takes quantized weights, so that memory holds one piece of one tensor.
+///
+/// The bytes live as long as a [`Blob`] points at them.
+#[derive(Debug)]
+pub struct Scratch {
+    file: Arc<File>,
+    end: Mutex<u64>,
+}
+
+impl Scratch {
+    /// A scratch file in the folder `dir`, which should be on the disk that takes the artifacts.
+    pub fn in_dir(dir: &Path) -> io::Result<Scratch> {
+        Ok(Scratch { file: Arc::new(tempfile::tempfile_in(dir)?), end: Mutex::new(0) })
+    }
+
+    /// A scratch file in the system's temporary folder.
+    pub fn new() -> io::Result<Scratch> {
+        Ok(Scratch { file: Arc::new(tempfile::tempfile()?), end: Mutex::new(0) })
+    }
+
+    /// Room for `len` bytes, to be filled with [`ScratchRange::write_at`].
+    pub fn reserve(&self, len: u64) -> io::Result<ScratchRange> {
+        let mut end = self.end.lock().expect("no panic while holding the lock");
+        let start = *end;
+        *end += len;
+        self.file.set_len(*end)?;
+        Ok(ScratchRange { file: self.file.clone(), start, len })
+    }
+}
+
+/// A reserved piece of a [`Scratch`] file; disjoint parts may be written from several threads.
+#[derive(Debug)]
+pub struct ScratchRange {
+    file: Arc<File>,
+    start: u64,
+    len: u64,
+}
+
+impl ScratchRange {
+    /// Writes `bytes` at `offset_bytes` of the range. Panics when they do not fit: the writer reserved the length itself.
+    pub fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> io::Result<()> {
+        assert!(offset_bytes + bytes.len() as u64 <= self.len, "write past the reserved range");
+        write_all_at(&self.file, bytes, self.start + offset_bytes)
+    }
+
+    /// The range as readable bytes, once all of it is written.
+    pub fn into_blob(self) -> Blob {
+        Blob { source: Source::File(self.file), start: self.start, len: self.len }
+    }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_write(file, bytes, offset)? {
+            0 => return Err(io::Error::from(io::ErrorKind::WriteZero)),
+            n => {
+                bytes = &bytes[n..];
+                offset += n as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_outside_the_bytes_is_refused() {
+        let blob = Blob::memory(vec![1, 2, 3, 4]);
+        assert!(blob.slice(1..5).is_none());
+        assert!(blob.slice(u64::MAX..u64::MAX).is_none());
+        let middle = blob.slice(1..3).expect("inside");
+        assert_eq!(middle.read().expect("in memory"), [2, 3]);
+        assert_eq!(middle.read_at(1, &mut [0; 2]).map_err(|e| e.kind()), Err(io::ErrorKind::UnexpectedEof));
+    }
+
+    #[test]
+    fn scratch_ranges_do_not_overlap() {
+        let scratch = Scratch::new().expect("temporary folder");
+        let (a, b) = (scratch.reserve(3).expect("room"), scratch.reserve(2).expect("room"));
+        b.write_at(0, &[8, 9]).expect("write");
+        a.write_at(1, &[6, 7]).expect("write");
+        a.write_at(0, &[5]).expect("write");
+        assert_eq!((a.into_blob().read().expect("read"), b.into_blob().read().expect("read")), (vec![5, 6, 7], vec![8, 9]));
+    }
+}

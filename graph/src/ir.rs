@@ -1,0 +1,331 @@
+//! Graph, value, entry, dimension.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::ops::Add;
+
+use crate::op::Op;
+use crate::weights::{WeightId, Weights};
+
+/// A length known only when the model runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Sym(pub &'static str);
+
+/// Sequences decoded side by side.
+pub const BATCH: Sym = Sym("batch");
+/// Tokens (or frames) that the encoder sees.
+pub const ENC: Sym = Sym("enc");
+/// Target tokens of this call.
+pub const DEC: Sym = Sym("dec");
+/// Target tokens of earlier calls, whose keys and values are cached.
+pub const PAST: Sym = Sym("past");
+
+/// A dimension: `known` plus a sum of symbols, as `1500`, `enc`, `past + dec`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Dim {
+    known: usize,
+    syms: Vec<Sym>,
+}
+
+impl Dim {
+    /// The literal length, when no symbol is left.
+    pub fn literal(&self) -> Option<usize> {
+        self.syms.is_empty().then_some(self.known)
+    }
+
+    /// The symbol, when this dimension is exactly one symbol.
+    pub fn symbol(&self) -> Option<Sym> {
+        match (self.known, self.syms.as_slice()) {
+            (0, [sym]) => Some(*sym),
+            _ => None,
+        }
+    }
+
+    /// The symbols summed, sorted, with repetition.
+    pub fn symbols(&self) -> &[Sym] {
+        &self.syms
+    }
+
+    /// The part of the sum that is a plain number.
+    pub fn known(&self) -> usize {
+        self.known
+    }
+
+    /// The length under `lengths`; `None` when a symbol is missing there.
+    pub fn resolve(&self, lengths: &BTreeMap<Sym, usize>) -> Option<usize> {
+        self.syms.iter().try_fold(self.known, |sum, sym| Some(sum + lengths.get(sym)?))
+    }
+
+    /// The same dimension with the symbols of `lengths` replaced by numbers.
+    pub fn fix(&self, lengths: &BTreeMap<Sym, usize>) -> Dim {
+        let mut out = Dim::from(self.known);
+        for sym in &self.syms {
+            match lengths.get(sym) {
+                Some(n) => out.known += n,
+                None => out.syms.push(*sym),
+            }
+        }
+        out
+    }
+}
+
+impl From<usize> for Dim {
+    fn from(known: usize) -> Dim {
+        Dim { known, syms: Vec::new() }
+    }
+}
+
+impl From<Sym> for Dim {
+    fn from(sym: Sym) -> Dim {
+        Dim { known: 0, syms: vec![sym] }
+    }
+}
+
+impl Add for Dim {
+    type Output = Dim;
+    fn add(mut self, other: Dim) -> Dim {
+        self.known += other.known;
+        self.syms.extend(other.syms);
+        self.syms.sort();
+        self
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `past + dec` reads better than the sorted `dec + past`.
+        let mut parts: Vec<String> = self.syms.iter().rev().map(|s| s.0.to_owned()).collect();
+        if self.known > 0 || parts.is_empty() {
+            parts.push(self.known.to_string());
+        }
+        f.write_str(&parts.join(" + "))
+    }
+}
+
+/// What an element is, before any format or quantization.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum DType {
+    /// All arithmetic of the reference is in f32.
+    F32,
+    /// Token ids and masks.
+    I64,
+}
+
+/// Element type and shape.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Type {
+    /// Element type.
+    pub dtype: DType,
+    /// Outermost dimension first.
+    pub shape: Vec<Dim>,
+}
+
+impl Type {
+    /// An f32 tensor.
+    pub fn f32(shape: impl IntoIterator<Item = impl Into<Dim>>) -> Type {
+        Type { dtype: DType::F32, shape: shape.into_iter().map(Into::into).collect() }
+    }
+
+    /// An i64 tensor.
+    pub fn i64(shape: impl IntoIterator<Item = impl Into<Dim>>) -> Type {
+        Type { dtype: DType::I64, shape: shape.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dtype = match self.dtype {
+            DType::F32 => "f32",
+            DType::I64 => "i64",
+        };
+        let dims: Vec<String> = self.shape.iter().map(Dim::to_string).collect();
+        write!(f, "{dtype}[{}]", dims.join(", "))
+    }
+}
+
+/// Index of a value in [`Graph::values`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ValueId(pub usize);
+
+/// How a value comes to be.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Def {
+    /// Fed by the caller.
+    Input,
+    /// A scalar, written into the graph.
+    Const(f32),
+    /// A tensor of the checkpoint.
+    Weight(WeightId),
+    /// One op applied to other values.
+    Op(Op, Vec<ValueId>),
+}
+
+/// A value and, because every op has one result, the node that makes it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Value {
+    /// Unique in its graph; weights carry the checkpoint's name.
+    pub name: String,
+    /// Element type and shape.
+    pub ty: Type,
+    /// How it comes to be.
+    pub def: Def,
+}
+
+/// A named input or output of an entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Port {
+    /// Name by which callers feed or read it; unique among the inputs and among the outputs of an entry.
+    pub name: String,
+    /// The value behind it.
+    pub value: ValueId,
+}
+
+/// A cut: everything reachable from `outputs` without crossing `inputs`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Entry {
+    /// `full`, `encoder`, `decoder`, `decoder_with_past`.
+    pub name: String,
+    /// Values given by the caller; any value can be one, not only a [`Def::Input`].
+    pub inputs: Vec<Port>,
+    /// Values returned to the caller.
+    pub outputs: Vec<Port>,
+    /// Symbols with one length in this entry, as `past = 0` in the first decoding step.
+    pub fixed: BTreeMap<Sym, usize>,
+}
+
+impl Entry {
+    /// The value behind the input named `name`.
+    pub fn input(&self, name: &str) -> Option<ValueId> {
+        self.inputs.iter().find(|p| p.name == name).map(|p| p.value)
+    }
+
+    /// The value behind the output named `name`.
+    pub fn output(&self, name: &str) -> Option<ValueId> {
+        self.outputs.iter().find(|p| p.name == name).map(|p| p.value)
+    }
+}
+
+/// Values, their weights, and the entries that cut through them.
+///
+/// Cloning is cheap in memory: weights are handles to bytes on disk.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Every value; passes may leave dead ones until [`Graph::sweep`].
+    pub values: Vec<Value>,
+    /// Every weight, read on demand.
+    pub weights: Weights,
+    /// What can be called.
+    pub entries: Vec<Entry>,
+}
+
+impl Graph {
+    /// The value behind an id.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0]
+    }
+
+    /// The entry named `name`.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.name == name)
+    }
+
+    /// The values an op reads; empty for inputs, constants and weights.
+    pub fn args(&self, id: ValueId) -> &[ValueId] {
+        match &self.value(id).def {
+            Def::Op(_, args) => args,
+            Def::Input | Def::Const(_) | Def::Weight(_) => &[],
+        }
+    }
+
+    /// The op that makes a value, if one does.
+    pub fn op(&self, id: ValueId) -> Option<&Op> {
+        match &self.value(id).def {
+            Def::Op(op, _) => Some(op),
+            Def::Input | Def::Const(_) | Def::Weight(_) => None,
+        }
+    }
+
+    /// The weight behind a value, if it is one.
+    pub fn weight_of(&self, id: ValueId) -> Option<WeightId> {
+        match self.value(id).def {
+            Def::Weight(weight) => Some(weight),
+            Def::Input | Def::Const(_) | Def::Op(..) => None,
+        }
+    }
+
+    /// Values of an entry in an order in which each comes after its arguments; the entry's inputs come first.
+    ///
+    /// Iterative, because a real model is thousands of values deep.
+    pub fn order(&self, entry: &Entry) -> Vec<ValueId> {
+        let mut order: Vec<ValueId> = Vec::new();
+        let mut seen = vec![false; self.values.len()];
+        for port in &entry.inputs {
+            if !std::mem::replace(&mut seen[port.value.0], true) {
+                order.push(port.value);
+            }
+        }
+        for port in &entry.outputs {
+            let mut stack = vec![(port.value, 0)];
+            while let Some((id, next)) = stack.pop() {
+                if next == 0 && std::mem::replace(&mut seen[id.0], true) {
+                    continue;
+                }
+                match self.args(id).get(next) {
+                    Some(&arg) => {
+                        stack.push((id, next + 1));
+                        if !seen[arg.0] {
+                            stack.push((arg, 0));
+                        }
+                    }
+                    None => order.push(id),
+                }
+            }
+        }
+        order
+    }
+
+    /// For each value, the values that read it.
+    pub fn users(&self) -> Vec<Vec<ValueId>> {
+        let mut users = vec![Vec::new(); self.values.len()];
+        for index in 0..self.values.len() {
+            for arg in self.args(ValueId(index)) {
+                users[arg.0].push(ValueId(index));
+            }
+        }
+        users
+    }
+
+    /// Drops values and weights that no entry reaches, and renumbers the rest in evaluation order.
+    pub fn sweep(&mut self) {
+        let mut kept: Vec<ValueId> = Vec::new();
+        let mut new_id: HashMap<ValueId, ValueId> = HashMap::new();
+        // Every entry is walked to its roots: what is an input for one is computed by another.
+        for entry in &self.entries {
+            let whole = Entry { inputs: Vec::new(), outputs: [&entry.inputs[..], &entry.outputs[..]].concat(), ..entry.clone() };
+            for id in self.order(&whole) {
+                new_id.entry(id).or_insert_with(|| {
+                    kept.push(id);
+                    ValueId(kept.len() - 1)
+                });
+            }
+        }
+        let mut weights = Weights::default();
+        let mut new_weight: HashMap<WeightId, WeightId> = HashMap::new();
+        let values = kept.iter().map(|id| {
+            let mut value = self.values[id.0].clone();
+            match &mut value.def {
+                Def::Op(_, args) => args.iter_mut().for_each(|arg| *arg = new_id[arg]),
+                Def::Weight(id) => *id = *new_weight.entry(*id).or_insert_with(|| weights.push(self.weights.get(*id).clone())),
+                Def::Input | Def::Const(_) => {}
+            }
+            value
+        });
+        self.values = values.collect();
+        self.weights = weights;
+        for entry in &mut self.entries {
+            for port in entry.inputs.iter_mut().chain(&mut entry.outputs) {
+                port.value = new_id[&port.value];
+            }
+        }
+    }
+}

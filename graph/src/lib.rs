@@ -1,0 +1,56 @@
+//! The intermediate representation: what an encoder-decoder model computes, and nothing about caches, formats or bits.
+//!
+//! A [`Graph`] is a list of [`Value`]s. A value is an input, a constant, a weight, or **one op applied to other values**
+//! (an op has one result, so value and node are the same thing). An [`Entry`] is a cut through the graph: everything
+//! reachable from its outputs without crossing its inputs. Encoder, decoder and decoder with past are three entries of
+//! one graph, so they share values and weights.
+//!
+//! # Letters
+//!
+//! `b` batch, `q`/`k` query/key length, `h` heads, `g` key/value heads, `d` head width, `e` model width, `n` any;
+//! `..` any leading dimensions. Symbols of a [`Dim`]: `batch`, `enc` (source length), `dec` (target length of this call),
+//! `past` (target tokens of earlier calls).
+//!
+//! # Ops
+//!
+//! | op | arguments -> result |
+//! | --- | --- |
+//! | [`Op::MatMul`] | `[..,m,n] [..,n,p] -> [..,m,p]` |
+//! | [`Op::Linear`] | `x[..,e] w[n,e] bias[n]? -> [..,n]`; where quantized weights act |
+//! | [`Op::Embed`] | `ids[..] table[n,e] -> [..,e]` |
+//! | [`Op::Binary`], [`Op::Unary`] | broadcasting, as numpy |
+//! | [`Op::Softmax`] | last axis; a row of -inf gives zeros |
+//! | [`Op::RmsNorm`] | `x[..,e] w[e] -> [..,e]`: `x / sqrt(mean(x²) + eps) · w` |
+//! | [`Op::Reshape`], [`Op::Transpose`], [`Op::Concat`] | layout |
+//! | [`Op::Mask`] | `-> [q,k]`, 0 where visible, -inf elsewhere |
+//! | [`Op::PaddingMask`] | `i64[b,k] -> [b,1,1,k]`, 0 where the mask is not 0, -inf elsewhere |
+//! | [`Op::RelativeBias`] | `table[buckets,h] -> [1,h,q,k]`, T5's bucketed distance |
+//! | [`Op::DynamicQuant`] | `x -> x` rounded to 8 bits with a scale taken from x itself |
+//! | [`Op::Attention`] | `q[b,h,q,d] k[b,g,k,d] v[b,g,k,d] bias? -> [b,h,q,d]`: `softmax(cap(q·kᵀ·scale) + bias)·v` |
+//!
+//! Domain ops stay whole because each format lowers them its own way: ONNX spells `RelativeBias` in a dozen nodes,
+//! llama.cpp has it built in.
+
+pub mod blob;
+pub mod build;
+pub mod eval;
+pub mod ggml;
+pub mod ir;
+pub mod op;
+pub mod passes;
+pub mod progress;
+pub mod rewrite;
+pub mod tensor;
+pub mod text;
+pub mod verify;
+pub mod weights;
+
+pub use blob::{Blob, Scratch};
+pub use build::{Build, BuildError, Val};
+// pub use eval::{EvalError, Feeds, Interpreter, Tensors};
+pub use ggml::GgmlType;
+pub use ir::{BATCH, DEC, DType, Def, Dim, ENC, Entry, Graph, PAST, Port, Sym, Type, Value, ValueId};
+pub use op::{Binary, Granularity, Op, Unary, Visible};
+pub use progress::Progress;
+pub use tensor::Tensor;
+pub use weights::{AffineTensor, Block, Derive, FloatType, Quantized, Weight, WeightData, WeightError, WeightId, Weights};

@@ -1,0 +1,339 @@
+//! The ops and their shapes.
+
+use std::fmt;
+
+use crate::ir::{DType, Dim, Type};
+
+/// Arithmetic on two values, broadcasting as numpy does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Binary {
+    /// `a + b`
+    Add,
+    /// `a - b`
+    Sub,
+    /// `a · b`
+    Mul,
+    /// `a / b`
+    Div,
+}
+
+/// A function of each element.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unary {
+    /// `max(x, 0)`
+    Relu,
+    /// `tanh(x)`
+    Tanh,
+    /// `x · (1 + erf(x / √2)) / 2`
+    Gelu,
+    /// `x · (1 + tanh(√(2/π) · (x + 0.044715 x³))) / 2`, `gelu_new` of transformers
+    GeluTanh,
+    /// `x / (1 + exp(-x))`
+    Silu,
+}
+
+/// Which keys a query sees. Query `i` stands at position `start + i`, key `j` at position `j`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Visible {
+    /// Keys at or before the query.
+    Causal,
+}
+
+/// What shares the scale of a dynamically quantized activation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Granularity {
+    /// The whole tensor: `uint8`, asymmetric, the range widened to hold 0, as ONNX `DynamicQuantizeLinear`.
+    Tensor,
+    /// Each row of the last axis: `int8`, symmetric, as compressed-tensors' `strategy: token`.
+    Token,
+}
+
+/// An operation with one result. Shapes: the table in the crate's documentation.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Op {
+    /// Matrix product over the last two axes; leading axes broadcast.
+    MatMul,
+    /// `x · wᵀ + bias`.
+    Linear,
+    /// Rows of a table by id.
+    Embed,
+    /// Arithmetic.
+    Binary(Binary),
+    /// A function of each element.
+    Unary(Unary),
+    /// Over the last axis.
+    Softmax,
+    /// `x / sqrt(mean(x²) + eps) · w` over the last axis (Zhang and Sennrich, arXiv 1910.07467).
+    RmsNorm {
+        /// Added to the mean square.
+        eps: f32,
+    },
+    /// The same elements under another shape.
+    Reshape(Vec<Dim>),
+    /// `result.shape[i] = x.shape[perm[i]]`.
+    Transpose(Vec<usize>),
+    /// Joined along an axis.
+    Concat {
+        /// Which.
+        axis: usize,
+    },
+    /// Additive attention mask from positions.
+    Mask {
+        /// The rule.
+        visible: Visible,
+        /// Position of the first query.
+        start: Dim,
+        /// Queries.
+        q: Dim,
+        /// Keys.
+        k: Dim,
+    },
+    /// Additive attention mask from a 0/1 padding mask.
+    PaddingMask,
+    /// T5's bias by bucketed distance (Raffel et al., arXiv 1910.10683; `_relative_position_bucket` in modeling_t5.py).
+    RelativeBias {
+        /// Rows of the table.
+        buckets: usize,
+        /// Distances from here on share the last bucket.
+        max_distance: usize,
+        /// Whether half of the buckets are for keys after the query.
+        bidirectional: bool,
+        /// Position of the first query.
+        start: Dim,
+        /// Queries.
+        q: Dim,
+        /// Keys.
+        k: Dim,
+    },
+    /// Rounds to 8 bits with a scale taken from the argument itself, and back: what an engine with dynamic
+    /// quantization does to the input of a Linear.
+    DynamicQuant(Granularity),
+    /// `softmax(cap(q·kᵀ·scale) + bias)·v` with `cap(s) = tanh(s / softcap)·softcap`; `h / g` query heads share a key head.
+    Attention {
+        /// Multiplies the scores.
+        scale: f32,
+        /// Bounds the scores, if given (Gemma 2, arXiv 2408.00118).
+        softcap: Option<f32>,
+    },
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::Binary(op) => write!(f, "{op:?}"),
+            Op::Unary(op) => write!(f, "{op:?}"),
+            Op::RmsNorm { eps } => write!(f, "RmsNorm(eps={eps:e})"),
+            Op::Reshape(dims) => {
+                let dims: Vec<String> = dims.iter().map(Dim::to_string).collect();
+                write!(f, "Reshape[{}]", dims.join(", "))
+            }
+            Op::Transpose(perm) => write!(f, "Transpose{perm:?}"),
+            Op::Concat { axis } => write!(f, "Concat(axis={axis})"),
+            Op::Mask { visible, start, q, k } => write!(f, "Mask({visible:?}, start={start}, q={q}, k={k})"),
+            Op::RelativeBias { buckets, max_distance, bidirectional, start, q, k } => {
+                let way = if *bidirectional { "both ways" } else { "backwards" };
+                write!(f, "RelativeBias(buckets={buckets}, max_distance={max_distance}, {way}, start={start}, q={q}, k={k})")
+            }
+            Op::DynamicQuant(granularity) => write!(f, "DynamicQuant(per {})", format!("{granularity:?}").to_lowercase()),
+            Op::Attention { scale, softcap: None } => write!(f, "Attention(scale={scale})"),
+            Op::Attention { scale, softcap: Some(cap) } => write!(f, "Attention(scale={scale}, softcap={cap})"),
+            Op::MatMul | Op::Linear | Op::Embed | Op::Softmax | Op::PaddingMask => write!(f, "{self:?}"),
+        }
+    }
+}
+
+impl Op {
+    /// The type of the result. Errors: one line that says what does not fit; the caller adds the place and the arguments.
+    pub fn infer(&self, args: &[&Type]) -> Result<Type, String> {
+        let arity = |counts: &[usize]| match counts.contains(&args.len()) {
+            true => Ok(()),
+            false => Err(format!("takes {counts:?} arguments, found {}", args.len())),
+        };
+        let float = |types: &[&Type]| match types.iter().all(|t| t.dtype == DType::F32) {
+            true => Ok(()),
+            false => Err("takes floats, found integers".to_owned()),
+        };
+        match self {
+            Op::MatMul => {
+                arity(&[2])?;
+                float(args)?;
+                let ([a_lead @ .., m, n], [b_lead @ .., n2, p]) = (&args[0].shape[..], &args[1].shape[..]) else {
+                    return Err("takes two arguments of rank 2 or more".into());
+                };
+                if n != n2 {
+                    return Err(format!("inner dimensions differ: {n} and {n2}"));
+                }
+                let mut shape = broadcast(a_lead, b_lead)?;
+                shape.extend([m.clone(), p.clone()]);
+                Ok(Type::f32(shape))
+            }
+            Op::Linear => {
+                arity(&[2, 3])?;
+                float(args)?;
+                let ([lead @ .., e], [n, e2]) = (&args[0].shape[..], &args[1].shape[..]) else {
+                    return Err("takes x[.., e] and w[n, e]".into());
+                };
+                if e != e2 {
+                    return Err("input width differs from weight".into());
+                }
+                if args.get(2).is_some_and(|bias| bias.shape != [n.clone()]) {
+                    return Err("bias is not [n]".into());
+                }
+                Ok(Type::f32(lead.iter().chain([n]).cloned()))
+            }
+            Op::Embed => {
+                arity(&[2])?;
+                float(&args[1..])?;
+                let (DType::I64, [_, e]) = (args[0].dtype, &args[1].shape[..]) else {
+                    return Err("takes ids i64[..] and table f32[n, e]".into());
+                };
+                Ok(Type::f32(args[0].shape.iter().chain([e]).cloned()))
+            }
+            Op::Binary(_) => {
+                arity(&[2])?;
+                float(args)?;
+                Ok(Type::f32(broadcast(&args[0].shape, &args[1].shape)?))
+            }
+            Op::Unary(_) | Op::Softmax | Op::DynamicQuant(_) => {
+                arity(&[1])?;
+                float(args)?;
+                match (self, args[0].shape.is_empty()) {
+                    (Op::Unary(_), _) | (_, false) => Ok(args[0].clone()),
+                    (_, true) => Err("takes rank 1 or more".into()),
+                }
+            }
+            Op::RmsNorm { .. } => {
+                arity(&[2])?;
+                float(args)?;
+                match (args[0].shape.last(), &args[1].shape[..]) {
+                    (Some(e), [e2]) if e == e2 => Ok(args[0].clone()),
+                    _ => Err("takes x[.., e] and w[e]".into()),
+                }
+            }
+            Op::Reshape(to) => {
+                arity(&[1])?;
+                if elements(&args[0].shape) != elements(to) {
+                    return Err("element counts differ".into());
+                }
+                Ok(Type { dtype: args[0].dtype, shape: to.clone() })
+            }
+            Op::Transpose(perm) => {
+                arity(&[1])?;
+                let mut sorted = perm.clone();
+                sorted.sort_unstable();
+                if !sorted.into_iter().eq(0..args[0].shape.len()) {
+                    return Err("the permutation does not name every axis once".into());
+                }
+                Ok(Type { dtype: args[0].dtype, shape: perm.iter().map(|&i| args[0].shape[i].clone()).collect() })
+            }
+            Op::Concat { axis } => {
+                let Some((first, rest)) = args.split_first() else {
+                    return Err("takes at least one argument".into());
+                };
+                let mut out = (*first).clone();
+                for other in rest {
+                    let same_elsewhere = other.dtype == first.dtype
+                        && other.shape.len() == first.shape.len()
+                        && (0..first.shape.len()).all(|i| i == *axis || other.shape[i] == first.shape[i]);
+                    if !same_elsewhere || *axis >= first.shape.len() {
+                        return Err("shapes differ outside the axis".into());
+                    }
+                    out.shape[*axis] = out.shape[*axis].clone() + other.shape[*axis].clone();
+                }
+                Ok(out)
+            }
+            Op::Mask { q, k, .. } => {
+                arity(&[0])?;
+                Ok(Type::f32([q.clone(), k.clone()]))
+            }
+            Op::PaddingMask => {
+                arity(&[1])?;
+                match (args[0].dtype, &args[0].shape[..]) {
+                    (DType::I64, [b, k]) => Ok(Type::f32([b.clone(), 1.into(), 1.into(), k.clone()])),
+                    _ => Err("takes i64[b, k]".into()),
+                }
+            }
+            Op::RelativeBias { buckets, q, k, .. } => {
+                arity(&[1])?;
+                match &args[0].shape[..] {
+                    [n, h] if n.literal() == Some(*buckets) => Ok(Type::f32([1.into(), h.clone(), q.clone(), k.clone()])),
+                    _ => Err(format!("takes table[{buckets}, h]")),
+                }
+            }
+            Op::Attention { .. } => {
+                arity(&[3, 4])?;
+                float(args)?;
+                let ([b, h, q, d], [kb, kg, kk, kd], [vb, vg, vk, vd]) = (&args[0].shape[..], &args[1].shape[..], &args[2].shape[..])
+                else {
+                    return Err("takes q[b,h,q,d] k[b,g,k,d] v[b,g,k,d]".into());
+                };
+                let divides = match (h.literal(), kg.literal()) {
+                    (Some(h), Some(g)) => g > 0 && h % g == 0,
+                    _ => h == kg,
+                };
+                if !(b == kb && b == vb && kg == vg && kk == vk && d == kd && divides) {
+                    return Err("q, k and v do not fit each other".into());
+                }
+                if let Some(bias) = args.get(3) {
+                    let scores = [b.clone(), h.clone(), q.clone(), kk.clone()];
+                    if broadcast(&bias.shape, &scores)? != scores {
+                        return Err("bias does not broadcast to [b,h,q,k]".into());
+                    }
+                }
+                Ok(Type::f32([b.clone(), h.clone(), q.clone(), vd.clone()]))
+            }
+        }
+    }
+}
+
+/// The shape of an elementwise result: axes aligned at the end, 1 stretches.
+fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, String> {
+    let rank = a.len().max(b.len());
+    let one = Dim::from(1);
+    let axis = |shape: &[Dim], i: usize| (i + shape.len()).checked_sub(rank).map_or(one.clone(), |i| shape[i].clone());
+    (0..rank)
+        .map(|i| match (axis(a, i), axis(b, i)) {
+            (x, y) if x == y || y == one => Ok(x),
+            (x, y) if x == one => Ok(y),
+            (x, y) => Err(format!("axis {i}: {x} and {y} do not broadcast")),
+        })
+        .collect()
+}
+
+/// The element count as a product: the known factor, and the symbolic ones sorted.
+fn elements(shape: &[Dim]) -> (usize, Vec<Dim>) {
+    let known = shape.iter().filter_map(Dim::literal).product();
+    let mut symbolic: Vec<Dim> = shape.iter().filter(|d| d.literal().is_none()).cloned().collect();
+    symbolic.sort();
+    (known, symbolic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{BATCH, DEC, ENC, PAST};
+
+    #[test]
+    fn dimensions_that_only_happen_to_be_equal_do_not_fit() {
+        let x = Type::f32([Dim::from(BATCH), ENC.into(), 8.into()]);
+        let y = Type::f32([Dim::from(BATCH), DEC.into(), 8.into()]);
+        assert!(Op::Binary(Binary::Add).infer(&[&x, &y]).is_err());
+        assert_eq!(Op::Concat { axis: 1 }.infer(&[&x, &y]).expect("joined").to_string(), "f32[batch, enc + dec, 8]");
+    }
+
+    #[test]
+    fn reshape_moves_literal_factors_only() {
+        let x = Type::f32([Dim::from(BATCH), DEC.into(), 12.into()]);
+        assert!(Op::Reshape(vec![BATCH.into(), DEC.into(), 3.into(), 4.into()]).infer(&[&x]).is_ok());
+        assert!(Op::Reshape(vec![BATCH.into(), 12.into()]).infer(&[&x]).is_err());
+    }
+
+    #[test]
+    fn grouped_heads_must_divide() {
+        let t = |h: usize| Type::f32([Dim::from(BATCH), h.into(), DEC.into(), 4.into()]);
+        let op = Op::Attention { scale: 1.0, softcap: None };
+        assert!(op.infer(&[&t(6), &t(3), &t(3)]).is_ok());
+        assert!(op.infer(&[&t(6), &t(4), &t(4)]).is_err());
+        assert_eq!(Dim::from(PAST) + Dim::from(DEC), Dim::from(DEC) + Dim::from(PAST));
+    }
+}

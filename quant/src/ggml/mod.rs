@@ -1,0 +1,96 @@
+//! Choosing the codes of ggml's block types: what `llama-quantize` writes without an importance matrix, byte for byte.
+//!
+//! [`graph::ggml::GgmlType`] says what the bytes mean; here is how they are chosen. Source: the `quantize_row_*_ref`
+//! functions of ggml-quants.c in llama.cpp (llama-cpp-sys-2 0.1.161). Equal bytes need equal f32 operations in equal
+//! order, so sums that the source accumulates one weight after the other are never reassociated, and no multiply-add is
+//! fused (ggml's own build fuses none on x86-64 either: the file is compiled for the baseline processor).
+//!
+//! Where the source leaves C's defined behaviour (converting an infinity to an integer, when the reciprocal of a
+//! denormal scale overflows), the bytes are those of x86-64, code 0. The stored f16 scale is 0 in these blocks. Weights
+//! so large that a scale passes 65504 get an infinite scale, here as in ggml; [`quantize`] reports neither.
+
+mod k_search;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+
+use graph::ggml::GgmlType;
+
+/// The blocks of one row (or of several, one after the other).
+///
+/// `row`: f32[k·block_len], finite; `out`: u8[k·block_bytes]. Panics when the lengths do not fit.
+pub fn quantize(kind: GgmlType, row: &[f32], out: &mut [u8]) {
+    let (len, bytes) = (kind.block_len(), kind.block_bytes());
+    assert!(
+        row.len().is_multiple_of(len) && out.len() == row.len() / len * bytes,
+        "{kind}: {} bytes for {} weights, at {bytes} bytes for {len}",
+        out.len(),
+        row.len()
+    );
+    match kind {
+        GgmlType::Q8_0 => each_block(row, out, q8_0::block),
+        GgmlType::Q4_0 => each_block(row, out, q4_0::block),
+        GgmlType::Q4_1 => each_block(row, out, q4_1::block),
+        GgmlType::Q5_0 => each_block(row, out, q5_0::block),
+        GgmlType::Q5_1 => each_block(row, out, q5_1::block),
+        GgmlType::Q4K => each_block(row, out, q4_k::block),
+        GgmlType::Q5K => each_block(row, out, q5_k::block),
+        GgmlType::Q6K => each_block(row, out, q6_k::block),
+    }
+}
+
+fn each_block<const LEN: usize, const BYTES: usize>(
+    row: &[f32],
+    out: &mut [u8],
+    encode: impl Fn(&[f32; LEN], &mut [u8; BYTES]),
+) {
+    for (weights, block) in row.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+        encode(weights, block);
+    }
+}
+
+/// `1 / d` for a scale of 32 weights; 0 for a block of zeros, and for a denormal `d` whose reciprocal overflows, `None`.
+///
+/// `None` stands for codes of 0 in the whole block: ggml multiplies by infinity, and x86-64 converts the result to 0.
+fn reciprocal(d: f32) -> Option<f32> {
+    if d == 0.0 { Some(0.0) } else { Some(1.0 / d).filter(|id| id.is_finite()) }
+}
+
+/// The weight farthest from zero, with its sign; of two equally far, the first. 0 when all are ±0.
+fn farthest(x: &[f32]) -> f32 {
+    let (mut far, mut distance) = (0.0, 0.0);
+    for &v in x {
+        if v.abs() > distance {
+            (far, distance) = (v, v.abs());
+        }
+    }
+    far
+}
+
+/// The smallest and the largest weight; of ±0, whichever comes first.
+fn extent(x: &[f32; 32]) -> (f32, f32) {
+    let (mut min, mut max) = (x[0], x[0]);
+    for &v in x {
+        min = if v < min { v } else { min };
+        max = if v > max { v } else { max };
+    }
+    (min, max)
+}
+
+/// Codes of 4 bits into 16 bytes: weight i low, weight i + 16 high.
+fn nibbles(codes: &[u8; 32]) -> [u8; 16] {
+    std::array::from_fn(|i| codes[i] & 15 | codes[i + 16] << 4)
+}
+
+/// The fifth bits of 32 codes: bit i is weight i's.
+fn fifth_bits(codes: &[u8; 32]) -> u32 {
+    codes.iter().enumerate().fold(0, |bits, (i, &code)| bits | u32::from(code >> 4) << i)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! One test binary, because linking is slow.

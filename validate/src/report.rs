@@ -1,0 +1,5 @@
+//! outline
+/// .
+pub struct Check; /// .
+pub struct Note; /// .
+pub struct Report;

@@ -1,0 +1,89 @@
+//! Engines that run an artifact, behind one interface.
+
+use std::path::PathBuf;
+
+use converters::Artifact;
+use graph::Tensor;
+
+/// An engine that can open artifacts of some formats.
+pub trait Runtime: Sync {
+    /// `reference`, `onnxruntime`, `llama.cpp`, `transformers`.
+    fn name(&self) -> &'static str;
+
+    /// Whether it can open artifacts of a format (`onnx`, `gguf`, `safetensors`).
+    fn runs(&self, format: &str) -> bool;
+
+    /// Opens an artifact. Errors: [`RuntimeError::Unavailable`] when the engine is not on this machine, which a report
+    /// shows as "not run" and never as passed; [`RuntimeError::Failed`] when it refuses the artifact.
+    fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError>;
+}
+
+/// What every engine is told when it opens an artifact.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads the engine may use.
+    pub threads: usize,
+    /// Never fetch an engine from a registry.
+    pub offline: bool,
+    /// Python of a virtual environment, for engines that live in one; looked up when absent.
+    pub python: Option<PathBuf>,
+    /// For ONNX: the merged decoder instead of the pair.
+    pub merged: bool,
+}
+
+/// An opened artifact: encodes a batch once, then decodes it step by step with its own cache.
+pub trait Session {
+    /// What runs, for the report.
+    fn engine(&self) -> Engine;
+
+    /// Encodes a batch and forgets the one before.
+    ///
+    /// `input_ids`, `attention_mask`: i64[b, enc]; the mask is 0 at padding.
+    fn encode(&mut self, input_ids: &Tensor, attention_mask: &Tensor) -> Result<(), RuntimeError>;
+
+    /// Feeds the next target tokens of every sequence, after those of earlier calls since [`Session::encode`].
+    ///
+    /// `decoder_input_ids`: i64[b, n], n ≥ 1. Returns the logits f32[b, n, vocabulary] after each of them.
+    fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError>;
+
+    /// The longest target the engine can hold, if it has a limit of its own.
+    fn limit_tokens(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// An engine as the report names it.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct Engine {
+    /// `onnxruntime`.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// What was set and matters for numbers, as `optimizations off, 2 threads`.
+    pub settings: String,
+}
+
+/// An engine could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// Not on this machine.
+    #[error("{runtime} is not available: {why}\nhint: {install}")]
+    Unavailable {
+        /// Its name.
+        runtime: &'static str,
+        /// What is missing.
+        why: String,
+        /// The command that would bring it.
+        install: String,
+    },
+    /// It refused the artifact or the call.
+    #[error("{runtime}: {message}")]
+    Failed {
+        /// Its name.
+        runtime: &'static str,
+        /// Its own words.
+        message: String,
+    },
+}
+/// Every engine.
+pub const RUNTIMES: &[&dyn Runtime] = &[];
