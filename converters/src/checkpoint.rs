@@ -1,6 +1,6 @@
 //! outline
 /// .
-pub struct Checkpoint; 
+pub struct Checkpoint;
 /// .
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {}

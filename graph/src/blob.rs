@@ -50,8 +50,11 @@ impl Blob {
 
     /// A part of these bytes; `None` when the range does not lie inside.
     pub fn slice(&self, range: Range<u64>) -> Option<Blob> {
-        (range.start <= range.end && range.end <= self.len)
-            .then(|| Blob { source: self.source.clone(), start: self.start + range.start, len: range.end - range.start })
+        (range.start <= range.end && range.end <= self.len).then(|| Blob {
+            source: self.source.clone(),
+            start: self.start + range.start,
+            len: range.end - range.start,
+        })
     }
 
     /// Fills `out` from `offset_bytes`. Errors: `UnexpectedEof` when the bytes are not there.
@@ -195,6 +198,9 @@ mod tests {
         b.write_at(0, &[8, 9]).expect("write");
         a.write_at(1, &[6, 7]).expect("write");
         a.write_at(0, &[5]).expect("write");
-        assert_eq!((a.into_blob().read().expect("read"), b.into_blob().read().expect("read")), (vec![5, 6, 7], vec![8, 9]));
+        assert_eq!(
+            (a.into_blob().read().expect("read"), b.into_blob().read().expect("read")),
+            (vec![5, 6, 7], vec![8, 9])
+        );
     }
 }

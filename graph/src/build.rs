@@ -188,7 +188,13 @@ impl Build {
     }
 
     /// A way to call the graph.
-    pub fn entry(&self, name: &str, inputs: &[(&str, Val<'_>)], outputs: &[(&str, Val<'_>)], fixed: BTreeMap<Sym, usize>) {
+    pub fn entry(
+        &self,
+        name: &str,
+        inputs: &[(&str, Val<'_>)],
+        outputs: &[(&str, Val<'_>)],
+        fixed: BTreeMap<Sym, usize>,
+    ) {
         let ports = |ports: &[(&str, Val<'_>)]| -> Option<Vec<Port>> {
             ports.iter().map(|(name, val)| Some(Port { name: (*name).to_owned(), value: val.id? })).collect()
         };
@@ -228,7 +234,13 @@ impl Build {
     }
 
     /// Additive mask: 0 where a key is visible, -inf elsewhere; f32[q, k].
-    pub fn mask(&self, visible: crate::op::Visible, start: impl Into<Dim>, q: impl Into<Dim>, k: impl Into<Dim>) -> Val<'_> {
+    pub fn mask(
+        &self,
+        visible: crate::op::Visible,
+        start: impl Into<Dim>,
+        q: impl Into<Dim>,
+        k: impl Into<Dim>,
+    ) -> Val<'_> {
         self.op(Op::Mask { visible, start: start.into(), q: q.into(), k: k.into() }, &[])
     }
 

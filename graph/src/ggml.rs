@@ -273,7 +273,8 @@ fn q6_k(block: &[u8; 210], out: &mut [f32; SUPER]) {
         for i in 0..32 {
             codes[i] = (nibbles[i] >> (b / 2 * 4) & 15 | (pairs[i] >> (2 * b) & 3) << 4) as i8 - 32;
         }
-        for ((out, codes), &scale) in out.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<16>().0).zip(scales) {
+        for ((out, codes), &scale) in out.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<16>().0).zip(scales)
+        {
             let scale = d * f32::from(scale as i8);
             for (w, &q) in out.iter_mut().zip(codes) {
                 *w = scale * f32::from(q);
@@ -302,7 +303,10 @@ mod tests {
             kind.dequantize(&fixture(&format!("{kind}.bin")), &mut found);
             for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
                 // An infinite scale times code 0 is NaN in both; the sign of a NaN is the processor's affair.
-                assert!(a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(), "{kind}, weight {i}: {a:e}, ggml {b:e}");
+                assert!(
+                    a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(),
+                    "{kind}, weight {i}: {a:e}, ggml {b:e}"
+                );
             }
         }
     }

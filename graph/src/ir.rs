@@ -301,7 +301,11 @@ impl Graph {
         let mut new_id: HashMap<ValueId, ValueId> = HashMap::new();
         // Every entry is walked to its roots: what is an input for one is computed by another.
         for entry in &self.entries {
-            let whole = Entry { inputs: Vec::new(), outputs: [&entry.inputs[..], &entry.outputs[..]].concat(), ..entry.clone() };
+            let whole = Entry {
+                inputs: Vec::new(),
+                outputs: [&entry.inputs[..], &entry.outputs[..]].concat(),
+                ..entry.clone()
+            };
             for id in self.order(&whole) {
                 new_id.entry(id).or_insert_with(|| {
                     kept.push(id);
@@ -315,7 +319,9 @@ impl Graph {
             let mut value = self.values[id.0].clone();
             match &mut value.def {
                 Def::Op(_, args) => args.iter_mut().for_each(|arg| *arg = new_id[arg]),
-                Def::Weight(id) => *id = *new_weight.entry(*id).or_insert_with(|| weights.push(self.weights.get(*id).clone())),
+                Def::Weight(id) => {
+                    *id = *new_weight.entry(*id).or_insert_with(|| weights.push(self.weights.get(*id).clone()))
+                }
                 Def::Input | Def::Const(_) => {}
             }
             value

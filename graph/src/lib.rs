@@ -53,4 +53,6 @@ pub use ir::{BATCH, DEC, DType, Def, Dim, ENC, Entry, Graph, PAST, Port, Sym, Ty
 pub use op::{Binary, Granularity, Op, Unary, Visible};
 pub use progress::Progress;
 pub use tensor::Tensor;
-pub use weights::{AffineTensor, Block, Derive, FloatType, Quantized, Weight, WeightData, WeightError, WeightId, Weights};
+pub use weights::{
+    AffineTensor, Block, Derive, FloatType, Quantized, Weight, WeightData, WeightError, WeightId, Weights,
+};

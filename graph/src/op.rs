@@ -132,9 +132,14 @@ impl fmt::Display for Op {
             Op::Mask { visible, start, q, k } => write!(f, "Mask({visible:?}, start={start}, q={q}, k={k})"),
             Op::RelativeBias { buckets, max_distance, bidirectional, start, q, k } => {
                 let way = if *bidirectional { "both ways" } else { "backwards" };
-                write!(f, "RelativeBias(buckets={buckets}, max_distance={max_distance}, {way}, start={start}, q={q}, k={k})")
+                write!(
+                    f,
+                    "RelativeBias(buckets={buckets}, max_distance={max_distance}, {way}, start={start}, q={q}, k={k})"
+                )
             }
-            Op::DynamicQuant(granularity) => write!(f, "DynamicQuant(per {})", format!("{granularity:?}").to_lowercase()),
+            Op::DynamicQuant(granularity) => {
+                write!(f, "DynamicQuant(per {})", format!("{granularity:?}").to_lowercase())
+            }
             Op::Attention { scale, softcap: None } => write!(f, "Attention(scale={scale})"),
             Op::Attention { scale, softcap: Some(cap) } => write!(f, "Attention(scale={scale}, softcap={cap})"),
             Op::MatMul | Op::Linear | Op::Embed | Op::Softmax | Op::PaddingMask => write!(f, "{self:?}"),
@@ -256,14 +261,17 @@ impl Op {
             Op::RelativeBias { buckets, q, k, .. } => {
                 arity(&[1])?;
                 match &args[0].shape[..] {
-                    [n, h] if n.literal() == Some(*buckets) => Ok(Type::f32([1.into(), h.clone(), q.clone(), k.clone()])),
+                    [n, h] if n.literal() == Some(*buckets) => {
+                        Ok(Type::f32([1.into(), h.clone(), q.clone(), k.clone()]))
+                    }
                     _ => Err(format!("takes table[{buckets}, h]")),
                 }
             }
             Op::Attention { .. } => {
                 arity(&[3, 4])?;
                 float(args)?;
-                let ([b, h, q, d], [kb, kg, kk, kd], [vb, vg, vk, vd]) = (&args[0].shape[..], &args[1].shape[..], &args[2].shape[..])
+                let ([b, h, q, d], [kb, kg, kk, kd], [vb, vg, vk, vd]) =
+                    (&args[0].shape[..], &args[1].shape[..], &args[2].shape[..])
                 else {
                     return Err("takes q[b,h,q,d] k[b,g,k,d] v[b,g,k,d]".into());
                 };

@@ -370,8 +370,12 @@ mod tests {
             scales: [1.0, 10.0, 100.0, 1000.0].map(f16::from_f32).to_vec(),
             zeros: Some(vec![0, 1, 0, -1]),
         };
-        let weight = Weight { name: "w".into(), shape: vec![2, 5], data: WeightData::Quantized(Quantized::Affine(tensor)) };
-        assert_eq!(weight.read().expect("memory"), [1.0, 2.0, 3.0, 30.0, 40.0, -100.0, -200.0, -300.0, -3000.0, -4000.0]);
+        let weight =
+            Weight { name: "w".into(), shape: vec![2, 5], data: WeightData::Quantized(Quantized::Affine(tensor)) };
+        assert_eq!(
+            weight.read().expect("memory"),
+            [1.0, 2.0, 3.0, 30.0, 40.0, -100.0, -200.0, -300.0, -3000.0, -4000.0]
+        );
         let mut second = Vec::new();
         weight.rows(1..2, &mut second).expect("memory");
         assert_eq!(second, [-100.0, -200.0, -300.0, -3000.0, -4000.0]);
@@ -380,7 +384,8 @@ mod tests {
     #[test]
     fn a_truncated_file_is_an_error_that_names_the_weight() {
         let data = WeightData::Stored { blob: Blob::memory([0; 12]), dtype: FloatType::F32 };
-        let error = Weight { name: "shared.weight".into(), shape: vec![2, 2], data }.read().expect_err("4 bytes are missing");
+        let error =
+            Weight { name: "shared.weight".into(), shape: vec![2, 2], data }.read().expect_err("4 bytes are missing");
         assert!(error.to_string().starts_with("shared.weight: cannot read its rows"), "{error}");
     }
 }

@@ -1,8 +1,13 @@
 //! outline
 /// .
-pub struct Activations; /// .
-pub struct Plan; /// .
-pub struct Policy; /// .
-pub struct PolicyError; /// .
-pub struct Role; /// .
+pub struct Activations;
+/// .
+pub struct Plan;
+/// .
+pub struct Policy;
+/// .
+pub struct PolicyError;
+/// .
+pub struct Role;
+/// .
 pub struct Rule;

@@ -1,5 +1,7 @@
 //! outline
 /// .
-pub struct Check; /// .
-pub struct Note; /// .
+pub struct Check;
+/// .
+pub struct Note;
+/// .
 pub struct Report;

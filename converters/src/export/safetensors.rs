@@ -1,16 +1,28 @@
 //! outline
-use std::path::Path;
-use graph::Weights;
 use crate::{Artifact, ExportError, Format, Model};
+use graph::Weights;
+use std::path::Path;
 /// .
 pub struct Safetensors;
-impl Safetensors { /// .
- pub const DEFAULT: Safetensors = Safetensors; }
+impl Safetensors {
+    /// .
+    pub const DEFAULT: Safetensors = Safetensors;
+}
 
 impl Format for Safetensors {
-    fn name(&self) -> &'static str { "safetensors" }
-    fn prepare(&self, _model: &mut Model) -> Result<Vec<String>, ExportError> { todo!() }
-    fn check(&self, _model: &Model) -> Result<(), ExportError> { todo!() }
-    fn write(&self, _model: &Model, _dir: &Path) -> Result<Artifact, ExportError> { todo!() }
-    fn read_weights(&self, _model: &Model, _artifact: &Artifact) -> Result<Weights, ExportError> { todo!() }
+    fn name(&self) -> &'static str {
+        "safetensors"
+    }
+    fn prepare(&self, _model: &mut Model) -> Result<Vec<String>, ExportError> {
+        todo!()
+    }
+    fn check(&self, _model: &Model) -> Result<(), ExportError> {
+        todo!()
+    }
+    fn write(&self, _model: &Model, _dir: &Path) -> Result<Artifact, ExportError> {
+        todo!()
+    }
+    fn read_weights(&self, _model: &Model, _artifact: &Artifact) -> Result<Weights, ExportError> {
+        todo!()
+    }
 }

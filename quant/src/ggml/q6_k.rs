@@ -5,7 +5,8 @@ use half::f16;
 use super::k_search::{nearest_int, symmetric, vanishes};
 
 pub(super) fn block(x: &[f32; 256], out: &mut [u8; 210]) {
-    let found = [symmetric(x[..128].try_into().expect("half of 256")), symmetric(x[128..].try_into().expect("half of 256"))];
+    let found =
+        [symmetric(x[..128].try_into().expect("half of 256")), symmetric(x[128..].try_into().expect("half of 256"))];
     let fits: [f32; 16] = std::array::from_fn(|j| found[j / 8].scale[j % 8]);
     let far = super::farthest(&fits);
     if vanishes(far) {
