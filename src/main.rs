@@ -1,2 +1,140 @@
-//! trefoil
-fn main() {}
+//! `trefoil`: arguments to pipeline to exit code.
+//!
+//! Exit codes: 0 passed, 1 a check failed, 2 could not run, 130 interrupted. Data goes to stdout, progress and errors to
+//! stderr.
+
+mod inspect;
+mod list;
+mod manifest;
+mod pipeline;
+mod progress;
+mod recipe;
+mod run;
+mod yaml;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::progress::Display;
+
+/// Grows ONNX, GGUF and quantized safetensors from one encoder-decoder checkpoint, and tests each in a real engine.
+#[derive(Parser)]
+#[command(name = "trefoil", version, max_term_width = 120)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Shows what is supported
+    #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, default_missing_value = "all")]
+    list: Option<list::What>,
+    /// With --list: as the table of the README
+    #[arg(long, requires = "list", conflicts_with = "json")]
+    markdown: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What every command understands.
+#[derive(Args)]
+pub struct Common {
+    /// Prints JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// No progress, only results and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Threads to use [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes the artifacts of a recipe, tests them and writes the report
+    Convert(pipeline::Convert),
+    /// Shows a checkpoint or an artifact: architecture, entries, tensors, sizes
+    Inspect(inspect::Inspect),
+    /// Tests an artifact against the checkpoint that it was made from
+    Validate(pipeline::Validate),
+    /// Feeds a text to an artifact or a checkpoint and prints what it answers
+    Run(run::Run),
+    /// Checks a recipe, or shows what one may say
+    #[command(subcommand)]
+    Recipe(RecipeCommand),
+}
+
+#[derive(Subcommand)]
+enum RecipeCommand {
+    /// Reads a recipe and its checkpoint and prints how each weight would be stored; writes nothing
+    Check {
+        /// The recipe
+        recipe: PathBuf,
+    },
+    /// Prints the JSON schema of recipes
+    Schema,
+}
+
+/// What a command found.
+pub enum Verdict {
+    /// Nothing is wrong.
+    Passed,
+    /// A check failed; its sentence is printed.
+    Failed,
+}
+
+// Set before the handler removes what is unfinished, so that the errors which that provokes are not told.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let display = Display::new(arguments.common.quiet || arguments.common.json);
+    match dispatch(arguments, &display) {
+        Ok(Verdict::Passed) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::from(1),
+        Err(_) if INTERRUPTED.load(Ordering::SeqCst) => loop {
+            // The handler ends the program.
+            std::thread::park();
+        },
+        Err(error) => {
+            display.finish();
+            // A closed stderr leaves no place to say so.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> {
+    let common = arguments.common;
+    if let Some(threads) = common.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
+    }
+    ctrlc::set_handler(|| {
+        INTERRUPTED.store(true, Ordering::SeqCst);
+        pipeline::remove_unfinished();
+        let _ = writeln!(std::io::stderr(), "\ninterrupted: nothing unfinished is left behind");
+        std::process::exit(130);
+    })
+    .context("cannot watch for an interrupt")?;
+    match (arguments.list, arguments.command) {
+        (Some(what), None) => list::print(what, arguments.markdown, common.json),
+        (Some(_), Some(_)) => anyhow::bail!("--list stands alone"),
+        (None, None) => {
+            Arguments::command().write_long_help(&mut std::io::stderr())?;
+            anyhow::bail!("expected a command or --list");
+        }
+        (None, Some(Command::Convert(convert))) => Ok(pipeline::convert(&convert, &common, display)?),
+        (None, Some(Command::Inspect(inspect))) => Ok(inspect::inspect(&inspect, &common)?),
+        (None, Some(Command::Validate(validate))) => Ok(pipeline::validate(&validate, &common, display)?),
+        (None, Some(Command::Run(run))) => Ok(run::run(&run, &common)?),
+        (None, Some(Command::Recipe(RecipeCommand::Check { recipe }))) => Ok(pipeline::check(&recipe, &common)?),
+        (None, Some(Command::Recipe(RecipeCommand::Schema))) => {
+            std::io::stdout().write_all(recipe::schema().as_bytes())?;
+            Ok(Verdict::Passed)
+        }
+    }
+}

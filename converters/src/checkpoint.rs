@@ -1,6 +1,460 @@
-//! outline
-/// .
-pub struct Checkpoint;
-/// .
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {}
+//! A Hugging Face folder: config, weights by name, and an account of what was asked for.
+
+mod config;
+mod error;
+mod json;
+mod pickle;
+pub mod safetensors;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+use graph::{Blob, FloatType, Scratch, Weight, WeightData, Weights};
+use rayon::prelude::*;
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+pub use config::{Config, Generation, Size};
+pub use error::{ImportError, NotFinite, Problem};
+use json::Unique;
+
+/// Files of a tokenizer, in any of the forms that T5's have.
+const TOKENIZER_FILES: [&str; 8] = [
+    "tokenizer.json",
+    "spiece.model",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+];
+
+/// Bytes read at once when a whole file or tensor is streamed.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Where the files of a checkpoint come from. A hub name would be a second source, which fetches what is located.
+pub trait Source {
+    /// The folder, for messages and for whoever copies the tokenizer.
+    fn dir(&self) -> &Path;
+
+    /// The path of a file of the checkpoint, if the checkpoint has it.
+    fn locate(&self, file: &str) -> Option<PathBuf>;
+}
+
+impl Source for Path {
+    fn dir(&self) -> &Path {
+        self
+    }
+
+    fn locate(&self, file: &str) -> Option<PathBuf> {
+        Some(self.join(file)).filter(|path| path.is_file())
+    }
+}
+
+/// An opened checkpoint. Headers are read, data is not.
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    files: Vec<PathBuf>,
+    config: Config,
+    generation: Generation,
+    tensors: BTreeMap<String, Stored>,
+    account: Mutex<Account>,
+    // Takes tensors of pickles, which have no plain range of bytes in their file.
+    scratch: OnceLock<Scratch>,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    asked: BTreeSet<String>,
+    problems: Vec<Problem>,
+}
+
+/// A tensor in a file.
+#[derive(Debug)]
+struct Stored {
+    file: String,
+    dtype: String,
+    shape: Vec<usize>,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Range(Blob),
+    Pickled(pytorch_reader::Tensor),
+}
+
+impl Checkpoint {
+    /// Opens a folder with config.json and weights: `model.safetensors`, `model.safetensors.index.json`,
+    /// `pytorch_model.bin` or `pytorch_model.bin.index.json`, the first of them that is there.
+    ///
+    /// Errors: a missing file, JSON or a header that is not one, shards and index that disagree.
+    pub fn open(dir: &Path) -> Result<Checkpoint, ImportError> {
+        Checkpoint::from_source(dir)
+    }
+
+    /// Opens what a source locates.
+    pub fn from_source<S: Source + ?Sized>(source: &S) -> Result<Checkpoint, ImportError> {
+        let missing = |expected: String| ImportError::NotACheckpoint { dir: source.dir().to_owned(), expected };
+        let config_file = source.locate("config.json").ok_or_else(|| missing("config.json".to_owned()))?;
+        let config = Config::new(json::read::<Unique<Value>>(&config_file)?.0);
+        let generation_file = source.locate("generation_config.json");
+        let generation = generation_file.as_deref().map(json::read::<Unique<Value>>).transpose()?;
+        let generation = generation.map(|Unique(entries)| entries.into_iter().collect());
+        let generation = Generation::read(generation.as_ref(), &config);
+        let mut files: Vec<PathBuf> = [config_file].into_iter().chain(generation_file).collect();
+        files.extend(TOKENIZER_FILES.iter().filter_map(|file| source.locate(file)));
+
+        let opened = CONTAINERS.iter().find_map(|(file, open)| Some((*open, source.locate(file)?)));
+        let (open, weights_file) = opened.ok_or_else(|| {
+            let names: Vec<&str> = CONTAINERS.iter().map(|(file, _)| *file).collect();
+            missing(format!("one of {}", names.join(", ")))
+        })?;
+        let tensors = open(&weights_file, &mut files, &|shard| source.locate(shard))?;
+        Ok(Checkpoint {
+            dir: source.dir().to_owned(),
+            files,
+            config,
+            generation,
+            tensors,
+            account: Mutex::default(),
+            scratch: OnceLock::new(),
+        })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Every file that was read or that an artifact copies: configs, tokenizer, weights with their index.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// config.json.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// config.json as it is.
+    pub fn config_json(&self) -> &Value {
+        self.config.json()
+    }
+
+    /// Where greedy decoding starts and ends.
+    pub fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// Name, element type in safetensors' words and shape of every tensor, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &str, &[usize])> {
+        self.tensors.iter().map(|(name, stored)| (name.as_str(), stored.dtype.as_str(), stored.shape.as_slice()))
+    }
+
+    /// Whether the files hold a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// A number of layers. More layers than tensors is refused here, before anyone writes that many.
+    pub fn layers(&self, count: usize, key: &'static str) -> usize {
+        if count <= self.tensors.len() {
+            return count;
+        }
+        let expected = format!("at most {}, the number of tensors", self.tensors.len());
+        self.config.wrong_kind(key, &expected, &Value::from(count));
+        1
+    }
+
+    /// Stops an import whose dimensions are unknown. Errors: [`ImportError::DoesNotFit`] with all problems of config.json.
+    pub fn config_fits(&self) -> Result<(), ImportError> {
+        match self.config.is_broken() {
+            true => Err(ImportError::DoesNotFit { dir: self.dir.clone(), problems: self.config.problems() }),
+            false => Ok(()),
+        }
+    }
+
+    /// A weight of this shape. A missing or different one is noted for [`Checkpoint::finish`], and a stand-in without
+    /// bytes is returned.
+    pub fn weight(&self, name: &str, shape: &[Size]) -> Weight {
+        let data = self.stored(name, shape).unwrap_or_else(|problem| {
+            self.account().problems.push(problem);
+            WeightData::Stored { blob: Blob::memory([]), dtype: FloatType::F32 }
+        });
+        Weight { name: name.to_owned(), shape: shape.iter().map(|size| size.len).collect(), data }
+    }
+
+    /// One weight that the files hold under one or more names, the first of which is asked for when none is there.
+    ///
+    /// All copies must be equal byte for byte; `why` says so to whoever has two that are not.
+    pub fn tied_weight(&self, names: &[&str], shape: &[Size], why: &str) -> Weight {
+        let mut stored = names.iter().copied().filter(|name| self.has(name));
+        let Some(name) = stored.next() else { return self.weight(names[0], shape) };
+        let weight = self.weight(name, shape);
+        for alias in stored {
+            self.ignore_tensor(alias);
+            match self.difference(alias, name) {
+                Ok(None) => {}
+                Ok(Some(difference)) => {
+                    let (name, other, why) = (alias.to_owned(), name.to_owned(), why.to_owned());
+                    self.account().problems.push(Problem::AliasesDiffer { name, other, difference, why });
+                }
+                Err(problem) => self.account().problems.push(problem),
+            }
+        }
+        weight
+    }
+
+    /// Whether two names hold the same bytes; a tensor that cannot be read differs.
+    pub fn same(&self, a: &str, b: &str) -> bool {
+        self.has(a) && self.has(b) && matches!(self.difference(a, b), Ok(None))
+    }
+
+    /// Marks a tensor that is known to have no effect.
+    pub fn ignore_tensor(&self, name: &str) {
+        self.account().asked.insert(name.to_owned());
+    }
+
+    /// The end of an import. Errors: [`ImportError::DoesNotFit`] with every problem of config and tensors, every tensor
+    /// that nothing asked for, and every key that nothing read.
+    pub fn finish(&self) -> Result<(), ImportError> {
+        let mut problems = self.config.problems();
+        let account = self.account();
+        problems.extend(account.problems.iter().cloned());
+        for (name, stored) in &self.tensors {
+            if !account.asked.contains(name) {
+                problems.push(Problem::UnusedTensor {
+                    name: name.clone(),
+                    architecture: self.config.architecture(),
+                    dtype: stored.dtype.clone(),
+                    shape: stored.shape.clone(),
+                    file: stored.file.clone(),
+                });
+            }
+        }
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(ImportError::DoesNotFit { dir: self.dir.clone(), problems }),
+        }
+    }
+
+    fn account(&self) -> std::sync::MutexGuard<'_, Account> {
+        self.account.lock().expect("no panic while holding the lock")
+    }
+
+    fn stored(&self, name: &str, shape: &[Size]) -> Result<WeightData, Problem> {
+        self.ignore_tensor(name);
+        let expected = || {
+            let (lens, names): (Vec<usize>, Vec<&str>) = shape.iter().map(|size| (size.len, size.name)).unzip();
+            format!("{lens:?} ({})", names.join(", "))
+        };
+        let Some(stored) = self.tensors.get(name) else {
+            return Err(Problem::MissingTensor { name: name.to_owned(), expected: expected() });
+        };
+        let Stored { file, shape: found, .. } = stored;
+        if !shape.iter().map(|size| size.len).eq(found.iter().copied()) {
+            let (name, file) = (name.to_owned(), file.clone());
+            return Err(Problem::WrongShape { name, expected: expected(), found: found.clone(), file });
+        }
+        let (blob, dtype) = self.floats(name, stored)?;
+        Ok(WeightData::Stored { blob, dtype })
+    }
+
+    fn floats(&self, name: &str, stored: &Stored) -> Result<(Blob, FloatType), Problem> {
+        let dtype = match stored.dtype.as_str() {
+            "F32" => FloatType::F32,
+            "F16" => FloatType::F16,
+            "BF16" => FloatType::BF16,
+            other => {
+                let (name, file, dtype) = (name.to_owned(), stored.file.clone(), other.to_owned());
+                return Err(Problem::WrongType { name, dtype, file });
+            }
+        };
+        let blob = match &stored.bytes {
+            Bytes::Range(blob) => Ok(blob.clone()),
+            Bytes::Pickled(tensor) => self.unpickle(tensor, dtype),
+        };
+        let unreadable =
+            |e: io::Error| Problem::Unreadable { name: name.to_owned(), file: stored.file.clone(), message: e.to_string() };
+        Ok((blob.map_err(unreadable)?, dtype))
+    }
+
+    fn unpickle(&self, tensor: &pytorch_reader::Tensor, dtype: FloatType) -> io::Result<Blob> {
+        let mut bytes = tensor.read()?;
+        if cfg!(target_endian = "big") {
+            // The reader answers in the machine's order; weights are little-endian.
+            bytes.chunks_exact_mut(dtype.bytes()).for_each(<[u8]>::reverse);
+        }
+        if self.scratch.get().is_none() {
+            // Another thread may have been first; its scratch file serves as well.
+            let _ = self.scratch.set(Scratch::new()?);
+        }
+        let scratch = self.scratch.get().expect("just set");
+        let range = scratch.reserve(bytes.len() as u64)?;
+        range.write_at(0, &bytes)?;
+        Ok(range.into_blob())
+    }
+
+    /// The first difference between two tensors in words, or `None` when they are equal byte for byte.
+    fn difference(&self, a: &str, b: &str) -> Result<Option<String>, Problem> {
+        let (stored_a, stored_b) = (&self.tensors[a], &self.tensors[b]);
+        if (&stored_a.dtype, &stored_a.shape) != (&stored_b.dtype, &stored_b.shape) {
+            let told = |s: &Stored| format!("{} {:?}", s.dtype, s.shape);
+            return Ok(Some(format!("{} against {}", told(stored_a), told(stored_b))));
+        }
+        let ((blob_a, dtype), (blob_b, _)) = (self.floats(a, stored_a)?, self.floats(b, stored_b)?);
+        let unreadable = |e: io::Error| {
+            let (name, file) = (a.to_owned(), stored_a.file.clone());
+            Problem::Unreadable { name, file, message: e.to_string() }
+        };
+        let (mut chunk_a, mut chunk_b) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
+        let mut at = 0;
+        while at < blob_a.len() {
+            let len = CHUNK_BYTES.min((blob_a.len() - at) as usize);
+            let (chunk_a, chunk_b) = (&mut chunk_a[..len], &mut chunk_b[..len]);
+            blob_a.read_at(at, chunk_a).and_then(|()| blob_b.read_at(at, chunk_b)).map_err(unreadable)?;
+            if let Some(byte) = chunk_a.iter().zip(chunk_b.iter()).position(|(x, y)| x != y) {
+                let element = byte / dtype.bytes();
+                let value = |chunk: &[u8]| {
+                    let mut value = [0.0];
+                    dtype.decode(&chunk[element * dtype.bytes()..(element + 1) * dtype.bytes()], &mut value);
+                    value[0]
+                };
+                let (x, y) = (value(chunk_a), value(chunk_b));
+                let element = at as usize / dtype.bytes() + element;
+                let columns = stored_a.shape.last().copied().unwrap_or(1);
+                let (row, column) = (element / columns, element % columns);
+                return Ok(Some(format!("{x} against {y} at row {row}, column {column}")));
+            }
+            at += len as u64;
+        }
+        Ok(None)
+    }
+}
+
+type Tensors = BTreeMap<String, Stored>;
+type Locate<'s> = dyn Fn(&str) -> Option<PathBuf> + 's;
+type Open = fn(&Path, &mut Vec<PathBuf>, &Locate) -> Result<Tensors, ImportError>;
+
+/// The files that can hold weights, in the order of preference. An opener adds what it reads to the list of files.
+const CONTAINERS: [(&str, Open); 4] = [
+    ("model.safetensors", |file, files, _| one_file(file, files, safetensors_tensors)),
+    ("model.safetensors.index.json", |file, files, locate| shards(file, files, locate, safetensors_tensors)),
+    ("pytorch_model.bin", |file, files, _| one_file(file, files, pickle_tensors)),
+    ("pytorch_model.bin.index.json", |file, files, locate| shards(file, files, locate, pickle_tensors)),
+];
+
+fn one_file(
+    file: &Path,
+    files: &mut Vec<PathBuf>,
+    read: fn(&Path) -> Result<Tensors, ImportError>,
+) -> Result<Tensors, ImportError> {
+    files.push(file.to_owned());
+    read(file)
+}
+
+fn safetensors_tensors(file: &Path) -> Result<Tensors, ImportError> {
+    let name = file_name(file);
+    let stored = |e: safetensors::Entry| {
+        let stored = Stored { file: name.clone(), dtype: e.dtype, shape: e.shape, bytes: Bytes::Range(e.bytes) };
+        (e.name, stored)
+    };
+    Ok(safetensors::entries(file)?.into_iter().map(stored).collect())
+}
+
+fn pickle_tensors(file: &Path) -> Result<Tensors, ImportError> {
+    let name = file_name(file);
+    let stored = |tensor: pytorch_reader::Tensor| {
+        let (dtype, shape) = (pickle::dtype_name(tensor.dtype()).to_owned(), tensor.shape().to_vec());
+        (tensor.name.clone(), Stored { file: name.clone(), dtype, shape, bytes: Bytes::Pickled(tensor) })
+    };
+    Ok(pickle::tensors(file)?.into_iter().map(stored).collect())
+}
+
+fn file_name(file: &Path) -> String {
+    file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: Unique<String>,
+}
+
+/// Tensors of several files. Index and files must tell the same, in both directions.
+fn shards(
+    index_file: &Path,
+    files: &mut Vec<PathBuf>,
+    locate: &Locate,
+    read: fn(&Path) -> Result<Tensors, ImportError>,
+) -> Result<Tensors, ImportError> {
+    let malformed = |message: String| ImportError::malformed(index_file, message);
+    files.push(index_file.to_owned());
+    let index: Index = json::read(index_file)?;
+    let mut names_by_shard: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, shard) in index.weight_map.0 {
+        names_by_shard.entry(shard).or_default().insert(name);
+    }
+    let mut tensors = Tensors::new();
+    for (shard, names) in names_by_shard {
+        let inside = |c: Component| matches!(c, Component::Normal(_));
+        // A backslash separates on another system, so it separates nowhere.
+        if shard.is_empty() || shard.contains(['\\', '\0']) || !Path::new(&shard).components().all(inside) {
+            return Err(malformed(format!("shard {shard:?}: expected a path inside the checkpoint's folder")));
+        }
+        let file = locate(&shard).ok_or_else(|| malformed(format!("shard {shard:?} is not in the folder")))?;
+        files.push(file.clone());
+        let found = read(&file)?;
+        if let Some(name) = names.iter().find(|name| !found.contains_key(*name)) {
+            return Err(malformed(format!("{name}: expected in {shard}, which does not hold it")));
+        }
+        if let Some(name) = found.keys().find(|name| !names.contains(*name)) {
+            return Err(malformed(format!("{name}: found in {shard}, where the index does not place it")));
+        }
+        tensors.extend(found);
+    }
+    Ok(tensors)
+}
+
+/// Streams every weight and looks for NaN and infinities. Errors: [`ImportError::NotFinite`] with the first such element
+/// of every weight that has one.
+pub fn check_finite(weights: &Weights) -> Result<(), ImportError> {
+    let all: Vec<&Weight> = weights.iter().map(|(_, weight)| weight).collect();
+    let found: Result<Vec<Option<NotFinite>>, ImportError> = all.par_iter().map(|weight| not_finite(weight)).collect();
+    let found: Vec<NotFinite> = found?.into_iter().flatten().collect();
+    match found.is_empty() {
+        true => Ok(()),
+        false => Err(ImportError::NotFinite(found)),
+    }
+}
+
+fn not_finite(weight: &Weight) -> Result<Option<NotFinite>, ImportError> {
+    let [rows, columns] = weight.matrix();
+    let step = (CHUNK_BYTES / 4 / columns.max(1)).max(1);
+    let mut values = Vec::new();
+    for start in (0..rows).step_by(step) {
+        weight.rows(start..rows.min(start + step), &mut values)?;
+        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+            let (row, column, value) = (start + at / columns, at % columns, values[at]);
+            return Ok(Some(NotFinite { weight: weight.name.clone(), row, column, value }));
+        }
+    }
+    Ok(None)
+}
+
+/// SHA-256 of a file in hexadecimal, streamed.
+pub fn sha256(file: &Path) -> Result<String, ImportError> {
+    let mut reader = std::fs::File::open(file).map_err(ImportError::io(file))?;
+    let (mut hash, mut chunk) = (Sha256::new(), vec![0; CHUNK_BYTES]);
+    loop {
+        match reader.read(&mut chunk).map_err(ImportError::io(file))? {
+            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            n => hash.update(&chunk[..n]),
+        }
+    }
+}

@@ -1,8 +1,10 @@
 //! The formats.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use crate::Format;
+use crate::{Format, Model};
 
 pub mod gguf;
 pub mod onnx;
@@ -10,6 +12,45 @@ pub mod safetensors;
 
 /// Every format, with its default options.
 pub const FORMATS: &[&dyn Format] = &[&onnx::Onnx::DEFAULT, &gguf::Gguf::DEFAULT, &safetensors::Safetensors::DEFAULT];
+
+// What a consumer reads beside the weights: transformers, Optimum, transformers.js and llama.cpp's scripts look for these.
+const COMPANIONS: &[&str] = &[
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+    "tokenizer.model",
+    "source.spm",
+    "target.spm",
+    "vocab.json",
+    "merges.txt",
+    "preprocessor_config.json",
+];
+
+/// Copies the config, the generation config and the tokenizer files of the checkpoint into `dir`, byte for byte.
+///
+/// Returns their names. Files that the checkpoint lacks are left out.
+pub fn copy_companions(model: &Model, dir: &Path) -> Result<Vec<PathBuf>, ExportError> {
+    copy_listed(model.checkpoint.dir(), dir)
+}
+
+fn copy_listed(from: &Path, to: &Path) -> Result<Vec<PathBuf>, ExportError> {
+    let mut copied = Vec::new();
+    for name in COMPANIONS {
+        let failed = |source| ExportError::Io { file: from.join(name), source };
+        // Not `fs::copy`, which would copy a read-only permission too.
+        match fs::read(from.join(name)) {
+            Ok(bytes) => fs::write(to.join(name), bytes).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(error)),
+        }
+        copied.push(PathBuf::from(name));
+    }
+    Ok(copied)
+}
 
 /// An artifact cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -67,5 +108,22 @@ fn hinted(hint: &str) -> String {
     match hint.is_empty() {
         true => String::new(),
         false => format!("\nhint: {hint}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn companions_are_copied_and_weights_are_not() {
+        let (from, to) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
+        for name in ["config.json", "spiece.model", "model.safetensors", "README.md"] {
+            fs::write(from.path().join(name), name).expect("written");
+        }
+        let copied = copy_listed(from.path(), to.path()).expect("copied");
+        assert_eq!(copied, [PathBuf::from("config.json"), PathBuf::from("spiece.model")]);
+        assert_eq!(fs::read_to_string(to.path().join("spiece.model")).expect("there"), "spiece.model");
+        assert_eq!(fs::read_dir(to.path()).expect("listed").count(), 2);
     }
 }

@@ -1,1 +1,339 @@
-//! eval
+//! The interpreter: it gives every graph its meaning, in f32, with a tap on every value.
+//!
+//! Plain rather than fast: one thread a call, one kernel an op. Callers run several calls side by side.
+
+mod kernels;
+
+pub use kernels::relative_bucket;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use crate::ir::{DType, Def, Dim, Entry, Graph, Sym, Type, ValueId};
+use crate::op::Op;
+use crate::tensor::Tensor;
+use crate::weights::{WeightError, WeightId};
+
+/// Arguments by port name.
+pub type Feeds = BTreeMap<String, Tensor>;
+
+/// Results by port name.
+pub type Tensors = BTreeMap<String, Tensor>;
+
+/// A call could not be evaluated.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// There is no such entry.
+    #[error("no entry named {entry}: the graph has {}", .known.join(", "))]
+    NoEntry {
+        /// What was asked for.
+        entry: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Feeds do not fit the entry; all misfits are listed.
+    #[error("{entry}: {}", .problems.join("\n  "))]
+    Feeds {
+        /// The entry.
+        entry: String,
+        /// One line each.
+        problems: Vec<String>,
+    },
+    /// An id lies outside the table it indexes.
+    #[error("{value}: id {id} is outside the table of {rows} rows")]
+    Id {
+        /// The value that looks up.
+        value: String,
+        /// The id.
+        id: i64,
+        /// Rows of the table.
+        rows: usize,
+    },
+    /// A weight cannot be read.
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+}
+
+/// Evaluates the entries of one graph.
+///
+/// Without a cache, a weight is read when an op uses it and dropped after: the peak is the largest weight plus live
+/// activations.
+pub struct Interpreter<'g> {
+    graph: &'g Graph,
+    cache_bytes: usize,
+    cache: Mutex<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    weights: HashMap<WeightId, Arc<Vec<f32>>>,
+    bytes: usize,
+}
+
+/// Weights and scalars as an op sees them.
+type Floats = Arc<Vec<f32>>;
+
+impl<'g> Interpreter<'g> {
+    /// Reads weights anew at each use.
+    pub fn new(graph: &'g Graph) -> Interpreter<'g> {
+        Interpreter { graph, cache_bytes: 0, cache: Mutex::default() }
+    }
+
+    /// Keeps weights as f32 between uses, as long as they fit into `bytes`.
+    #[must_use]
+    pub fn with_cache(self, bytes: usize) -> Interpreter<'g> {
+        Interpreter { cache_bytes: bytes, ..self }
+    }
+
+    /// The graph it evaluates.
+    pub fn graph(&self) -> &'g Graph {
+        self.graph
+    }
+
+    /// Evaluates an entry: feeds by port name in, results by port name out.
+    ///
+    /// Errors: unknown entry, feeds that do not fit, ids outside a table, unreadable weights.
+    pub fn call(&self, entry: &str, feeds: &Feeds) -> Result<Tensors, EvalError> {
+        self.call_with(entry, feeds, &mut |_, _| {})
+    }
+
+    /// The same, and shows `tap` every value that an op computes, in order.
+    pub fn call_with(
+        &self,
+        entry: &str,
+        feeds: &Feeds,
+        tap: &mut dyn FnMut(ValueId, &Tensor),
+    ) -> Result<Tensors, EvalError> {
+        let graph = self.graph;
+        let entry = graph.entry(entry).ok_or_else(|| EvalError::NoEntry {
+            entry: entry.to_owned(),
+            known: graph.entries.iter().map(|e| e.name.clone()).collect(),
+        })?;
+        let lengths = bind(graph, entry, feeds)?;
+        let order = graph.order(entry);
+
+        let mut uses: HashMap<ValueId, usize> = HashMap::new();
+        for port in &entry.outputs {
+            *uses.entry(port.value).or_default() += 1;
+        }
+        let fed: HashMap<ValueId, &Tensor> = entry.inputs.iter().map(|p| (p.value, &feeds[&p.name])).collect();
+        for id in order.iter().filter(|id| !fed.contains_key(id)) {
+            for arg in graph.args(*id) {
+                *uses.entry(*arg).or_default() += 1;
+            }
+        }
+
+        let mut live: HashMap<ValueId, Tensor> = HashMap::new();
+        for id in order {
+            let value = graph.value(id);
+            let tensor = match (&value.def, fed.get(&id)) {
+                (_, Some(tensor)) => (*tensor).clone(),
+                (Def::Input, None) => empty(&value.ty, &lengths),
+                // Read by the op that uses them.
+                (Def::Const(_) | Def::Weight(_), None) => continue,
+                (Def::Op(op, args), None) => {
+                    let tensor = self.apply(id, op, args, &live, &lengths)?;
+                    for arg in args {
+                        if let Some(left) = uses.get_mut(arg) {
+                            *left -= 1;
+                            if *left == 0 {
+                                live.remove(arg);
+                            }
+                        }
+                    }
+                    tap(id, &tensor);
+                    tensor
+                }
+            };
+            live.insert(id, tensor);
+        }
+        entry
+            .outputs
+            .iter()
+            .map(|port| {
+                let tensor = match live.get(&port.value) {
+                    Some(tensor) => tensor.clone(),
+                    None => self.argument(port.value, &live)?,
+                };
+                Ok((port.name.clone(), tensor))
+            })
+            .collect()
+    }
+
+    /// A value as an argument: live, or a constant or weight fetched now.
+    fn argument(&self, id: ValueId, live: &HashMap<ValueId, Tensor>) -> Result<Tensor, EvalError> {
+        match self.graph.value(id).def {
+            Def::Const(c) => Ok(Tensor::scalar(c)),
+            Def::Weight(weight) => {
+                let shape = self.graph.weights.get(weight).shape.clone();
+                Ok(Tensor::shared_f32(shape, self.floats(weight)?))
+            }
+            Def::Input | Def::Op(..) => Ok(live[&id].clone()),
+        }
+    }
+
+    fn floats(&self, id: WeightId) -> Result<Floats, EvalError> {
+        if let Some(known) = self.cache.lock().expect("no panic while holding the lock").weights.get(&id) {
+            return Ok(known.clone());
+        }
+        let floats = Arc::new(self.graph.weights.get(id).read()?);
+        let mut cache = self.cache.lock().expect("no panic while holding the lock");
+        if cache.bytes + 4 * floats.len() <= self.cache_bytes && !cache.weights.contains_key(&id) {
+            cache.bytes += 4 * floats.len();
+            cache.weights.insert(id, floats.clone());
+        }
+        Ok(floats)
+    }
+
+    fn apply(
+        &self,
+        id: ValueId,
+        op: &Op,
+        args: &[ValueId],
+        live: &HashMap<ValueId, Tensor>,
+        lengths: &BTreeMap<Sym, usize>,
+    ) -> Result<Tensor, EvalError> {
+        // A table is read row by row: a vocabulary is large and a sentence is short.
+        if let (Op::Embed, [ids, table]) = (op, args)
+            && let Some(table) = self.graph.weight_of(*table)
+        {
+            return self.embed(id, &self.argument(*ids, live)?, table);
+        }
+        let args = args.iter().map(|arg| self.argument(*arg, live)).collect::<Result<Vec<Tensor>, EvalError>>()?;
+        let dim = |dim: &Dim| dim.resolve(lengths).expect("bind() resolved every symbol of the entry");
+        let x = || &args[0];
+        Ok(match op {
+            Op::MatMul => kernels::matmul(x(), &args[1]),
+            Op::Linear => kernels::linear(x(), &args[1], args.get(2)),
+            Op::Embed => return self.embed_values(id, x(), &args[1]),
+            Op::Binary(op) => kernels::binary(*op, x(), &args[1]),
+            Op::Unary(op) => kernels::unary(*op, x()),
+            Op::Softmax => kernels::softmax(x()),
+            Op::RmsNorm { eps } => kernels::rms_norm(x(), &args[1], *eps),
+            Op::Reshape(to) => x().reshaped(to.iter().map(dim).collect::<Vec<usize>>()),
+            Op::Transpose(perm) => kernels::transpose(x(), perm),
+            Op::Concat { axis } => kernels::concat(&args, *axis),
+            Op::Mask { visible, start, q, k } => kernels::mask(*visible, dim(start), dim(q), dim(k)),
+            Op::PaddingMask => kernels::padding_mask(x()),
+            Op::RelativeBias { buckets, max_distance, bidirectional, start, q, k } => {
+                let bucket = |distance| relative_bucket(distance, *buckets, *max_distance, *bidirectional);
+                kernels::relative_bias(x(), dim(start), dim(q), dim(k), bucket)
+            }
+            Op::DynamicQuant(granularity) => kernels::dynamic_quant(*granularity, x()),
+            Op::Attention { scale, softcap } => {
+                kernels::attention(x(), &args[1], &args[2], args.get(3), *scale, *softcap)
+            }
+        })
+    }
+
+    fn embed(&self, id: ValueId, ids: &Tensor, table: WeightId) -> Result<Tensor, EvalError> {
+        let cached = self.cache.lock().expect("no panic while holding the lock").weights.get(&table).cloned();
+        let weight = self.graph.weights.get(table);
+        if let Some(floats) = cached {
+            return self.embed_values(id, ids, &Tensor::shared_f32(weight.shape.clone(), floats));
+        }
+        let [rows, width] = weight.matrix();
+        let (mut out, mut row) = (Vec::with_capacity(ids.len() * width), Vec::new());
+        for index in self.rows_of(id, ids, rows)? {
+            weight.rows(index..index + 1, &mut row)?;
+            out.extend_from_slice(&row);
+        }
+        Ok(Tensor::f32([ids.shape(), &[width]].concat(), out))
+    }
+
+    fn embed_values(&self, id: ValueId, ids: &Tensor, table: &Tensor) -> Result<Tensor, EvalError> {
+        let (rows, width) = (table.shape()[0], table.shape()[1]);
+        let floats = kernels::f32s(table);
+        let mut out = Vec::with_capacity(ids.len() * width);
+        for index in self.rows_of(id, ids, rows)? {
+            out.extend_from_slice(&floats[index * width..(index + 1) * width]);
+        }
+        Ok(Tensor::f32([ids.shape(), &[width]].concat(), out))
+    }
+
+    fn rows_of(&self, id: ValueId, ids: &Tensor, rows: usize) -> Result<Vec<usize>, EvalError> {
+        let ids = ids.as_i64().expect("inference made ids i64");
+        let row = |&i: &i64| {
+            usize::try_from(i).ok().filter(|i| *i < rows).ok_or_else(|| EvalError::Id {
+                value: self.graph.value(id).name.clone(),
+                id: i,
+                rows,
+            })
+        };
+        ids.iter().map(row).collect()
+    }
+}
+
+/// Evaluates an entry once; see [`Interpreter`].
+pub fn eval(
+    graph: &Graph,
+    entry: &str,
+    feeds: &Feeds,
+    tap: &mut dyn FnMut(ValueId, &Tensor),
+) -> Result<Tensors, EvalError> {
+    Interpreter::new(graph).call_with(entry, feeds, tap)
+}
+
+/// The length of every symbol, from the shapes of the feeds. Errors: every missing, surplus or ill-shaped feed.
+fn bind(graph: &Graph, entry: &Entry, feeds: &Feeds) -> Result<BTreeMap<Sym, usize>, EvalError> {
+    let mut lengths = entry.fixed.clone();
+    let mut problems = Vec::new();
+    let mut dims: Vec<(&str, &Type, &Tensor)> = Vec::new();
+    for port in &entry.inputs {
+        let ty = &graph.value(port.value).ty;
+        match feeds.get(&port.name) {
+            None => problems.push(format!("{}: expected {ty}, found nothing", port.name)),
+            Some(tensor) => {
+                let dtype = if tensor.as_f32().is_some() { DType::F32 } else { DType::I64 };
+                match dtype == ty.dtype && tensor.shape().len() == ty.shape.len() {
+                    true => dims.push((&port.name, ty, tensor)),
+                    false => {
+                        problems.push(format!(
+                            "{}: expected {ty}, found {dtype:?} of shape {:?}",
+                            port.name,
+                            tensor.shape()
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    for name in feeds.keys().filter(|name| entry.input(name).is_none()) {
+        problems.push(format!("{name}: no such input"));
+    }
+    for (_, ty, tensor) in &dims {
+        for (dim, length) in ty.shape.iter().zip(tensor.shape()) {
+            if let Some(sym) = dim.symbol() {
+                lengths.entry(sym).or_insert(*length);
+            }
+        }
+    }
+    for (name, ty, tensor) in &dims {
+        let fits = ty.shape.iter().zip(tensor.shape()).all(|(dim, length)| dim.resolve(&lengths) == Some(*length));
+        if !fits {
+            let known: Vec<String> = lengths.iter().map(|(sym, n)| format!("{} = {n}", sym.0)).collect();
+            problems.push(format!("{name}: expected {ty} with {}, found {:?}", known.join(", "), tensor.shape()));
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(lengths),
+        false => Err(EvalError::Feeds { entry: entry.name.clone(), problems }),
+    }
+}
+
+/// An input that an entry does not list: nothing flows through it, so one of its lengths is fixed to 0.
+fn empty(ty: &Type, lengths: &BTreeMap<Sym, usize>) -> Tensor {
+    let shape: Vec<usize> = ty
+        .shape
+        .iter()
+        .map(|dim| dim.resolve(lengths).expect("verify() lets an entry leave out only inputs of known, empty shape"))
+        .collect();
+    assert!(shape.contains(&0), "verify() lets an entry leave out only empty inputs");
+    match ty.dtype {
+        DType::F32 => Tensor::f32(shape, Vec::new()),
+        DType::I64 => Tensor::i64(shape, Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

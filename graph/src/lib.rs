@@ -47,7 +47,7 @@ pub mod weights;
 
 pub use blob::{Blob, Scratch};
 pub use build::{Build, BuildError, Val};
-// pub use eval::{EvalError, Feeds, Interpreter, Tensors};
+pub use eval::{EvalError, Feeds, Interpreter, Tensors, eval, relative_bucket};
 pub use ggml::GgmlType;
 pub use ir::{BATCH, DEC, DType, Def, Dim, ENC, Entry, Graph, PAST, Port, Sym, Type, Value, ValueId};
 pub use op::{Binary, Granularity, Op, Unary, Visible};

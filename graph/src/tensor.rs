@@ -26,6 +26,13 @@ impl Tensor {
         Tensor { shape, data: Data::F32(Arc::new(data)) }
     }
 
+    /// A tensor over floats that others hold too. Panics when the element count is not the product of `shape`.
+    pub fn shared_f32(shape: impl Into<Vec<usize>>, data: Arc<Vec<f32>>) -> Tensor {
+        let shape = shape.into();
+        assert_eq!(data.len(), shape.iter().product::<usize>(), "elements of {shape:?}");
+        Tensor { shape, data: Data::F32(data) }
+    }
+
     /// A tensor of integers. Panics when the element count is not the product of `shape`.
     pub fn i64(shape: impl Into<Vec<usize>>, data: Vec<i64>) -> Tensor {
         let shape = shape.into();

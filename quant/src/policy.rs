@@ -1,13 +1,307 @@
-//! outline
-/// .
-pub struct Activations;
-/// .
-pub struct Plan;
-/// .
-pub struct Policy;
-/// .
-pub struct PolicyError;
-/// .
-pub struct Role;
-/// .
-pub struct Rule;
+//! The part of a recipe that chooses a scheme for every weight.
+
+use globset::{Glob, GlobMatcher};
+use graph::{Block, GgmlType, Graph, Weight};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Decider, Plan, Planned};
+use crate::role::{Role, roles};
+use crate::scheme::{Clip, Scheme};
+
+/// Which weights become what.
+///
+/// The first of `rules` that fits a weight decides; then the first of [`Policy::default_rules`]; then `scheme`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// For every weight that no rule decides.
+    pub scheme: Scheme,
+    /// How integer codes get their range.
+    pub clip: Clip,
+    /// What happens to the inputs of Linears with int8 weights.
+    pub activations: Activations,
+    /// Exceptions; the first that fits decides.
+    pub rules: Vec<Rule>,
+}
+
+/// What happens to the input of a Linear whose weight is int8.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Activations {
+    /// It stays float; only the weights are quantized.
+    #[default]
+    None,
+    /// It is rounded to 8 bits with a scale taken from itself at each call.
+    Dynamic,
+}
+
+/// A scheme for the weights that have the role and whose name fits the glob.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// What the weight does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// A glob over the checkpoint's whole name; `*` also matches dots.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// What these weights become.
+    pub scheme: Scheme,
+    /// Instead of the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<Clip>,
+}
+
+/// A rule that holds when the recipe says nothing else, with its reason.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct DefaultRule {
+    /// Weights with this role.
+    pub role: Role,
+    /// And with such an end of the name.
+    pub suffix: &'static str,
+    /// What they become.
+    pub scheme: Scheme,
+    /// What they become when their rows are no multiple of the block of `scheme`.
+    pub otherwise: Scheme,
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl Policy {
+    /// One scheme for everything that the default rules leave.
+    pub fn of(scheme: Scheme) -> Policy {
+        Policy { scheme, ..Policy::default() }
+    }
+
+    /// The rules that hold after those of the recipe, for this policy's scheme.
+    ///
+    /// | scheme | weights | become | because |
+    /// | --- | --- | --- | --- |
+    /// | int or ggml | norm, relative_bias, bias | keep | few weights that act on everything |
+    /// | int4 | embedding, head | int8 | each row is a token; an error there is not averaged over a sum |
+    /// | int4 | `*.wo.weight` | int8, same groups | the widest activations of T5 enter here |
+    /// | q4, q5 | embedding, head | q6_k, or q8_0 | as llama-quantize's `output.weight` |
+    /// | q4_k | `*.wo.weight` | q5_k | the mean of llama-quantize's Q4_K and Q6_K for `ffn_down` |
+    ///
+    /// A float scheme is the type of a whole model, so nothing is excepted from it.
+    pub fn default_rules(&self) -> Vec<DefaultRule> {
+        let rule = |role, suffix, scheme, reason| DefaultRule { role, suffix, scheme, otherwise: scheme, reason };
+        if !self.scheme.is_quantized() {
+            return Vec::new();
+        }
+        let kept = "few weights that act on everything";
+        let mut rules: Vec<DefaultRule> =
+            [Role::Norm, Role::RelativeBias, Role::Bias].map(|role| rule(role, "", Scheme::Keep, kept)).to_vec();
+        match self.scheme {
+            Scheme::Affine { bits: 4, block, symmetric } => {
+                let rows = Scheme::Affine { bits: 8, block: Block::Row, symmetric };
+                let tokens = "each row is a token, and an error in it is not averaged over a sum";
+                let wide = Scheme::Affine { bits: 8, block, symmetric };
+                rules.push(rule(Role::Embedding, "", rows, tokens));
+                rules.push(rule(Role::Head, "", rows, tokens));
+                rules.push(rule(Role::Linear, ".wo.weight", wide, "the widest activations of T5 enter here"));
+            }
+            Scheme::Ggml(kind) if kind.bits_per_weight() < GgmlType::Q6K.bits_per_weight() => {
+                for role in [Role::Embedding, Role::Head] {
+                    rules.push(DefaultRule {
+                        otherwise: Scheme::Ggml(GgmlType::Q8_0),
+                        ..rule(role, "", Scheme::Ggml(GgmlType::Q6K), "as llama-quantize's output.weight")
+                    });
+                }
+                if kind == GgmlType::Q4K {
+                    let reason = "the mean of llama-quantize's Q4_K and Q6_K for ffn_down";
+                    rules.push(rule(Role::Linear, ".wo.weight", Scheme::Ggml(GgmlType::Q5K), reason));
+                }
+            }
+            _ => {}
+        }
+        rules
+    }
+
+    /// What every weight of the graph becomes. Errors: all that is wrong with the policy for this graph.
+    pub fn plan(&self, graph: &Graph) -> Result<Plan, PolicyError> {
+        self.plan_with_fallback(graph, None)
+    }
+
+    /// Like [`Policy::plan`]; a weight whose rows do not fit its ggml block type becomes `fallback` instead of an error.
+    pub fn plan_with_fallback(&self, graph: &Graph, fallback: Option<Scheme>) -> Result<Plan, PolicyError> {
+        let mut faults = Vec::new();
+        let rules: Vec<Option<GlobMatcher>> =
+            self.rules.iter().enumerate().map(|(index, rule)| matcher(index, rule, &mut faults)).collect();
+        let defaults = self.default_rules();
+        // For each rule, how many weights it fits and how many of them it decides.
+        let mut fits = vec![(0, 0); self.rules.len()];
+        let mut weights = Vec::new();
+        for (id, role) in roles(graph) {
+            let weight = graph.weights.get(id);
+            let mut chosen = None;
+            for (index, rule) in self.rules.iter().enumerate() {
+                let named = rules[index].as_ref().is_none_or(|glob| glob.is_match(&weight.name));
+                if named && rule.role.is_none_or(|wanted| wanted == role) {
+                    fits[index].0 += 1;
+                    if chosen.is_none() {
+                        fits[index].1 += 1;
+                        chosen = Some((rule.scheme, rule.clip.unwrap_or(self.clip), Decider::Rule(index, rule.clone())));
+                    }
+                }
+            }
+            let (mut scheme, clip, mut decided_by) =
+                chosen.or_else(|| default_for(&defaults, role, weight, self.clip)).unwrap_or((
+                    self.scheme,
+                    self.clip,
+                    Decider::Scheme,
+                ));
+            if let Some(why) = misfit(scheme, weight) {
+                match (scheme, fallback) {
+                    (Scheme::Ggml(_), Some(other)) if misfit(other, weight).is_none() => {
+                        (scheme, decided_by) = (other, Decider::Fallback { from: scheme, why });
+                    }
+                    _ => faults.push(PolicyFault::NotApplicable { weight: weight.name.clone(), scheme, why }),
+                }
+            }
+            let clip = if matches!(scheme, Scheme::Affine { .. }) { clip } else { Clip::None };
+            weights.push(Planned { id, name: weight.name.clone(), role, scheme, clip, decided_by });
+        }
+        for (index, (rule, (fit, decided))) in self.rules.iter().zip(fits).enumerate() {
+            match (fit, decided) {
+                (0, _) => faults.push(PolicyFault::MatchesNothing { index, rule: rule.clone() }),
+                (_, 0) => faults.push(PolicyFault::DecidesNothing { index, rule: rule.clone() }),
+                _ => {}
+            }
+        }
+        faults.extend(self.without_effect(&weights));
+        if faults.is_empty() { Ok(Plan { weights }) } else { Err(PolicyError(faults)) }
+    }
+
+    /// Settings that no planned weight feels.
+    fn without_effect(&self, weights: &[Planned]) -> Vec<PolicyFault> {
+        let mut faults = Vec::new();
+        if self.clip == Clip::Mse && !weights.iter().any(|w| w.clip == Clip::Mse) {
+            let why = "no weight gets integer codes; floats have no range and ggml's blocks a search of their own";
+            faults.push(PolicyFault::NoEffect { setting: "clip: mse", why });
+        }
+        let int8_linear = |w: &Planned| {
+            matches!(w.scheme, Scheme::Affine { bits: 8, .. }) && matches!(w.role, Role::Linear | Role::Head)
+        };
+        if self.activations == Activations::Dynamic && !weights.iter().any(int8_linear) {
+            faults.push(PolicyFault::NoEffect { setting: "activations: dynamic", why: "no Linear has int8 weights" });
+        }
+        faults
+    }
+}
+
+/// The compiled glob of a rule, if it has one; a rule that cannot be one is a fault.
+fn matcher(index: usize, rule: &Rule, faults: &mut Vec<PolicyFault>) -> Option<GlobMatcher> {
+    if rule.role.is_none() && rule.pattern.is_none() {
+        faults.push(PolicyFault::Unconditional { index, rule: rule.clone() });
+    }
+    if rule.clip == Some(Clip::Mse) && !matches!(rule.scheme, Scheme::Affine { .. }) {
+        faults.push(PolicyFault::ClipOfNoCodes { index, rule: rule.clone() });
+    }
+    match Glob::new(rule.pattern.as_ref()?) {
+        Ok(glob) => Some(glob.compile_matcher()),
+        Err(error) => {
+            let why = error.kind().to_string();
+            faults.push(PolicyFault::BadGlob { index, rule: rule.clone(), why });
+            None
+        }
+    }
+}
+
+fn default_for(defaults: &[DefaultRule], role: Role, weight: &Weight, clip: Clip) -> Option<(Scheme, Clip, Decider)> {
+    let rule = defaults.iter().find(|rule| rule.role == role && weight.name.ends_with(rule.suffix))?;
+    let scheme = if misfit(rule.scheme, weight).is_none() { rule.scheme } else { rule.otherwise };
+    Some((scheme, clip, Decider::Default(rule.reason)))
+}
+
+/// Why a weight cannot take a scheme.
+fn misfit(scheme: Scheme, weight: &Weight) -> Option<String> {
+    if scheme.is_quantized() && weight.shape.len() != 2 {
+        return Some(format!("expected a matrix, found {:?}", weight.shape));
+    }
+    match scheme {
+        Scheme::Ggml(kind) if !weight.matrix()[1].is_multiple_of(kind.block_len()) => {
+            Some(format!("rows of {} are not a multiple of {}", weight.matrix()[1], kind.block_len()))
+        }
+        _ => None,
+    }
+}
+
+/// Everything that is wrong with a policy for a graph.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[error("{}", told(.0))]
+pub struct PolicyError(pub Vec<PolicyFault>);
+
+fn told(faults: &[PolicyFault]) -> String {
+    let mut lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    if faults.iter().any(|fault| matches!(fault, PolicyFault::NotApplicable { scheme: Scheme::Ggml(_), .. })) {
+        lines.push("hint: a rule for these weights, or `gguf: { fallback: f16 }` for all such, says what they become".into());
+    }
+    lines.join("\n")
+}
+
+/// One thing that is wrong with a policy. Rules are counted from 1 in messages.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum PolicyFault {
+    /// No weight of the model fits.
+    #[error("rule {} ({rule}) matches no weight of the model; `trefoil inspect` lists the names", .index + 1)]
+    MatchesNothing {
+        /// From 0.
+        index: usize,
+        /// The rule.
+        rule: Rule,
+    },
+    /// Earlier rules decide all weights that fit.
+    #[error("rule {} ({rule}) decides nothing, because earlier rules match the same weights; put it before them", .index + 1)]
+    DecidesNothing {
+        /// From 0.
+        index: usize,
+        /// The rule.
+        rule: Rule,
+    },
+    /// The glob cannot be read.
+    #[error("rule {} ({rule}): {why} in the glob", .index + 1)]
+    BadGlob {
+        /// From 0.
+        index: usize,
+        /// The rule.
+        rule: Rule,
+        /// What the glob parser says.
+        why: String,
+    },
+    /// Neither role nor glob.
+    #[error("rule {} ({rule}) has neither `role` nor `match`; the scheme of the policy is the one for all weights", .index + 1)]
+    Unconditional {
+        /// From 0.
+        index: usize,
+        /// The rule.
+        rule: Rule,
+    },
+    /// Clipping where there are no integer codes to choose.
+    #[error("rule {} ({rule}): `clip: mse` needs an int4 or int8 scheme", .index + 1)]
+    ClipOfNoCodes {
+        /// From 0.
+        index: usize,
+        /// The rule.
+        rule: Rule,
+    },
+    /// The weight's shape does not fit the scheme.
+    #[error("{weight} cannot become {scheme}: {why}")]
+    NotApplicable {
+        /// The weight.
+        weight: String,
+        /// What it should become.
+        scheme: Scheme,
+        /// Expected and found.
+        why: String,
+    },
+    /// A setting of the policy changes nothing.
+    #[error("`{setting}` has no effect: {why}")]
+    NoEffect {
+        /// As the recipe writes it.
+        setting: &'static str,
+        /// The reason.
+        why: &'static str,
+    },
+}

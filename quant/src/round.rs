@@ -1,1 +1,211 @@
-//! outline
+//! Integer codes by rounding to nearest, with a scale a row or a group.
+//!
+//! A block (a row, or a group of neighbours in it) with weights w gets `code = round(w / scale) + zero`, halves to even,
+//! and means `(code - zero) · scale`.
+//!
+//! - Symmetric: `zero = 0`, codes within ±(2^(bits-1) - 1), `scale = max|w| / (2^(bits-1) - 1)`. The code -2^(bits-1)
+//!   stays unused: with it the grid would reach one step farther down than up, and every format could not hold `-w`
+//!   where it holds `w`.
+//! - Asymmetric: codes from -2^(bits-1) to 2^(bits-1) - 1, `scale = (hi - lo) / (2^bits - 1)` with `lo = min(w, 0)` and
+//!   `hi = max(w, 0)`, and `zero = round(-2^(bits-1) - lo / scale)`; 0 is exact.
+//!
+//! The scale is rounded to f16 *before* codes are chosen, because they must be nearest under the scale that the file
+//! holds. Where f16 is so coarse that rounding down loses more than one part in 1024 (below 2^-14), the next f16 above
+//! is taken, and never 0. A block of zeros gets scale 1. A scale above 65504 is an error.
+
+use graph::weights::dequantize;
+use graph::{AffineTensor, Block, Progress, Quantized, Scratch, Weight, WeightData};
+use half::f16;
+
+use crate::clip;
+use crate::error::QuantError;
+use crate::record::Errors;
+use crate::scheme::{Clip, Scheme};
+use crate::stream::{self, Chunk};
+use crate::{Needs, Outcome, Quantizer};
+
+/// Nearest codes under scales taken from the weights alone.
+pub struct Nearest;
+
+impl Quantizer for Nearest {
+    fn name(&self) -> &'static str {
+        "nearest"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Nothing
+    }
+
+    fn applies(&self, scheme: Scheme) -> bool {
+        matches!(scheme, Scheme::Affine { .. })
+    }
+
+    fn quantize(
+        &self,
+        weight: &Weight,
+        scheme: Scheme,
+        clip: Clip,
+        scratch: &Scratch,
+        progress: &dyn Progress,
+    ) -> Result<Outcome, QuantError> {
+        let Scheme::Affine { bits, block, symmetric } = scheme else {
+            unreachable!("`applies` says so");
+        };
+        let shape = weight.matrix();
+        let grid = Grid::new(bits, symmetric);
+        let streamed = stream::encoded(weight, scheme, shape[1], scratch, progress, |values, chunk| {
+            codes_of_rows(values, shape[1], block, grid, clip, chunk);
+        })?;
+        let zeros = (!symmetric).then_some(streamed.zeros);
+        let tensor = AffineTensor { shape, bits, block, codes: streamed.blob, scales: streamed.scales.clone(), zeros };
+        let data = WeightData::Quantized(Quantized::Affine(tensor));
+        Ok(Outcome { data, scales: streamed.scales, errors: streamed.errors })
+    }
+}
+
+fn codes_of_rows(values: &[f32], columns: usize, block: Block, grid: Grid, clip: Clip, out: &mut Chunk) {
+    let len = block.len(columns);
+    let rows = values.chunks(columns).zip(out.bytes.chunks_mut(columns).zip(out.decoded.chunks_mut(columns)));
+    for (values, (codes, decoded)) in rows {
+        for (values, (codes, decoded)) in values.chunks(len).zip(codes.chunks_mut(len).zip(decoded.chunks_mut(len))) {
+            let step = match clip {
+                Clip::None => grid.step(Extent::of(values)),
+                Clip::Mse => clip::least_squares(values, grid),
+            };
+            grid.encode(values, step, codes);
+            dequantize_bytes(codes, step, decoded);
+            out.scales.push(step.scale);
+            if !grid.symmetric {
+                out.zeros.push(step.zero);
+            }
+        }
+    }
+}
+
+/// [`dequantize`] over codes that are bytes on their way to a file.
+fn dequantize_bytes(codes: &[u8], step: Step, out: &mut [f32]) {
+    const PIECE: usize = 64;
+    let mut signed = [0; PIECE];
+    for (codes, out) in codes.chunks(PIECE).zip(out.chunks_mut(PIECE)) {
+        for (s, c) in signed.iter_mut().zip(codes) {
+            *s = c.cast_signed();
+        }
+        dequantize(&signed[..codes.len()], step.scale, step.zero, out);
+    }
+}
+
+/// The smallest and the largest of some weights and 0.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Extent {
+    /// At most 0.
+    pub lo: f32,
+    /// At least 0.
+    pub hi: f32,
+}
+
+impl Extent {
+    /// Of finite weights.
+    pub fn of(values: &[f32]) -> Extent {
+        const LANES: usize = 8;
+        let (mut lo, mut hi) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        let (whole, rest) = values.as_chunks::<LANES>();
+        let mut last = [0.0; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        for values in whole.iter().chain([&last]) {
+            for i in 0..LANES {
+                lo[i] = if values[i] < lo[i] { values[i] } else { lo[i] };
+                hi[i] = if values[i] > hi[i] { values[i] } else { hi[i] };
+            }
+        }
+        Extent { lo: lo.into_iter().fold(0.0, f32::min), hi: hi.into_iter().fold(0.0, f32::max) }
+    }
+
+    /// Both ends nearer to 0.
+    pub fn times(self, factor: f32) -> Extent {
+        Extent { lo: self.lo * factor, hi: self.hi * factor }
+    }
+}
+
+/// Scale and zero of one block.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Step {
+    /// Above 0; infinite when f16 cannot hold it, which makes every weight of the block decode to no number.
+    pub scale: f16,
+    /// 0 when symmetric.
+    pub zero: i8,
+}
+
+/// The codes of a scheme.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Grid {
+    min: i8,
+    max: i8,
+    symmetric: bool,
+}
+
+impl Grid {
+    /// `bits`: 2 to 8.
+    pub fn new(bits: u8, symmetric: bool) -> Grid {
+        let max = ((1_i32 << (bits - 1)) - 1) as i8;
+        Grid { min: if symmetric { -max } else { -max - 1 }, max, symmetric }
+    }
+
+    /// Scale and zero with which the codes reach over `extent`.
+    pub fn step(self, extent: Extent) -> Step {
+        let (min, max) = (f32::from(self.min), f32::from(self.max));
+        if self.symmetric {
+            return Step { scale: scale_f16(extent.hi.max(-extent.lo), max), zero: 0 };
+        }
+        let scale = scale_f16(extent.hi - extent.lo, max - min);
+        let zero = (min - extent.lo / scale.to_f32()).round_ties_even().clamp(min, max);
+        Step { scale, zero: zero as i8 }
+    }
+
+    /// `code = round_half_even(w / scale) + zero`, clamped to the grid. `codes` has the length of `values`.
+    pub fn encode(self, values: &[f32], step: Step, codes: &mut [u8]) {
+        let (scale, min, max) = self.bounds(step);
+        let zero = i32::from(step.zero).cast_unsigned();
+        for (code, w) in codes.iter_mut().zip(values) {
+            let shifted = (w / scale).max(min).min(max) + ROUNDER;
+            *code = shifted.to_bits().wrapping_sub(ROUNDER.to_bits()).wrapping_add(zero) as u8;
+        }
+    }
+
+    /// The sum of squared errors that [`Grid::encode`] would leave, without writing codes.
+    pub fn squared_error(self, values: &[f32], step: Step) -> f64 {
+        const LANES: usize = 64;
+        let (scale, min, max) = self.bounds(step);
+        let mut decoded = [0.0; LANES];
+        let mut sum = 0.0;
+        for values in values.chunks(LANES) {
+            for (d, w) in decoded.iter_mut().zip(values) {
+                // Products of 8-bit integers and f16 are exact in f32, so this is what `dequantize` gives.
+                *d = ((w / scale).max(min).min(max) + ROUNDER - ROUNDER) * scale;
+            }
+            sum += Errors::between(values, &decoded[..values.len()]).error_squares;
+        }
+        sum
+    }
+
+    /// Scale, and the clamp of `w / scale`.
+    fn bounds(self, step: Step) -> (f32, f32, f32) {
+        let [min, max] = [self.min, self.max].map(|code| f32::from(i16::from(code) - i16::from(step.zero)));
+        (step.scale.to_f32(), min, max)
+    }
+}
+
+/// 1.5 · 2^23. Adding it to an |x| < 2^22 leaves `round_half_even(x)` in the low bits of the sum, in two instructions
+/// that every processor has; `f32::round_ties_even` is a library call on baseline x86-64.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// `extent / steps` as f16, by the rules at the head of this file.
+fn scale_f16(extent: f32, steps: f32) -> f16 {
+    const LOSS: f32 = 1.0 / 1024.0;
+    if extent == 0.0 {
+        return f16::ONE;
+    }
+    let exact = extent / steps;
+    let nearest = f16::from_f32(exact);
+    let too_small = nearest == f16::ZERO || nearest.to_f32() < exact * (1.0 - LOSS);
+    if too_small { f16::from_bits(nearest.to_bits() + 1) } else { nearest }
+}

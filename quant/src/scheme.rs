@@ -1,11 +1,19 @@
 //! What a weight can be turned into.
 
-use graph::{Block, FloatType, GgmlType};
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 
-/// A representation of a weight.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+use graph::{Block, FloatType, GgmlType};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A representation of a weight; recipes write its [`name`](Scheme::name).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Scheme {
     /// As the checkpoint stores it.
+    #[default]
     Keep,
     /// Floats of a type, rounded to nearest even.
     Float(FloatType),
@@ -22,11 +30,151 @@ pub enum Scheme {
     Ggml(GgmlType),
 }
 
-/// How the range of a block is chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+const fn affine(bits: u8, group: usize, symmetric: bool) -> Scheme {
+    let block = if group == 0 { Block::Row } else { Block::Group(group) };
+    Scheme::Affine { bits, block, symmetric }
+}
+
+impl Scheme {
+    /// Every scheme, in the order in which lists show them.
+    pub const ALL: &[Scheme] = &[
+        Scheme::Keep,
+        Scheme::Float(FloatType::F32),
+        Scheme::Float(FloatType::F16),
+        Scheme::Float(FloatType::BF16),
+        affine(8, 0, true),
+        affine(8, 32, true),
+        affine(8, 64, true),
+        affine(8, 128, true),
+        affine(8, 0, false),
+        affine(8, 32, false),
+        affine(8, 64, false),
+        affine(8, 128, false),
+        affine(4, 0, true),
+        affine(4, 32, true),
+        affine(4, 64, true),
+        affine(4, 128, true),
+        affine(4, 0, false),
+        affine(4, 32, false),
+        affine(4, 64, false),
+        affine(4, 128, false),
+        Scheme::Ggml(GgmlType::Q8_0),
+        Scheme::Ggml(GgmlType::Q4_0),
+        Scheme::Ggml(GgmlType::Q4_1),
+        Scheme::Ggml(GgmlType::Q5_0),
+        Scheme::Ggml(GgmlType::Q5_1),
+        Scheme::Ggml(GgmlType::Q4K),
+        Scheme::Ggml(GgmlType::Q5K),
+        Scheme::Ggml(GgmlType::Q6K),
+    ];
+
+    /// As recipes write it: `int4-g128-asym`, `q4_k`.
+    pub fn name(self) -> String {
+        match self {
+            Scheme::Keep => "keep".to_owned(),
+            Scheme::Float(dtype) => dtype.name().to_owned(),
+            Scheme::Affine { bits, block, symmetric } => {
+                let group = match block {
+                    Block::Row => String::new(),
+                    Block::Group(n) => format!("-g{n}"),
+                };
+                format!("int{bits}{group}{}", if symmetric { "" } else { "-asym" })
+            }
+            Scheme::Ggml(kind) => kind.name().to_lowercase(),
+        }
+    }
+
+    /// Whether the weight becomes integers with scales rather than floats.
+    pub fn is_quantized(self) -> bool {
+        matches!(self, Scheme::Affine { .. } | Scheme::Ggml(_))
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+/// A word that names no scheme.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("no scheme is named `{found}`; expected one of {}", names().join(", "))]
+pub struct UnknownScheme {
+    /// The word.
+    pub found: String,
+}
+
+fn names() -> Vec<String> {
+    Scheme::ALL.iter().map(|scheme| scheme.name()).collect()
+}
+
+impl FromStr for Scheme {
+    type Err = UnknownScheme;
+
+    fn from_str(name: &str) -> Result<Scheme, UnknownScheme> {
+        let known = Scheme::ALL.iter().copied().find(|scheme| scheme.name() == name);
+        known.ok_or_else(|| UnknownScheme { found: name.to_owned() })
+    }
+}
+
+impl Serialize for Scheme {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Scheme {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Scheme, D::Error> {
+        let name = Cow::<'de, str>::deserialize(deserializer)?;
+        name.parse().map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for Scheme {
+    fn schema_name() -> Cow<'static, str> {
+        "Scheme".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "A representation of a weight.", "enum": names() })
+    }
+}
+
+/// How the range of a block of integer codes is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Clip {
-    /// The largest magnitude.
+    /// The largest magnitude: no weight is clipped.
+    #[default]
     None,
-    /// The range with the least squared error.
+    /// The range with the least squared error; see [`crate::clip`].
     Mse,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_leads_back_to_its_scheme() {
+        for &scheme in Scheme::ALL {
+            assert_eq!(scheme.name().parse(), Ok(scheme));
+        }
+        let distinct: std::collections::HashSet<String> = names().into_iter().collect();
+        assert_eq!(distinct.len(), Scheme::ALL.len());
+    }
+
+    #[test]
+    fn every_block_type_of_ggml_is_a_scheme() {
+        for &kind in GgmlType::ALL {
+            assert!(Scheme::ALL.contains(&Scheme::Ggml(kind)), "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_known_ones() {
+        let error = "int3".parse::<Scheme>().expect_err("no such scheme").to_string();
+        assert!(error.starts_with("no scheme is named `int3`; expected one of keep, f32, f16, bf16, int8,"), "{error}");
+        assert!(error.ends_with("q6_k"), "{error}");
+    }
 }

@@ -1,1 +1,13 @@
-//! outline
+//! Validation as a chain of comparisons, each of which tests one stage.
+//!
+//! | link | compares | limit |
+//! | --- | --- | --- |
+//! | import | outputs recorded by transformers with the imported graph | f32 noise |
+//! | passes | the graph before the passes with the one after; the whole target with steps | f32 noise |
+//! | quantization | the exact graph with the quantized one | the recipe's [`Limits`] |
+//! | export | the graph's weights with those read back from the artifact | equal bits |
+//! | runtime | the quantized graph with an engine that runs the artifact | that engine's [`Floor`] |
+//!
+//! [`Baseline::measure`] runs the first two links and the float model once; [`validate_artifact`] runs the others for each
+//! artifact. Logits of the evaluation data are kept in a scratch file, so that memory holds one batch a thread.
+

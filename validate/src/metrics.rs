@@ -1,1 +1,331 @@
-//! outline
+//! How far two outputs are apart. All sums are in f64; a value that is not a number passes no limit.
+
+use rayon::prelude::*;
+
+/// Distances between the logits of a reference `a` and a candidate `b`, over rows of one target position each.
+#[derive(Clone, Copy, PartialEq, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct Distances {
+    /// Rows compared.
+    pub positions: u64,
+    /// `max |a - b|`.
+    pub max_abs: Option<f64>,
+    /// `‖a - b‖₂ / ‖a‖₂` over all rows together.
+    pub rel_l2: Option<f64>,
+    /// `10·log10(‖a‖² / ‖a - b‖²)`, in decibels; absent when the two are equal.
+    pub sqnr_db: Option<f64>,
+    /// `a·b / (‖a‖·‖b‖)` over all rows together.
+    pub cosine: Option<f64>,
+    /// Mean over rows of `KL(p ‖ q) = Σ p·(ln p - ln q)`, `p = softmax(a)`, `q = softmax(b)`, in nats.
+    pub kl: Option<f64>,
+    /// Share of rows whose largest logit is at the same index; of equal ones the first counts.
+    pub top1: Option<f64>,
+}
+
+/// Sums from which [`Distances`] are computed.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Meter {
+    rows: u64,
+    max_abs: f64,
+    noise: f64,
+    reference: f64,
+    candidate: f64,
+    product: f64,
+    kl: f64,
+    same_top: u64,
+}
+
+impl Meter {
+    /// Adds rows of `width` logits. `a`, `b`: f32[n, width].
+    ///
+    /// The rows are summed in their order at any number of threads.
+    pub fn add(&mut self, a: &[f32], b: &[f32], width: usize) {
+        assert_eq!(a.len(), b.len(), "rows of the reference and of the candidate");
+        let rows: Vec<Meter> =
+            a.par_chunks(width.max(1)).zip(b.par_chunks(width.max(1))).map(|(a, b)| row(a, b)).collect();
+        rows.iter().for_each(|row| self.merge(row));
+    }
+
+    /// Adds the sums of another meter.
+    pub fn merge(&mut self, other: &Meter) {
+        self.rows += other.rows;
+        self.max_abs = max_or_nan(self.max_abs, other.max_abs);
+        self.noise += other.noise;
+        self.reference += other.reference;
+        self.candidate += other.candidate;
+        self.product += other.product;
+        self.kl += other.kl;
+        self.same_top += other.same_top;
+    }
+
+    /// The distances. A figure that is not finite is absent, except that equal logits have a relative error of 0.
+    pub fn distances(&self) -> Distances {
+        let finite = |x: f64| (self.rows > 0 && x.is_finite()).then_some(x);
+        let rel_l2 = if self.noise == 0.0 { 0.0 } else { (self.noise / self.reference).sqrt() };
+        let cosine = if self.noise == 0.0 { 1.0 } else { self.product / (self.reference * self.candidate).sqrt() };
+        // No sum that saw a value that is not a number can be trusted, top-1 included.
+        let sound = self.noise.is_finite();
+        Distances {
+            positions: self.rows,
+            max_abs: finite(self.max_abs),
+            rel_l2: finite(rel_l2),
+            sqnr_db: finite(10.0 * (self.reference / self.noise).log10()),
+            cosine: finite(cosine),
+            kl: finite(self.kl / self.rows as f64),
+            top1: finite(self.same_top as f64 / self.rows as f64).filter(|_| sound),
+        }
+    }
+}
+
+fn row(a: &[f32], b: &[f32]) -> Meter {
+    let mut m = Meter { rows: 1, ..Meter::default() };
+    for (&a, &b) in a.iter().zip(b) {
+        let (a, b) = (f64::from(a), f64::from(b));
+        m.max_abs = max_or_nan(m.max_abs, (a - b).abs());
+        m.noise += (a - b) * (a - b);
+        m.reference += a * a;
+        m.candidate += b * b;
+        m.product += a * b;
+    }
+    m.kl = kl_divergence(a, b);
+    m.same_top = u64::from(argmax(a).is_some() && argmax(a) == argmax(b));
+    m
+}
+
+fn max_or_nan(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+/// `KL(softmax(a) ‖ softmax(b))` in nats; at least 0 up to rounding, and then 0.
+pub fn kl_divergence(a: &[f32], b: &[f32]) -> f64 {
+    let (a_norm, b_norm) = (log_sum_exp(a), log_sum_exp(b));
+    let sum: f64 = a
+        .iter()
+        .zip(b)
+        .map(|(&a, &b)| {
+            let (ln_p, ln_q) = (f64::from(a) - a_norm, f64::from(b) - b_norm);
+            // p = 0 adds nothing, whatever q is.
+            if ln_p == f64::NEG_INFINITY { 0.0 } else { ln_p.exp() * (ln_p - ln_q) }
+        })
+        .sum();
+    // `f64::max` would turn NaN into 0.
+    if sum < 0.0 { 0.0 } else { sum }
+}
+
+fn log_sum_exp(row: &[f32]) -> f64 {
+    let top = row.iter().copied().map(f64::from).fold(f64::NEG_INFINITY, f64::max);
+    top + row.iter().map(|x| (f64::from(*x) - top).exp()).sum::<f64>().ln()
+}
+
+/// Index of the largest value, the first of equal ones; `None` when a value is not a number or there is none.
+pub fn argmax(row: &[f32]) -> Option<usize> {
+    let mut best: Option<(usize, f32)> = None;
+    for (i, &x) in row.iter().enumerate() {
+        if x.is_nan() {
+            return None;
+        }
+        if best.is_none_or(|(_, top)| x > top) {
+            best = Some((i, x));
+        }
+    }
+    best.map(|(i, _)| i)
+}
+
+/// Number of leading elements that are equal.
+pub fn common_prefix<T: PartialEq>(a: &[T], b: &[T]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Share of positions with the same token, out of the longer sequence's length; 1 when both are empty.
+pub fn token_agreement<T: PartialEq>(a: &[T], b: &[T]) -> f64 {
+    let same = a.iter().zip(b).filter(|(a, b)| a == b).count();
+    share(same, a.len().max(b.len()), 1.0)
+}
+
+/// Levenshtein distance: the fewest insertions, deletions and substitutions that turn `a` into `b`.
+pub fn edit_distance<T: PartialEq>(a: &[T], b: &[T]) -> usize {
+    let mut line: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = line[0];
+        line[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(x != y);
+            diagonal = line[j + 1];
+            line[j + 1] = cost.min(line[j] + 1).min(diagonal + 1);
+        }
+    }
+    line[b.len()]
+}
+
+/// How well texts answer a task.
+#[derive(Clone, Copy, PartialEq, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct Score {
+    /// Texts compared.
+    pub texts: u64,
+    /// Share of texts whose words equal the target's, spaces aside.
+    pub exact_match: f64,
+    /// `Σ edit distance over words / Σ words of the target`; may pass 1.
+    pub token_error_rate: f64,
+}
+
+/// Scores `found` against `targets`; words are what whitespace separates. `None` when there is nothing to compare.
+pub fn score<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Score> {
+    let (mut texts, mut exact, mut edits, mut words) = (0, 0, 0, 0);
+    for (found, target) in pairs {
+        let (found, target): (Vec<&str>, Vec<&str>) =
+            (found.split_whitespace().collect(), target.split_whitespace().collect());
+        texts += 1;
+        exact += usize::from(found == target);
+        edits += edit_distance(&found, &target);
+        words += target.len();
+    }
+    (texts > 0).then(|| Score {
+        texts: texts as u64,
+        exact_match: share(exact, texts, 0.0),
+        token_error_rate: share(edits, words, if edits > 0 { 1.0 } else { 0.0 }),
+    })
+}
+
+/// How alike the generations of a reference and a candidate are.
+#[derive(Clone, Copy, PartialEq, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct Agreement {
+    /// Sequences compared.
+    pub sequences: u64,
+    /// Share of sequences with all tokens equal.
+    pub identical: f64,
+    /// Mean of [`token_agreement`].
+    pub tokens: f64,
+    /// Mean of the longest common prefix over the reference's length.
+    pub prefix: f64,
+    /// Share of the candidate's sequences that ended with the end-of-sequence token.
+    pub ended: f64,
+    /// The same of the reference's.
+    pub reference_ended: f64,
+}
+
+/// Compares generations, each given as tokens and whether it ended by itself. `None` when there is none.
+pub fn agreement<'a>(pairs: impl IntoIterator<Item = [(&'a [i64], bool); 2]>) -> Option<Agreement> {
+    let mut n = 0_usize;
+    let mut sum = Agreement {
+        sequences: 0,
+        identical: 0.0,
+        tokens: 0.0,
+        prefix: 0.0,
+        ended: 0.0,
+        reference_ended: 0.0,
+    };
+    for [(a, a_ended), (b, b_ended)] in pairs {
+        n += 1;
+        sum.identical += f64::from(u8::from(a == b && a_ended == b_ended));
+        sum.tokens += token_agreement(a, b);
+        sum.prefix += share(common_prefix(a, b), a.len(), 1.0);
+        sum.ended += f64::from(u8::from(b_ended));
+        sum.reference_ended += f64::from(u8::from(a_ended));
+    }
+    let mean = |x: f64| x / n as f64;
+    (n > 0).then(|| Agreement {
+        sequences: n as u64,
+        identical: mean(sum.identical),
+        tokens: mean(sum.tokens),
+        prefix: mean(sum.prefix),
+        ended: mean(sum.ended),
+        reference_ended: mean(sum.reference_ended),
+    })
+}
+
+fn share(part: usize, whole: usize, of_nothing: f64) -> f64 {
+    if whole == 0 { of_nothing } else { part as f64 / whole as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn distances(a: &[f32], b: &[f32], width: usize) -> Distances {
+        let mut meter = Meter::default();
+        meter.add(a, b, width);
+        meter.distances()
+    }
+
+    fn near(found: Option<f64>, expected: f64) {
+        let found = found.expect("finite");
+        assert!((found - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{found}, expected {expected}");
+    }
+
+    #[test]
+    fn the_distances_of_two_rows_are_those_computed_by_hand() {
+        // a = (3, 4), (0, 0); b = (3, 2), (1, 0): differences (0, 2), (-1, 0).
+        let d = distances(&[3.0, 4.0, 0.0, 0.0], &[3.0, 2.0, 1.0, 0.0], 2);
+        assert_eq!(d.positions, 2);
+        near(d.max_abs, 2.0);
+        near(d.rel_l2, (5.0_f64 / 25.0).sqrt());
+        near(d.sqnr_db, 10.0 * 5.0_f64.log10());
+        near(d.cosine, 17.0 / (25.0_f64 * 14.0).sqrt());
+        // The first row's largest moves from 1 to 0; in the second, the first of two equal ones counts.
+        near(d.top1, 0.5);
+        // Two classes: p1 = σ(1), q1 = σ(-1) in the first row; p = (½, ½), q = (σ(1), σ(-1)) in the second.
+        let s = 1.0 / (1.0 + (-1.0_f64).exp());
+        let first = s * (s / (1.0 - s)).ln() + (1.0 - s) * ((1.0 - s) / s).ln();
+        let second = 0.5 * (0.5 / s).ln() + 0.5 * (0.5 / (1.0 - s)).ln();
+        near(d.kl, (first + second) / 2.0);
+    }
+
+    #[test]
+    fn kl_does_not_see_a_shift_of_all_logits_and_survives_large_ones() {
+        assert!(kl_divergence(&[1.0, 2.0, 3.0], &[101.0, 102.0, 103.0]) < 1e-12);
+        assert_eq!(kl_divergence(&[1e30, 0.0], &[1e30, 0.0]), 0.0);
+        assert_eq!(kl_divergence(&[0.0, f32::NEG_INFINITY], &[0.0, f32::NEG_INFINITY]), 0.0);
+        assert_eq!(kl_divergence(&[0.0, 0.0], &[0.0, f32::NEG_INFINITY]), f64::INFINITY);
+    }
+
+    #[test]
+    fn equal_logits_are_at_distance_zero() {
+        let d = distances(&[0.0, -1.0, 0.0, 0.0], &[0.0, -1.0, 0.0, 0.0], 2);
+        assert_eq!((d.rel_l2, d.cosine, d.kl, d.top1, d.sqnr_db), (Some(0.0), Some(1.0), Some(0.0), Some(1.0), None));
+    }
+
+    #[test]
+    fn one_value_that_is_not_a_number_makes_every_figure_absent() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut b = vec![1.0; 40];
+            b[17] = bad;
+            let d = distances(&[1.0; 40], &b, 4);
+            assert_eq!(d, Distances { positions: 10, ..distances(&[], &[], 4) }, "{bad}");
+        }
+    }
+
+    #[test]
+    fn edit_distance_counts_each_kind_of_edit() {
+        let d = |a: &str, b: &str| {
+            edit_distance(&a.split_whitespace().collect::<Vec<_>>(), &b.split_whitespace().collect::<Vec<_>>())
+        };
+        assert_eq!([d("", ""), d("a b c", "a b c"), d("a c", "a b c"), d("a b c", "b c"), d("a x c", "a b c")], [0, 0, 1, 1, 1]);
+        assert_eq!([d("k i t t e n", "s i t t i n g"), d("", "a b"), d("b a", "a b")], [3, 2, 2]);
+    }
+
+    #[test]
+    fn scores_count_words_and_not_characters() {
+        let found = score([("AH0 B", "AH0  B"), ("K AE1", "K AE1 T"), ("", "S")]).expect("three texts");
+        assert_eq!((found.texts, found.exact_match, found.token_error_rate), (3, 1.0 / 3.0, 2.0 / 6.0));
+        assert_eq!(score([]), None);
+        assert_eq!(score([("a", "")]).map(|s| s.token_error_rate), Some(1.0));
+    }
+
+    #[test]
+    fn agreement_is_the_mean_over_sequences() {
+        let found = agreement([
+            [(&[5, 6, 1][..], true), (&[5, 6, 1][..], true)],
+            [(&[5, 6, 7, 1][..], true), (&[5, 8, 7][..], false)],
+        ])
+        .expect("two sequences");
+        assert_eq!((found.identical, found.tokens, found.prefix), (0.5, (1.0 + 0.5) / 2.0, (1.0 + 0.25) / 2.0));
+        assert_eq!((found.ended, found.reference_ended), (0.5, 1.0));
+    }
+
+    #[test]
+    fn the_largest_of_equals_is_the_first_and_of_nan_is_none() {
+        assert_eq!(argmax(&[1.0, 3.0, 3.0]), Some(1));
+        assert_eq!(argmax(&[1.0, f32::NAN, 3.0]), None);
+        assert_eq!(argmax(&[]), None);
+        assert_eq!(argmax(&[f32::NEG_INFINITY]), Some(0));
+    }
+}

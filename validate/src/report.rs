@@ -1,7 +1,398 @@
-//! outline
-/// .
-pub struct Check;
-/// .
-pub struct Note;
-/// .
-pub struct Report;
+//! What was found: `report.json` for machines, `report.md` for people.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::{Agreement, Distances, Score};
+use crate::runtime::Engine;
+
+mod markdown;
+
+/// Everything that was found about a model and its artifacts.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// Version of trefoil.
+    pub trefoil: String,
+    /// The recipe: file name and text, or how it was called without one.
+    pub recipe: Note,
+    /// The full-precision model.
+    pub model: ModelReport,
+    /// What it was measured on.
+    pub data: DataReport,
+    /// Links of the chain that concern the model alone: import and passes.
+    pub checks: Vec<Check>,
+    /// One for each artifact, in the recipe's order.
+    pub artifacts: Vec<ArtifactReport>,
+}
+
+/// The full-precision model and what its numbers mean.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelReport {
+    /// Name of its folder.
+    pub name: String,
+    /// config.json's `model_type`.
+    pub model_type: String,
+    /// Weights of all tensors; tied ones count once.
+    pub parameters: u64,
+    /// The implementation whose numbers are the reference.
+    pub reference: String,
+    /// What multiplies the decoder's output before the head, with the reason.
+    pub logit_scale: String,
+    /// Files read.
+    pub inputs: Vec<InputFile>,
+    /// The float model's task score in the interpreter.
+    pub score: Option<Score>,
+}
+
+/// A file that was read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputFile {
+    /// Relative to the model's folder.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Lowercase hexadecimal.
+    pub sha256: String,
+}
+
+/// The evaluation data.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DataReport {
+    /// File name, or how the samples were made.
+    pub source: String,
+    /// Lowercase hexadecimal; empty when not a file.
+    pub sha256: String,
+    /// Samples used.
+    pub samples: u64,
+    /// Target positions at which logits are compared.
+    pub positions: u64,
+    /// Whence the target tokens of teacher forcing: the data, or the float model's own output.
+    pub targets: String,
+    /// The task metric that has a limit.
+    pub metric: String,
+}
+
+/// One artifact.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArtifactReport {
+    /// Its name in the recipe.
+    pub name: String,
+    /// `onnx`, `gguf`, `safetensors`.
+    pub format: String,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Its files.
+    pub files: Vec<OutputFile>,
+    /// Bits of stored weights, scales and zeros included, over the number of weights.
+    pub bits_per_weight: f64,
+    /// The links, in the order of the chain.
+    pub checks: Vec<Check>,
+    /// The quantized graph and each engine, in the order in which they ran.
+    pub runs: Vec<Run>,
+    /// Every tensor with its type and error.
+    pub tensors: Vec<TensorRow>,
+    /// A selection of outputs side by side, differing ones first.
+    pub generations: Vec<Generation>,
+    /// Exact edits and recipe-allowed replacements.
+    pub substitutions: Vec<Note>,
+}
+
+/// A file that was written.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutputFile {
+    /// Relative to the artifact's folder.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// What ran an artifact over the data, and what came out.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Name, version and settings.
+    pub engine: Engine,
+    /// Logits against the float model's, teacher-forced.
+    pub to_float: Option<Distances>,
+    /// Greedy generations against the float model's.
+    pub agreement: Option<Agreement>,
+    /// The task.
+    pub score: Option<Score>,
+}
+
+/// A weight as it is stored, and its error against the checkpoint.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TensorRow {
+    /// The checkpoint's name.
+    pub name: String,
+    /// What it does in the model: `embedding`, `norm`, ….
+    pub role: String,
+    /// `f16`, `int8 per row`, `Q4_K`.
+    pub type_name: String,
+    /// Outermost first.
+    pub shape: Vec<usize>,
+    /// Bytes stored, scales included.
+    pub bytes: u64,
+    /// `8 · bytes / elements`.
+    pub bits_per_weight: f64,
+    /// Signal to quantization noise; absent when exact.
+    pub sqnr_db: Option<f64>,
+    /// `‖w - ŵ‖₂ / ‖w‖₂`.
+    pub rel_l2: f64,
+    /// `max |w - ŵ|`.
+    pub max_abs_error: f64,
+}
+
+/// One input and what came of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Generation {
+    /// The input.
+    pub input: String,
+    /// The right answer, if the data has one.
+    pub target: Option<String>,
+    /// The float model's output.
+    pub float: String,
+    /// The outputs of [`ArtifactReport::runs`], in that order.
+    pub outputs: Vec<String>,
+}
+
+/// A sentence about something.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// What it is about.
+    pub about: String,
+    /// What there is to say.
+    pub text: String,
+}
+
+/// A stage of the pipeline that a check can find broken, in order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Link {
+    /// Recorded transformers outputs with the interpreted import.
+    Import,
+    /// The graph before the passes with the graph after, and the whole pass with steps.
+    Passes,
+    /// The exact graph with the quantized one.
+    Quantization,
+    /// The weights read back with the graph's.
+    Export,
+    /// The quantized graph with an engine that runs the artifact.
+    Runtime,
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Link::Import => "import",
+            Link::Passes => "passes",
+            Link::Quantization => "quantization",
+            Link::Export => "export",
+            Link::Runtime => "runtime",
+        })
+    }
+}
+
+/// What is compared with a limit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// `‖a - b‖₂ / ‖a‖₂`.
+    RelL2,
+    /// Mean KL divergence, nats.
+    Kl,
+    /// Top-1 agreement.
+    Top1,
+    /// Share of greedy tokens equal to the reference's.
+    TokenAgreement,
+    /// Points (hundredths) that the task metric is worse than the float model's.
+    MetricDrop,
+    /// Weights whose bits differ.
+    DifferingWeights,
+    /// Whether the stage could do its work at all.
+    Works,
+}
+
+impl Metric {
+    /// As a table shows it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Metric::RelL2 => "relative L2",
+            Metric::Kl => "KL",
+            Metric::Top1 => "top-1",
+            Metric::TokenAgreement => "token agreement",
+            Metric::MetricDrop => "points lost",
+            Metric::DifferingWeights => "differing weights",
+            Metric::Works => "works",
+        }
+    }
+}
+
+/// A bound that a value must keep. A value that is absent or not a number keeps none.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// `value ≤ limit`.
+    AtMost(f64),
+    /// `value ≥ limit`.
+    AtLeast(f64),
+}
+
+impl Limit {
+    /// Whether `value` keeps it.
+    pub fn holds(self, value: Option<f64>) -> bool {
+        match (self, value) {
+            (Limit::AtMost(limit), Some(value)) => value <= limit,
+            (Limit::AtLeast(limit), Some(value)) => value >= limit,
+            (_, None) => false,
+        }
+    }
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Measured, and within the limit.
+    Passed,
+    /// Measured and outside the limit, or the stage could not do its work.
+    Failed,
+    /// Not measured; the sentence says why and what would make it run.
+    NotRun,
+    /// Measured; there is no limit.
+    Info,
+}
+
+/// One comparison.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// The stage that it tests.
+    pub link: Link,
+    /// What was compared, as `logits of 500 samples in onnxruntime 1.32.0`.
+    pub what: String,
+    /// What was measured.
+    pub metric: Metric,
+    /// The figure; absent when not run or not a number.
+    pub value: Option<f64>,
+    /// Its bound.
+    pub limit: Option<Limit>,
+    /// The verdict.
+    pub outcome: Outcome,
+    /// When failed: what broke and what to try; when not run: why, and what would make it run; else the limit's reason.
+    pub sentence: String,
+    /// Every distance, when logits or hidden states were compared.
+    pub distances: Option<Distances>,
+}
+
+impl Check {
+    /// Judges a value by a limit. `broken` is the sentence shown when it does not hold.
+    pub fn judge(
+        link: Link,
+        what: impl Into<String>,
+        metric: Metric,
+        value: Option<f64>,
+        limit: Limit,
+        broken: &str,
+    ) -> Check {
+        // JSON has no NaN; an absent value says the same and keeps no limit.
+        let value = value.filter(|v| v.is_finite());
+        let outcome = if limit.holds(value) { Outcome::Passed } else { Outcome::Failed };
+        let sentence = match (outcome, value) {
+            (Outcome::Passed, _) => String::new(),
+            (_, None) => format!("the {} is not a number: {broken}", metric.label()),
+            (_, Some(_)) => broken.to_owned(),
+        };
+        Check { link, what: what.into(), metric, value, limit: Some(limit), outcome, sentence, distances: None }
+    }
+
+    /// A figure without a limit.
+    pub fn info(link: Link, what: impl Into<String>, metric: Metric, value: Option<f64>, sentence: &str) -> Check {
+        let value = value.filter(|v| v.is_finite());
+        let sentence = sentence.to_owned();
+        Check { link, what: what.into(), metric, value, limit: None, outcome: Outcome::Info, sentence, distances: None }
+    }
+
+    /// The stage could not do its work.
+    pub fn failed(link: Link, what: impl Into<String>, sentence: impl Into<String>) -> Check {
+        let (what, sentence) = (what.into(), sentence.into());
+        let outcome = Outcome::Failed;
+        Check { link, what, metric: Metric::Works, value: None, limit: None, outcome, sentence, distances: None }
+    }
+
+    /// Not measured.
+    pub fn not_run(link: Link, what: impl Into<String>, why: impl Into<String>) -> Check {
+        Check { outcome: Outcome::NotRun, ..Check::failed(link, what, why) }
+    }
+
+    /// The same check with all distances beside it.
+    pub fn with(mut self, distances: Distances) -> Check {
+        self.distances = Some(distances);
+        self
+    }
+}
+
+impl Report {
+    /// Every check, the model's first.
+    pub fn all_checks(&self) -> impl Iterator<Item = (Option<&ArtifactReport>, &Check)> {
+        let model = self.checks.iter().map(|c| (None, c));
+        model.chain(self.artifacts.iter().flat_map(|a| a.checks.iter().map(move |c| (Some(a), c))))
+    }
+
+    /// Whether no check failed. Checks that did not run do not count as passed: see [`Report::verdict`].
+    pub fn passed(&self) -> bool {
+        self.all_checks().all(|(_, c)| c.outcome != Outcome::Failed)
+    }
+
+    /// The verdict as one line, as `failed at quantization of onnx: …` or `passed: 41 checks; 2 not run`.
+    ///
+    /// The link named is the first broken one of the chain: what comes after it stands on it.
+    pub fn verdict(&self) -> String {
+        let count = |outcome| self.all_checks().filter(|(_, c)| c.outcome == outcome).count();
+        let (passed, failed, not_run) = (count(Outcome::Passed), count(Outcome::Failed), count(Outcome::NotRun));
+        let skipped = match not_run {
+            0 => String::new(),
+            n => format!("; {n} not run"),
+        };
+        let first = self.all_checks().filter(|(_, c)| c.outcome == Outcome::Failed).min_by_key(|(_, c)| c.link);
+        match first {
+            None if passed == 0 => format!("nothing was checked{skipped}"),
+            None => format!("passed: {passed} {}{skipped}", if passed == 1 { "check" } else { "checks" }),
+            Some((artifact, check)) => {
+                let of = artifact.map_or(String::new(), |a| format!(" of {}", a.name));
+                let total = passed + failed;
+                format!("failed at {}{of}: {failed} of {total} checks{skipped}", check.link)
+            }
+        }
+    }
+
+    /// The JSON of `report.json`.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a report has only JSON types");
+        text.push('\n');
+        text
+    }
+
+    /// The schema of `report.json`, as `docs/report.schema.json` holds it.
+    pub fn schema() -> String {
+        let mut text = serde_json::to_string_pretty(&schemars::schema_for!(Report)).expect("a schema is JSON");
+        text.push('\n');
+        text
+    }
+
+    /// The text of `report.md`.
+    pub fn to_markdown(&self) -> String {
+        markdown::render(self)
+    }
+}

@@ -2,14 +2,15 @@
 use crate::{Artifact, ExportError, Format, Model};
 use graph::Weights;
 use std::path::Path;
+
+pub mod value;
+pub use value::{Array, Value};
 /// .
 pub struct Gguf;
 impl Gguf {
     /// .
     pub const DEFAULT: Gguf = Gguf;
 }
-/// .
-pub enum Value {}
 impl Format for Gguf {
     fn name(&self) -> &'static str {
         "gguf"

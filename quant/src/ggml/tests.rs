@@ -138,15 +138,16 @@ fn every_weight_lies_within_a_step_of_what_its_block_means() {
 }
 
 #[test]
-fn the_search_of_the_k_types_beats_plain_rounding_by_what_ggml_gains() {
-    // RMS error over that of the type with as many bits a weight and no search. stream(1 << 16), bytes equal to ggml's.
+fn the_search_of_the_k_types_takes_a_quarter_off_the_error_of_equal_bits() {
+    // Q4_0 and Q4_K are both 4.5 bits a weight, Q5_0 and Q5_K both 5.5.
     let weights = stream(1 << 16);
     let error = |kind| {
         let values = decoded(kind, &blocks(kind, &weights));
         weights.iter().zip(values).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
     };
-    assert!(error(GgmlType::Q4K) <= 0.9 * error(GgmlType::Q4_0), "{}", error(GgmlType::Q4K) / error(GgmlType::Q4_0));
-    assert!(error(GgmlType::Q5K) <= 0.9 * error(GgmlType::Q5_0), "{}", error(GgmlType::Q5K) / error(GgmlType::Q5_0));
+    let [four, five] = [error(GgmlType::Q4K) / error(GgmlType::Q4_0), error(GgmlType::Q5K) / error(GgmlType::Q5_0)];
+    assert!(four <= 0.75, "{four}"); // 0.743
+    assert!(five <= 0.77, "{five}"); // 0.759
 }
 
 #[test]

@@ -16,7 +16,7 @@ is one line of JSON, then raw little-endian values, row-major, as many as the li
 
 `encode` starts a sequence with an empty cache; each `decode` continues it with n more tokens, so the whole pass is one
 `decode` and a greedy loop is many with n = 1. The mask of `encode` also masks cross-attention. A call that fails answers
-{"ok":false,"error":".."} without values. A checkpoint that did not load answers so to every call; one that loaded with
+{"ok":false,"error":".."} without values. A checkpoint that did not load answers so to every call but `quit`; one that loaded with
 tensors missing, unexpected or of another shape answers `versions` only, since transformers fills such gaps at random.
 """
 import argparse
@@ -47,9 +47,12 @@ def main():
         try:
             request = json.loads(line)
             values = read_values(request, requests)
-            if session is None:
+            if request.get("call") == "quit":
+                head, values = {"ok": True}, b""
+            elif session is None:
                 raise Refused(broken)
-            head, values = session.answer(request, values)
+            else:
+                head, values = session.answer(request, values)
         except EOFError:
             return 1
         except Refused as e:
@@ -58,7 +61,7 @@ def main():
             head, values = {"ok": False, "error": f"{type(e).__name__}: {e}"}, b""
         replies.write(json.dumps(head).encode() + b"\n" + values)
         replies.flush()
-        if head["ok"] and request.get("call") == "quit":
+        if head["ok"] and request["call"] == "quit":
             return 0
     return 0
 
@@ -97,8 +100,6 @@ class Session:
         call = request.get("call")
         if call == "versions":
             return self.versions(), b""
-        if call == "quit":
-            return {"ok": True}, b""
         if self.missing or self.unexpected:
             raise Refused(f"checkpoint and model differ: missing {self.missing}, unexpected or of another shape {self.unexpected}")
         if call == "encode":

@@ -1,0 +1,251 @@
+//! config.json with an account of what was read, and generation_config.json.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Mutex;
+
+use serde_json::{Map, Value};
+
+use super::Problem;
+
+/// No dimension of a model is longer, so a product of two fits.
+const LIMIT: usize = 1 << 31;
+
+/// A dimension and its name, so that a shape can be told in the words of the config.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    /// Its length, at most 2^31.
+    pub len: usize,
+    /// As `d_model`, `num_heads·d_kv`.
+    pub name: &'static str,
+}
+
+/// Typed access to config.json.
+///
+/// Every key read is remembered, and so is every problem: a getter that cannot answer notes why and returns a stand-in,
+/// so that an importer needs no `?` and all problems come at once from `Checkpoint::config_fits` or `Checkpoint::finish`.
+#[derive(Debug)]
+pub struct Config {
+    json: Value,
+    account: Mutex<Account>,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    read: BTreeSet<String>,
+    problems: Vec<Problem>,
+}
+
+impl Config {
+    pub(super) fn new(entries: Vec<(String, Value)>) -> Config {
+        Config { json: Value::Object(Map::from_iter(entries)), account: Mutex::default() }
+    }
+
+    /// The whole object.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
+    /// The family.
+    pub fn model_type(&self) -> Option<&str> {
+        self.value("model_type")?.as_str()
+    }
+
+    /// A number from 1 to 2^31; missing is a problem.
+    pub fn usize(&self, key: &str) -> usize {
+        match self.value(key) {
+            Some(value) => self.count(key, value),
+            None => {
+                self.problem(Problem::MissingKey { key: key.to_owned() });
+                1
+            }
+        }
+    }
+
+    /// A number from 1 to 2^31.
+    pub fn usize_or(&self, key: &str, default: usize) -> usize {
+        self.value(key).map_or(default, |value| self.count(key, value))
+    }
+
+    /// A dimension; missing is a problem.
+    pub fn size(&self, key: &'static str) -> Size {
+        Size { len: self.usize(key), name: key }
+    }
+
+    /// A float, rounded to f32 as the reference does.
+    pub fn f32_or(&self, key: &str, default: f32) -> f32 {
+        let found = |value: &Value| value.as_f64().map(|x| x as f32).filter(|x| x.is_finite());
+        self.typed(key, "a number", found).unwrap_or(default)
+    }
+
+    /// `true` or `false`, if given.
+    pub fn bool(&self, key: &str) -> Option<bool> {
+        self.typed(key, "true or false", Value::as_bool)
+    }
+
+    /// `true` or `false`.
+    pub fn bool_or(&self, key: &str, default: bool) -> bool {
+        self.bool(key).unwrap_or(default)
+    }
+
+    /// A word, if given.
+    pub fn str(&self, key: &str) -> Option<&str> {
+        let value = self.value(key)?;
+        if !value.is_string() {
+            self.wrong_kind(key, "a string", value);
+        }
+        value.as_str()
+    }
+
+    /// A word.
+    pub fn str_or<'c>(&'c self, key: &str, default: &'c str) -> &'c str {
+        self.str(key).unwrap_or(default)
+    }
+
+    /// Keys without effect on what the model computes, whatever their value.
+    pub fn ignore(&self, keys: &[&str]) {
+        self.account().read.extend(keys.iter().map(|key| (*key).to_owned()));
+    }
+
+    /// A key without effect at one value, and unsupported at any other.
+    pub fn only(&self, key: &str, value: impl Into<Value>) {
+        let value = value.into();
+        if self.value(key).is_some_and(|found| *found != value) {
+            self.unsupported(key, format!("only {value} is"));
+        }
+    }
+
+    /// Notes that the value of a key changes the result and is not supported.
+    pub fn unsupported(&self, key: &str, why: impl fmt::Display) {
+        let value = self.json.get(key).map_or_else(|| "missing".to_owned(), shown);
+        let architecture = self.architecture();
+        self.problem(Problem::Unsupported { key: key.to_owned(), value, architecture, why: why.to_string() });
+    }
+
+    pub(super) fn architecture(&self) -> String {
+        self.model_type().unwrap_or("this architecture").to_owned()
+    }
+
+    /// Problems noted so far, then the keys not read so far. A key at null counts as absent.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let account = self.account();
+        let mut problems = account.problems.clone();
+        let entries = self.json.as_object().into_iter().flatten();
+        let unread = entries.filter(|(key, value)| !account.read.contains(*key) && !value.is_null());
+        let unread: Vec<(String, String)> = unread.map(|(key, value)| (key.clone(), shown(value))).collect();
+        drop(account);
+        let architecture = self.architecture();
+        problems.extend(
+            unread.into_iter().map(|(key, value)| Problem::UnreadKey { key, value, architecture: architecture.clone() }),
+        );
+        problems
+    }
+
+    /// Whether a value noted so far leaves shapes unknown.
+    pub(super) fn is_broken(&self) -> bool {
+        let stops = |p: &Problem| matches!(p, Problem::MissingKey { .. } | Problem::WrongKind { .. });
+        self.account().problems.iter().any(stops)
+    }
+
+    fn account(&self) -> std::sync::MutexGuard<'_, Account> {
+        self.account.lock().expect("no panic while holding the lock")
+    }
+
+    fn problem(&self, problem: Problem) {
+        let mut account = self.account();
+        if !account.problems.contains(&problem) {
+            account.problems.push(problem);
+        }
+    }
+
+    pub(super) fn wrong_kind(&self, key: &str, expected: &str, found: &Value) {
+        self.problem(Problem::WrongKind { key: key.to_owned(), expected: expected.to_owned(), found: shown(found) });
+    }
+
+    /// Marks a key as read; null counts as absent.
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.account().read.insert(key.to_owned());
+        self.json.get(key).filter(|value| !value.is_null())
+    }
+
+    fn count(&self, key: &str, value: &Value) -> usize {
+        let found = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=LIMIT).contains(n));
+        found.unwrap_or_else(|| {
+            self.wrong_kind(key, "a number from 1 to 2^31", value);
+            1
+        })
+    }
+
+    fn typed<T>(&self, key: &str, expected: &str, read: impl Fn(&Value) -> Option<T>) -> Option<T> {
+        let value = self.value(key)?;
+        let found = read(value);
+        if found.is_none() {
+            self.wrong_kind(key, expected, value);
+        }
+        found
+    }
+}
+
+/// A value as JSON, cut where it would fill the screen.
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(100) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
+/// Where greedy decoding starts and ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Generation {
+    /// The first target token.
+    pub decoder_start_token_id: u32,
+    /// Any of these ends a sequence.
+    pub eos_token_ids: Vec<u32>,
+    /// Fills the rest of a shorter sequence in a batch.
+    pub pad_token_id: u32,
+    /// Tokens after the first one.
+    pub max_new_tokens: usize,
+}
+
+impl Generation {
+    /// From generation_config.json where it says something, else from config.json; the same precedence as
+    /// `GenerationConfig.from_pretrained`, and the same default of 20 new tokens.
+    pub(super) fn read(generation: Option<&Value>, config: &Config) -> Generation {
+        let value = |key: &str| {
+            let own = generation.and_then(|g| g.get(key)).filter(|v| !v.is_null());
+            own.or_else(|| config.value(key))
+        };
+        let ids = |key: &str| -> Option<Vec<u32>> {
+            let value = value(key)?;
+            let list = match value {
+                Value::Array(items) => items.as_slice(),
+                one => std::slice::from_ref(one),
+            };
+            let ids = list.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect();
+            let ids: Option<Vec<u32>> = Option::filter(ids, |ids: &Vec<u32>| !ids.is_empty());
+            if ids.is_none() {
+                config.wrong_kind(key, "a token id", value);
+            }
+            ids
+        };
+        let required = |key: &str| {
+            ids(key).unwrap_or_else(|| {
+                if value(key).is_none() {
+                    config.problem(Problem::MissingKey { key: key.to_owned() });
+                }
+                vec![0]
+            })
+        };
+        let eos_token_ids = required("eos_token_id");
+        let length = |key: &str| value(key).map(|value| config.count(key, value));
+        // max_length counts the first token.
+        let max_new_tokens = length("max_new_tokens").or(length("max_length").map(|n| n - 1)).unwrap_or(20);
+        Generation {
+            decoder_start_token_id: required("decoder_start_token_id")[0],
+            pad_token_id: ids("pad_token_id").map_or(eos_token_ids[0], |ids| ids[0]),
+            eos_token_ids,
+            max_new_tokens,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Tensors of a PyTorch pickle, read without running anything.
+//!
+//! A pickle is a program: it may name any function of any module and have it called. `pytorch-reader` interprets the few
+//! calls that rebuild tensors and turns all others into opaque objects.
+
+use std::path::Path;
+
+use pytorch_reader::{DType, PickleValue, PytorchReader, Tensor};
+
+use super::ImportError;
+
+/// The tensors of a file, sorted by name. Their data is read when asked, views gathered into row-major order.
+///
+/// Errors: not a file that `torch.save` wrote, tensors that reach outside their storage, an object in place of a tensor.
+pub(super) fn tensors(file: &Path) -> Result<Vec<Tensor>, ImportError> {
+    let malformed = |e: pytorch_reader::PytorchError| ImportError::malformed(file, e);
+    let reader = PytorchReader::new(file).map_err(malformed)?;
+    let whole = PytorchReader::read_pickle_data(file, None).map_err(malformed)?;
+    let mut objects = Vec::new();
+    collect_objects(&whole, &mut String::new(), &mut objects);
+    objects.retain(|(path, _)| reader.get(path).is_none());
+    objects.sort();
+    if !objects.is_empty() {
+        let list: Vec<String> = objects.iter().map(|(path, object)| format!("{path} = {object}(..)")).collect();
+        let list = list.join(", ");
+        return Err(ImportError::malformed(file, format!("expected tensors only, found calls that are not run: {list}")));
+    }
+    let mut tensors: Vec<Tensor> = reader.into_tensors().into_values().collect();
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tensors)
+}
+
+/// Paths and types of what the reader does not interpret; tensors are among them.
+fn collect_objects(value: &PickleValue, path: &mut String, out: &mut Vec<(String, String)>) {
+    let mut descend = |key: &str, value: &PickleValue| {
+        let length = path.len();
+        if length > 0 {
+            path.push('.');
+        }
+        path.push_str(key);
+        collect_objects(value, path, out);
+        path.truncate(length);
+    };
+    match value {
+        PickleValue::Dict(entries) => entries.iter().for_each(|(key, value)| descend(key, value)),
+        PickleValue::List(items) => items.iter().enumerate().for_each(|(i, value)| descend(&i.to_string(), value)),
+        PickleValue::Unsupported(object) => out.push((path.clone(), object.clone())),
+        PickleValue::None
+        | PickleValue::Bool(_)
+        | PickleValue::Int(_)
+        | PickleValue::Float(_)
+        | PickleValue::String(_)
+        | PickleValue::Bytes(_) => {}
+    }
+}
+
+/// An element type in the words of safetensors.
+pub(super) fn dtype_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F64 => "F64",
+        DType::F32 => "F32",
+        DType::F16 => "F16",
+        DType::BF16 => "BF16",
+        DType::I64 => "I64",
+        DType::I32 => "I32",
+        DType::I16 => "I16",
+        DType::I8 => "I8",
+        DType::U64 => "U64",
+        DType::U32 => "U32",
+        DType::U16 => "U16",
+        DType::U8 => "U8",
+        DType::Bool => "BOOL",
+    }
+}

@@ -1,0 +1,303 @@
+//! One function an op, on dense f32. Shapes were inferred when the graph was built, so a misfit here is a bug and panics.
+
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+use crate::op::{Binary, Granularity, Unary, Visible};
+use crate::tensor::Tensor;
+
+/// The floats of a tensor that inference made f32.
+pub(super) fn f32s(x: &Tensor) -> &[f32] {
+    x.as_f32().expect("inference made it f32")
+}
+
+/// `out = a · b` with `a[m, k]`, and `b[k, n]` or, transposed, `b[n, k]`.
+fn gemm(a: &[f32], b: &[f32], b_transposed: bool, [m, k, n]: [usize; 3], out: &mut [f32]) {
+    let a = ArrayView2::from_shape((m, k), a).expect("m·k floats");
+    let mut out = ArrayViewMut2::from_shape((m, n), out).expect("m·n floats");
+    match b_transposed {
+        false => general_mat_mul(1.0, &a, &ArrayView2::from_shape((k, n), b).expect("k·n floats"), 0.0, &mut out),
+        true => general_mat_mul(1.0, &a, &ArrayView2::from_shape((n, k), b).expect("n·k floats").t(), 0.0, &mut out),
+    }
+}
+
+pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Tensor {
+    let ([a_lead @ .., m, k], [b_lead @ .., _, n]) = (a.shape(), b.shape()) else {
+        unreachable!("inference made both of rank 2 or more")
+    };
+    let (m, k, n) = (*m, *k, *n);
+    let lead = broadcast_shape(a_lead, b_lead);
+    let (a_at, b_at) = (Strided::new(a_lead, &lead), Strided::new(b_lead, &lead));
+    let mut out = vec![0.0; lead.iter().product::<usize>() * m * n];
+    for (i, out) in out.chunks_mut((m * n).max(1)).enumerate() {
+        let (a_i, b_i) = (a_at.offset(i, &lead), b_at.offset(i, &lead));
+        gemm(&f32s(a)[a_i * m * k..][..m * k], &f32s(b)[b_i * k * n..][..k * n], false, [m, k, n], out);
+    }
+    Tensor::f32([&lead[..], &[m, n]].concat(), out)
+}
+
+pub(super) fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    let (n, k) = (w.shape()[0], w.shape()[1]);
+    let m = x.len() / k.max(1);
+    let mut out = vec![0.0; m * n];
+    gemm(f32s(x), f32s(w), true, [m, k, n], &mut out);
+    if let Some(bias) = bias {
+        for row in out.chunks_mut(n.max(1)) {
+            row.iter_mut().zip(f32s(bias)).for_each(|(x, b)| *x += b);
+        }
+    }
+    let mut shape = x.shape().to_vec();
+    *shape.last_mut().expect("inference made x of rank 1 or more") = n;
+    Tensor::f32(shape, out)
+}
+
+pub(super) fn binary(op: Binary, a: &Tensor, b: &Tensor) -> Tensor {
+    let f = |x: f32, y: f32| match op {
+        Binary::Add => x + y,
+        Binary::Sub => x - y,
+        Binary::Mul => x * y,
+        Binary::Div => x / y,
+    };
+    let shape = broadcast_shape(a.shape(), b.shape());
+    let (xs, ys) = (f32s(a), f32s(b));
+    let out = if a.shape() == b.shape() {
+        xs.iter().zip(ys).map(|(x, y)| f(*x, *y)).collect()
+    } else {
+        let (a_at, b_at) = (Strided::new(a.shape(), &shape), Strided::new(b.shape(), &shape));
+        (0..shape.iter().product()).map(|i| f(xs[a_at.offset(i, &shape)], ys[b_at.offset(i, &shape)])).collect()
+    };
+    Tensor::f32(shape, out)
+}
+
+pub(super) fn unary(op: Unary, x: &Tensor) -> Tensor {
+    let f = |x: f32| match op {
+        Unary::Relu => x.max(0.0),
+        Unary::Tanh => x.tanh(),
+        Unary::Gelu => 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2)),
+        Unary::GeluTanh => {
+            const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+            0.5 * x * (1.0 + (SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)).tanh())
+        }
+        Unary::Silu => x / (1.0 + (-x).exp()),
+    };
+    Tensor::f32(x.shape(), f32s(x).iter().map(|x| f(*x)).collect())
+}
+
+pub(super) fn softmax(x: &Tensor) -> Tensor {
+    let mut out = f32s(x).to_vec();
+    let width = x.shape().last().copied().unwrap_or(1).max(1);
+    out.chunks_mut(width).for_each(softmax_row);
+    Tensor::f32(x.shape(), out)
+}
+
+fn softmax_row(row: &mut [f32]) {
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if max == f32::NEG_INFINITY {
+        // Nothing is visible; a NaN is no -inf and stays below.
+        if row.iter().all(|x| !x.is_nan()) {
+            row.fill(0.0);
+        }
+        return;
+    }
+    let mut sum = 0.0;
+    for x in row.iter_mut() {
+        *x = (*x - max).exp();
+        sum += *x;
+    }
+    row.iter_mut().for_each(|x| *x /= sum);
+}
+
+pub(super) fn rms_norm(x: &Tensor, w: &Tensor, eps: f32) -> Tensor {
+    let w = f32s(w);
+    let mut out = f32s(x).to_vec();
+    for row in out.chunks_mut(w.len().max(1)) {
+        // In f64: the sum of a wide row would lose the bits that it is compared by.
+        let mean = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / w.len() as f64;
+        let scale = 1.0 / (mean as f32 + eps).sqrt();
+        row.iter_mut().zip(w).for_each(|(x, w)| *x = *x * scale * w);
+    }
+    Tensor::f32(x.shape(), out)
+}
+
+pub(super) fn transpose(x: &Tensor, perm: &[usize]) -> Tensor {
+    let shape: Vec<usize> = perm.iter().map(|&i| x.shape()[i]).collect();
+    let mut strides = vec![1; perm.len()];
+    for i in (0..perm.len().saturating_sub(1)).rev() {
+        strides[i] = strides[i + 1] * x.shape()[i + 1];
+    }
+    let at = Strided(perm.iter().map(|&i| strides[i]).collect());
+    match x.as_f32() {
+        Some(xs) => Tensor::f32(shape.clone(), (0..x.len()).map(|i| xs[at.offset(i, &shape)]).collect()),
+        None => {
+            let xs = x.as_i64().expect("a tensor is f32 or i64");
+            Tensor::i64(shape.clone(), (0..x.len()).map(|i| xs[at.offset(i, &shape)]).collect())
+        }
+    }
+}
+
+pub(super) fn concat(args: &[Tensor], axis: usize) -> Tensor {
+    let mut shape = args[0].shape().to_vec();
+    shape[axis] = args.iter().map(|x| x.shape()[axis]).sum();
+    let outer: usize = shape[..axis].iter().product();
+    let run = |x: &Tensor| x.shape()[axis..].iter().product::<usize>();
+    if args[0].as_f32().is_some() {
+        let mut out = Vec::with_capacity(shape.iter().product());
+        for i in 0..outer {
+            args.iter().for_each(|x| out.extend_from_slice(&f32s(x)[i * run(x)..(i + 1) * run(x)]));
+        }
+        Tensor::f32(shape, out)
+    } else {
+        let mut out = Vec::with_capacity(shape.iter().product());
+        for i in 0..outer {
+            for x in args {
+                out.extend_from_slice(&x.as_i64().expect("inference made all i64")[i * run(x)..(i + 1) * run(x)]);
+            }
+        }
+        Tensor::i64(shape, out)
+    }
+}
+
+pub(super) fn mask(visible: Visible, start: usize, q: usize, k: usize) -> Tensor {
+    let sees = |query: usize, key: usize| match visible {
+        Visible::Causal => key <= query,
+    };
+    let cell = |i: usize| if sees(start + i / k, i % k) { 0.0 } else { f32::NEG_INFINITY };
+    Tensor::f32([q, k], (0..q * k).map(cell).collect())
+}
+
+pub(super) fn padding_mask(mask: &Tensor) -> Tensor {
+    let cells = mask.as_i64().expect("inference made it i64").iter();
+    let out = cells.map(|m| if *m != 0 { 0.0 } else { f32::NEG_INFINITY }).collect();
+    Tensor::f32([mask.shape()[0], 1, 1, mask.shape()[1]], out)
+}
+
+/// The row of T5's bias table for a distance `key - query` (`_relative_position_bucket`, modeling_t5.py).
+///
+/// Half of the buckets (of each direction's share) are exact distances, the others grow logarithmically up to
+/// `max_distance`, all in f32 as in the original, because a bucket's edge may fall on a whole number.
+pub fn relative_bucket(distance: i64, buckets: usize, max_distance: usize, bidirectional: bool) -> usize {
+    let (buckets, offset, distance) = match bidirectional {
+        true => (buckets / 2, if distance > 0 { buckets / 2 } else { 0 }, distance.unsigned_abs() as usize),
+        false => (buckets, 0, usize::try_from(-distance).unwrap_or(0)),
+    };
+    let max_exact = buckets / 2;
+    if distance < max_exact {
+        return offset + distance;
+    }
+    let ratio = (distance as f32 / max_exact as f32).ln() / (max_distance as f64 / max_exact as f64).ln() as f32;
+    let large = max_exact + (ratio * (buckets - max_exact) as f32) as usize;
+    offset + large.min(buckets - 1)
+}
+
+pub(super) fn relative_bias(table: &Tensor, start: usize, q: usize, k: usize, bucket: impl Fn(i64) -> usize) -> Tensor {
+    let (heads, floats) = (table.shape()[1], f32s(table));
+    let mut out = vec![0.0; heads * q * k];
+    for query in 0..q {
+        for key in 0..k {
+            let row = bucket(key as i64 - (start + query) as i64) * heads;
+            for head in 0..heads {
+                out[(head * q + query) * k + key] = floats[row + head];
+            }
+        }
+    }
+    Tensor::f32([1, heads, q, k], out)
+}
+
+pub(super) fn dynamic_quant(granularity: Granularity, x: &Tensor) -> Tensor {
+    let mut out = f32s(x).to_vec();
+    match granularity {
+        Granularity::Tensor => {
+            let (low, high) = out.iter().fold((0.0f32, 0.0f32), |(low, high), x| (low.min(*x), high.max(*x)));
+            let scale = if high == low { 1.0 } else { (high - low) / 255.0 };
+            let zero = (-low / scale).round_ties_even().clamp(0.0, 255.0);
+            for x in &mut out {
+                *x = (((*x / scale).round_ties_even() + zero).clamp(0.0, 255.0) - zero) * scale;
+            }
+        }
+        Granularity::Token => {
+            let width = x.shape().last().copied().unwrap_or(1).max(1);
+            for row in out.chunks_mut(width) {
+                let max = row.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+                // compressed-tensors divides by half of the range -128..127.
+                let scale = if max == 0.0 { f32::EPSILON } else { max / 127.5 };
+                row.iter_mut().for_each(|x| *x = (*x / scale).round_ties_even().clamp(-128.0, 127.0) * scale);
+            }
+        }
+    }
+    Tensor::f32(x.shape(), out)
+}
+
+pub(super) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    bias: Option<&Tensor>,
+    scale: f32,
+    softcap: Option<f32>,
+) -> Tensor {
+    let [batch, heads, queries, width] = *q.shape() else { unreachable!("inference made q of rank 4") };
+    let [_, groups, keys, value_width] = *v.shape() else { unreachable!("inference made v of rank 4") };
+    let scores_shape = [batch, heads, queries, keys];
+    let bias_at = bias.map(|bias| (f32s(bias), Strided::new(bias.shape(), &scores_shape)));
+    let mut out = vec![0.0; batch * heads * queries * value_width];
+    let mut scores = vec![0.0; queries * keys];
+    for (i, out) in out.chunks_mut((queries * value_width).max(1)).enumerate() {
+        let (b, h) = (i / heads, i % heads);
+        // Neighbouring query heads share a key head.
+        let group = b * groups + h * groups / heads;
+        let q = &f32s(q)[i * queries * width..][..queries * width];
+        let k = &f32s(k)[group * keys * width..][..keys * width];
+        let v = &f32s(v)[group * keys * value_width..][..keys * value_width];
+        gemm(q, k, true, [queries, width, keys], &mut scores);
+        for (j, score) in scores.iter_mut().enumerate() {
+            *score *= scale;
+            if let Some(cap) = softcap {
+                *score = (*score / cap).tanh() * cap;
+            }
+            if let Some((bias, at)) = &bias_at {
+                *score += bias[at.offset(i * queries * keys + j, &scores_shape)];
+            }
+        }
+        scores.chunks_mut(keys.max(1)).for_each(softmax_row);
+        gemm(&scores, v, false, [queries, keys, value_width], out);
+    }
+    Tensor::f32([batch, heads, queries, value_width], out)
+}
+
+fn broadcast_shape(a: &[usize], b: &[usize]) -> Vec<usize> {
+    let rank = a.len().max(b.len());
+    let axis = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
+    (0..rank)
+        .map(|i| match (axis(a, i), axis(b, i)) {
+            (1, n) | (n, _) => n,
+        })
+        .collect()
+}
+
+/// Element strides of a tensor seen under a broadcast shape; a stretched axis has stride 0.
+struct Strided(Vec<usize>);
+
+impl Strided {
+    fn new(shape: &[usize], to: &[usize]) -> Strided {
+        let mut strides = vec![0; to.len()];
+        let mut stride = 1;
+        for (i, length) in shape.iter().enumerate().rev() {
+            let axis = i + to.len() - shape.len();
+            if *length != 1 {
+                strides[axis] = stride;
+            }
+            stride *= length;
+        }
+        Strided(strides)
+    }
+
+    /// Offset of the element that stands at flat index `i` of the broadcast shape `to`.
+    fn offset(&self, mut i: usize, to: &[usize]) -> usize {
+        let mut offset = 0;
+        for (length, stride) in to.iter().zip(&self.0).rev() {
+            offset += i % length * stride;
+            i /= length;
+        }
+        offset
+    }
+}

@@ -1,0 +1,31 @@
+use crate::rewrite::{Rule, variants};
+
+/// `softmax(cap(q·kᵀ·scale) + bias)·v  ->  Attention(q, k, v, bias)`
+///
+/// `scale`, `cap` and `bias` may each be missing. Refused when the scores or the probabilities are used elsewhere.
+pub const FUSE_ATTENTION: Rule = Rule {
+    name: "fuse_attention",
+    find: || {
+        variants(|b, [scaled, capped, biased]| {
+            let [q, k, v] = b.holes(["q", "k", "v"]);
+            let mut s = q.matmul(k.t());
+            if scaled {
+                s = s * b.hole("scale");
+            }
+            if capped {
+                s = (s / b.hole("cap")).tanh() * b.hole("cap");
+            }
+            if biased {
+                s = s + b.hole("bias");
+            }
+            s.softmax().matmul(v)
+        })
+    },
+    replace: |m, b| {
+        // None: the hole is not a constant, so leave the graph alone.
+        let scale = m.scalar_or("scale", 1.0)?;
+        let softcap = m.optional_scalar("cap")?;
+        let [q, k, v] = ["q", "k", "v"].map(|hole| m.val(b, hole));
+        Some(q.attention(k, v, m.optional_val(b, "bias"), scale, softcap))
+    },
+};

@@ -1,0 +1,349 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::build::{Build, Val};
+use crate::eval::{Feeds, Interpreter, Tensors};
+use crate::ir::{BATCH, DEC, Def, Dim, ENC, PAST, Type};
+use crate::op::{Granularity, Op, Visible};
+use crate::tensor::Tensor;
+use crate::weights::{AffineTensor, Block, FloatType, Quantized, Weight, WeightData};
+use crate::{Blob, Graph};
+
+/// Fused and unfused softmax sum in the same order; products differ by the order of scale and sum.
+const F32_NOISE: f32 = 2e-6; // 3.6e-7
+
+struct Fires(usize);
+
+/// Seeded numbers in -1..1; every 7th is 40 times larger.
+fn random(seed: u64, n: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..n)
+        .map(|i| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let unit = (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+            if i % 7 == 3 { unit * 40.0 } else { unit }
+        })
+        .collect()
+}
+
+/// Random feeds for an entry: batch 2, enc 5, dec 3, past 4; the bias has a fully masked row.
+fn feeds(graph: &Graph, entry: &str) -> Feeds {
+    let lengths = BTreeMap::from([(BATCH, 2), (ENC, 5), (DEC, 3), (PAST, 4)]);
+    let entry = graph.entry(entry).expect("the entry is there");
+    let feed = |(i, port): (usize, &crate::ir::Port)| {
+        let shape: Vec<usize> =
+            graph.value(port.value).ty.shape.iter().map(|d| d.resolve(&lengths).expect("known")).collect();
+        let mut floats = random(i as u64 + 1, shape.iter().product());
+        if port.name == "bias" {
+            floats[..*shape.last().expect("rank 2")].fill(f32::NEG_INFINITY);
+        }
+        (port.name.clone(), Tensor::f32(shape, floats))
+    };
+    entry.inputs.iter().enumerate().map(feed).collect()
+}
+
+fn outputs(graph: &Graph) -> Tensors {
+    Interpreter::new(graph).call("full", &feeds(graph, "full")).expect("evaluates")
+}
+
+/// Whether a rule keeps the meaning of a graph and fires exactly so often; a second run must not fire.
+fn same_meaning(rule: &crate::rewrite::Rule, graph: &Graph, Fires(expected): Fires) -> Result<Graph, String> {
+    let before = outputs(graph);
+    let mut after = graph.clone();
+    let fired = rewrite(&mut after, rule).map_err(|e| e.to_string())?;
+    verify(&after).map_err(|e| e.to_string())?;
+    if fired != expected {
+        return Err(format!("fired {fired} times, expected {expected}"));
+    }
+    let again = rewrite(&mut after.clone(), rule).map_err(|e| e.to_string())?;
+    if again != 0 {
+        return Err(format!("fired {again} times on its own result"));
+    }
+    let result = outputs(&after);
+    if !before.keys().eq(result.keys()) {
+        return Err("the outputs have other names".into());
+    }
+    for (name, x) in &before {
+        let (x, y) = (x.as_f32().expect("f32"), result[name].as_f32().expect("f32"));
+        let scale = x.iter().fold(1e-6f32, |max, x| max.max(x.abs()));
+        let worst = x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+        if worst.is_nan() || worst > F32_NOISE * scale {
+            return Err(format!("{name}: differs by {worst} at a scale of {scale}"));
+        }
+    }
+    Ok(after)
+}
+
+/// `[b, 2, dec, 4]` against `[b, 2, enc, 4]`.
+fn attention_graph(write: impl for<'b> Fn(&'b Build, [Val<'b>; 4]) -> Vec<(&'static str, Val<'b>)>) -> Graph {
+    let b = Build::new();
+    let head = |n: Dim| Type::f32([BATCH.into(), 2.into(), n, 4.into()]);
+    let q = b.input("q", head(DEC.into()));
+    let k = b.input("k", head(ENC.into()));
+    let v = b.input("v", head(ENC.into()));
+    let bias = b.input("bias", Type::f32([Dim::from(DEC), ENC.into()]));
+    let outputs = write(&b, [q, k, v, bias]);
+    b.entry("full", &[("q", q), ("k", k), ("v", v), ("bias", bias)], &outputs, BTreeMap::new());
+    b.finish().expect("fits")
+}
+
+#[test]
+fn attention_is_fused_with_and_without_scale_cap_and_bias() {
+    for bits in 0..16 {
+        let [scaled, capped, biased, swapped] = [0, 1, 2, 3].map(|i| bits >> i & 1 == 1);
+        let graph = attention_graph(|b, [q, k, v, bias]| {
+            let mut s = q.matmul(k.t());
+            if scaled {
+                s = if swapped { b.scalar(0.3) * s } else { s * 0.3 };
+            }
+            if capped {
+                s = (s / 5.0).tanh() * 5.0;
+            }
+            if biased {
+                s = if swapped { bias + s } else { s + bias };
+            }
+            vec![("y", s.softmax().matmul(v))]
+        });
+        let fused = same_meaning(&FUSE_ATTENTION, &graph, Fires(1)).unwrap_or_else(|e| panic!("{bits:04b}: {e}"));
+        let y = fused.entry("full").expect("kept").output("y").expect("kept");
+        let expected = Op::Attention { scale: if scaled { 0.3 } else { 1.0 }, softcap: capped.then_some(5.0) };
+        assert_eq!(fused.op(y), Some(&expected), "{bits:04b}");
+        assert_eq!(fused.args(y).len(), 3 + usize::from(biased), "{bits:04b}");
+    }
+}
+
+#[test]
+fn a_probability_that_is_also_an_output_stops_that_fusion_and_only_that_one() {
+    let graph = attention_graph(|_, [q, k, v, bias]| {
+        let shown = (q.matmul(k.t()) + bias).softmax();
+        let hidden = (q.matmul(k.t()) * 0.5).softmax();
+        vec![("shown", shown), ("y", shown.matmul(v)), ("z", hidden.matmul(v))]
+    });
+    same_meaning(&FUSE_ATTENTION, &graph, Fires(1)).expect("one of two");
+}
+
+#[test]
+fn scores_used_elsewhere_and_two_different_caps_stop_the_fusion() {
+    let used = attention_graph(|_, [q, k, v, _]| {
+        let s = q.matmul(k.t());
+        vec![("y", s.softmax().matmul(v)), ("z", s.relu())]
+    });
+    same_meaning(&FUSE_ATTENTION, &used, Fires(0)).expect("left alone");
+    let caps = attention_graph(|_, [q, k, v, _]| {
+        let s = (q.matmul(k.t()) / 5.0).tanh() * 4.0;
+        vec![("y", s.softmax().matmul(v))]
+    });
+    same_meaning(&FUSE_ATTENTION, &caps, Fires(0)).expect("left alone");
+}
+
+#[test]
+fn a_scale_that_is_no_constant_stops_the_fusion() {
+    let graph = attention_graph(|_, [q, k, v, bias]| vec![("y", (q.matmul(k.t()) * bias.relu()).softmax().matmul(v))]);
+    // The masked row is 0 after relu, so the product is finite.
+    same_meaning(&FUSE_ATTENTION, &graph, Fires(0)).expect("left alone");
+}
+
+#[test]
+fn the_harness_finds_a_wrong_rule() {
+    let wrong = crate::rewrite::Rule {
+        name: "forget_scale",
+        replace: |m, b| {
+            let [q, k, v] = ["q", "k", "v"].map(|hole| m.val(b, hole));
+            Some(q.attention(k, v, m.optional_val(b, "bias"), 1.0, None))
+        },
+        ..FUSE_ATTENTION
+    };
+    let graph = attention_graph(|_, [q, k, v, _]| vec![("y", (q.matmul(k.t()) * 0.3).softmax().matmul(v))]);
+    let error = same_meaning(&wrong, &graph, Fires(1)).map(|_| ()).expect_err("the scale is gone");
+    assert!(error.starts_with("y: differs by"), "{error}");
+}
+
+#[test]
+fn neutral_elements_are_folded_even_in_a_chain() {
+    let graph = attention_graph(|b, [q, ..]| vec![("y", ((b.scalar(1.0) * q + 0.0) / 1.0 - 0.0).relu())]);
+    let folded = same_meaning(&FOLD, &graph, Fires(4)).expect("all four");
+    assert_eq!(folded.values.iter().filter(|v| matches!(v.def, Def::Op(..))).count(), 1);
+    let near_miss = attention_graph(|b, [q, ..]| vec![("y", b.scalar(1.0) / q)]);
+    same_meaning(&FOLD, &near_miss, Fires(0)).expect("1 / x is not x");
+}
+
+/// Two decoder layers over one encoder value, with everything that `split` has to tell apart.
+fn tiny_seq2seq() -> Graph {
+    let b = Build::new();
+    let ids = b.input("input_ids", Type::i64([BATCH, ENC]));
+    let mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
+    let decoder_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
+    let w = |name: &str, rows: usize, columns: usize| {
+        let mut bytes = vec![0; 4 * rows * columns];
+        let seed = name.bytes().map(u64::from).sum();
+        let small: Vec<f32> = random(seed, rows * columns).iter().map(|x| x / 10.0).collect();
+        FloatType::F32.encode(&small, &mut bytes);
+        let data = WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F32 };
+        b.weight(Weight { name: name.into(), shape: vec![rows, columns], data })
+    };
+    let table = w("shared", 11, 8);
+    let pad = b.op(Op::PaddingMask, &[mask]);
+    let encoder = {
+        let _scope = b.scope("encoder");
+        let x = ids.embed(table);
+        let [q, k, v] = ["eq", "ek", "ev"].map(|name| x.linear(w(name, 8, 8), None).heads(2));
+        x + (q.matmul(k.t()) + pad).softmax().matmul(v).merge_heads()
+    };
+    let bias = {
+        let op = Op::RelativeBias {
+            buckets: 6,
+            max_distance: 5,
+            bidirectional: false,
+            start: Dim::default(),
+            q: DEC.into(),
+            k: DEC.into(),
+        };
+        b.op(op, &[w("bias", 6, 2)]) + b.mask(Visible::Causal, Dim::default(), DEC, DEC)
+    };
+    let mut y = decoder_ids.embed(table);
+    for layer in 0..2 {
+        let _scope = b.scope(format!("decoder.{layer}"));
+        let own = |name: &str| format!("{layer}{name}");
+        let [q, k, v] = ["q", "k", "v"].map(|name| y.linear(w(&own(name), 8, 8), None).heads(2));
+        y = y + (q.matmul(k.t()) + bias).softmax().matmul(v).merge_heads();
+        let q = y.linear(w(&own("cq"), 8, 8), None).heads(2);
+        let [k, v] = ["ck", "cv"].map(|name| encoder.linear(w(&own(name), 8, 8), None).heads(2));
+        y = y + (q.matmul(k.t()) + pad).softmax().matmul(v).merge_heads();
+    }
+    let norm = b.weight(Weight {
+        name: "norm".into(),
+        shape: vec![8],
+        data: WeightData::Stored { blob: Blob::memory(vec![0x3f; 32]), dtype: FloatType::F32 },
+    });
+    let logits = (y.rms_norm(norm, 1e-6) * 0.25).linear(table, None);
+    b.entry(
+        "full",
+        &[("input_ids", ids), ("attention_mask", mask), ("decoder_input_ids", decoder_ids)],
+        &[("logits", logits), ("encoder_hidden", encoder)],
+        BTreeMap::new(),
+    );
+    b.finish().expect("fits")
+}
+
+fn ids(shape: [usize; 2], ids: &[i64]) -> Tensor {
+    Tensor::i64(shape, ids.to_vec())
+}
+
+fn source() -> Feeds {
+    Feeds::from([
+        ("input_ids".into(), ids([2, 3], &[4, 5, 6, 7, 8, 0])),
+        ("attention_mask".into(), ids([2, 3], &[1, 1, 1, 1, 1, 0])),
+    ])
+}
+
+#[test]
+fn decoding_step_by_step_equals_the_whole_pass() {
+    let mut graph = tiny_seq2seq();
+    let targets = [[0, 3, 9, 1], [0, 2, 2, 10]];
+    let mut feeds = source();
+    feeds.insert("decoder_input_ids".into(), ids([2, 4], targets.as_flattened()));
+    let before = Interpreter::new(&graph).call("full", &feeds).expect("unfused");
+
+    let fired = run(&mut graph).expect("passes");
+    let counts: Vec<(&str, usize)> = fired.iter().map(|f| (f.pass, f.count)).collect();
+    assert_eq!(counts, [("fold", 0), ("fuse_attention", 5), ("split", 4)]);
+    assert_eq!(run(&mut graph).expect("again").iter().map(|f| f.count).sum::<usize>(), 0);
+
+    let machine = Interpreter::new(&graph).with_cache(1 << 20);
+    let after = machine.call("full", &feeds).expect("fused");
+    let whole = before["logits"].as_f32().expect("f32");
+    let close = |x: &[f32], y: &[f32]| x.iter().zip(y).all(|(x, y)| (x - y).abs() <= F32_NOISE * 10.0); // 4.8e-7
+    assert!(close(whole, after["logits"].as_f32().expect("f32")));
+
+    let hidden = machine.call("encoder", &source()).expect("encoder").remove("encoder_hidden").expect("its output");
+    let mut state = Tensors::new();
+    for step in 0..4 {
+        let mut feeds = Feeds::from([
+            ("decoder_input_ids".into(), ids([2, 1], &[targets[0][step], targets[1][step]])),
+            ("attention_mask".into(), source()["attention_mask"].clone()),
+        ]);
+        let entry = if step == 0 { "decoder" } else { "decoder_with_past" };
+        match step {
+            0 => drop(feeds.insert("encoder_hidden".into(), hidden.clone())),
+            _ => feeds.extend(state.clone()),
+        }
+        let mut out = machine.call(entry, &feeds).expect("a step");
+        let logits = out.remove("logits").expect("its output");
+        for row in 0..2 {
+            let expected = &whole[(row * 4 + step) * 11..][..11];
+            assert!(close(expected, &logits.as_f32().expect("f32")[row * 11..][..11]), "step {step}, row {row}");
+        }
+        for (name, tensor) in out {
+            state.insert(name.replace("present", "past"), tensor);
+        }
+    }
+    assert_eq!(state["past.1.k"].shape(), [2, 2, 4, 4]);
+}
+
+#[test]
+fn the_step_with_past_needs_no_encoder() {
+    let mut graph = tiny_seq2seq();
+    run(&mut graph).expect("passes");
+    let step = graph.entry("decoder_with_past").expect("split made it");
+    let weights: Vec<&str> = graph
+        .order(step)
+        .iter()
+        .filter_map(|id| graph.weight_of(*id))
+        .map(|id| graph.weights.get(id).name.as_str())
+        .collect();
+    assert!(!weights.iter().any(|w| w.ends_with("ck") || w.ends_with("cv") || w.starts_with('e')), "{weights:?}");
+    assert!(weights.contains(&"1cq"));
+}
+
+#[test]
+fn a_softmax_left_in_the_decoder_is_named() {
+    let mut graph = tiny_seq2seq();
+    let error = run_each(&mut graph, &[&Split]).expect_err("nothing was fused").to_string();
+    assert_eq!(error, "split: decoder.0.softmax: expected fused attention in the decoder, found a softmax");
+}
+
+#[test]
+fn the_logit_scale_moves_into_the_norm_and_the_logits_stay() {
+    let mut graph = tiny_seq2seq();
+    run(&mut graph).expect("passes");
+    let mut feeds = source();
+    feeds.insert("decoder_input_ids".into(), ids([2, 2], &[0, 3, 0, 4]));
+    let before = Interpreter::new(&graph).call("full", &feeds).expect("scaled");
+    assert_eq!(fold_logit_scale(&mut graph), Ok(Some(0.25)));
+    verify(&graph).expect("holds together");
+    // 0.25 is a power of two, so not a bit may change.
+    assert_eq!(before, Interpreter::new(&graph).call("full", &feeds).expect("folded"));
+    assert_eq!(fold_logit_scale(&mut graph), Ok(None));
+}
+
+#[test]
+fn activations_are_rounded_once_for_all_their_readers() {
+    let mut graph = tiny_seq2seq();
+    run(&mut graph).expect("passes");
+    for name in ["0q", "0k", "0v", "0ck", "1ck"] {
+        let id = graph.weights.find(name).expect("a weight");
+        let codes = Blob::memory(vec![3; 64]);
+        let scales = vec![half::f16::from_f32(0.01); 8];
+        let tensor = AffineTensor { shape: [8, 8], bits: 8, block: Block::Row, codes, scales, zeros: None };
+        graph.weights.get_mut(id).data = WeightData::Quantized(Quantized::Affine(tensor));
+    }
+    assert_eq!(quantize_activations(&mut graph, Granularity::Token), Ok(5));
+    verify(&graph).expect("holds together");
+    let made = graph.values.iter().filter(|v| matches!(v.def, Def::Op(Op::DynamicQuant(_), _))).count();
+    assert_eq!(made, 2, "one for the decoder's first input, one for the encoder's output");
+}
+
+#[test]
+fn a_broken_graph_is_told_with_every_breach() {
+    let mut graph = tiny_seq2seq();
+    run(&mut graph).expect("passes");
+    let relu = graph.values.iter().position(|v| v.name == "encoder.add_1").expect("a value");
+    graph.values[relu].ty = Type::f32([BATCH.into(), ENC.into(), Dim::from(9)]);
+    let named = graph.values.iter().position(|v| v.name == "decoder.0.add_1").expect("a value");
+    graph.values[named].name = "encoder.add_1".into();
+    let error = verify(&graph).expect_err("two breaches").to_string();
+    assert!(error.contains("encoder.add_1: expected f32[batch, enc, 8], found f32[batch, enc, 9]"), "{error}");
+    assert!(error.contains("encoder.add_1: two values have this name"), "{error}");
+}

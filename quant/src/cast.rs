@@ -1,0 +1,57 @@
+//! Floats of another type, and weights that stay as they are.
+
+use graph::{FloatType, Progress, Scratch, Weight, WeightData};
+
+use crate::error::QuantError;
+use crate::record::Errors;
+use crate::scheme::{Clip, Scheme};
+use crate::{Needs, Outcome, Quantizer, stream};
+
+/// Rounds to nearest even; passes on what has the type already. f16 refuses numbers above 65504.
+pub struct Cast;
+
+impl Quantizer for Cast {
+    fn name(&self) -> &'static str {
+        "cast"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Nothing
+    }
+
+    fn applies(&self, scheme: Scheme) -> bool {
+        matches!(scheme, Scheme::Keep | Scheme::Float(_))
+    }
+
+    fn quantize(
+        &self,
+        weight: &Weight,
+        scheme: Scheme,
+        _clip: Clip,
+        scratch: &Scratch,
+        progress: &dyn Progress,
+    ) -> Result<Outcome, QuantError> {
+        let stored = match weight.data {
+            WeightData::Stored { dtype, .. } => Some(dtype),
+            WeightData::Derived(..) | WeightData::Quantized(_) => None,
+        };
+        let target = match scheme {
+            Scheme::Float(dtype) if stored != Some(dtype) => dtype,
+            _ => {
+                stream::checked(weight, progress)?;
+                return Ok(Outcome { data: weight.data.clone(), scales: Vec::new(), errors: Errors::default() });
+            }
+        };
+        let row_bytes = weight.matrix()[1] * target.bytes();
+        let streamed = stream::encoded(weight, scheme, row_bytes, scratch, progress, |values, chunk| {
+            cast(target, values, chunk);
+        })?;
+        let data = WeightData::Stored { blob: streamed.blob, dtype: target };
+        Ok(Outcome { data, scales: Vec::new(), errors: streamed.errors })
+    }
+}
+
+fn cast(target: FloatType, values: &[f32], out: &mut stream::Chunk) {
+    target.encode(values, &mut out.bytes);
+    target.decode(&out.bytes, &mut out.decoded);
+}

@@ -1,0 +1,60 @@
+//! Why weights cannot be quantized.
+
+use std::io;
+
+use graph::WeightError;
+
+use crate::Scheme;
+
+/// Weights cannot be quantized.
+#[derive(Debug, thiserror::Error)]
+pub enum QuantError {
+    /// Some weights hold numbers that cannot be represented; the first number of each weight is listed.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Refused(Vec<Refusal>),
+    /// Rows cannot be read.
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+    /// The scratch file does not take the quantized rows.
+    #[error("{weight}: cannot write its quantized rows to the scratch file: {source}")]
+    Scratch {
+        /// The weight.
+        weight: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A number in a weight that cannot be represented. `row` and `column` are those of [`graph::Weight::matrix`].
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// NaN or infinity in the checkpoint.
+    #[error("{weight}: expected finite numbers, found {value} at [{row}, {column}]; the checkpoint is damaged")]
+    NotFinite {
+        /// The weight.
+        weight: String,
+        /// Its row.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// NaN or ±inf.
+        value: f32,
+    },
+    /// A finite number, or the scale that it calls for, lies outside the type.
+    #[error(
+        "{weight}: {value:e} at [{row}, {column}] is out of range for {scheme}, whose f16 ends at 65504; \
+         use bf16 or keep for this weight"
+    )]
+    Overflow {
+        /// The weight.
+        weight: String,
+        /// Its row.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// The number in the checkpoint.
+        value: f32,
+        /// What it was to become.
+        scheme: Scheme,
+    },
+}

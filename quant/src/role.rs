@@ -1,0 +1,91 @@
+//! What a weight does, found from the ops that use it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use graph::{Graph, Op, ValueId, WeightId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a weight does in the forward pass.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// A table of `Embed`; also when a Linear shares it, as a tied head does.
+    Embedding,
+    /// The weight of the last Linear before `logits`, unless it is an embedding too.
+    Head,
+    /// The weight of any other Linear.
+    Linear,
+    /// Multiplies a normalized activation.
+    Norm,
+    /// The bias of a Linear, and what other arithmetic reads as it is.
+    Bias,
+    /// The table of T5's attention bias by distance.
+    RelativeBias,
+}
+
+impl Role {
+    /// Every role, in the order in which lists show them.
+    pub const ALL: &[Role] =
+        &[Role::Embedding, Role::Head, Role::Linear, Role::Norm, Role::Bias, Role::RelativeBias];
+
+    /// As recipes write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Embedding => "embedding",
+            Role::Head => "head",
+            Role::Linear => "linear",
+            Role::Norm => "norm",
+            Role::Bias => "bias",
+            Role::RelativeBias => "relative_bias",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The role of every weight that some value reads.
+///
+/// A weight with several users has the first of their roles in the order of [`Role::ALL`], so a table that is both
+/// embedding and head counts as embedding.
+pub fn roles(graph: &Graph) -> BTreeMap<WeightId, Role> {
+    let heads = heads(graph);
+    let mut roles = BTreeMap::new();
+    for index in 0..graph.values.len() {
+        let user = ValueId(index);
+        let Some(op) = graph.op(user) else { continue };
+        for (place, &arg) in graph.args(user).iter().enumerate() {
+            let Some(weight) = graph.weight_of(arg) else { continue };
+            let role = match (op, place) {
+                (Op::Embed, 1) => Role::Embedding,
+                (Op::Linear, 1) if heads.contains(&user) => Role::Head,
+                (Op::Linear | Op::MatMul, 1) => Role::Linear,
+                (Op::RmsNorm { .. }, 1) => Role::Norm,
+                (Op::RelativeBias { .. }, _) => Role::RelativeBias,
+                _ => Role::Bias,
+            };
+            roles.entry(weight).and_modify(|known: &mut Role| *known = (*known).min(role)).or_insert(role);
+        }
+    }
+    roles
+}
+
+/// The Linears between which and an output `logits` stands no other Linear.
+fn heads(graph: &Graph) -> BTreeSet<ValueId> {
+    let mut heads = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let mut pending: Vec<ValueId> = graph.entries.iter().filter_map(|entry| entry.output("logits")).collect();
+    while let Some(id) = pending.pop() {
+        match graph.op(id) {
+            _ if !seen.insert(id) => {}
+            Some(Op::Linear) => drop(heads.insert(id)),
+            _ => pending.extend(graph.args(id)),
+        }
+    }
+    heads
+}

@@ -1,0 +1,104 @@
+//! The interpreter as a session: the meaning that every engine is compared with.
+
+use graph::eval::{EvalError, Feeds, Interpreter, Tensors};
+use graph::{Graph, Tensor};
+
+use crate::runtime::{Engine, RuntimeError, Session};
+
+/// Decodes with the entries `encoder`, `decoder` and `decoder_with_past` of a graph.
+pub struct Reference<'i> {
+    interpreter: &'i Interpreter<'i>,
+    encoded: Option<Encoded>,
+}
+
+struct Encoded {
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    hidden: Tensor,
+    /// `past.{i}.k`, `past.{i}.v`, `cross.{i}.k`, `cross.{i}.v`; empty before the first decoding call.
+    caches: Tensors,
+}
+
+impl<'i> Reference<'i> {
+    /// A session; several may share one interpreter, on several threads.
+    pub fn new(interpreter: &'i Interpreter<'i>) -> Reference<'i> {
+        Reference { interpreter, encoded: None }
+    }
+
+    fn call(&self, entry: &str, mut feeds: Feeds) -> Result<Tensors, RuntimeError> {
+        // An entry takes only what it needs; a decoder without padding takes no mask.
+        if let Some(entry) = self.interpreter.graph().entry(entry) {
+            feeds.retain(|name, _| entry.input(name).is_some());
+        }
+        self.interpreter.call(entry, &feeds).map_err(failed)
+    }
+}
+
+fn failed(error: EvalError) -> RuntimeError {
+    RuntimeError::Failed { runtime: "reference", message: error.to_string() }
+}
+
+fn lacks(entry: &str, output: &str) -> RuntimeError {
+    RuntimeError::Failed { runtime: "reference", message: format!("{entry}: expected an output {output}, found none") }
+}
+
+fn feeds<const N: usize>(pairs: [(&str, &Tensor); N]) -> Feeds {
+    pairs.into_iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
+}
+
+impl Session for Reference<'_> {
+    fn engine(&self) -> Engine {
+        Engine {
+            name: "interpreter".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            settings: "f32".to_owned(),
+        }
+    }
+
+    fn encode(&mut self, input_ids: &Tensor, attention_mask: &Tensor) -> Result<(), RuntimeError> {
+        if let Some(known) = &mut self.encoded
+            && (&known.input_ids, &known.attention_mask) == (input_ids, attention_mask)
+        {
+            // The same sources again: only the targets start anew.
+            known.caches.clear();
+            return Ok(());
+        }
+        let mut out = self.call("encoder", feeds([("input_ids", input_ids), ("attention_mask", attention_mask)]))?;
+        self.encoded = Some(Encoded {
+            input_ids: input_ids.clone(),
+            attention_mask: attention_mask.clone(),
+            hidden: out.remove("encoder_hidden").ok_or_else(|| lacks("encoder", "encoder_hidden"))?,
+            caches: Tensors::new(),
+        });
+        Ok(())
+    }
+
+    fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
+        let Some(encoded) = &self.encoded else {
+            return Err(RuntimeError::Failed { runtime: "reference", message: "decode before encode".to_owned() });
+        };
+        let ids = ("decoder_input_ids", decoder_input_ids);
+        let mask = ("attention_mask", &encoded.attention_mask);
+        let (entry, feeds) = match encoded.caches.is_empty() {
+            true => ("decoder", feeds([ids, mask, ("encoder_hidden", &encoded.hidden)])),
+            false => {
+                let mut feeds = feeds([ids, mask]);
+                feeds.extend(encoded.caches.iter().map(|(name, cache)| (name.clone(), cache.clone())));
+                ("decoder_with_past", feeds)
+            }
+        };
+        let mut out = self.call(entry, feeds)?;
+        let logits = out.remove("logits").ok_or_else(|| lacks(entry, "logits"))?;
+        let caches = &mut self.encoded.as_mut().expect("checked above").caches;
+        for (name, tensor) in out {
+            let name = name.strip_prefix("present.").map_or(name.clone(), |rest| format!("past.{rest}"));
+            caches.insert(name, tensor);
+        }
+        Ok(logits)
+    }
+}
+
+/// An interpreter that keeps the weights it has read, up to `bytes`, for decoding loops.
+pub fn caching(graph: &Graph, bytes: usize) -> Interpreter<'_> {
+    Interpreter::new(graph).with_cache(bytes)
+}
