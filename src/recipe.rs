@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
 
 use converters::Format;
@@ -10,6 +11,8 @@ use converters::export::{gguf::Gguf, onnx::Onnx, safetensors::Safetensors};
 use quant::Policy;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use validate::chain::Limits;
+use validate::task::TaskMetric;
 
 use crate::yaml;
 
@@ -42,6 +45,20 @@ pub struct Target {
     onnx: Option<Onnx>,
     gguf: Option<Gguf>,
     safetensors: Option<Safetensors>,
+}
+
+/// What the artifacts are measured on, and what they must reach.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Validation {
+    /// Lines `{"input": …, "target": …}` or plain text, relative to the recipe's folder; drawn inputs when absent.
+    pub data: Option<PathBuf>,
+    /// How many of them, from the first; 64 when absent.
+    pub samples: Option<NonZeroUsize>,
+    /// The figure that `limits.max_points_lost` is about.
+    pub metric: TaskMetric,
+    /// How far the artifacts may be from the float model.
+    pub limits: Limits,
 }
 
 impl Target {

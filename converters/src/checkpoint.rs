@@ -192,21 +192,23 @@ impl Checkpoint {
 
     /// One weight that the files hold under one or more names, the first of which is asked for when none is there.
     ///
-    /// All copies must be equal byte for byte; `why` says so to whoever has two that are not.
-    pub fn tied_weight(&self, names: &[&str], shape: &[Size], why: &str) -> Weight {
-        let mut stored = names.iter().copied().filter(|name| self.has(name));
-        let Some(name) = stored.next() else { return self.weight(names[0], shape) };
+    /// `names`: each with the reason why it stands for the same weight. All copies must be equal byte for byte; one that
+    /// is not is noted for [`Checkpoint::finish`] with its first difference.
+    pub fn tied_weight(&self, names: &[(&str, &str)], shape: &[Size]) -> Weight {
+        let mut stored = names.iter().filter(|(name, _)| self.has(name));
+        let Some((name, _)) = stored.next() else { return self.weight(names[0].0, shape) };
         let weight = self.weight(name, shape);
-        for alias in stored {
+        for (alias, why) in stored {
             self.ignore_tensor(alias);
-            match self.difference(alias, name) {
-                Ok(None) => {}
+            let problem = match self.difference(alias, name) {
+                Ok(None) => continue,
                 Ok(Some(difference)) => {
-                    let (name, other, why) = (alias.to_owned(), name.to_owned(), why.to_owned());
-                    self.account().problems.push(Problem::AliasesDiffer { name, other, difference, why });
+                    let (name, other, why) = ((*alias).to_owned(), (*name).to_owned(), (*why).to_owned());
+                    Problem::AliasesDiffer { name, other, difference, why }
                 }
-                Err(problem) => self.account().problems.push(problem),
-            }
+                Err(problem) => problem,
+            };
+            self.account().problems.push(problem);
         }
         weight
     }

@@ -1,1 +1,393 @@
-//! tests
+use graph::progress::Quiet;
+use graph::weights::WeightData;
+use graph::{Blob, Block, Build, ENC, FloatType, GgmlType, Graph, Quantized, Scratch, Type, Weight};
+
+use crate::round::{Extent, Grid};
+use crate::*;
+
+/// A stored f32 weight.
+fn weight(name: &str, shape: &[usize], values: &[f32]) -> Weight {
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let data = WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F32 };
+    Weight { name: name.to_owned(), shape: shape.to_vec(), data }
+}
+
+/// xorshift, so that the rows are the same on every machine; roughly normal with deviation 1.
+fn normal(seed: u64, n: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut uniform = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..n).map(|_| (0..12).map(|_| uniform()).sum()).collect()
+}
+
+/// Rows on which quantizers fail, each of `n` weights, then random ones.
+fn edge_rows(n: usize) -> Vec<(&'static str, Vec<f32>)> {
+    let ramp = |scale: f32| (0..n).map(|i| scale * (i + 1) as f32 / n as f32).collect::<Vec<f32>>();
+    let one = |value: f32| (0..n).map(|i| if i == n / 2 { value } else { 0.0 }).collect::<Vec<f32>>();
+    let mut outlier = normal(1, n);
+    outlier[n / 3] = 1e4;
+    let mut rows = vec![
+        ("all positive", ramp(0.3)),
+        ("all negative", ramp(-0.3)),
+        ("all zero", vec![0.0; n]),
+        ("one outlier", outlier),
+        ("one weight", one(0.7)),
+        ("signed zeros", (0..n).map(|i| if i % 2 == 0 { 0.0 } else { -0.0 }).collect()),
+        ("denormal", ramp(1e-40)),
+        ("below the f16 scales", ramp(1e-7)),
+        ("denormal f16 scales", ramp(3e-5)),
+        ("largest scale", ramp(65504.0 * 7.0)),
+    ];
+    for seed in 2..12 {
+        rows.push(("random", normal(seed, n)));
+    }
+    rows
+}
+
+fn outcome(weight: &Weight, scheme: Scheme, clip: Clip) -> Result<(Vec<f32>, Outcome), QuantError> {
+    let quantizer = QUANTIZERS.iter().find(|q| q.applies(scheme)).expect("one applies");
+    let outcome = quantizer.quantize(weight, scheme, clip, &Scratch::new().expect("scratch"), &Quiet)?;
+    let became = Weight { data: outcome.data.clone(), ..weight.clone() };
+    Ok((became.read().expect("scratch"), outcome))
+}
+
+#[test]
+fn exactly_one_quantizer_applies_to_each_scheme() {
+    for &scheme in Scheme::ALL {
+        assert_eq!(QUANTIZERS.iter().filter(|q| q.applies(scheme)).count(), 1, "{scheme}");
+    }
+}
+
+#[test]
+fn codes_scales_and_zeros_are_those_of_numpy() {
+    let golden = include_str!("../../tests/fixtures/quant/golden.txt");
+    let mut cases = 0;
+    for line in golden.lines().filter(|line| !line.starts_with('#')) {
+        let [scheme, clip, weights, scale, zero, codes] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("six fields: {line}");
+        };
+        let values: Vec<f32> =
+            weights.split(',').map(|b| f32::from_bits(u32::from_str_radix(b, 16).expect("hex"))).collect();
+        let clip = if clip == "mse" { Clip::Mse } else { Clip::None };
+        let (_, outcome) =
+            outcome(&weight("w", &[1, values.len()], &values), scheme.parse().expect("scheme"), clip).expect("fits");
+        let WeightData::Quantized(Quantized::Affine(tensor)) = outcome.data else { panic!("codes") };
+        assert_eq!(format!("{:04x}", tensor.scales[0].to_bits()), scale, "scale of {line}");
+        assert_eq!(tensor.zeros.map_or(0, |z| z[0]).to_string(), zero, "zero of {line}");
+        let found: Vec<String> = tensor.codes.read().expect("scratch").iter().map(|c| c.cast_signed().to_string()).collect();
+        assert_eq!(found.join(","), codes, "codes of {line}");
+        cases += 1;
+    }
+    assert_eq!(cases, 22 * 8);
+}
+
+#[test]
+fn every_symmetric_code_is_within_half_a_step_and_every_asymmetric_one_within_five_eighths() {
+    for &scheme in Scheme::ALL {
+        let Scheme::Affine { block, symmetric, .. } = scheme else { continue };
+        for n in [1, 31, 32, 128, 200] {
+            for (kind, row) in edge_rows(n) {
+                let (became, outcome) = outcome(&weight("w", &[1, n], &row), scheme, Clip::None).expect("fits");
+                for (i, (w, v)) in row.iter().zip(&became).enumerate() {
+                    let step = f64::from(outcome.scales[i / block.len(n)].to_f32());
+                    // Rounding zero moves the grid by up to half a step and rounding the scale to f16 shortens the 255
+                    // steps by up to 255/2048, which leaves 5/8 of a step at the ends. The quotient is rounded to f32.
+                    let steps = if symmetric { 0.5 } else { 0.625 };
+                    let limit = step * steps + f64::from(w.abs()) * f64::from(f32::EPSILON);
+                    let error = (f64::from(*w) - f64::from(*v)).abs();
+                    assert!(error <= limit, "{scheme}, {kind} {n}: {w:e} became {v:e}, step {step:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn zero_stays_zero_in_every_scheme_with_a_zero() {
+    for &scheme in Scheme::ALL {
+        // The K-quants and the types with a minimum choose their offset freely.
+        let free = [GgmlType::Q4_1, GgmlType::Q5_1, GgmlType::Q4K, GgmlType::Q5K].map(Scheme::Ggml);
+        for (kind, row) in edge_rows(256) {
+            let (became, _) = outcome(&weight("w", &[1, 256], &row), scheme, Clip::None).expect("fits");
+            let zeros = row.iter().zip(&became).filter(|(w, _)| **w == 0.0);
+            for (_, v) in zeros {
+                assert!(*v == 0.0 || free.contains(&scheme), "{scheme}, {kind}: 0 became {v:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn least_squares_clipping_is_never_worse_and_often_better() {
+    let mut better = 0;
+    for bits in [4, 8] {
+        for symmetric in [true, false] {
+            let grid = Grid::new(bits, symmetric);
+            for (kind, row) in edge_rows(128) {
+                let plain = grid.squared_error(&row, grid.step(Extent::of(&row)));
+                let clipped = grid.squared_error(&row, crate::clip::least_squares(&row, grid));
+                assert!(clipped <= plain, "int{bits}, {kind}: {clipped} > {plain}");
+                better += usize::from(clipped < 0.95 * plain);
+            }
+        }
+    }
+    assert!(better >= 20, "only {better} blocks gained");
+}
+
+#[test]
+fn the_error_of_a_record_is_the_distance_between_the_weight_and_its_rows() {
+    let (rows, columns) = (300, 512);
+    let values = normal(5, rows * columns);
+    for &scheme in Scheme::ALL {
+        let (became, outcome) = outcome(&weight("w", &[rows, columns], &values), scheme, Clip::None).expect("fits");
+        let distance = |a: f32, b: f32| (f64::from(a) - f64::from(b)).abs();
+        let pairs = || values.iter().zip(&became).map(|(a, b)| distance(*a, *b));
+        assert_eq!(outcome.errors.max_abs, pairs().fold(0.0, f64::max), "{scheme}");
+        let squares: f64 = pairs().map(|d| d * d).sum();
+        let found = outcome.errors.error_squares;
+        // Both are sums of 150,000 terms in f64, in another order.
+        assert!((found - squares).abs() <= 1e-12 * squares, "{scheme}: {found} and {squares}");
+        let blocks = match (&outcome.data, scheme) {
+            (_, Scheme::Affine { block, .. }) => rows * block.per_row(columns),
+            (_, Scheme::Ggml(kind)) => rows * columns / kind.block_len(),
+            _ => 0,
+        };
+        assert_eq!(outcome.scales.len(), blocks, "{scheme}");
+    }
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_the_number_of_threads() {
+    let weight = weight("w", &[700, 512], &normal(9, 700 * 512));
+    for &scheme in Scheme::ALL.iter().filter(|scheme| **scheme != Scheme::Keep) {
+        let runs = [1, 2, 3].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            let (_, outcome) = pool.install(|| outcome(&weight, scheme, Clip::None)).expect("fits");
+            let bytes = match &outcome.data {
+                WeightData::Stored { blob, .. } => blob.read(),
+                WeightData::Quantized(Quantized::Affine(tensor)) => tensor.codes.read(),
+                WeightData::Quantized(Quantized::Ggml { blocks, .. }) => blocks.read(),
+                WeightData::Derived(..) => panic!("no quantizer derives"),
+            };
+            (bytes.expect("scratch"), outcome.scales, outcome.errors)
+        });
+        assert!(runs[0] == runs[1] && runs[1] == runs[2], "{scheme}");
+    }
+}
+
+/// `embed(ids) -> norm -> linear a -> relu -> linear b -> wo -> head -> logits`, with these rows in every weight.
+fn graph(columns: usize, value: impl Fn(&str) -> f32) -> Graph {
+    let b = Build::new();
+    let ids = b.input("ids", Type::i64([ENC]));
+    let w = |name: &str, shape: &[usize]| {
+        b.weight(weight(name, shape, &vec![value(name); shape.iter().product()]))
+    };
+    let x = ids.embed(w("shared.weight", &[8, columns])).rms_norm(w("norm.weight", &[columns]), 1e-6);
+    let x = x.linear(w("a.weight", &[columns, columns]), Some(w("a.bias", &[columns]))).relu();
+    let x = x.linear(w("block.0.wo.weight", &[columns, columns]), None);
+    let logits = x.linear(w("lm_head.weight", &[8, columns]), None) * 0.5;
+    b.entry("full", &[("ids", ids)], &[("logits", logits)], Default::default());
+    b.finish().expect("fits")
+}
+
+fn schemes(plan: &Plan) -> Vec<String> {
+    plan.weights.iter().map(|w| format!("{}: {} -> {}", w.name, w.role, w.scheme)).collect()
+}
+
+#[test]
+fn roles_come_from_use_and_the_defaults_from_roles() {
+    let plan = Policy::of("int4-g32".parse().expect("scheme")).plan(&graph(64, |_| 1.0)).expect("fits");
+    assert_eq!(
+        schemes(&plan),
+        [
+            "shared.weight: embedding -> int8",
+            "norm.weight: norm -> keep",
+            "a.weight: linear -> int4-g32",
+            "a.bias: bias -> keep",
+            "block.0.wo.weight: linear -> int8-g32",
+            "lm_head.weight: head -> int8",
+        ]
+    );
+    assert_eq!(plan.weights[5].decided_by.to_string(), "default: each row is a token, and an error in it is not averaged over a sum");
+    let float = Policy::of(Scheme::Float(FloatType::BF16)).plan(&graph(64, |_| 1.0)).expect("fits");
+    assert!(float.weights.iter().all(|w| w.scheme == Scheme::Float(FloatType::BF16)));
+    let blocks = Policy::of(Scheme::Ggml(GgmlType::Q4_0)).plan(&graph(64, |_| 1.0)).expect("fits");
+    assert_eq!(schemes(&blocks)[0], "shared.weight: embedding -> q8_0", "rows of 64 do not fit q6_k");
+    let k_quants = Policy::of(Scheme::Ggml(GgmlType::Q4K)).plan(&graph(256, |_| 1.0)).expect("fits");
+    assert_eq!(schemes(&k_quants)[0], "shared.weight: embedding -> q6_k");
+    assert_eq!(schemes(&k_quants)[4], "block.0.wo.weight: linear -> q5_k");
+}
+
+#[test]
+fn a_tied_head_is_an_embedding() {
+    let b = Build::new();
+    let ids = b.input("ids", Type::i64([ENC]));
+    let table = b.weight(weight("shared.weight", &[8, 4], &[0.5; 32]));
+    let logits = ids.embed(table).linear(table, None);
+    b.entry("full", &[("ids", ids)], &[("logits", logits)], Default::default());
+    let graph = b.finish().expect("fits");
+    assert_eq!(roles(&graph).into_values().collect::<Vec<_>>(), [Role::Embedding]);
+}
+
+#[test]
+fn the_first_rule_that_fits_decides() {
+    let rule = |role, pattern: Option<&str>, scheme: &str| Rule {
+        role,
+        pattern: pattern.map(str::to_owned),
+        scheme: scheme.parse().expect("scheme"),
+        clip: None,
+    };
+    let mut policy = Policy::of("int8".parse().expect("scheme"));
+    policy.rules = vec![
+        rule(Some(Role::Linear), Some("block.*.weight"), "int8-g64"),
+        rule(Some(Role::Linear), None, "int4"),
+        rule(Some(Role::Norm), None, "f16"),
+    ];
+    let plan = policy.plan(&graph(64, |_| 1.0)).expect("fits");
+    assert_eq!(
+        schemes(&plan)[1..5],
+        [
+            "norm.weight: norm -> f16",
+            "a.weight: linear -> int4",
+            "a.bias: bias -> keep",
+            "block.0.wo.weight: linear -> int8-g64",
+        ]
+    );
+    assert_eq!(plan.weights[4].decided_by.to_string(), "rule 1 (role: linear, match: \"block.*.weight\")");
+}
+
+#[test]
+fn every_fault_of_a_policy_is_told_at_once() {
+    let rule = |role, pattern: Option<&str>, scheme: &str, clip| Rule {
+        role,
+        pattern: pattern.map(str::to_owned),
+        scheme: scheme.parse().expect("scheme"),
+        clip,
+    };
+    let policy = Policy {
+        scheme: Scheme::Ggml(GgmlType::Q4K),
+        clip: Clip::Mse,
+        activations: Activations::Dynamic,
+        rules: vec![
+            rule(Some(Role::Linear), None, "q4_k", None),
+            rule(None, Some("*.wo.weight"), "q8_0", None),
+            rule(None, Some("decoder.*"), "q8_0", None),
+            rule(None, Some("a[.weight"), "q8_0", Some(Clip::Mse)),
+            rule(None, None, "keep", None),
+            rule(Some(Role::Norm), None, "int8", None),
+        ],
+    };
+    // Rule 5 fits every weight, so that of the weights only the Linears reach a scheme that does not fit.
+    let message = policy.plan(&graph(64, |_| 1.0)).expect_err("nothing is right").to_string();
+    assert_eq!(
+        message.lines().collect::<Vec<_>>(),
+        [
+            "rule 4 (match: \"a[.weight\"): `clip: mse` needs an int4 or int8 scheme",
+            "rule 4 (match: \"a[.weight\"): unclosed character class; missing ']' in the glob",
+            "rule 5 () has neither `role` nor `match`; the scheme of the policy is the one for all weights",
+        ],
+        "{message}"
+    );
+}
+
+#[test]
+fn rows_that_do_not_fit_a_block_are_named_or_take_the_fallback() {
+    let policy = Policy::of(Scheme::Ggml(GgmlType::Q4K));
+    let error = policy.plan(&graph(64, |_| 1.0)).expect_err("64 is not 256").to_string();
+    assert_eq!(
+        error.lines().collect::<Vec<_>>(),
+        [
+            "a.weight cannot become q4_k: rows of 64 are not a multiple of 256",
+            "block.0.wo.weight cannot become q5_k: rows of 64 are not a multiple of 256",
+            "hint: a rule for these weights, or `gguf: { fallback: f16 }` for all such, says what they become",
+        ]
+    );
+    let fallback = Some(Scheme::Float(FloatType::F16));
+    let plan = policy.plan_with_fallback(&graph(64, |_| 1.0), fallback).expect("falls back");
+    assert_eq!(schemes(&plan)[2], "a.weight: linear -> f16");
+    assert_eq!(
+        plan.weights[2].decided_by.to_string(),
+        "fallback instead of q4_k: rows of 64 are not a multiple of 256"
+    );
+}
+
+#[test]
+fn every_weight_that_holds_no_number_is_named_and_the_graph_stays_as_it_was() {
+    let mut graph = graph(64, |name| match name {
+        "norm.weight" => f32::NAN,
+        "a.weight" => f32::NEG_INFINITY,
+        "lm_head.weight" => 1e30,
+        _ => 1.0,
+    });
+    let plan = Policy::of("int8".parse().expect("scheme")).plan(&graph).expect("fits");
+    let error = quantize(&mut graph, &plan, &Scratch::new().expect("scratch"), &Quiet).expect_err("not finite");
+    assert_eq!(
+        error.to_string().lines().collect::<Vec<_>>(),
+        [
+            "norm.weight: expected finite numbers, found NaN at [0, 0]; the checkpoint is damaged",
+            "a.weight: expected finite numbers, found -inf at [0, 0]; the checkpoint is damaged",
+            "lm_head.weight: 1e30 at [0, 0] is out of range for int8, whose f16 ends at 65504; use bf16 or keep for \
+             this weight",
+        ]
+    );
+    assert!(graph.weights.iter().all(|(_, w)| matches!(w.data, WeightData::Stored { .. })));
+}
+
+#[test]
+fn numbers_beyond_f16_are_refused_wherever_f16_holds_them() {
+    for &scheme in Scheme::ALL {
+        let holds = match scheme {
+            Scheme::Keep | Scheme::Float(FloatType::F32 | FloatType::BF16) => true,
+            Scheme::Float(FloatType::F16) | Scheme::Affine { .. } | Scheme::Ggml(_) => false,
+        };
+        let mut row = normal(3, 256);
+        row[77] = 1e12;
+        match outcome(&weight("w", &[1, 256], &row), scheme, Clip::None) {
+            Ok(_) => assert!(holds, "{scheme}"),
+            Err(QuantError::Refused(refusals)) => {
+                assert!(!holds, "{scheme}");
+                assert!(matches!(&refusals[..], [Refusal::Overflow { weight, row: 0, .. }] if weight == "w"));
+            }
+            Err(other) => panic!("{scheme}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_record_counts_packed_bits() {
+    let mut graph = graph(64, |_| 0.25);
+    let mut policy = Policy::of("int4-g32-asym".parse().expect("scheme"));
+    policy.rules = vec![Rule { role: Some(Role::Linear), pattern: None, scheme: policy.scheme, clip: None }];
+    let plan = policy.plan(&graph).expect("fits");
+    let records = quantize(&mut graph, &plan, &Scratch::new().expect("scratch"), &Quiet).expect("fits");
+    let a = &records[2];
+    // 64 · 64 codes of half a byte, and for each 32 a scale of 2 bytes and a zero of half a byte.
+    assert_eq!((a.name.as_str(), a.bytes, a.bits_per_weight), ("a.weight", 2048 + 256 + 64, 4.625));
+    assert_eq!((a.stored.as_str(), a.shape.as_slice()), ("int4 per 32 asymmetric", &[64, 64][..]));
+    let scales = a.scales.clone().expect("codes have scales");
+    assert!(scales.min == scales.median && scales.median == scales.max, "{scales:?}");
+    assert!(records[1].scales.is_none() && records[1].sqnr_db.is_none() && records[1].bytes == 256);
+}
+
+#[test]
+fn an_empty_weight_goes_through_every_quantizer() {
+    for &scheme in Scheme::ALL {
+        for shape in [[0, 256], [3, 0]] {
+            let (became, outcome) = outcome(&weight("w", &shape, &[]), scheme, Clip::Mse).expect("nothing to refuse");
+            assert!(became.is_empty() && outcome.scales.is_empty(), "{scheme}");
+        }
+    }
+}
+
+#[test]
+fn a_group_that_ends_a_row_has_its_own_scale() {
+    let row: Vec<f32> = (0..40).map(|i| if i < 32 { 1.0 } else { 100.0 }).collect();
+    let scheme = Scheme::Affine { bits: 8, block: Block::Group(32), symmetric: true };
+    let (became, outcome) = outcome(&weight("w", &[1, 40], &row), scheme, Clip::None).expect("fits");
+    assert_eq!(outcome.scales.len(), 2);
+    assert!((became[0] - 1.0).abs() < 1e-3 && (became[39] - 100.0).abs() < 0.1, "{became:?}");
+}

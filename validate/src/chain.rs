@@ -11,3 +11,473 @@
 //! [`Baseline::measure`] runs the first two links and the float model once; [`validate_artifact`] runs the others for each
 //! artifact. Logits of the evaluation data are kept in a scratch file, so that memory holds one batch a thread.
 
+pub mod limits;
+mod links;
+pub mod measure;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use converters::{Artifact, Format, Model};
+use graph::eval::Interpreter;
+use graph::{Graph, Progress, Scratch, progress};
+
+pub use limits::{Arithmetic, F32_NOISE, FLOORS, Floor, Limits};
+use measure::{Measured, Outputs, Plan, Way};
+
+use crate::generate::{Generated, Greedy};
+use crate::metrics::{self, Agreement, Score};
+use crate::report::{ArtifactReport, Check, DataReport, Generation, Limit, Link, Metric, Note, OutputFile, Run, TensorRow};
+use crate::runtime::reference::Reference;
+use crate::runtime::{Options, RUNTIMES, Runtime, RuntimeError, Session};
+use crate::task::{Data, TaskMetric, Text};
+
+/// Weights of a graph that its interpreter may hold, so that decoding does not read them at every step.
+const CACHED_WEIGHTS_BYTES: usize = 1 << 30;
+/// Outputs that a report shows side by side.
+const GENERATIONS_SHOWN: usize = 24;
+/// Tensors that a sentence names as the worst.
+const WORST_NAMED: usize = 3;
+
+/// The float model and what it is measured on.
+pub struct Subject<'a> {
+    /// As the importer wrote it: the entry `full`.
+    pub imported: &'a Graph,
+    /// After the passes, and exact.
+    pub exact: &'a Model,
+    /// `expected.safetensors`, recorded by transformers; need not exist.
+    pub recorded: &'a Path,
+    /// Inputs and targets.
+    pub data: Data,
+    /// The model's tokenizer, or [`crate::task::Ids`].
+    pub text: &'a dyn Text,
+    /// Start, end and limit of decoding.
+    pub greedy: Greedy,
+    /// The figure that has a limit.
+    pub metric: TaskMetric,
+}
+
+/// The float model's outputs, computed once for all artifacts.
+pub struct Baseline<'a> {
+    subject: Subject<'a>,
+    plan: Plan,
+    scratch: Scratch,
+    outputs: Outputs,
+    targets: &'static str,
+    /// Of the float model in the interpreter; absent when the data has no targets.
+    pub score: Option<Score>,
+    /// The links import and passes.
+    pub checks: Vec<Check>,
+}
+
+/// One artifact to be validated.
+pub struct Context<'a> {
+    /// The float model.
+    pub baseline: &'a Baseline<'a>,
+    /// The artifact's name in the recipe.
+    pub name: &'a str,
+    /// What the artifact is meant to compute: prepared, quantized, with all entries.
+    pub quantized: &'a Model,
+    /// Its files.
+    pub artifact: &'a Artifact,
+    /// Reads them back.
+    pub format: &'a dyn Format,
+    /// What counts as broken.
+    pub limits: &'a Limits,
+    /// For the engines.
+    pub options: &'a Options,
+    /// One row a weight.
+    pub tensors: Vec<TensorRow>,
+    /// Exact edits and recipe-allowed replacements.
+    pub substitutions: Vec<Note>,
+}
+
+/// Validation could not be done; a stage that is broken is a failed [`Check`] instead.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// The float model itself does not run.
+    #[error("the float model cannot be evaluated: {0}")]
+    Runtime(#[from] RuntimeError),
+    /// The scratch file or the artifact's folder cannot be used.
+    #[error("validation: {0}")]
+    Io(#[from] io::Error),
+    /// The graph lacks what a comparison needs.
+    #[error("validation: expected {expected}, found none; run the passes first")]
+    Lacks {
+        /// As `an entry decoder with an output logits`.
+        expected: &'static str,
+    },
+}
+
+impl<'a> Baseline<'a> {
+    /// Runs the float model over the data, and tests the links import and passes.
+    ///
+    /// Errors: the float model cannot be evaluated, or the scratch file cannot be written.
+    pub fn measure(mut subject: Subject<'a>, progress: &dyn Progress) -> Result<Baseline<'a>, ChainError> {
+        let interpreter = interpreter(&subject.exact.graph);
+        let samples = subject.data.samples.len() as u64;
+        let mut targets = "the data";
+        if subject.data.samples.iter().any(|s| s.target_ids.is_empty()) {
+            targets = "the float model's own greedy output, where the data has none";
+            progress.stage("targets", samples, progress::Unit::Samples);
+            let found = measure::generate(&interpreter, &subject.data, &subject.greedy, progress)?;
+            for (sample, found) in subject.data.samples.iter_mut().zip(found) {
+                if sample.target_ids.is_empty() {
+                    sample.target_ids = found.tokens;
+                }
+            }
+        }
+        let plan = Plan::new(&subject.data, subject.greedy.clone(), vocabulary(&subject.exact.graph)?);
+        let scratch = Scratch::new()?;
+        progress.stage("float model", samples, progress::Unit::Samples);
+        let outputs = measure::graph(&interpreter, &plan, &[], &scratch, progress)?.outputs;
+        let mut checks = links::import(&subject);
+        checks.extend(links::passes(&subject, &interpreter, &plan, &outputs)?);
+        let mut baseline = Baseline { subject, plan, scratch, outputs, targets, score: None, checks };
+        baseline.score = baseline.scored(&baseline.outputs.generated);
+        Ok(baseline)
+    }
+
+    /// What was measured on, for the report.
+    pub fn data_report(&self) -> DataReport {
+        DataReport {
+            source: self.subject.data.source.clone(),
+            sha256: self.subject.data.sha256.clone(),
+            samples: self.subject.data.samples.len() as u64,
+            positions: self.plan.positions(),
+            targets: self.targets.to_owned(),
+            metric: self.subject.metric.name().to_owned(),
+        }
+    }
+
+    fn text_of(&self, generated: &Generated) -> String {
+        let words = match (generated.ended, generated.tokens.split_last()) {
+            (true, Some((_, before))) => before,
+            _ => &generated.tokens,
+        };
+        self.subject.text.decode(words)
+    }
+
+    fn scored(&self, generated: &[Generated]) -> Option<Score> {
+        if !self.subject.data.has_targets() {
+            return None;
+        }
+        let found: Vec<String> = generated.iter().map(|g| self.text_of(g)).collect();
+        let targets = self.subject.data.samples.iter().filter_map(|s| s.target.as_deref());
+        metrics::score(found.iter().map(String::as_str).zip(targets))
+    }
+
+    fn agreement(&self, generated: &[Generated]) -> Option<Agreement> {
+        agreement(&self.outputs.generated, generated)
+    }
+}
+
+fn agreement(reference: &[Generated], found: &[Generated]) -> Option<Agreement> {
+    metrics::agreement(reference.iter().zip(found).map(|(a, b)| [(&a.tokens[..], a.ended), (&b.tokens[..], b.ended)]))
+}
+
+/// An interpreter with weights at hand, for loops.
+fn interpreter(graph: &Graph) -> Interpreter<'_> {
+    Interpreter::new(graph).with_cache(CACHED_WEIGHTS_BYTES)
+}
+
+fn vocabulary(graph: &Graph) -> Result<usize, ChainError> {
+    let logits = graph.entry("decoder").and_then(|entry| entry.output("logits"));
+    let width = logits.and_then(|id| graph.value(id).ty.shape.last()?.literal());
+    width.ok_or(ChainError::Lacks { expected: "an entry decoder with an output logits of a literal width" })
+}
+
+/// Tests the links quantization, export and runtime of one artifact, in every engine that opens its format.
+///
+/// A broken stage is a failed check that names it. Errors: the scratch file or the artifact's folder cannot be read.
+pub fn validate_artifact(context: Context, progress: &dyn Progress) -> Result<ArtifactReport, ChainError> {
+    let Context { baseline, name, artifact, .. } = context;
+    let mut walk = Walk { context: &context, checks: Vec::new(), runs: Vec::new(), generated: Vec::new() };
+    progress.stage(&format!("{name}: quantized graph"), baseline.plan.samples as u64, progress::Unit::Samples);
+    let quantized = walk.quantization(progress)?;
+    walk.checks.push(links::export(&context.quantized.graph, context.format.read_weights(context.quantized, artifact)));
+    for runtime in RUNTIMES.iter().filter(|r| r.runs(artifact.format)) {
+        progress.stage(&format!("{name}: {}", runtime.name()), baseline.plan.samples as u64, progress::Unit::Samples);
+        walk.runtime(*runtime, quantized.as_ref(), progress)?;
+    }
+    if !RUNTIMES.iter().any(|r| r.runs(artifact.format)) {
+        let why = format!("no engine of trefoil opens {} artifacts", artifact.format);
+        walk.checks.push(Check::not_run(Link::Runtime, "the artifact in an engine", why));
+    }
+
+    let Walk { checks, runs, generated, .. } = walk;
+    let files = artifact.files.iter().map(|path| {
+        let bytes = fs::metadata(artifact.dir.join(path))?.len();
+        Ok(OutputFile { path: path.to_string_lossy().replace('\\', "/"), bytes })
+    });
+    let files: Vec<OutputFile> = files.collect::<io::Result<_>>()?;
+    let weights: u64 = context.tensors.iter().map(|t| t.shape.iter().product::<usize>() as u64).sum();
+    let weight_bytes: u64 = context.tensors.iter().map(|t| t.bytes).sum();
+    Ok(ArtifactReport {
+        name: name.to_owned(),
+        format: artifact.format.to_owned(),
+        bytes: files.iter().map(|f| f.bytes).sum(),
+        files,
+        bits_per_weight: 8.0 * weight_bytes as f64 / weights.max(1) as f64,
+        checks,
+        runs,
+        generations: side_by_side(baseline, &generated),
+        tensors: context.tensors,
+        substitutions: context.substitutions,
+    })
+}
+
+/// The checks of one artifact as they come in.
+struct Walk<'w> {
+    context: &'w Context<'w>,
+    checks: Vec<Check>,
+    runs: Vec<Run>,
+    /// Of each run, in its order.
+    generated: Vec<Vec<Generated>>,
+}
+
+impl Walk<'_> {
+    /// The quantized graph against the exact one. `None` when it cannot be evaluated, which is a failed check.
+    fn quantization(&mut self, progress: &dyn Progress) -> Result<Option<Outputs>, ChainError> {
+        let Context { baseline, quantized, limits, .. } = *self.context;
+        let plan = &baseline.plan;
+        let interpreter = interpreter(&quantized.graph);
+        let against = [&baseline.outputs];
+        let Measured { outputs, distances } =
+            match measure::graph(&interpreter, plan, &against, &baseline.scratch, progress) {
+                Ok(measured) => measured,
+                Err(ChainError::Runtime(error)) => {
+                    let sentence = format!("the quantized graph cannot be evaluated: {error}");
+                    self.checks.push(Check::failed(Link::Quantization, "the quantized graph", sentence));
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
+        let found = distances[0].of(plan, Way::Data).distances();
+        let what = format!("logits of {} samples", plan.samples);
+        if links::lossless(&baseline.subject.exact.graph, &quantized.graph) {
+            let broken = "no weight was quantized, so the edits that the format asked for changed the result: \
+                          look at the substitutions";
+            let limit = Limit::AtMost(F32_NOISE);
+            let check = Check::judge(Link::Quantization, what, Metric::RelL2, found.rel_l2, limit, broken);
+            self.checks.push(check.with(found));
+        } else {
+            let broken = format!("quantization changes the result too much: {}", self.cure());
+            let limit = Limit::AtMost(limits.max_kl);
+            let kl = Check::judge(Link::Quantization, &what, Metric::Kl, found.kl, limit, &broken);
+            let limit = Limit::AtLeast(limits.min_top1);
+            let top1 = Check::judge(Link::Quantization, &what, Metric::Top1, found.top1, limit, &broken);
+            self.checks.extend([kl.with(found), top1]);
+        }
+        let run = Reference::new(&interpreter).engine();
+        let run = self.run(run, found, &outputs.generated);
+        let broken = format!("quantization costs the task too much: {}", self.cure());
+        self.checks.push(self.points_lost(Link::Quantization, "", run.score, &broken));
+        self.runs.push(run);
+        self.generated.push(outputs.generated.clone());
+        Ok(Some(outputs))
+    }
+
+    /// One engine against the quantized graph.
+    fn runtime(
+        &mut self,
+        runtime: &dyn Runtime,
+        quantized: Option<&Outputs>,
+        progress: &dyn Progress,
+    ) -> Result<(), ChainError> {
+        let Context { baseline, artifact, options, .. } = *self.context;
+        let opened = runtime.open(artifact, options);
+        let mut session = match opened {
+            Ok(session) => session,
+            Err(error) => {
+                self.checks.push(not_opened(runtime.name(), &error));
+                return Ok(());
+            }
+        };
+        let engine = session.engine();
+        let called = format!("{} {}", engine.name, engine.version);
+        let Some(quantized) = quantized else {
+            let why = "the quantized graph could not be evaluated, so there is nothing to compare with";
+            self.checks.push(Check::not_run(Link::Runtime, called, why));
+            return Ok(());
+        };
+        let against = [quantized, &baseline.outputs];
+        let Measured { outputs, distances } = match measure::engine(&mut *session, &baseline.plan, &against, progress) {
+            Ok(measured) => measured,
+            Err(ChainError::Runtime(error)) => {
+                self.checks.push(Check::failed(Link::Runtime, called, format!("the engine opened the artifact, but: {error}")));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.logits(runtime, &called, &distances[0]);
+
+        let found = agreement(&quantized.generated, &outputs.generated);
+        let what = format!("{called}: greedy tokens of {} samples", baseline.plan.samples);
+        let tokens = found.map(|a| a.tokens);
+        self.checks.push(match Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph)) {
+            Some(floor) => {
+                let broken = "the engine says something else than the quantized graph: see its logits above";
+                let limit = Limit::AtLeast(floor.token_agreement);
+                Check::judge(Link::Runtime, what, Metric::TokenAgreement, tokens, limit, broken)
+            }
+            None => Check::info(Link::Runtime, what, Metric::TokenAgreement, tokens, UNKNOWN_FLOOR),
+        });
+        let run = self.run(engine, distances[1].of(&baseline.plan, Way::Data).distances(), &outputs.generated);
+        let broken = "the engine loses what the quantized graph does not: see its logits above";
+        self.checks.push(self.points_lost(Link::Runtime, &format!("{called}: "), run.score, broken));
+        self.runs.push(run);
+        self.generated.push(outputs.generated);
+        self.merged(runtime, quantized)
+    }
+
+    /// The ways in which logits were asked for, each judged by the engine's noise.
+    fn logits(&mut self, runtime: &dyn Runtime, called: &str, distance: &measure::Distance) {
+        let plan = &self.context.baseline.plan;
+        let probes = plan.of(Way::Alone).count();
+        let [first, later] = distance.split(plan, Way::Steps);
+        let broken = "the artifact computes something else than the graph that it was written from, or the engine adds more \
+                      noise than is known of it: compare the ways above, the first that fails is the simplest";
+        let cache = "single steps differ from the graph's: the key and value caches are fed or returned wrongly";
+        for (what, meter, broken) in [
+            (format!("logits of {} samples", plan.samples), distance.of(plan, Way::Data), broken),
+            (format!("{probes} lengths, one at a time"), distance.of(plan, Way::Alone), broken),
+            (
+                format!("the same {probes} as a padded batch"),
+                distance.of(plan, Way::Padded),
+                "padding changes the result: the attention mask does not reach every attention",
+            ),
+            ("the first step of that batch".to_owned(), first, broken),
+            ("its later steps, with cache".to_owned(), later, cache),
+        ] {
+            self.judged(runtime, format!("{called}: {what}"), &meter, broken);
+        }
+    }
+
+    /// Judges logits against the quantized graph's.
+    fn judged(&mut self, runtime: &dyn Runtime, what: String, meter: &metrics::Meter, broken: &str) {
+        let found = meter.distances();
+        if found.positions == 0 {
+            self.checks.push(Check::not_run(Link::Runtime, what, "no target is that long"));
+            return;
+        }
+        let floor = Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph));
+        let limit = self.context.limits.runtime_rel_l2.or(floor.map(|f| f.rel_l2));
+        let mut check = match limit {
+            Some(limit) => {
+                Check::judge(Link::Runtime, what, Metric::RelL2, found.rel_l2, Limit::AtMost(limit), broken)
+            }
+            // Without a known floor, only logits that are not numbers can be called broken.
+            None if found.rel_l2.is_none() => Check::failed(Link::Runtime, what, "the logits are not numbers"),
+            None => Check::info(Link::Runtime, what, Metric::RelL2, found.rel_l2, UNKNOWN_FLOOR),
+        };
+        if check.sentence.is_empty() {
+            check.sentence = match (self.context.limits.runtime_rel_l2, floor) {
+                (Some(_), _) => "limit of the recipe".to_owned(),
+                (None, floor) => floor.map_or(String::new(), Floor::sentence),
+            };
+        }
+        self.checks.push(check.with(found));
+    }
+
+    /// An ONNX folder has its decoder twice: as a pair and merged. The pair ran over the data, the merged one is probed.
+    fn merged(&mut self, runtime: &dyn Runtime, quantized: &Outputs) -> Result<(), ChainError> {
+        let Context { baseline, artifact, options, .. } = *self.context;
+        if options.merged || !artifact.files.iter().any(|f| f.ends_with("decoder_model_merged.onnx")) {
+            return Ok(());
+        }
+        let what = format!("{}: the merged decoder, the padded batch", runtime.name());
+        let options = Options { merged: true, ..options.clone() };
+        let ways = [Way::Padded, Way::Steps];
+        let found = runtime
+            .open(artifact, &options)
+            .map_err(ChainError::from)
+            .and_then(|mut session| measure::probe(&mut *session, &baseline.plan, &ways, quantized));
+        match found {
+            Ok(distance) => {
+                let whole = distance.of(&baseline.plan, Way::Padded);
+                let steps = distance.of(&baseline.plan, Way::Steps);
+                let broken = "the merged decoder differs from the graph where the pair does not: look at how it joins the two";
+                self.judged(runtime, format!("{what} at once"), &whole, broken);
+                self.judged(runtime, format!("{what} step by step"), &steps, broken);
+                Ok(())
+            }
+            Err(ChainError::Runtime(error)) => {
+                self.checks.push(Check::failed(Link::Runtime, what, error.to_string()));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn run(&self, engine: crate::Engine, to_float: metrics::Distances, generated: &[Generated]) -> Run {
+        let baseline = self.context.baseline;
+        let (agreement, score) = (baseline.agreement(generated), baseline.scored(generated));
+        Run { engine, to_float: Some(to_float), agreement, score }
+    }
+
+    fn points_lost(&self, link: Link, prefix: &str, found: Option<Score>, broken: &str) -> Check {
+        let Context { baseline, limits, .. } = *self.context;
+        let metric = baseline.subject.metric;
+        let what = format!("{prefix}{} against the float model", metric.name());
+        match (&baseline.score, found) {
+            (Some(float), Some(found)) => {
+                let lost = metric.points_lost(float, &found);
+                let limit = Limit::AtMost(limits.max_points_lost);
+                Check::judge(link, what, Metric::MetricDrop, Some(lost), limit, broken)
+            }
+            _ => Check::not_run(link, what, "the data has no targets; give `validate: data:` a .jsonl file with both"),
+        }
+    }
+
+    /// What to try when the quantized graph is too far away.
+    fn cure(&self) -> String {
+        let worst = crate::report::worst(&self.context.tensors, WORST_NAMED);
+        let names: Vec<&str> = worst.iter().map(|t| t.name.as_str()).collect();
+        match names.is_empty() {
+            true => "try more bits or smaller groups".to_owned(),
+            false => format!("try more bits, smaller groups or `clip: mse` for the worst tensors: {}", names.join(", ")),
+        }
+    }
+}
+
+const UNKNOWN_FLOOR: &str =
+    "nobody has measured this engine's noise with such weights; set `runtime_rel_l2` in the recipe's limits to judge it";
+
+fn not_opened(runtime: &str, error: &RuntimeError) -> Check {
+    let what = format!("the artifact in {runtime}");
+    match error {
+        RuntimeError::Unavailable { why, install, .. } => {
+            Check::not_run(Link::Runtime, what, format!("{why}; to run it: {install}"))
+        }
+        RuntimeError::Failed { message, .. } => {
+            Check::failed(Link::Runtime, what, format!("the engine refuses the artifact: {message}"))
+        }
+    }
+}
+
+/// Outputs beside each other: those on which runs differ first, then the others, each in the data's order.
+fn side_by_side(baseline: &Baseline, runs: &[Vec<Generated>]) -> Vec<Generation> {
+    let float = &baseline.outputs.generated;
+    let differs = |i: &usize| runs.iter().any(|run| run[*i] != float[*i]);
+    let mut order: Vec<usize> = (0..float.len()).collect();
+    order.sort_by_key(|i| !differs(i));
+    let mut texts: BTreeMap<&[i64], String> = BTreeMap::new();
+    let mut text = |g| texts.entry(tokens(g)).or_insert_with(|| baseline.text_of(g)).clone();
+    order
+        .into_iter()
+        .take(GENERATIONS_SHOWN)
+        .map(|i| Generation {
+            input: baseline.subject.data.samples[i].input.clone(),
+            target: baseline.subject.data.samples[i].target.clone(),
+            float: text(&float[i]),
+            outputs: runs.iter().map(|run| text(&run[i])).collect(),
+        })
+        .collect()
+}
+
+fn tokens(generated: &Generated) -> &[i64] {
+    &generated.tokens
+}

@@ -1,0 +1,111 @@
+//! Names of tensors: what the checkpoint calls them, what GGUF calls them, and the order in the file.
+
+use std::collections::BTreeMap;
+
+use graph::{WeightId, Weights};
+
+/// Every weight in the order of the file, with its GGUF name: tables as the architecture lists them, layers counted up.
+///
+/// `table`: pattern of a checkpoint name -> pattern of a GGUF name, `{i}` a layer number. Errors: every weight without
+/// a name, and every name that two weights claim.
+pub(super) fn in_order(
+    weights: &Weights,
+    table: &[(&'static str, &'static str)],
+) -> Result<Vec<(WeightId, String)>, Vec<String>> {
+    let mut faults = Vec::new();
+    let mut named = BTreeMap::new();
+    for (id, weight) in weights.iter() {
+        let found = table.iter().enumerate().find_map(|(index, (ours, theirs))| {
+            let layer = layer_of(&weight.name, ours)?;
+            // All of one stack come before the next stack, and in it layer by layer.
+            let stack = table.iter().position(|(_, other)| stack_of(other) == stack_of(theirs)).unwrap_or(index);
+            let name = layer.map_or((*theirs).to_owned(), |layer| theirs.replace("{i}", &layer.to_string()));
+            Some(((stack, layer, index), name))
+        });
+        match found {
+            None => faults.push(format!("{} has no GGUF name", weight.name)),
+            Some((key, name)) => {
+                if let Some((other, _)) = named.insert(key, (id, name)) {
+                    faults.push(format!("{} and {} have one GGUF name", weights.get(other).name, weight.name));
+                }
+            }
+        }
+    }
+    match faults.is_empty() {
+        true => Ok(named.into_values().collect()),
+        false => Err(faults),
+    }
+}
+
+/// What stands before the layer number.
+fn stack_of(pattern: &str) -> &str {
+    pattern.split_once("{i}").map_or(pattern, |(stack, _)| stack)
+}
+
+/// Whether a name fits a pattern, and with which layer number if the pattern has one.
+fn layer_of(name: &str, pattern: &str) -> Option<Option<usize>> {
+    let Some((before, after)) = pattern.split_once("{i}") else {
+        return (name == pattern).then_some(None);
+    };
+    let digits = name.strip_prefix(before)?.strip_suffix(after)?;
+    let layer: usize = digits.parse().ok()?;
+    (layer.to_string() == digits).then_some(Some(layer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use graph::{Blob, FloatType, Weight, WeightData};
+
+    const TABLE: &[(&str, &str)] = &[
+        ("shared.weight", "token_embd.weight"),
+        ("encoder.block.{i}.norm.weight", "enc.blk.{i}.attn_norm.weight"),
+        ("encoder.block.{i}.q.weight", "enc.blk.{i}.attn_q.weight"),
+        ("encoder.norm.weight", "enc.output_norm.weight"),
+    ];
+
+    fn weights(names: &[&str]) -> Weights {
+        let mut weights = Weights::default();
+        for name in names {
+            let data = WeightData::Stored { blob: Blob::memory([]), dtype: FloatType::F32 };
+            weights.push(Weight { name: (*name).to_owned(), shape: vec![0], data });
+        }
+        weights
+    }
+
+    #[test]
+    fn layers_are_counted_as_numbers_and_not_as_text() {
+        let found = weights(&[
+            "encoder.norm.weight",
+            "encoder.block.10.norm.weight",
+            "encoder.block.2.q.weight",
+            "encoder.block.2.norm.weight",
+            "shared.weight",
+        ]);
+        let names: Vec<String> = in_order(&found, TABLE).expect("all named").into_iter().map(|(_, name)| name).collect();
+        assert_eq!(
+            names,
+            [
+                "token_embd.weight",
+                "enc.blk.2.attn_norm.weight",
+                "enc.blk.2.attn_q.weight",
+                "enc.blk.10.attn_norm.weight",
+                "enc.output_norm.weight"
+            ]
+        );
+    }
+
+    #[test]
+    fn every_weight_without_a_name_is_listed() {
+        let found = weights(&["encoder.block.02.q.weight", "encoder.block.2.q.bias", "shared.weight", "shared.weight"]);
+        let faults = in_order(&found, TABLE).expect_err("three faults");
+        assert_eq!(
+            faults,
+            [
+                "encoder.block.02.q.weight has no GGUF name",
+                "encoder.block.2.q.bias has no GGUF name",
+                "shared.weight and shared.weight have one GGUF name"
+            ]
+        );
+    }
+}

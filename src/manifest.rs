@@ -1,0 +1,119 @@
+//! `trefoil.json`: where an artifact comes from and what became of every weight.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use converters::{Artifact, Checkpoint, ImportError, Semantics};
+use quant::TensorRecord;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use validate::report::{InputFile, Note, OutputFile};
+
+/// The manifest's file in an artifact's folder.
+pub const FILE: &str = "trefoil.json";
+
+/// What `trefoil.json` says. The same inputs give the same bytes: no time, no path of the machine.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version that made the artifact.
+    pub trefoil: String,
+    /// Its name in the recipe.
+    pub name: String,
+    /// `onnx`, `gguf`, `safetensors`.
+    pub format: String,
+    /// The checkpoint.
+    pub model: Origin,
+    /// The recipe.
+    pub recipe: RecipeText,
+    /// What was written beside this file.
+    pub files: Vec<OutputFile>,
+    /// Exact edits for this format, and replacements that the recipe allowed.
+    pub substitutions: Vec<Note>,
+    /// Every weight: type, size, scales, error against the checkpoint.
+    pub tensors: Vec<TensorRecord>,
+}
+
+/// The checkpoint of an artifact.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// config.json's word.
+    pub model_type: String,
+    /// The implementation whose numbers are the reference.
+    pub reference: String,
+    /// What multiplies the decoder's output before the head, with the reason.
+    pub logit_scale: String,
+    /// Its files.
+    pub inputs: Vec<InputFile>,
+}
+
+/// The recipe of an artifact.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeText {
+    /// File name.
+    pub file: String,
+    /// Of the text, in lowercase hexadecimal.
+    pub sha256: String,
+    /// The whole text.
+    pub text: String,
+}
+
+impl RecipeText {
+    /// A recipe's file name and text with its hash.
+    pub fn new(path: &Path, text: &str) -> RecipeText {
+        let sha256 = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let file = path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
+        RecipeText { file, sha256, text: text.to_owned() }
+    }
+}
+
+impl Origin {
+    /// Hashes the files of a checkpoint.
+    pub fn of(checkpoint: &Checkpoint, semantics: &Semantics) -> Result<Origin, ImportError> {
+        let input = |file: &PathBuf| {
+            let failed = |source| ImportError::Io { file: file.clone(), source };
+            let path = file.strip_prefix(checkpoint.dir()).unwrap_or(file);
+            Ok(InputFile {
+                path: path.display().to_string(),
+                bytes: fs::metadata(file).map_err(failed)?.len(),
+                sha256: converters::checkpoint::sha256(file)?,
+            })
+        };
+        Ok(Origin {
+            model_type: checkpoint.config().model_type().unwrap_or_default().to_owned(),
+            reference: semantics.reference.to_owned(),
+            logit_scale: semantics.logit_scale.clone(),
+            inputs: checkpoint.files().iter().map(input).collect::<Result<_, ImportError>>()?,
+        })
+    }
+}
+
+/// The files of an artifact and their sizes.
+pub fn outputs(artifact: &Artifact) -> io::Result<Vec<OutputFile>> {
+    let size = |path: &PathBuf| {
+        let bytes = fs::metadata(artifact.dir.join(path))?.len();
+        Ok(OutputFile { path: path.display().to_string(), bytes })
+    };
+    artifact.files.iter().map(size).collect()
+}
+
+impl Manifest {
+    /// Writes `trefoil.json` into `dir`.
+    pub fn write(&self, dir: &Path) -> io::Result<()> {
+        let mut text = serde_json::to_string_pretty(self).expect("a manifest has only JSON types");
+        text.push('\n');
+        fs::write(dir.join(FILE), text)
+    }
+
+    /// The manifest in `dir`, or `None` when there is no such file. Errors: it is not JSON, or not a manifest.
+    pub fn read(dir: &Path) -> io::Result<Option<Manifest>> {
+        match fs::read(dir.join(FILE)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Artifacts opened by programs that are not ours. Ignored by default: they need the environments of `tools/setup.sh`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// Test words that each program decodes.
+const WORDS: usize = 50;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Converts with a recipe into a folder that lasts as long as the guard.
+fn convert(recipe: &str) -> tempfile::TempDir {
+    let out = tempfile::tempdir().expect("temporary folder");
+    let status = Command::new(env!("CARGO_BIN_EXE_trefoil"))
+        .args(["convert", "--quiet", "--no-validate", "--out"])
+        .arg(out.path())
+        .arg(root().join("recipes").join(recipe))
+        .status()
+        .expect("the binary starts");
+    assert!(status.success(), "{recipe}: {status}");
+    out
+}
+
+/// Runs a script of `tests/foreign` in an environment and returns the JSON that it prints.
+fn open(environment: &str, script: &str, args: &[&Path]) -> Value {
+    let words = WORDS.to_string();
+    let mut command = Command::new(root().join(environment).join("bin/python"));
+    command.arg(root().join("tests/foreign").join(script)).args(args);
+    if args.len() > 1 {
+        command.arg(words);
+    }
+    let output = command.output().unwrap_or_else(|e| panic!("{environment}: {e}; tools/setup.sh --optimum makes it"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {}\n{errors}", String::from_utf8_lossy(&output.stdout));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{script}: {e}\n{errors}"))
+}
+
+fn data() -> PathBuf {
+    root().join("models/g2p-t5/data/test.jsonl")
+}
+
+/// Rows of generated ids without start and padding, cut after the end token.
+fn trimmed(rows: &Value) -> Vec<Vec<i64>> {
+    let row = |row: &Value| -> Vec<i64> {
+        let ids = row.as_array().expect("a row").iter().map(|id| id.as_i64().expect("an id"));
+        ids.skip_while(|id| *id == 0).take_while(|id| *id > 1).collect()
+    };
+    rows.as_array().expect("rows").iter().map(row).collect()
+}
+
+/// What transformers generated for the first words, recorded with the model.
+fn recorded() -> Vec<Vec<i64>> {
+    let bytes = std::fs::read(root().join("models/g2p-t5/expected.safetensors")).expect("in the repository");
+    let file = SafeTensors::deserialize(&bytes).expect("well formed");
+    let greedy = file.tensor("greedy").expect("recorded");
+    let ids: Vec<i64> = greedy.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect();
+    let rows = ids.chunks(greedy.shape()[1]).take(WORDS);
+    rows.map(|row| row.iter().copied().skip_while(|id| *id == 0).take_while(|id| *id > 1).collect()).collect()
+}
+
+#[test]
+#[ignore = "needs .venv and .venv-optimum: tools/setup.sh --optimum"]
+fn float_artifacts_give_the_recorded_tokens_in_optimum_and_transformers() {
+    let out = convert("g2p-t5-f32.yaml");
+    let onnx = out.path().join("onnx");
+    let checked = open(".venv", "ort_open.py", &[&onnx]);
+    assert_eq!(checked["files"].as_object().map(serde_json::Map::len), Some(4), "{checked}");
+
+    let optimum = open(".venv-optimum", "optimum_open.py", &[&onnx, &data()]);
+    for mode in ["merged", "pair"] {
+        assert_eq!(trimmed(&optimum[mode]["tokens"]), recorded(), "{mode}: {optimum}");
+    }
+    let transformers = open(".venv", "hf_open.py", &[&out.path().join("safetensors"), &data()]);
+    assert_eq!(trimmed(&transformers["tokens"]), recorded());
+}
+
+#[test]
+#[ignore = "needs .venv and .venv-optimum: tools/setup.sh --optimum"]
+fn int8_artifacts_open_in_optimum_and_in_transformers_with_compressed_tensors() {
+    let out = convert("g2p-t5.yaml");
+    let optimum = open(".venv-optimum", "optimum_open.py", &[&out.path().join("onnx"), &data()]);
+    let transformers = open(".venv", "hf_open.py", &[&out.path().join("safetensors"), &data()]);
+    for (who, rows) in [
+        ("merged", &optimum["merged"]["tokens"]),
+        ("pair", &optimum["pair"]["tokens"]),
+        ("transformers", &transformers["tokens"]),
+    ] {
+        let same = trimmed(rows).iter().zip(recorded()).filter(|(a, b)| *a == b).count();
+        // A wrong scale or a swapped layer leaves none; int8 itself changes at most a word or two of fifty.
+        assert!(same >= WORDS - 3, "{who}: {same} of {WORDS} words as in float");
+    }
+}
+
+#[test]
+#[ignore = "needs .venv: tools/setup.sh"]
+fn the_gguf_package_reads_what_we_write() {
+    let out = convert("g2p-t5.yaml");
+    let seen = open(".venv", "gguf_open.py", &[&out.path().join("gguf/model.gguf")]);
+    let metadata = &seen["metadata"];
+    let value = |key: &str| metadata[key][1].clone();
+    assert_eq!(value("general.architecture"), "t5");
+    assert_eq!((value("t5.block_count"), value("t5.decoder_block_count")), (4.into(), 2.into()));
+    assert_eq!(value("tokenizer.ggml.tokens")["len"], 128);
+    let tensors = seen["tensors"].as_array().expect("a table");
+    // 9 an encoder layer, 14 a decoder layer, a bias table each, the embedding and the two final norms.
+    assert_eq!(tensors.len(), 4 * 9 + 2 * 14 + 2 + 3);
+    assert!(tensors.iter().any(|t| t[0] == "dec.blk.1.cross_attn_k.weight" && t[1] == "Q8_0"), "{tensors:?}");
+}

@@ -1,0 +1,96 @@
+//! The passes on every fixture: switched on and off, counted, and printed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use converters::import;
+use graph::passes::{FUSE_ATTENTION, PASSES, run, run_each};
+use graph::{Feeds, Graph, Interpreter, Tensor, text};
+
+/// Fusing changes the order of one sum and one product.
+const F32_NOISE: f32 = 1e-5; // 1.4e-6
+
+fn fixtures() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut folders: Vec<PathBuf> = fs::read_dir(root)
+        .expect("the fixtures are in the repository")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|dir| dir.join("expected.safetensors").exists())
+        .collect();
+    folders.sort();
+    assert!(folders.len() >= 8, "found only {folders:?}");
+    folders
+}
+
+/// Three rows, the second padded, and more target than source tokens.
+fn feeds() -> Feeds {
+    let row = |seed: i64, n: i64| (0..n).map(move |i| 3 + (i * 7 + seed * 5) % 40);
+    let mut mask = vec![1; 21];
+    mask[10..14].fill(0);
+    Feeds::from([
+        ("input_ids".into(), Tensor::i64([3, 7], (0..3).flat_map(|seed| row(seed, 7)).collect())),
+        ("attention_mask".into(), Tensor::i64([3, 7], mask)),
+        ("decoder_input_ids".into(), Tensor::i64([3, 9], (0..3).flat_map(|seed| row(seed + 3, 9)).collect())),
+    ])
+}
+
+fn logits(graph: &Graph) -> Vec<f32> {
+    let out = Interpreter::new(graph).call("full", &feeds()).expect("evaluates");
+    out["logits"].as_f32().expect("logits are floats").to_vec()
+}
+
+#[test]
+fn every_pass_left_out_gives_the_same_logits() {
+    for dir in fixtures() {
+        let graph = import(&dir).expect("a supported checkpoint").graph;
+        let expected = logits(&graph);
+        let scale = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        for left_out in 0..=PASSES.len() {
+            let mut passes = PASSES.to_vec();
+            if left_out < PASSES.len() {
+                passes.remove(left_out);
+            }
+            // split needs fused attention and says so; what then remains is the unfused graph.
+            let mut graph = graph.clone();
+            if run_each(&mut graph, &passes).is_err() {
+                assert!(!passes.iter().any(|p| p.name() == FUSE_ATTENTION.name), "{}", dir.display());
+                continue;
+            }
+            let worst = logits(&graph).iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst <= F32_NOISE * scale, "{}, without pass {left_out}: {worst} at {scale}", dir.display());
+        }
+    }
+}
+
+#[test]
+fn each_attention_is_fused_and_each_of_the_decoder_is_cut() {
+    for dir in fixtures() {
+        let mut model = import(&dir).expect("a supported checkpoint");
+        let config = model.checkpoint.config_json().clone();
+        let depth = |key: &str| config[key].as_u64().map(|n| n as usize);
+        let encoder = depth("num_layers").expect("every T5 config has it");
+        let decoder = depth("num_decoder_layers").unwrap_or(encoder);
+        let fired: Vec<(&str, usize)> =
+            run(&mut model.graph).expect("passes").iter().map(|f| (f.pass, f.count)).collect();
+        let expected = [("fold", 0), ("fuse_attention", encoder + 2 * decoder), ("split", 2 * decoder)];
+        assert_eq!(fired, expected, "{}", dir.display());
+    }
+}
+
+/// `BLESS=1` rewrites the goldens; the difference is reviewed like code.
+#[test]
+fn printed_graphs_equal_the_goldens() {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for name in ["t5-v1.0", "t5-v1.1", "umt5"] {
+        let mut model = import(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).expect(name);
+        run(&mut model.graph).expect("passes");
+        let printed = text::print(&model.graph);
+        let golden = goldens.join(format!("{name}.graph"));
+        if std::env::var_os("BLESS").is_some() {
+            fs::create_dir_all(&goldens).expect("a folder");
+            fs::write(&golden, &printed).expect("written");
+        }
+        let expected = fs::read_to_string(&golden).expect("blessed once");
+        assert!(printed == expected, "{}: the printed graph changed; look with BLESS=1", golden.display());
+    }
+}

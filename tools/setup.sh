@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs what the engines need: a C++ toolchain for llama.cpp, and a virtual environment with onnxruntime and
+# transformers in .venv. Does nothing that is already done.
+#
+# usage: tools/setup.sh [--optimum]      --optimum: also .venv-optimum, which only the tests use
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=()
+for package in cmake libclang-dev g++ python3-venv; do
+  dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  if ! command -v apt-get >/dev/null; then
+    echo "setup: please install ${missing[*]} (no apt-get here)" >&2
+    exit 2
+  fi
+  echo "setup: installing ${missing[*]}" >&2
+  as_root=(); [ "$(id -u)" = 0 ] || as_root=(sudo)
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# venv DIR REQUIREMENTS
+venv() {
+  if ! cmp -s "$2" "$1/installed.txt"; then
+    echo "setup: installing $2 into $1" >&2
+    python3 -m venv "$1"
+    "$1/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$2"
+    cp "$2" "$1/installed.txt"
+  fi
+}
+venv .venv tools/requirements.txt
+[ "${1:-}" != --optimum ] || venv .venv-optimum tools/requirements-optimum.txt

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Formatting, lints and every test, those that need llama.cpp, transformers and Optimum included.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools/setup.sh --optimum
+export VIRTUAL_ENV="$PWD/.venv"
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --features llama-cpp -- -D warnings
+cargo test --workspace --release --features llama-cpp -- --include-ignored

@@ -1,0 +1,305 @@
+//! Runs a graph or an engine over the evaluation data, and compares its logits with those of earlier runs.
+
+use std::io;
+
+use graph::eval::Interpreter;
+use graph::{Blob, Progress, Scratch};
+use rayon::prelude::*;
+
+use super::ChainError;
+use crate::generate::{Generated, Greedy, decode};
+use crate::metrics::Meter;
+use crate::runtime::reference::Reference;
+use crate::runtime::{RuntimeError, Session};
+use crate::task::{self, Batch, Data};
+
+/// Most sequences side by side.
+const BATCH_ROWS: usize = 32;
+/// Most bytes of logits that one call may return: the rest of longer targets is left out.
+const LOGIT_BYTES: usize = 64 << 20;
+/// Samples that are also run alone, together and step by step.
+const PROBES: usize = 4;
+
+/// How a batch is put to a session.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Way {
+    /// A batch of the data: all target tokens in one call, then greedy decoding.
+    Data,
+    /// One sample without padding, all target tokens in one call.
+    Alone,
+    /// Samples of very different lengths in one padded batch, all target tokens in one call.
+    Padded,
+    /// The same batch, one token a call.
+    Steps,
+}
+
+/// A batch and how it is put.
+#[derive(Debug)]
+pub struct Call {
+    /// How.
+    pub way: Way,
+    /// What.
+    pub batch: Batch,
+}
+
+/// All calls that every graph and engine goes through.
+#[derive(Debug)]
+pub struct Plan {
+    /// In the order in which they are made.
+    pub calls: Vec<Call>,
+    /// For the calls of the data.
+    pub greedy: Greedy,
+    /// Logits at a position.
+    pub vocabulary: usize,
+    /// Samples in all.
+    pub samples: usize,
+}
+
+impl Plan {
+    /// Batches the data, and picks the shortest, the longest and two inputs between as probes.
+    pub fn new(data: &Data, greedy: Greedy, vocabulary: usize) -> Plan {
+        let longest = data.samples.iter().map(|s| s.target_ids.len()).max().unwrap_or(1).max(1);
+        let rows = (LOGIT_BYTES / (4 * vocabulary.max(1) * longest)).clamp(1, BATCH_ROWS);
+        let batches = task::batches(data, rows, greedy.start, greedy.pad);
+
+        let sorted: Vec<usize> = batches.iter().flat_map(|b| b.samples.iter().copied()).collect();
+        let mut probes: Vec<usize> = (0..PROBES).map(|i| sorted[i * (sorted.len() - 1) / (PROBES - 1)]).collect();
+        probes.dedup();
+        let batch = |which: &[usize]| Batch::new(data, which, greedy.start, greedy.pad);
+        let mut calls: Vec<Call> = batches.into_iter().map(|batch| Call { way: Way::Data, batch }).collect();
+        calls.extend(probes.iter().map(|&sample| Call { way: Way::Alone, batch: batch(&[sample]) }));
+        calls.extend([Way::Padded, Way::Steps].map(|way| Call { way, batch: batch(&probes) }));
+        Plan { calls, vocabulary, samples: data.samples.len(), greedy }
+    }
+
+    /// The calls of a way and their places.
+    pub fn of(&self, way: Way) -> impl Iterator<Item = (usize, &Call)> {
+        self.calls.iter().enumerate().filter(move |(_, call)| call.way == way)
+    }
+
+    /// Target positions at which logits of the data are compared.
+    pub fn positions(&self) -> u64 {
+        self.of(Way::Data).map(|(_, call)| self.kept_rows(&call.batch, self.tokens(&call.batch, None)) as u64).sum()
+    }
+
+    /// Target tokens of a batch that are fed.
+    fn tokens(&self, batch: &Batch, limit_tokens: Option<usize>) -> usize {
+        let affordable = LOGIT_BYTES / (4 * self.vocabulary.max(1) * batch.len().max(1));
+        batch.decoder_tokens().min(affordable.max(1)).min(limit_tokens.unwrap_or(usize::MAX))
+    }
+
+    /// Rows of logits that count: those of real targets.
+    fn kept_rows(&self, batch: &Batch, tokens: usize) -> usize {
+        batch.target_tokens.iter().map(|&n| n.min(tokens)).sum()
+    }
+}
+
+/// Logits and generations of one run.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// For each call of the plan, f32[rows, vocabulary]: all sequences' first positions, then all second ones, and so on,
+    /// so that an engine with a shorter limit has a prefix. Empty when the run was not asked to keep them.
+    logits: Vec<Blob>,
+    /// By sample.
+    pub generated: Vec<Generated>,
+}
+
+/// Distances of a run to an earlier one, by call of the plan.
+#[derive(Debug)]
+pub struct Distance {
+    /// First positions and later ones.
+    calls: Vec<[Meter; 2]>,
+}
+
+impl Distance {
+    /// Over all calls of a way.
+    pub fn of(&self, plan: &Plan, way: Way) -> Meter {
+        self.merged(plan, way, |[first, later]| [first, later])
+    }
+
+    /// The same at the first target position only, and at the later ones only.
+    pub fn split(&self, plan: &Plan, way: Way) -> [Meter; 2] {
+        [self.merged(plan, way, |[first, _]| [first, &EMPTY]), self.merged(plan, way, |[_, later]| [later, &EMPTY])]
+    }
+
+    fn merged<'s>(&'s self, plan: &Plan, way: Way, pick: impl Fn(&'s [Meter; 2]) -> [&'s Meter; 2]) -> Meter {
+        let mut sum = Meter::default();
+        for (index, _) in plan.of(way) {
+            pick(&self.calls[index]).into_iter().for_each(|meter| sum.merge(meter));
+        }
+        sum
+    }
+}
+
+static EMPTY: Meter = Meter::ZERO;
+
+/// A run and its distances to the earlier runs that it was compared with, in their order.
+pub struct Measured {
+    /// What came out.
+    pub outputs: Outputs,
+    /// How far it is from each.
+    pub distances: Vec<Distance>,
+}
+
+/// Runs the plan in the interpreter, calls side by side, and keeps the logits.
+pub fn graph(
+    interpreter: &Interpreter,
+    plan: &Plan,
+    against: &[&Outputs],
+    scratch: &Scratch,
+    progress: &dyn Progress,
+) -> Result<Measured, ChainError> {
+    let run = |call| one_call(&mut Reference::new(interpreter), plan, call, against, Some(scratch), progress);
+    // One call a task: they differ much in cost.
+    let done: Result<Vec<Done>, ChainError> = (0..plan.calls.len()).into_par_iter().with_max_len(1).map(run).collect();
+    Ok(gathered(plan, against.len(), done?))
+}
+
+/// Runs the plan in an engine, call by call.
+pub fn engine(
+    session: &mut dyn Session,
+    plan: &Plan,
+    against: &[&Outputs],
+    progress: &dyn Progress,
+) -> Result<Measured, ChainError> {
+    let run = |call| one_call(session, plan, call, against, None, progress);
+    let done: Result<Vec<Done>, ChainError> = (0..plan.calls.len()).map(run).collect();
+    Ok(gathered(plan, against.len(), done?))
+}
+
+/// Runs only the calls of the given ways, without generation.
+pub fn probe(
+    session: &mut dyn Session,
+    plan: &Plan,
+    ways: &[Way],
+    against: &Outputs,
+) -> Result<Distance, ChainError> {
+    let mut calls = vec![[Meter::default(); 2]; plan.calls.len()];
+    for (index, call) in plan.calls.iter().enumerate().filter(|(_, call)| ways.contains(&call.way)) {
+        let logits = rows(session, plan, call)?;
+        calls[index] = compare(plan, call, &against.logits[index], &logits)?;
+    }
+    Ok(Distance { calls })
+}
+
+struct Done {
+    logits: Option<Blob>,
+    meters: Vec<[Meter; 2]>,
+    generated: Vec<Generated>,
+}
+
+fn one_call(
+    session: &mut dyn Session,
+    plan: &Plan,
+    index: usize,
+    against: &[&Outputs],
+    keep: Option<&Scratch>,
+    progress: &dyn Progress,
+) -> Result<Done, ChainError> {
+    let call = &plan.calls[index];
+    let logits = rows(session, plan, call)?;
+    let meters = against.iter().map(|earlier| compare(plan, call, &earlier.logits[index], &logits)).collect();
+    let meters: Result<Vec<[Meter; 2]>, ChainError> = meters;
+    let mut generated = Vec::new();
+    if call.way == Way::Data {
+        generated = plan.greedy.run(session, &call.batch.input_ids, &call.batch.attention_mask)?;
+        progress.advance(call.batch.len() as u64);
+    }
+    Ok(Done { logits: keep.map(|scratch| kept(scratch, &logits)).transpose()?, meters: meters?, generated })
+}
+
+fn gathered(plan: &Plan, against: usize, done: Vec<Done>) -> Measured {
+    let mut outputs = Outputs { logits: Vec::new(), generated: vec![Generated::default(); plan.samples] };
+    let mut distances: Vec<Distance> = (0..against).map(|_| Distance { calls: Vec::new() }).collect();
+    for (call, done) in plan.calls.iter().zip(done) {
+        outputs.logits.extend(done.logits);
+        for (distance, meters) in distances.iter_mut().zip(done.meters) {
+            distance.calls.push(meters);
+        }
+        for (sample, generated) in call.batch.samples.iter().zip(done.generated) {
+            outputs.generated[*sample] = generated;
+        }
+    }
+    Measured { outputs, distances }
+}
+
+/// The rows of logits that count, first positions first: f32[rows, vocabulary].
+fn rows(session: &mut dyn Session, plan: &Plan, call: &Call) -> Result<Vec<f32>, ChainError> {
+    let (batch, width) = (&call.batch, plan.vocabulary);
+    let tokens = plan.tokens(batch, session.limit_tokens());
+    let step = if call.way == Way::Steps { 1 } else { tokens };
+    session.encode(&batch.input_ids, &batch.attention_mask)?;
+    let mut out = Vec::with_capacity(plan.kept_rows(batch, tokens) * width);
+    for from in (0..tokens).step_by(step.max(1)) {
+        let logits = decode(session, &batch.decoder_columns(from, from + step))?;
+        let found = logits.shape()[2];
+        if found != width {
+            let message = format!("expected {width} logits a position, found {found}");
+            return Err(RuntimeError::Failed { runtime: "session", message }.into());
+        }
+        let floats = logits.as_f32().expect("decode() checked the type");
+        for position in 0..step {
+            for (row, _) in batch.target_tokens.iter().enumerate().filter(|(_, n)| from + position < **n) {
+                out.extend_from_slice(&floats[(row * step + position) * width..][..width]);
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn compare(plan: &Plan, call: &Call, reference: &Blob, found: &[f32]) -> Result<[Meter; 2], ChainError> {
+    let width = plan.vocabulary;
+    let first = call.batch.target_tokens.iter().filter(|n| **n > 0).count() * width;
+    let mut bytes = vec![0; found.len() * 4];
+    reference.read_at(0, &mut bytes)?;
+    let mut expected = vec![0.0; found.len()];
+    graph::FloatType::F32.decode(&bytes, &mut expected);
+    let mut meters = [Meter::default(); 2];
+    let first = first.min(found.len());
+    meters[0].add(&expected[..first], &found[..first], width);
+    meters[1].add(&expected[first..], &found[first..], width);
+    Ok(meters)
+}
+
+fn kept(scratch: &Scratch, logits: &[f32]) -> io::Result<Blob> {
+    let mut bytes = vec![0; logits.len() * 4];
+    graph::FloatType::F32.encode(logits, &mut bytes);
+    let range = scratch.reserve(bytes.len() as u64)?;
+    range.write_at(0, &bytes)?;
+    Ok(range.into_blob())
+}
+
+/// Compares two calls of one run, such as the padded batch at once and step by step.
+pub fn between(plan: &Plan, outputs: &Outputs, a: Way, b: Way) -> Result<Meter, ChainError> {
+    let mut sum = Meter::default();
+    for ((i, call), (j, _)) in plan.of(a).zip(plan.of(b)) {
+        let bytes = outputs.logits[j].read()?;
+        let mut floats = vec![0.0; bytes.len() / 4];
+        graph::FloatType::F32.decode(&bytes, &mut floats);
+        compare(plan, call, &outputs.logits[i], &floats)?.iter().for_each(|meter| sum.merge(meter));
+    }
+    Ok(sum)
+}
+
+/// Greedy outputs of the interpreter alone, for data without targets. By sample.
+pub fn generate(
+    interpreter: &Interpreter,
+    data: &Data,
+    greedy: &Greedy,
+    progress: &dyn Progress,
+) -> Result<Vec<Generated>, ChainError> {
+    let batches = task::batches(data, BATCH_ROWS, greedy.start, greedy.pad);
+    let run = |batch: &Batch| {
+        let found = greedy.run(&mut Reference::new(interpreter), &batch.input_ids, &batch.attention_mask);
+        progress.advance(batch.len() as u64);
+        found
+    };
+    let found: Result<Vec<Vec<Generated>>, RuntimeError> = batches.par_iter().with_max_len(1).map(run).collect();
+    let mut by_sample = vec![Generated::default(); data.samples.len()];
+    for (batch, generated) in batches.iter().zip(found?) {
+        for (sample, generated) in batch.samples.iter().zip(generated) {
+            by_sample[*sample] = generated;
+        }
+    }
+    Ok(by_sample)
+}
