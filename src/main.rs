@@ -10,6 +10,8 @@ mod pipeline;
 mod progress;
 mod recipe;
 mod run;
+mod summary;
+mod table;
 mod yaml;
 
 use std::io::Write;
@@ -73,6 +75,9 @@ enum RecipeCommand {
     Check {
         /// The recipe
         recipe: PathBuf,
+        /// Another checkpoint than the recipe's
+        #[arg(long, value_name = "DIR")]
+        model: Option<PathBuf>,
     },
     /// Prints the JSON schema of recipes
     Schema,
@@ -130,8 +135,10 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         (None, Some(Command::Convert(convert))) => Ok(pipeline::convert(&convert, &common, display)?),
         (None, Some(Command::Inspect(inspect))) => Ok(inspect::inspect(&inspect, &common)?),
         (None, Some(Command::Validate(validate))) => Ok(pipeline::validate(&validate, &common, display)?),
-        (None, Some(Command::Run(run))) => Ok(run::run(&run, &common)?),
-        (None, Some(Command::Recipe(RecipeCommand::Check { recipe }))) => Ok(pipeline::check(&recipe, &common)?),
+        (None, Some(Command::Run(run))) => Ok(run::run(&run, &common, display)?),
+        (None, Some(Command::Recipe(RecipeCommand::Check { recipe, model }))) => {
+            Ok(pipeline::check(&recipe, model.as_deref(), &common)?)
+        }
         (None, Some(Command::Recipe(RecipeCommand::Schema))) => {
             std::io::stdout().write_all(recipe::schema().as_bytes())?;
             Ok(Verdict::Passed)

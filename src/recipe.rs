@@ -7,8 +7,10 @@ use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
 
 use converters::Format;
-use converters::export::{gguf::Gguf, onnx::Onnx, safetensors::Safetensors};
-use quant::Policy;
+use converters::export::gguf::{Fallback, Gguf};
+use converters::export::{onnx::Onnx, safetensors::Safetensors};
+use graph::{FloatType, GgmlType, Granularity};
+use quant::{Activations, Policy, Scheme};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use validate::chain::Limits;
@@ -80,14 +82,36 @@ impl Target {
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or_else(|| self.format().name())
     }
+
+    /// How its weights are quantized.
+    pub fn policy(&self) -> &Policy {
+        self.quantize.as_ref().expect("`read` put the recipe's own there")
+    }
+
+    /// What weights become whose rows fit no block of the policy's.
+    pub fn fallback(&self) -> Option<Scheme> {
+        match self.gguf.as_ref()?.fallback {
+            Fallback::None => None,
+            Fallback::F16 => Some(Scheme::Float(FloatType::F16)),
+            Fallback::F32 => Some(Scheme::Float(FloatType::F32)),
+            Fallback::Q8_0 => Some(Scheme::Ggml(GgmlType::Q8_0)),
+        }
+    }
+
+    /// What shares a scale when activations are rounded in the engines of this format; `None` when they cannot be told to.
+    pub fn granularity(&self) -> Option<Granularity> {
+        match (&self.onnx, &self.safetensors) {
+            (Some(_), _) => Some(Granularity::Tensor), // DynamicQuantizeLinear
+            (_, Some(_)) => Some(Granularity::Token),  // compressed-tensors, `strategy: token`
+            (None, None) => None,
+        }
+    }
 }
 
 /// A recipe with its text, its paths resolved.
 pub struct Loaded {
     /// What it says; `model`, `out` and `validate.data` are relative to the working folder or absolute.
     pub recipe: Recipe,
-    /// The file.
-    pub path: PathBuf,
     /// Its text.
     pub text: String,
 }
@@ -120,7 +144,19 @@ impl Loaded {
     /// Reads a recipe and resolves its paths against its folder.
     pub fn read(path: &Path) -> Result<Loaded, RecipeError> {
         let text = fs::read_to_string(path).map_err(|source| RecipeError::Io { file: path.to_owned(), source })?;
+        Loaded::parse(path, text)
+    }
+
+    /// The recipe whose text is in the manifest of the artifact in `dir`; its paths mean nothing there.
+    pub fn of_artifact(dir: &Path, text: &str) -> Result<Loaded, RecipeError> {
+        Loaded::parse(&dir.join(crate::manifest::FILE), text.to_owned())
+    }
+
+    fn parse(path: &Path, text: String) -> Result<Loaded, RecipeError> {
         let mut recipe: Recipe = yaml::parse(&text, &path.display().to_string()).map_err(RecipeError::Yaml)?;
+        for target in &mut recipe.artifacts {
+            target.quantize.get_or_insert_with(|| recipe.quantize.clone());
+        }
         let problems = recipe.problems();
         if !problems.is_empty() {
             return Err(RecipeError::Invalid { file: path.to_owned(), problems });
@@ -129,7 +165,13 @@ impl Loaded {
         recipe.model = folder.join(&recipe.model);
         recipe.out = folder.join(&recipe.out);
         recipe.validate.data = recipe.validate.data.map(|data| folder.join(data));
-        Ok(Loaded { recipe, path: path.to_owned(), text })
+        Ok(Loaded { recipe, text })
+    }
+
+    /// Another checkpoint and another folder for the artifacts, from the command line.
+    pub fn replace(&mut self, model: Option<&Path>, out: Option<&Path>) {
+        self.recipe.model = model.map_or(std::mem::take(&mut self.recipe.model), Path::to_owned);
+        self.recipe.out = out.map_or(std::mem::take(&mut self.recipe.out), Path::to_owned);
     }
 }
 
@@ -154,6 +196,12 @@ impl Recipe {
             if !is_folder_name(name) {
                 problems.push(format!(
                     "artifacts[{index}].name: expected the name of a folder below `out`, found `{name}`"
+                ));
+            }
+            if target.policy().activations == Activations::Dynamic && target.granularity().is_none() {
+                problems.push(format!(
+                    "artifacts[{index}].quantize.activations: {} engines round activations in their own way; expected none",
+                    target.format().name()
                 ));
             }
             if !names.insert(name) {

@@ -127,31 +127,23 @@ impl Policy {
     /// Like [`Policy::plan`]; a weight whose rows do not fit its ggml block type becomes `fallback` instead of an error.
     pub fn plan_with_fallback(&self, graph: &Graph, fallback: Option<Scheme>) -> Result<Plan, PolicyError> {
         let mut faults = Vec::new();
-        let rules: Vec<Option<GlobMatcher>> =
-            self.rules.iter().enumerate().map(|(index, rule)| matcher(index, rule, &mut faults)).collect();
+        let compile = |(index, rule)| Compiled::new(index, rule, &mut faults);
+        let mut rules: Vec<Compiled> = self.rules.iter().enumerate().filter_map(compile).collect();
         let defaults = self.default_rules();
-        // For each rule, how many weights it fits and how many of them it decides.
-        let mut fits = vec![(0, 0); self.rules.len()];
         let mut weights = Vec::new();
         for (id, role) in roles(graph) {
             let weight = graph.weights.get(id);
-            let mut chosen = None;
-            for (index, rule) in self.rules.iter().enumerate() {
-                let named = rules[index].as_ref().is_none_or(|glob| glob.is_match(&weight.name));
-                if named && rule.role.is_none_or(|wanted| wanted == role) {
-                    fits[index].0 += 1;
-                    if chosen.is_none() {
-                        fits[index].1 += 1;
-                        chosen = Some((rule.scheme, rule.clip.unwrap_or(self.clip), Decider::Rule(index, rule.clone())));
-                    }
+            let mut decided = None;
+            for rule in rules.iter_mut().filter(|rule| rule.fits(role, weight)) {
+                rule.fitting += 1;
+                if decided.is_none() {
+                    rule.decided += 1;
+                    decided = Some((rule.rule.scheme, rule.rule.clip, Decider::Rule(rule.index, rule.rule.clone())));
                 }
             }
-            let (mut scheme, clip, mut decided_by) =
-                chosen.or_else(|| default_for(&defaults, role, weight, self.clip)).unwrap_or((
-                    self.scheme,
-                    self.clip,
-                    Decider::Scheme,
-                ));
+            let (mut scheme, clip, mut decided_by) = decided
+                .or_else(|| default_for(&defaults, role, weight))
+                .unwrap_or((self.scheme, None, Decider::Scheme));
             if let Some(why) = misfit(scheme, weight) {
                 match (scheme, fallback) {
                     (Scheme::Ggml(_), Some(other)) if misfit(other, weight).is_none() => {
@@ -160,11 +152,12 @@ impl Policy {
                     _ => faults.push(PolicyFault::NotApplicable { weight: weight.name.clone(), scheme, why }),
                 }
             }
-            let clip = if matches!(scheme, Scheme::Affine { .. }) { clip } else { Clip::None };
+            let has_range = matches!(scheme, Scheme::Affine { .. });
+            let clip = if has_range { clip.unwrap_or(self.clip) } else { Clip::None };
             weights.push(Planned { id, name: weight.name.clone(), role, scheme, clip, decided_by });
         }
-        for (index, (rule, (fit, decided))) in self.rules.iter().zip(fits).enumerate() {
-            match (fit, decided) {
+        for Compiled { index, rule, fitting, decided, .. } in rules {
+            match (fitting, decided) {
                 (0, _) => faults.push(PolicyFault::MatchesNothing { index, rule: rule.clone() }),
                 (_, 0) => faults.push(PolicyFault::DecidesNothing { index, rule: rule.clone() }),
                 _ => {}
@@ -191,28 +184,50 @@ impl Policy {
     }
 }
 
-/// The compiled glob of a rule, if it has one; a rule that cannot be one is a fault.
-fn matcher(index: usize, rule: &Rule, faults: &mut Vec<PolicyFault>) -> Option<GlobMatcher> {
-    if rule.role.is_none() && rule.pattern.is_none() {
-        faults.push(PolicyFault::Unconditional { index, rule: rule.clone() });
-    }
-    if rule.clip == Some(Clip::Mse) && !matches!(rule.scheme, Scheme::Affine { .. }) {
-        faults.push(PolicyFault::ClipOfNoCodes { index, rule: rule.clone() });
-    }
-    match Glob::new(rule.pattern.as_ref()?) {
-        Ok(glob) => Some(glob.compile_matcher()),
-        Err(error) => {
-            let why = error.kind().to_string();
-            faults.push(PolicyFault::BadGlob { index, rule: rule.clone(), why });
-            None
+/// A rule ready to be asked, and how it fared.
+struct Compiled<'a> {
+    index: usize,
+    rule: &'a Rule,
+    glob: Option<GlobMatcher>,
+    /// Weights that it fits.
+    fitting: usize,
+    /// Those among them that no earlier rule fits.
+    decided: usize,
+}
+
+impl<'a> Compiled<'a> {
+    /// `None` when the rule can decide nothing, which is then among `faults`.
+    fn new(index: usize, rule: &'a Rule, faults: &mut Vec<PolicyFault>) -> Option<Compiled<'a>> {
+        if rule.clip == Some(Clip::Mse) && !matches!(rule.scheme, Scheme::Affine { .. }) {
+            faults.push(PolicyFault::ClipOfNoCodes { index, rule: rule.clone() });
         }
+        if rule.role.is_none() && rule.pattern.is_none() {
+            faults.push(PolicyFault::Unconditional { index, rule: rule.clone() });
+            return None;
+        }
+        match rule.pattern.as_deref().map(Glob::new).transpose() {
+            Ok(glob) => {
+                let glob = glob.map(|glob| glob.compile_matcher());
+                Some(Compiled { index, rule, glob, fitting: 0, decided: 0 })
+            }
+            Err(error) => {
+                let why = error.kind().to_string();
+                faults.push(PolicyFault::BadGlob { index, rule: rule.clone(), why });
+                None
+            }
+        }
+    }
+
+    fn fits(&self, role: Role, weight: &Weight) -> bool {
+        let named = self.glob.as_ref().is_none_or(|glob| glob.is_match(&weight.name));
+        named && self.rule.role.is_none_or(|wanted| wanted == role)
     }
 }
 
-fn default_for(defaults: &[DefaultRule], role: Role, weight: &Weight, clip: Clip) -> Option<(Scheme, Clip, Decider)> {
+fn default_for(defaults: &[DefaultRule], role: Role, weight: &Weight) -> Option<(Scheme, Option<Clip>, Decider)> {
     let rule = defaults.iter().find(|rule| rule.role == role && weight.name.ends_with(rule.suffix))?;
     let scheme = if misfit(rule.scheme, weight).is_none() { rule.scheme } else { rule.otherwise };
-    Some((scheme, clip, Decider::Default(rule.reason)))
+    Some((scheme, None, Decider::Default(rule.reason)))
 }
 
 /// Why a weight cannot take a scheme.
@@ -236,7 +251,9 @@ pub struct PolicyError(pub Vec<PolicyFault>);
 fn told(faults: &[PolicyFault]) -> String {
     let mut lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
     if faults.iter().any(|fault| matches!(fault, PolicyFault::NotApplicable { scheme: Scheme::Ggml(_), .. })) {
-        lines.push("hint: a rule for these weights, or `gguf: { fallback: f16 }` for all such, says what they become".into());
+        lines.push(
+            "hint: a rule for these weights, or `gguf: { fallback: f16 }` for all such, says what they become".into(),
+        );
     }
     lines.join("\n")
 }

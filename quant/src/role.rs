@@ -27,8 +27,7 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order in which lists show them.
-    pub const ALL: &[Role] =
-        &[Role::Embedding, Role::Head, Role::Linear, Role::Norm, Role::Bias, Role::RelativeBias];
+    pub const ALL: &[Role] = &[Role::Embedding, Role::Head, Role::Linear, Role::Norm, Role::Bias, Role::RelativeBias];
 
     /// As recipes write it.
     pub fn name(self) -> &'static str {

@@ -78,7 +78,8 @@ fn codes_scales_and_zeros_are_those_of_numpy() {
         let WeightData::Quantized(Quantized::Affine(tensor)) = outcome.data else { panic!("codes") };
         assert_eq!(format!("{:04x}", tensor.scales[0].to_bits()), scale, "scale of {line}");
         assert_eq!(tensor.zeros.map_or(0, |z| z[0]).to_string(), zero, "zero of {line}");
-        let found: Vec<String> = tensor.codes.read().expect("scratch").iter().map(|c| c.cast_signed().to_string()).collect();
+        let found: Vec<String> =
+            tensor.codes.read().expect("scratch").iter().map(|c| c.cast_signed().to_string()).collect();
         assert_eq!(found.join(","), codes, "codes of {line}");
         cases += 1;
     }
@@ -111,7 +112,8 @@ fn zero_stays_zero_in_every_scheme_with_a_zero() {
     for &scheme in Scheme::ALL {
         // The K-quants and the types with a minimum choose their offset freely.
         let free = [GgmlType::Q4_1, GgmlType::Q5_1, GgmlType::Q4K, GgmlType::Q5K].map(Scheme::Ggml);
-        for (kind, row) in edge_rows(256) {
+        // The row with the largest scale does not fit f16 itself.
+        for (kind, row) in edge_rows(256).into_iter().filter(|(kind, _)| *kind != "largest scale") {
             let (became, _) = outcome(&weight("w", &[1, 256], &row), scheme, Clip::None).expect("fits");
             let zeros = row.iter().zip(&became).filter(|(w, _)| **w == 0.0);
             for (_, v) in zeros {
@@ -149,8 +151,9 @@ fn the_error_of_a_record_is_the_distance_between_the_weight_and_its_rows() {
         assert_eq!(outcome.errors.max_abs, pairs().fold(0.0, f64::max), "{scheme}");
         let squares: f64 = pairs().map(|d| d * d).sum();
         let found = outcome.errors.error_squares;
-        // Both are sums of 150,000 terms in f64, in another order.
-        assert!((found - squares).abs() <= 1e-12 * squares, "{scheme}: {found} and {squares}");
+        // Both sum the same positive terms in f64, in another order.
+        let noise = (rows * columns) as f64 * f64::EPSILON;
+        assert!((found - squares).abs() <= noise * squares, "{scheme}: {found} and {squares}");
         let blocks = match (&outcome.data, scheme) {
             (_, Scheme::Affine { block, .. }) => rows * block.per_row(columns),
             (_, Scheme::Ggml(kind)) => rows * columns / kind.block_len(),
@@ -183,9 +186,7 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
 fn graph(columns: usize, value: impl Fn(&str) -> f32) -> Graph {
     let b = Build::new();
     let ids = b.input("ids", Type::i64([ENC]));
-    let w = |name: &str, shape: &[usize]| {
-        b.weight(weight(name, shape, &vec![value(name); shape.iter().product()]))
-    };
+    let w = |name: &str, shape: &[usize]| b.weight(weight(name, shape, &vec![value(name); shape.iter().product()]));
     let x = ids.embed(w("shared.weight", &[8, columns])).rms_norm(w("norm.weight", &[columns]), 1e-6);
     let x = x.linear(w("a.weight", &[columns, columns]), Some(w("a.bias", &[columns]))).relu();
     let x = x.linear(w("block.0.wo.weight", &[columns, columns]), None);
@@ -212,7 +213,10 @@ fn roles_come_from_use_and_the_defaults_from_roles() {
             "lm_head.weight: head -> int8",
         ]
     );
-    assert_eq!(plan.weights[5].decided_by.to_string(), "default: each row is a token, and an error in it is not averaged over a sum");
+    assert_eq!(
+        plan.weights[5].decided_by.to_string(),
+        "default: each row is a token, and an error in it is not averaged over a sum"
+    );
     let float = Policy::of(Scheme::Float(FloatType::BF16)).plan(&graph(64, |_| 1.0)).expect("fits");
     assert!(float.weights.iter().all(|w| w.scheme == Scheme::Float(FloatType::BF16)));
     let blocks = Policy::of(Scheme::Ggml(GgmlType::Q4_0)).plan(&graph(64, |_| 1.0)).expect("fits");
@@ -278,10 +282,9 @@ fn every_fault_of_a_policy_is_told_at_once() {
             rule(None, Some("decoder.*"), "q8_0", None),
             rule(None, Some("a[.weight"), "q8_0", Some(Clip::Mse)),
             rule(None, None, "keep", None),
-            rule(Some(Role::Norm), None, "int8", None),
+            rule(Some(Role::Norm), None, "int8", Some(Clip::None)),
         ],
     };
-    // Rule 5 fits every weight, so that of the weights only the Linears reach a scheme that does not fit.
     let message = policy.plan(&graph(64, |_| 1.0)).expect_err("nothing is right").to_string();
     assert_eq!(
         message.lines().collect::<Vec<_>>(),
@@ -289,6 +292,16 @@ fn every_fault_of_a_policy_is_told_at_once() {
             "rule 4 (match: \"a[.weight\"): `clip: mse` needs an int4 or int8 scheme",
             "rule 4 (match: \"a[.weight\"): unclosed character class; missing ']' in the glob",
             "rule 5 () has neither `role` nor `match`; the scheme of the policy is the one for all weights",
+            "norm.weight cannot become int8: expected a matrix, found [64]",
+            "a.weight cannot become q4_k: rows of 64 are not a multiple of 256",
+            "block.0.wo.weight cannot become q4_k: rows of 64 are not a multiple of 256",
+            "rule 2 (match: \"*.wo.weight\") decides nothing, because earlier rules match the same weights; put it before \
+             them",
+            "rule 3 (match: \"decoder.*\") matches no weight of the model; `trefoil inspect` lists the names",
+            "`clip: mse` has no effect: no weight gets integer codes; floats have no range and ggml's blocks a search of \
+             their own",
+            "`activations: dynamic` has no effect: no Linear has int8 weights",
+            "hint: a rule for these weights, or `gguf: { fallback: f16 }` for all such, says what they become",
         ],
         "{message}"
     );

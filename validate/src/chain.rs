@@ -15,7 +15,6 @@ pub mod limits;
 mod links;
 pub mod measure;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -153,11 +152,7 @@ impl<'a> Baseline<'a> {
     }
 
     fn text_of(&self, generated: &Generated) -> String {
-        let words = match (generated.ended, generated.tokens.split_last()) {
-            (true, Some((_, before))) => before,
-            _ => &generated.tokens,
-        };
-        self.subject.text.decode(words)
+        self.subject.text.decode(&generated.tokens)
     }
 
     fn scored(&self, generated: &[Generated]) -> Option<Score> {
@@ -464,20 +459,14 @@ fn side_by_side(baseline: &Baseline, runs: &[Vec<Generated>]) -> Vec<Generation>
     let differs = |i: &usize| runs.iter().any(|run| run[*i] != float[*i]);
     let mut order: Vec<usize> = (0..float.len()).collect();
     order.sort_by_key(|i| !differs(i));
-    let mut texts: BTreeMap<&[i64], String> = BTreeMap::new();
-    let mut text = |g| texts.entry(tokens(g)).or_insert_with(|| baseline.text_of(g)).clone();
     order
         .into_iter()
         .take(GENERATIONS_SHOWN)
         .map(|i| Generation {
             input: baseline.subject.data.samples[i].input.clone(),
             target: baseline.subject.data.samples[i].target.clone(),
-            float: text(&float[i]),
-            outputs: runs.iter().map(|run| text(&run[i])).collect(),
+            float: baseline.text_of(&float[i]),
+            outputs: runs.iter().map(|run| baseline.text_of(&run[i])).collect(),
         })
         .collect()
-}
-
-fn tokens(generated: &Generated) -> &[i64] {
-    &generated.tokens
 }

@@ -1,5 +1,6 @@
 //! Greedy decoding over any session.
 
+use converters::checkpoint::Generation;
 use graph::Tensor;
 
 use crate::metrics::argmax;
@@ -25,6 +26,17 @@ pub struct Generated {
     pub tokens: Vec<i64>,
     /// Whether it ended by itself, rather than at the limit or at logits that are not numbers.
     pub ended: bool,
+}
+
+impl From<&Generation> for Greedy {
+    fn from(g: &Generation) -> Greedy {
+        Greedy {
+            start: i64::from(g.decoder_start_token_id),
+            eos: g.eos_token_ids.iter().map(|id| i64::from(*id)).collect(),
+            pad: i64::from(g.pad_token_id),
+            max_new_tokens: g.max_new_tokens,
+        }
+    }
 }
 
 impl Greedy {

@@ -1,10 +1,17 @@
 //! Runs artifacts in real engines and compares them with the full-precision model, link by link.
+//!
+//! [`chain`] says what is compared with what; [`runtime`] opens artifacts; [`task`] holds the evaluation data;
+//! [`report`] is what comes out.
 
 pub mod chain;
 pub mod generate;
 pub mod metrics;
 pub mod report;
 pub mod runtime;
+pub mod task;
 
+pub use chain::{Baseline, ChainError, Context, Limits, Subject, validate_artifact};
+pub use generate::{Generated, Greedy};
 pub use report::{Check, Note, Report};
 pub use runtime::{Engine, RUNTIMES, Runtime, RuntimeError, Session};
+pub use task::{Data, DataError, TaskMetric};

@@ -22,7 +22,7 @@ pub struct Distances {
 }
 
 /// Sums from which [`Distances`] are computed.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Meter {
     rows: u64,
     max_abs: f64,
@@ -35,6 +35,18 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// Nothing compared yet.
+    pub const ZERO: Meter = Meter {
+        rows: 0,
+        max_abs: 0.0,
+        noise: 0.0,
+        reference: 0.0,
+        candidate: 0.0,
+        product: 0.0,
+        kl: 0.0,
+        same_top: 0,
+    };
+
     /// Adds rows of `width` logits. `a`, `b`: f32[n, width].
     ///
     /// The rows are summed in their order at any number of threads.
@@ -76,8 +88,14 @@ impl Meter {
     }
 }
 
+impl Default for Meter {
+    fn default() -> Meter {
+        Meter::ZERO
+    }
+}
+
 fn row(a: &[f32], b: &[f32]) -> Meter {
-    let mut m = Meter { rows: 1, ..Meter::default() };
+    let mut m = Meter { rows: 1, ..Meter::ZERO };
     for (&a, &b) in a.iter().zip(b) {
         let (a, b) = (f64::from(a), f64::from(b));
         m.max_abs = max_or_nan(m.max_abs, (a - b).abs());

@@ -396,3 +396,11 @@ impl Report {
         markdown::render(self)
     }
 }
+
+/// The tensors with the largest relative error, worst first; exact ones are left out.
+pub fn worst(tensors: &[TensorRow], count: usize) -> Vec<&TensorRow> {
+    let mut lossy: Vec<&TensorRow> = tensors.iter().filter(|t| t.rel_l2 != 0.0).collect();
+    lossy.sort_by(|a, b| b.rel_l2.total_cmp(&a.rel_l2).then_with(|| a.name.cmp(&b.name)));
+    lossy.truncate(count);
+    lossy
+}

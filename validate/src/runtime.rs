@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use converters::Artifact;
 use graph::Tensor;
 
+pub mod hf;
+pub mod llama;
+pub mod reference;
+
 /// An engine that can open artifacts of some formats.
 pub trait Runtime: Sync {
     /// `reference`, `onnxruntime`, `llama.cpp`, `transformers`.
@@ -85,5 +89,6 @@ pub enum RuntimeError {
         message: String,
     },
 }
-/// Every engine.
-pub const RUNTIMES: &[&dyn Runtime] = &[];
+
+/// Every engine; `reference`, the interpreter, runs graphs rather than artifacts and is not among them.
+pub const RUNTIMES: &[&dyn Runtime] = &[&hf::Transformers, &llama::LlamaCpp];

@@ -226,7 +226,7 @@ impl Batch {
         let masks: Vec<Vec<i64>> = inputs.iter().map(|ids| vec![1; ids.len()]).collect();
         let shifted: Vec<Vec<i64>> = samples
             .iter()
-            .map(|s| [&[start], s.target_ids.split_last().map_or(&[][..], |(_, before)| before)].concat())
+            .map(|s| [&[start][..], s.target_ids.split_last().map_or(&[][..], |(_, before)| before)].concat())
             .collect();
         Batch {
             samples: which.to_vec(),

@@ -1,28 +1,418 @@
-//! outline
+//! ONNX as Optimum and transformers.js read it: one file an entry, one weight file for all.
+//!
+//! Standard operators of opset 18; `com.microsoft.MultiHeadAttention` when `attention: fused`, `com.microsoft.MatMulNBits`
+//! for int4 and for groups.
+
+mod lower;
+#[allow(clippy::all, missing_docs, dead_code)]
+mod onnx;
+mod proto;
+mod read;
+mod tensors;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use graph::{DEC, Def, Entry, FloatType, Granularity, Graph, Op, PAST, Port, Type, ValueId, WeightId, Weights};
+
+use self::lower::{Choices, Lowering};
+use self::onnx::{GraphProto, NodeProto, ValueInfoProto};
+use self::proto::{flag_info, node, subgraph, value_info};
+use self::tensors::Layout;
+use crate::export::copy_companions;
 use crate::{Artifact, ExportError, Format, Model};
-use graph::Weights;
-use std::path::Path;
-/// .
-pub struct Onnx;
+
+/// Options of the ONNX export.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Onnx {
+    /// How attention is written.
+    pub attention: Attention,
+    /// For which engines.
+    pub profile: Profile,
+    /// Where the weights are.
+    pub weights: Placement,
+    /// What linear layers are computed in.
+    pub compute: Compute,
+}
+
+/// How attention is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Attention {
+    /// `com.microsoft.MultiHeadAttention`, where it can say it: no soft cap, no shared key heads.
+    #[default]
+    Fused,
+    /// `MatMul` and `Softmax`.
+    Standard,
+}
+
+/// For which engines the file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// onnxruntime and its relatives, with lengths known only when the model runs.
+    #[default]
+    Portable,
+}
+
+/// Where the weights are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// In one file for all graphs, `model.onnx_data`.
+    #[default]
+    External,
+    /// In each graph's file, which is what a browser loads; at most 2 GB a file, and each has its own copy.
+    Embedded,
+}
+
+/// What linear layers are computed in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compute {
+    /// Single precision, whatever the weights are stored in.
+    #[default]
+    F32,
+    /// Half precision, for GPUs; all else stays f32, and so do inputs and outputs. Every float weight of a linear layer
+    /// must be f16.
+    F16,
+}
+
+/// The file of the weights of all graphs.
+pub const DATA_FILE: &str = "model.onnx_data";
+
+/// The graphs' files, by entry; the last one is made of the two before.
+pub const GRAPH_FILES: [(&str, &str); 4] = [
+    ("encoder", "encoder_model.onnx"),
+    ("decoder", "decoder_model.onnx"),
+    ("decoder_with_past", "decoder_with_past_model.onnx"),
+    (MERGED, "decoder_model_merged.onnx"),
+];
+
+const MERGED: &str = "merged";
+const FORMAT: &str = "onnx";
+
+// The table of distances is written out; a config may claim any number.
+const MAX_DISTANCE: usize = 1 << 16;
+
 impl Onnx {
-    /// .
-    pub const DEFAULT: Onnx = Onnx;
+    /// The options of a recipe that sets none.
+    pub const DEFAULT: Onnx = Onnx {
+        attention: Attention::Fused,
+        profile: Profile::Portable,
+        weights: Placement::External,
+        compute: Compute::F32,
+    };
+
+    fn choices(&self) -> Choices {
+        match self.profile {
+            Profile::Portable => Choices { attention: self.attention, compute: self.compute },
+        }
+    }
 }
 
 impl Format for Onnx {
     fn name(&self) -> &'static str {
-        "onnx"
+        FORMAT
     }
+
     fn prepare(&self, _model: &mut Model) -> Result<Vec<String>, ExportError> {
-        todo!()
+        Ok(Vec::new())
     }
-    fn check(&self, _model: &Model) -> Result<(), ExportError> {
-        todo!()
+
+    fn check(&self, model: &Model) -> Result<(), ExportError> {
+        self.layouts(&model.graph)?;
+        for (_, file) in GRAPH_FILES {
+            self.file(&model.graph, file, &HashMap::new())?;
+        }
+        Ok(())
     }
-    fn write(&self, _model: &Model, _dir: &Path) -> Result<Artifact, ExportError> {
-        todo!()
+
+    fn write(&self, model: &Model, dir: &Path) -> Result<Artifact, ExportError> {
+        self.write_graphs(&model.graph, dir)?;
+        copy_companions(model, dir)?;
+        Artifact::list(FORMAT, dir).map_err(|source| ExportError::Io { file: dir.to_owned(), source })
     }
-    fn read_weights(&self, _model: &Model, _artifact: &Artifact) -> Result<Weights, ExportError> {
-        todo!()
+
+    fn read_weights(&self, model: &Model, artifact: &Artifact) -> Result<Weights, ExportError> {
+        read::weights(&model.graph.weights, &artifact.dir)
     }
 }
+
+impl Onnx {
+    /// Writes the graphs and their weights, without the files copied from the checkpoint.
+    pub fn write_graphs(&self, graph: &Graph, dir: &Path) -> Result<(), ExportError> {
+        let layouts = self.layouts(graph)?;
+        let mut out = write::Files::create(dir, self.weights)?;
+        for (_, file) in GRAPH_FILES {
+            let file_graph = self.file(graph, file, &layouts)?;
+            out.write(graph, &layouts, file, file_graph)?;
+        }
+        out.finish()
+    }
+
+    /// How each weight is stored. Errors: all that ONNX cannot hold.
+    fn layouts(&self, graph: &Graph) -> Result<HashMap<WeightId, Layout>, ExportError> {
+        let mut items: BTreeSet<String> = BTreeSet::new();
+        let (mut dynamic, mut elsewhere, mut multiplied) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for value in &graph.values {
+            let Def::Op(op, args) = &value.def else { continue };
+            match op {
+                Op::DynamicQuant(Granularity::Token) => {
+                    items.insert(format!("{}: activations quantized per token", value.name));
+                }
+                Op::RelativeBias { max_distance, .. } if *max_distance > MAX_DISTANCE => {
+                    items.insert(format!("{}: a distance of {max_distance}, above {MAX_DISTANCE}", value.name));
+                }
+                Op::DynamicQuant(Granularity::Tensor)
+                | Op::RelativeBias { .. }
+                | Op::MatMul
+                | Op::Linear
+                | Op::Embed
+                | Op::Binary(_)
+                | Op::Unary(_)
+                | Op::Softmax
+                | Op::RmsNorm { .. }
+                | Op::Reshape(_)
+                | Op::Transpose(_)
+                | Op::Concat { .. }
+                | Op::Mask { .. }
+                | Op::PaddingMask
+                | Op::Attention { .. } => {}
+            }
+            for (i, arg) in args.iter().enumerate() {
+                let Some(weight) = graph.weight_of(*arg) else { continue };
+                match (op, i) {
+                    (Op::Linear, 1) => {
+                        multiplied.insert(weight);
+                        if matches!(graph.op(args[0]), Some(Op::DynamicQuant(Granularity::Tensor))) {
+                            dynamic.insert(weight);
+                        }
+                    }
+                    (Op::Embed, 1) => {}
+                    _ => drop(elsewhere.insert(weight)),
+                }
+            }
+        }
+        let mut layouts = HashMap::new();
+        for (id, weight) in graph.weights.iter() {
+            match Layout::of(weight, dynamic.contains(&id)) {
+                Err(why) => drop(items.insert(format!("{}: {why}", weight.name))),
+                Ok(layout) => {
+                    let float = match layout {
+                        Layout::Float(dtype) => Some(dtype),
+                        Layout::Rows { .. } | Layout::Blocks { .. } => None,
+                    };
+                    if float.is_none() && elsewhere.contains(&id) {
+                        let kind = weight.data.type_name();
+                        items.insert(format!("{}: {kind} outside of a linear layer or an embedding", weight.name));
+                    }
+                    let other_float = float.is_some_and(|dtype| dtype != FloatType::F16);
+                    if self.compute == Compute::F16 && other_float && multiplied.contains(&id) {
+                        let kind = weight.data.type_name();
+                        items.insert(format!("{}: {kind} in a graph computed in f16", weight.name));
+                    }
+                    layouts.insert(id, layout);
+                }
+            }
+        }
+        if items.is_empty() {
+            return Ok(layouts);
+        }
+        let hint = "choose other schemes for these weights with `rules`; `activations: dynamic` is per tensor here, and \
+                    `compute: f16` needs `scheme: f16`"
+            .to_owned();
+        Err(ExportError::CannotHold { format: FORMAT, items: items.into_iter().collect(), hint })
+    }
+
+    /// One file's graph, without its weights.
+    fn file<'g>(
+        &self,
+        graph: &'g Graph,
+        file: &str,
+        layouts: &'g HashMap<WeightId, Layout>,
+    ) -> Result<FileGraph, ExportError> {
+        let (entry, _) = GRAPH_FILES.into_iter().find(|(_, name)| *name == file).expect("one of these files");
+        let lowering = Lowering::new(graph, layouts, self.choices());
+        let unsupported = |message: String| ExportError::Unsupported { format: FORMAT, message: format!("{file}: {message}") };
+        match entry {
+            MERGED => merged(graph, lowering).map_err(unsupported),
+            entry => plain(graph, lowering, entry).map_err(unsupported),
+        }
+    }
+}
+
+/// A file's graph and the weights that it reads.
+struct FileGraph {
+    graph: GraphProto,
+    weights: BTreeSet<WeightId>,
+}
+
+/// Inputs or outputs of a file: the ONNX name, and the value behind it.
+type Ports = Vec<(String, ValueId)>;
+
+/// The words of Optimum for our ports. Errors: a port that it has no word for.
+fn onnx_name(entry: &str, port: &str, is_input: bool) -> Result<String, String> {
+    let word = match (entry, port) {
+        ("encoder", "input_ids" | "attention_mask") | (_, "logits") => port,
+        ("encoder", "encoder_hidden") => "last_hidden_state",
+        (_, "decoder_input_ids") => "input_ids",
+        (_, "attention_mask") => "encoder_attention_mask",
+        (_, "encoder_hidden") => "encoder_hidden_states",
+        _ => "",
+    };
+    if !word.is_empty() {
+        return Ok(word.to_owned());
+    }
+    let cache = port.split('.').collect::<Vec<&str>>();
+    let side = match cache[0] {
+        "past" | "present" => "decoder",
+        "cross" => "encoder",
+        _ => return Err(format!("no name is agreed for {port} of {entry}")),
+    };
+    let (&[_, layer, which @ ("k" | "v")], Ok(_)) = (cache.as_slice(), cache.get(1).copied().unwrap_or("").parse::<u32>())
+    else {
+        return Err(format!("no name is agreed for {port} of {entry}"));
+    };
+    let word = if which == "k" { "key" } else { "value" };
+    Ok(format!("{}.{layer}.{side}.{word}", if is_input { "past_key_values" } else { "present" }))
+}
+
+/// Where a name stands among the inputs or outputs of its file, as Optimum orders them.
+fn rank(name: &str) -> (usize, usize, usize) {
+    let first = ["logits", "last_hidden_state", "encoder_attention_mask", "input_ids", "attention_mask", "encoder_hidden_states"];
+    if let Some(at) = first.iter().position(|n| *n == name) {
+        return (0, at, 0);
+    }
+    let mut parts = name.split('.').skip(1);
+    let layer = parts.next().and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
+    let kinds = [("decoder", "key"), ("decoder", "value"), ("encoder", "key"), ("encoder", "value")];
+    let kind = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    (1, layer, kinds.iter().position(|k| *k == kind).unwrap_or(kinds.len()))
+}
+
+fn ports(entry: &Entry, ports: &[Port], is_input: bool) -> Result<Ports, String> {
+    let mut named = ports
+        .iter()
+        .map(|port| Ok((onnx_name(&entry.name, &port.name, is_input)?, port.value)))
+        .collect::<Result<Ports, String>>()?;
+    named.sort_by_key(|(name, _)| rank(name));
+    Ok(named)
+}
+
+fn entry_of<'g>(graph: &'g Graph, name: &str) -> Result<&'g Entry, String> {
+    graph.entry(name).ok_or_else(|| {
+        let known: Vec<&str> = graph.entries.iter().map(|e| e.name.as_str()).collect();
+        format!("the graph has no entry named {name}, only {}", known.join(", "))
+    })
+}
+
+fn swapped(ports: &Ports) -> Vec<(ValueId, String)> {
+    ports.iter().map(|(name, id)| (*id, name.clone())).collect()
+}
+
+fn infos(graph: &Graph, ports: &Ports) -> Vec<ValueInfoProto> {
+    ports.iter().map(|(name, id)| value_info(name, &graph.value(*id).ty)).collect()
+}
+
+fn file_graph(
+    lowering: Lowering<'_>,
+    name: &str,
+    body: Vec<NodeProto>,
+    input: Vec<ValueInfoProto>,
+    output: Vec<ValueInfoProto>,
+) -> FileGraph {
+    let outputs: Vec<String> = output.iter().filter_map(|o| o.name.clone()).collect();
+    let (node, lowering) = lowering.finish(body, &outputs);
+    let initializer = lowering.constants.into_values().collect();
+    let graph = GraphProto { name: Some(name.to_owned()), node, initializer, input, output, ..Default::default() };
+    FileGraph { graph, weights: lowering.weights }
+}
+
+/// One entry as it is.
+fn plain(graph: &Graph, mut lowering: Lowering<'_>, entry: &str) -> Result<FileGraph, String> {
+    let entry = entry_of(graph, entry)?;
+    let (inputs, outputs) = (ports(entry, &entry.inputs, true)?, ports(entry, &entry.outputs, false)?);
+    let body = lowering.block(&swapped(&inputs), &swapped(&outputs), &entry.fixed, "")?;
+    Ok(file_graph(lowering, &entry.name, body, infos(graph, &inputs), infos(graph, &outputs)))
+}
+
+/// First and later steps in one graph. Its one `If` chooses the caches to start from: those given, or empty ones and the
+/// keys and values of the encoder's output. All else exists once, so no weight is packed twice by an engine.
+fn merged(graph: &Graph, mut lowering: Lowering<'_>) -> Result<FileGraph, String> {
+    let (first, later) = (entry_of(graph, "decoder")?, entry_of(graph, "decoder_with_past")?);
+    let first_inputs = ports(first, &first.inputs, true)?;
+    let later_inputs = ports(later, &later.inputs, true)?;
+    let (caches, others): (Ports, Ports) =
+        later_inputs.iter().cloned().partition(|(name, _)| name.starts_with("past_key_values."));
+
+    let mut inputs = others.clone();
+    inputs.extend(first_inputs.iter().filter(|port| !others.contains(port)).cloned());
+    inputs.extend(caches.iter().cloned());
+    inputs.sort_by_key(|(name, _)| rank(name));
+    inputs.dedup();
+
+    // What `If` results in, by the name of the cache: crosses are outputs of the file, pasts are not.
+    let chosen = |name: &str| match name.contains(".encoder.") {
+        true => name.replace("past_key_values", "present"),
+        false => format!("chosen/{name}"),
+    };
+    let branch_type = |id: &ValueId| graph.value(*id).ty.clone();
+    let (mut given, mut made, mut made_cross) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut given_out, mut made_out, mut results) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, id) in &caches {
+        let (given_name, made_name) = (format!("given/{name}"), format!("made/{name}"));
+        given.push(node("Identity", &[name], &[&given_name], Vec::new()));
+        given_out.push((given_name, branch_type(id)));
+        match name.contains(".encoder.") {
+            true => {
+                made_cross.push((*id, made_name.clone()));
+                made_out.push((made_name, branch_type(id)));
+            }
+            false => {
+                let [zero, axis] = [0, 2].map(|i| lowering.index(i));
+                made.push(node("Slice", &[name, &zero, &zero, &axis], &[&made_name], Vec::new()));
+                made_out.push((made_name, empty_past(branch_type(id))));
+            }
+        }
+        results.push(chosen(name));
+    }
+    made.extend(lowering.block(&swapped(&first_inputs), &made_cross, &first.fixed, "made/")?);
+    let branches =
+        vec![subgraph("then_branch", given, &given_out), subgraph("else_branch", made, &made_out)];
+    let results: Vec<&str> = results.iter().map(String::as_str).collect();
+    let mut body = vec![node("If", &[USE_CACHE_BRANCH], &results, branches)];
+
+    let outputs = ports(later, &later.outputs, false)?;
+    let bound: Vec<(ValueId, String)> = later_inputs
+        .iter()
+        .map(|(name, id)| (*id, if name.starts_with("past_key_values.") { chosen(name) } else { name.clone() }))
+        .collect();
+    body.extend(lowering.block(&bound, &swapped(&outputs), &later.fixed, "")?);
+
+    let mut all_outputs = outputs;
+    all_outputs.extend(caches.iter().filter(|(name, _)| name.contains(".encoder.")).map(|(name, id)| (chosen(name), *id)));
+    all_outputs.sort_by_key(|(name, _)| rank(name));
+    let mut input = infos(graph, &inputs);
+    input.push(flag_info(USE_CACHE_BRANCH));
+    Ok(file_graph(lowering, MERGED, body, input, infos(graph, &all_outputs)))
+}
+
+const USE_CACHE_BRANCH: &str = "use_cache_branch";
+
+/// A cache of no tokens.
+fn empty_past(mut ty: Type) -> Type {
+    let empty = BTreeMap::from([(PAST, 0), (DEC, 0)]);
+    ty.shape.iter_mut().for_each(|dim| *dim = dim.fix(&empty));
+    ty
+}
+
+/// The files of an artifact of this format that hold weights or graphs.
+fn graph_paths(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    GRAPH_FILES.into_iter().map(move |(_, file)| dir.join(file))
+}
+
+#[cfg(test)]
+mod tests;

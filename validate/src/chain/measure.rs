@@ -83,7 +83,7 @@ impl Plan {
     }
 
     /// Target tokens of a batch that are fed.
-    fn tokens(&self, batch: &Batch, limit_tokens: Option<usize>) -> usize {
+    pub(super) fn tokens(&self, batch: &Batch, limit_tokens: Option<usize>) -> usize {
         let affordable = LOGIT_BYTES / (4 * self.vocabulary.max(1) * batch.len().max(1));
         batch.decoder_tokens().min(affordable.max(1)).min(limit_tokens.unwrap_or(usize::MAX))
     }

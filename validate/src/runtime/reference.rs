@@ -1,7 +1,7 @@
 //! The interpreter as a session: the meaning that every engine is compared with.
 
 use graph::eval::{EvalError, Feeds, Interpreter, Tensors};
-use graph::{Graph, Tensor};
+use graph::Tensor;
 
 use crate::runtime::{Engine, RuntimeError, Session};
 
@@ -96,9 +96,4 @@ impl Session for Reference<'_> {
         }
         Ok(logits)
     }
-}
-
-/// An interpreter that keeps the weights it has read, up to `bytes`, for decoding loops.
-pub fn caching(graph: &Graph, bytes: usize) -> Interpreter<'_> {
-    Interpreter::new(graph).with_cache(bytes)
 }

@@ -98,12 +98,15 @@ pub(super) struct Planned<'a> {
     pub kind: TensorType,
 }
 
+/// Takes the next bytes of the file.
+pub(super) type Sink<'a> = dyn FnMut(&[u8]) -> Result<(), ExportError> + 'a;
+
 /// Writes a file of version 3; `data` writes the bytes of the tensor with the given index, in order.
 pub(super) fn write(
     path: &Path,
     metadata: &[(String, Value)],
     tensors: &[Planned<'_>],
-    mut data: impl FnMut(usize, &mut dyn Write) -> Result<(), ExportError>,
+    mut data: impl FnMut(usize, &mut Sink<'_>) -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
     let failed = |source| ExportError::Io { file: path.to_owned(), source };
     let mut header = MAGIC.to_vec();
@@ -115,7 +118,7 @@ pub(super) fn write(
         header.extend(value.id().to_le_bytes());
         value.encode(&mut header);
     }
-    let mut offset = 0;
+    let mut offset = 0_u64;
     let mut lengths = Vec::with_capacity(tensors.len());
     for tensor in tensors {
         let bytes = tensor.kind.bytes(tensor.shape).expect("the plan chose a type that divides the rows");
@@ -129,33 +132,19 @@ pub(super) fn write(
     }
     header.resize(header.len().next_multiple_of(ALIGNMENT as usize), 0);
 
-    let mut out = Counted { out: BufWriter::with_capacity(CHUNK_BYTES, File::create(path).map_err(failed)?), bytes: 0 };
+    let mut out = BufWriter::with_capacity(CHUNK_BYTES, File::create(path).map_err(failed)?);
     out.write_all(&header).map_err(failed)?;
     for (index, bytes) in lengths.into_iter().enumerate() {
-        let before = out.bytes;
-        data(index, &mut out)?;
-        assert_eq!(out.bytes - before, bytes, "bytes of {}", tensors[index].name);
+        let mut written = 0;
+        data(index, &mut |bytes| {
+            written += bytes.len() as u64;
+            out.write_all(bytes).map_err(failed)
+        })?;
+        assert_eq!(written, bytes, "bytes of {}", tensors[index].name);
         let padding = bytes.next_multiple_of(ALIGNMENT) - bytes;
         out.write_all(&[0; ALIGNMENT as usize][..padding as usize]).map_err(failed)?;
     }
     out.flush().map_err(failed)
-}
-
-struct Counted<W> {
-    out: W,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Counted<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }
 
 /// An opened file: metadata in the order of the file, and a table of tensors whose bytes stay on disk.

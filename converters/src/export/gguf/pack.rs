@@ -1,10 +1,9 @@
 //! A weight as GGUF's bytes: which type holds it exactly, and its rows in that type.
 
-use std::io::{self, Write};
-
 use graph::{AffineTensor, Blob, Block, FloatType, GgmlType, Quantized, Weight, WeightData, WeightError};
 
-use super::container::{CHUNK_BYTES, TensorType};
+use super::container::{CHUNK_BYTES, Sink, TensorType};
+use crate::ExportError;
 
 /// Weights in a block of `Q8_0` and `Q4_0`.
 const BLOCK: usize = 32;
@@ -47,34 +46,37 @@ fn affine_type(tensor: &AffineTensor, row: usize) -> Result<GgmlType, String> {
 /// Writes a weight as the bytes of a type, a few rows at a time.
 ///
 /// `kind` is what [`exact_type`] chose, or F32, which holds the values of every weight.
-pub(super) fn write(weight: &Weight, kind: TensorType, out: &mut dyn Write) -> Result<(), WeightError> {
-    let failed = |source| WeightError { weight: weight.name.clone(), source };
+pub(super) fn write(weight: &Weight, kind: TensorType, out: &mut Sink<'_>) -> Result<(), ExportError> {
     match (&weight.data, kind) {
-        (WeightData::Stored { blob, dtype }, TensorType::Float(to)) if *dtype == to => copy(blob, out).map_err(failed),
+        (WeightData::Stored { blob, dtype }, TensorType::Float(to)) if *dtype == to => copy(weight, blob, out),
         (WeightData::Quantized(Quantized::Ggml { blocks, kind: from }), TensorType::Ggml(to)) if *from == to => {
-            copy(blocks, out).map_err(failed)
+            copy(weight, blocks, out)
         }
         (WeightData::Quantized(Quantized::Affine(tensor)), TensorType::Ggml(kind)) => {
-            write_blocks(tensor, kind, out).map_err(failed)
+            write_blocks(weight, tensor, kind, out)
         }
         (_, TensorType::Float(FloatType::F32)) => write_f32(weight, out),
         (data, kind) => panic!("{}: {} was planned as {kind}", weight.name, data.type_name()),
     }
 }
 
-fn copy(blob: &Blob, out: &mut dyn Write) -> io::Result<()> {
+fn unreadable(weight: &Weight, source: std::io::Error) -> ExportError {
+    ExportError::Weight(WeightError { weight: weight.name.clone(), source })
+}
+
+fn copy(weight: &Weight, blob: &Blob, out: &mut Sink<'_>) -> Result<(), ExportError> {
     let mut chunk = vec![0; CHUNK_BYTES.min(blob.len() as usize)];
     let mut at = 0;
     while at < blob.len() {
         let len = chunk.len().min((blob.len() - at) as usize);
-        blob.read_at(at, &mut chunk[..len])?;
-        out.write_all(&chunk[..len])?;
+        blob.read_at(at, &mut chunk[..len]).map_err(|source| unreadable(weight, source))?;
+        out(&chunk[..len])?;
         at += len as u64;
     }
     Ok(())
 }
 
-fn write_f32(weight: &Weight, out: &mut dyn Write) -> Result<(), WeightError> {
+fn write_f32(weight: &Weight, out: &mut Sink<'_>) -> Result<(), ExportError> {
     let [rows, columns] = weight.matrix();
     let step = (CHUNK_BYTES / 4 / columns.max(1)).max(1);
     let (mut values, mut bytes) = (Vec::new(), Vec::new());
@@ -82,19 +84,24 @@ fn write_f32(weight: &Weight, out: &mut dyn Write) -> Result<(), WeightError> {
         weight.rows(first..rows.min(first + step), &mut values)?;
         bytes.resize(values.len() * 4, 0);
         FloatType::F32.encode(&values, &mut bytes);
-        out.write_all(&bytes).map_err(|source| WeightError { weight: weight.name.clone(), source })?;
+        out(&bytes)?;
     }
     Ok(())
 }
 
-fn write_blocks(tensor: &AffineTensor, kind: GgmlType, out: &mut dyn Write) -> io::Result<()> {
+fn write_blocks(
+    weight: &Weight,
+    tensor: &AffineTensor,
+    kind: GgmlType,
+    out: &mut Sink<'_>,
+) -> Result<(), ExportError> {
     let [rows, columns] = tensor.shape;
     let (blocks_a_row, scales_a_row) = (columns / BLOCK, tensor.block.per_row(columns));
     let blocks_a_scale = tensor.block.len(columns) / BLOCK;
     let step = (CHUNK_BYTES / columns.max(1)).max(1);
     let mut bytes = Vec::new();
     for first in (0..rows).step_by(step) {
-        let codes = tensor.codes(first..rows.min(first + step))?;
+        let codes = tensor.codes(first..rows.min(first + step)).map_err(|source| unreadable(weight, source))?;
         bytes.clear();
         for (index, codes) in codes.as_chunks::<BLOCK>().0.iter().enumerate() {
             let (row, block) = (first + index / blocks_a_row, index % blocks_a_row);
@@ -106,7 +113,7 @@ fn write_blocks(tensor: &AffineTensor, kind: GgmlType, out: &mut dyn Write) -> i
                 _ => bytes.extend((0..BLOCK / 2).map(|i| nibble(codes[i]) | nibble(codes[i + BLOCK / 2]) << 4)),
             }
         }
-        out.write_all(&bytes)?;
+        out(&bytes)?;
     }
     Ok(())
 }

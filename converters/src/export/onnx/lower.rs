@@ -1,0 +1,695 @@
+//! Op -> ONNX nodes, one match arm an op.
+//!
+//! Masks are finite, [`MASKED`], because a softmax over a row of -inf is NaN in onnxruntime. A partly masked row comes
+//! out the same: `exp` of it is 0. A wholly masked row would become the mean of the values instead of the interpreter's
+//! zeros, so the result of an attention whose bias holds a padding mask is multiplied by 0 there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use graph::eval::relative_bucket;
+use graph::{Binary, Def, Dim, Entry, Granularity, Graph, Op, Sym, Unary, ValueId, Visible, WeightId};
+
+use super::onnx::tensor_proto::DataType;
+use super::onnx::{AttributeProto, NodeProto, TensorProto};
+use super::proto::{float, int, ints, node, prune, tensor, text};
+use super::tensors::Layout;
+use super::{Attention, Compute};
+
+/// What a masked score is added to; two of them are still finite.
+const MASKED: f32 = f32::MIN / 2.0;
+
+/// What a profile decides about the nodes to use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choices {
+    /// `MultiHeadAttention` or `MatMul` and `Softmax`.
+    pub(super) attention: Attention,
+    /// What linear layers with f16 weights are computed in.
+    pub(super) compute: Compute,
+}
+
+/// The graph outside of any branch: what all blocks of one file share.
+pub(super) struct Lowering<'g> {
+    graph: &'g Graph,
+    layouts: &'g HashMap<WeightId, Layout>,
+    choices: Choices,
+    /// Weights used, by value; their initializers come from their layouts.
+    pub(super) weights: BTreeSet<WeightId>,
+    /// Small constants, inline because shapes are inferred from them.
+    pub(super) constants: BTreeMap<String, TensorProto>,
+    // Nodes that only prepare weights (Transpose, Cast): outside of branches, where an engine folds them once.
+    prepared: Vec<NodeProto>,
+    prepared_names: HashSet<String>,
+}
+
+impl<'g> Lowering<'g> {
+    pub(super) fn new(graph: &'g Graph, layouts: &'g HashMap<WeightId, Layout>, choices: Choices) -> Lowering<'g> {
+        Lowering {
+            graph,
+            layouts,
+            choices,
+            weights: BTreeSet::new(),
+            constants: BTreeMap::new(),
+            prepared: Vec::new(),
+            prepared_names: HashSet::new(),
+        }
+    }
+
+    /// The nodes that compute `outputs` from `inputs`, both as (value, ONNX name); names made on the way start with
+    /// `prefix`. `fixed` as in [`Entry::fixed`].
+    pub(super) fn block(
+        &mut self,
+        inputs: &[(ValueId, String)],
+        outputs: &[(ValueId, String)],
+        fixed: &BTreeMap<Sym, usize>,
+        prefix: &str,
+    ) -> Result<Vec<NodeProto>, String> {
+        let port = |(value, name): &(ValueId, String)| graph::Port { name: name.clone(), value: *value };
+        let cut = Entry {
+            name: String::new(),
+            inputs: inputs.iter().map(port).collect(),
+            outputs: outputs.iter().map(port).collect(),
+            fixed: fixed.clone(),
+        };
+        let mut block = Block {
+            fixed: &cut.fixed,
+            prefix,
+            inputs,
+            names: inputs.iter().cloned().collect(),
+            nodes: Vec::new(),
+            made: HashMap::new(),
+            quantized: HashMap::new(),
+            merged: HashMap::new(),
+            place: String::new(),
+            counts: HashMap::new(),
+            outer: self,
+        };
+        for id in block.outer.graph.order(&cut) {
+            block.value(id)?;
+        }
+        for (id, name) in outputs {
+            block.name_output(*id, name)?;
+        }
+        let mut nodes = block.nodes;
+        prune(&mut nodes, outputs.iter().map(|(_, name)| name.as_str()));
+        Ok(nodes)
+    }
+
+    /// All nodes of the file in order, and only the weights and constants that they read.
+    pub(super) fn finish(mut self, body: Vec<NodeProto>, outputs: &[String]) -> (Vec<NodeProto>, Lowering<'g>) {
+        let mut nodes = std::mem::take(&mut self.prepared);
+        nodes.extend(body);
+        let wanted = prune(&mut nodes, outputs.iter().map(String::as_str));
+        self.constants.retain(|name, _| wanted.contains(name));
+        let (graph, layouts) = (self.graph, self.layouts);
+        self.weights.retain(|id| {
+            let weight = graph.weights.get(*id);
+            layouts.get(id).is_some_and(|l| l.parts(weight).iter().any(|part| wanted.contains(&part.name)))
+        });
+        (nodes, self)
+    }
+
+    fn constant(&mut self, name: String, data_type: DataType, dims: &[usize], bytes: Vec<u8>) -> String {
+        self.constants
+            .entry(name.clone())
+            .or_insert_with(|| TensorProto { raw_data: Some(bytes.into()), ..tensor(&name, data_type, dims) });
+        name
+    }
+
+    fn ints(&mut self, values: &[i64]) -> String {
+        let words: Vec<String> = values.iter().map(i64::to_string).collect();
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(format!("const/ints/{}", words.join(",")), DataType::Int64, &[values.len()], bytes)
+    }
+
+    /// `i64[1]`.
+    pub(super) fn index(&mut self, value: i64) -> String {
+        self.ints(&[value])
+    }
+
+    fn int_scalar(&mut self, value: i64) -> String {
+        self.constant(format!("const/int/{value}"), DataType::Int64, &[], value.to_le_bytes().to_vec())
+    }
+
+    fn float_scalar(&mut self, value: f32) -> String {
+        self.constant(format!("const/float/{value:?}"), DataType::Float, &[], value.to_le_bytes().to_vec())
+    }
+
+    fn byte_scalar(&mut self, value: u8) -> String {
+        self.constant(format!("const/byte/{value}"), DataType::Uint8, &[], vec![value])
+    }
+
+    /// A node that prepares a weight, made once a file.
+    fn prepare(&mut self, op: &str, input: &str, suffix: &str, attributes: Vec<AttributeProto>) -> String {
+        let name = format!("{input}/{suffix}");
+        if self.prepared_names.insert(name.clone()) {
+            self.prepared.push(node(op, &[input], &[&name], attributes));
+        }
+        name
+    }
+
+    fn transposed(&mut self, weight: &str) -> String {
+        self.prepare("Transpose", weight, "transposed", vec![ints("perm", [1, 0])])
+    }
+}
+
+/// Nodes of one graph or branch.
+struct Block<'a, 'g> {
+    outer: &'a mut Lowering<'g>,
+    fixed: &'a BTreeMap<Sym, usize>,
+    prefix: &'a str,
+    inputs: &'a [(ValueId, String)],
+    names: HashMap<ValueId, String>,
+    nodes: Vec<NodeProto>,
+    // Lengths, positions and the like, by what they are.
+    made: HashMap<String, String>,
+    // Dynamically quantized values: codes, scale, zero point.
+    quantized: HashMap<ValueId, [String; 3]>,
+    // Results of fused attentions as [b, q, h·d].
+    merged: HashMap<ValueId, String>,
+    place: String,
+    counts: HashMap<String, usize>,
+}
+
+impl Block<'_, '_> {
+    fn graph(&self) -> &Graph {
+        self.outer.graph
+    }
+
+    fn shape(&self, id: ValueId) -> Vec<Dim> {
+        self.graph().value(id).ty.shape.iter().map(|d| d.fix(self.fixed)).collect()
+    }
+
+    /// A name for a result of this value's nodes.
+    fn fresh(&mut self, hint: &str) -> String {
+        let base = format!("{}{}/{hint}", self.prefix, self.place);
+        let count = self.counts.entry(base.clone()).or_default();
+        *count += 1;
+        if *count == 1 { base } else { format!("{base}_{count}") }
+    }
+
+    fn emit_with(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+        let name = self.fresh(op);
+        self.nodes.push(node(op, inputs, &[&name], attributes));
+        name
+    }
+
+    fn emit(&mut self, op: &str, inputs: &[&str]) -> String {
+        self.emit_with(op, inputs, Vec::new())
+    }
+
+    fn cast(&mut self, x: &str, to: DataType) -> String {
+        self.emit_with("Cast", &[x], vec![int("to", to as i64)])
+    }
+
+    fn scaled(&mut self, op: &str, x: &str, by: f32) -> String {
+        let by = self.outer.float_scalar(by);
+        self.emit(op, &[x, &by])
+    }
+
+    fn unsqueeze(&mut self, x: &str, axes: &[i64]) -> String {
+        let axes = self.outer.ints(axes);
+        self.emit("Unsqueeze", &[x, &axes])
+    }
+
+    /// Makes something once a block, under a place of its own.
+    fn once(&mut self, what: String, make: impl FnOnce(&mut Self) -> Result<String, String>) -> Result<String, String> {
+        if let Some(name) = self.made.get(&what) {
+            return Ok(name.clone());
+        }
+        let place = std::mem::replace(&mut self.place, what.clone());
+        let name = make(self);
+        self.place = place;
+        self.made.insert(what, name.clone()?);
+        name
+    }
+
+    /// Gives a value the name of an output.
+    fn name_output(&mut self, id: ValueId, name: &str) -> Result<(), String> {
+        let have = self.name(id)?;
+        if have != name {
+            self.nodes.push(node("Identity", &[&have], &[name], Vec::new()));
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, id: ValueId) -> Result<String, String> {
+        if let Some(name) = self.names.get(&id) {
+            return Ok(name.clone());
+        }
+        let value = self.graph().value(id);
+        match value.def {
+            Def::Const(c) => Ok(self.outer.float_scalar(c)),
+            Def::Weight(weight) => self.weight(weight),
+            Def::Input => Err(format!("{} is neither fed nor empty", value.name)),
+            Def::Op(..) => Err(format!("{} is read before it is made", value.name)),
+        }
+    }
+
+    /// A float weight as f32.
+    fn weight(&mut self, id: WeightId) -> Result<String, String> {
+        let name = self.graph().weights.get(id).name.clone();
+        self.outer.weights.insert(id);
+        match self.outer.layouts.get(&id) {
+            Some(Layout::Float(graph::FloatType::F16)) => {
+                Ok(self.outer.prepare("Cast", &name, "f32", vec![int("to", DataType::Float as i64)]))
+            }
+            Some(Layout::Float(_)) => Ok(name),
+            other => Err(format!("{name}: {other:?} is read by neither a Linear nor an Embed")),
+        }
+    }
+
+    /// `i64[1]`: a length known when the model runs, or a constant.
+    fn length(&mut self, dim: &Dim) -> Result<String, String> {
+        let dim = dim.fix(self.fixed);
+        if let Some(n) = dim.literal() {
+            return Ok(self.outer.ints(&[n as i64]));
+        }
+        self.once(format!("length({dim})"), |b| {
+            let mut total: Option<String> = (dim.known() > 0).then(|| b.outer.ints(&[dim.known() as i64]));
+            for sym in dim.symbols() {
+                let one = b.symbol(*sym)?;
+                total = Some(match total {
+                    Some(sum) => b.emit("Add", &[&sum, &one]),
+                    None => one,
+                });
+            }
+            Ok(total.expect("a dimension that is no literal has a symbol"))
+        })
+    }
+
+    /// `i64[1]`: the length of a symbol, read off the first input that has it.
+    fn symbol(&mut self, sym: Sym) -> Result<String, String> {
+        self.once(sym.0.to_owned(), |b| {
+            let graph = b.outer.graph;
+            let found = b.inputs.iter().find_map(|(id, name)| {
+                let axis = graph.value(*id).ty.shape.iter().position(|dim| dim.symbol() == Some(sym))?;
+                Some((name.clone(), axis as i64))
+            });
+            let (name, axis) = found.ok_or_else(|| format!("no input tells the length `{}`", sym.0))?;
+            Ok(b.emit_with("Shape", &[&name], vec![int("start", axis), int("end", axis + 1)]))
+        })
+    }
+
+    /// `i64[n]`: start, start + 1, ...
+    fn positions(&mut self, start: Option<&Dim>, count: &Dim) -> Result<String, String> {
+        let start = start.map(|s| s.fix(self.fixed)).filter(|s| s.literal() != Some(0));
+        let text = start.as_ref().map_or("0".to_owned(), Dim::to_string);
+        self.once(format!("positions({text}, {})", count.fix(self.fixed)), |b| {
+            let count = b.length(count)?;
+            let (zero, one) = (b.outer.int_scalar(0), b.outer.int_scalar(1));
+            let count = b.emit("Squeeze", &[&count]);
+            let range = b.emit("Range", &[&zero, &count, &one]);
+            match &start {
+                None => Ok(range),
+                Some(start) => {
+                    let start = b.length(start)?;
+                    Ok(b.emit("Add", &[&range, &start]))
+                }
+            }
+        })
+    }
+
+    /// `i64[q,k]`: position of the key minus position of the query.
+    fn distances(&mut self, start: &Dim, q: &Dim, k: &Dim) -> Result<String, String> {
+        self.once(format!("distances({start}, {q}, {k})"), |b| {
+            let queries = b.positions(Some(start), q)?;
+            let keys = b.positions(None, k)?;
+            let queries = b.unsqueeze(&queries, &[1]);
+            Ok(b.emit("Sub", &[&keys, &queries]))
+        })
+    }
+
+    fn value(&mut self, id: ValueId) -> Result<(), String> {
+        if self.names.contains_key(&id) {
+            return Ok(());
+        }
+        let graph = self.outer.graph;
+        let value = graph.value(id);
+        let Def::Op(op, args) = &value.def else {
+            return Ok(()); // named when read
+        };
+        self.place = value.name.clone();
+        let name = self.op(id, op, args).map_err(|message| match message.contains(&value.name) {
+            true => message,
+            false => format!("{}: {message}", value.name),
+        })?;
+        self.names.insert(id, name);
+        Ok(())
+    }
+
+    fn op(&mut self, id: ValueId, op: &Op, args: &[ValueId]) -> Result<String, String> {
+        match op {
+            Op::MatMul => {
+                let [a, b] = [self.name(args[0])?, self.name(args[1])?];
+                Ok(self.emit("MatMul", &[&a, &b]))
+            }
+            Op::Linear => self.linear(args),
+            Op::Embed => self.embed(args[0], args[1]),
+            Op::Binary(binary) => {
+                let [a, b] = [self.name(args[0])?, self.name(args[1])?];
+                let word = match binary {
+                    Binary::Add => "Add",
+                    Binary::Sub => "Sub",
+                    Binary::Mul => "Mul",
+                    Binary::Div => "Div",
+                };
+                Ok(self.emit(word, &[&a, &b]))
+            }
+            Op::Unary(unary) => {
+                let x = self.name(args[0])?;
+                Ok(self.unary(*unary, &x))
+            }
+            Op::Softmax => {
+                let x = self.name(args[0])?;
+                Ok(self.emit_with("Softmax", &[&x], vec![int("axis", -1)]))
+            }
+            Op::RmsNorm { eps } => {
+                // The order that onnxruntime's optimizer knows as SimplifiedLayerNormalization.
+                let [x, w] = [self.name(args[0])?, self.name(args[1])?];
+                let square = self.scaled("Pow", &x, 2.0);
+                let last = self.outer.ints(&[-1]);
+                let mean = self.emit_with("ReduceMean", &[&square, &last], vec![int("keepdims", 1)]);
+                let mean = self.scaled("Add", &mean, *eps);
+                let root = self.emit("Sqrt", &[&mean]);
+                let normed = self.emit("Div", &[&x, &root]);
+                Ok(self.emit("Mul", &[&normed, &w]))
+            }
+            Op::Reshape(_) => self.reshape(id, args[0]),
+            Op::Transpose(perm) => {
+                let x = self.name(args[0])?;
+                Ok(self.emit_with("Transpose", &[&x], vec![ints("perm", perm.iter().copied())]))
+            }
+            Op::Concat { axis } => self.concat(args, *axis),
+            Op::Mask { visible: Visible::Causal, start, q, k } => {
+                self.once(format!("causal({start}, {q}, {k})"), |b| {
+                    let distances = b.distances(start, q, k)?;
+                    let (zero, seen, masked) =
+                        (b.outer.int_scalar(0), b.outer.float_scalar(0.0), b.outer.float_scalar(MASKED));
+                    let visible = b.emit("LessOrEqual", &[&distances, &zero]);
+                    Ok(b.emit("Where", &[&visible, &seen, &masked]))
+                })
+            }
+            Op::PaddingMask => {
+                let mask = self.name(args[0])?;
+                let real = self.cast(&mask, DataType::Bool);
+                let (seen, masked) = (self.outer.float_scalar(0.0), self.outer.float_scalar(MASKED));
+                let bias = self.emit("Where", &[&real, &seen, &masked]);
+                Ok(self.unsqueeze(&bias, &[1, 2]))
+            }
+            Op::RelativeBias { buckets, max_distance, bidirectional, start, q, k } => {
+                let table = self.name(args[0])?;
+                // The bucket of every distance, from -max_distance to max_distance: beyond, it does not change. A table
+                // rather than a formula, whose f32 logarithm would put an edge elsewhere in another engine.
+                let far = *max_distance as i64;
+                let bucket = |d| relative_bucket(d, *buckets, *max_distance, *bidirectional) as i64;
+                let rows = self.outer.ints(&(-far..=far).map(bucket).collect::<Vec<i64>>());
+                let by_distance = self.emit_with("Gather", &[&table, &rows], vec![int("axis", 0)]);
+                let by_distance = self.emit_with("Transpose", &[&by_distance], vec![ints("perm", [1, 0])]);
+                let index = self.once(format!("clipped({start}, {q}, {k}, {far})"), |b| {
+                    let distances = b.distances(start, q, k)?;
+                    let (low, high) = (b.outer.int_scalar(-far), b.outer.int_scalar(far));
+                    let clipped = b.emit("Clip", &[&distances, &low, &high]);
+                    Ok(b.emit("Add", &[&clipped, &high]))
+                })?;
+                let bias = self.emit_with("Gather", &[&by_distance, &index], vec![int("axis", 1)]);
+                Ok(self.unsqueeze(&bias, &[0]))
+            }
+            Op::DynamicQuant(Granularity::Tensor) => {
+                let x = self.name(args[0])?;
+                let outputs = ["codes", "scale", "zero_point"].map(|word| self.fresh(word));
+                let words = [0, 1, 2].map(|i| outputs[i].as_str());
+                self.nodes.push(node("DynamicQuantizeLinear", &[&x], &words, Vec::new()));
+                let [codes, scale, zero] = words;
+                let rounded = self.emit("DequantizeLinear", &[codes, scale, zero]);
+                self.quantized.insert(id, outputs);
+                Ok(rounded)
+            }
+            Op::DynamicQuant(Granularity::Token) => Err("ONNX has no activations quantized per token".to_owned()),
+            Op::Attention { scale, softcap } => self.attention(id, args, *scale, *softcap),
+        }
+    }
+
+    fn unary(&mut self, unary: Unary, x: &str) -> String {
+        match unary {
+            Unary::Relu => self.emit("Relu", &[x]),
+            Unary::Tanh => self.emit("Tanh", &[x]),
+            Unary::Gelu => {
+                let erf = self.scaled("Div", x, std::f32::consts::SQRT_2);
+                let erf = self.emit("Erf", &[&erf]);
+                let gate = self.scaled("Add", &erf, 1.0);
+                let half = self.scaled("Mul", x, 0.5);
+                self.emit("Mul", &[&half, &gate])
+            }
+            Unary::GeluTanh => {
+                let cube = self.scaled("Pow", x, 3.0);
+                let cube = self.scaled("Mul", &cube, 0.044_715);
+                let inner = self.emit("Add", &[x, &cube]);
+                let inner = self.scaled("Mul", &inner, (2.0 / std::f64::consts::PI).sqrt() as f32);
+                let tanh = self.emit("Tanh", &[&inner]);
+                let gate = self.scaled("Add", &tanh, 1.0);
+                let half = self.scaled("Mul", x, 0.5);
+                self.emit("Mul", &[&half, &gate])
+            }
+            Unary::Silu => {
+                let gate = self.emit("Sigmoid", &[x]);
+                self.emit("Mul", &[x, &gate])
+            }
+        }
+    }
+
+    fn reshape(&mut self, id: ValueId, arg: ValueId) -> Result<String, String> {
+        let (from, to) = (self.shape(arg), self.shape(id));
+        // The heads of a fused attention, merged again: that is how it leaves them.
+        if let (Some(Op::Transpose(perm)), [source]) = (self.graph().op(arg), self.graph().args(arg))
+            && perm == &[0, 2, 1, 3]
+            && to.len() == 3
+            && to[..2] == from[..2]
+            && let Some(merged) = self.merged.get(source)
+        {
+            return Ok(merged.clone());
+        }
+        let x = self.name(arg)?;
+        let kept = |i: usize| from.get(i) == to.get(i);
+        // 0 keeps the length at that place, one -1 takes what is left; neither needs a length at run time.
+        let mut unknown = 0;
+        let sizes: Vec<Option<i64>> = (0..to.len())
+            .map(|i| match to[i].literal() {
+                Some(n) if n > 0 => Some(n as i64),
+                _ if kept(i) => Some(0),
+                _ => {
+                    unknown += 1;
+                    (unknown == 1).then_some(-1)
+                }
+            })
+            .collect();
+        let shape = match sizes.iter().copied().collect::<Option<Vec<i64>>>() {
+            Some(sizes) => self.outer.ints(&sizes),
+            None => {
+                let lengths = to.iter().map(|dim| self.length(dim)).collect::<Result<Vec<String>, String>>()?;
+                let lengths: Vec<&str> = lengths.iter().map(String::as_str).collect();
+                self.emit_with("Concat", &lengths, vec![int("axis", 0)])
+            }
+        };
+        Ok(self.emit("Reshape", &[&x, &shape]))
+    }
+
+    /// Leaves out operands that are empty in this entry, as the past of the first decoding step.
+    fn concat(&mut self, args: &[ValueId], axis: usize) -> Result<String, String> {
+        let mut names = Vec::new();
+        for arg in args {
+            if self.shape(*arg)[axis].literal() != Some(0) {
+                names.push(self.name(*arg)?);
+            }
+        }
+        match names.as_slice() {
+            [] => Err("every part is empty".to_owned()),
+            [one] => Ok(one.clone()),
+            many => {
+                let many: Vec<&str> = many.iter().map(String::as_str).collect();
+                Ok(self.emit_with("Concat", &many, vec![int("axis", axis as i64)]))
+            }
+        }
+    }
+
+    fn embed(&mut self, ids: ValueId, table: ValueId) -> Result<String, String> {
+        let rank = self.shape(ids).len();
+        let ids = self.name(ids)?;
+        let Some((id, layout)) = self.layout(table) else {
+            let table = self.name(table)?;
+            return Ok(self.emit("Gather", &[&table, &ids]));
+        };
+        let weight = self.graph().weights.get(id);
+        let (name, [_, width]) = (weight.name.clone(), weight.matrix());
+        // Rows are gathered first and made floats after: a whole table of floats would be made at each call.
+        match layout {
+            Layout::Float(dtype) => {
+                let rows = self.emit("Gather", &[&name, &ids]);
+                Ok(if dtype == graph::FloatType::F16 { self.cast(&rows, DataType::Float) } else { rows })
+            }
+            Layout::Rows { unsigned, zeros } => {
+                let codes = self.emit("Gather", &[&format!("{name}_quantized"), &ids]);
+                let codes = self.cast(&codes, DataType::Float);
+                let zero = (zeros || unsigned).then(|| self.emit("Gather", &[&format!("{name}_zero_point"), &ids]));
+                let scale = self.emit("Gather", &[&format!("{name}_scale"), &ids]);
+                Ok(self.dequantize(&codes, &scale, zero.as_deref()))
+            }
+            Layout::Blocks { bits, block, zeros } => {
+                let per_row = width.div_ceil(block);
+                let suffix = if bits == 4 { "Q4" } else { "Q8" };
+                // [.., blocks, bytes] -> [.., blocks, block]
+                let codes = self.emit("Gather", &[&format!("{name}_{suffix}"), &ids]);
+                let codes = self.unpack(bits, &codes, rank + 1, block);
+                let zero = match zeros {
+                    true => {
+                        let zero = self.emit("Gather", &[&format!("{name}_zero_point"), &ids]);
+                        let zero = self.unpack(bits, &zero, rank, per_row.next_multiple_of(8 / usize::from(bits)));
+                        Some(self.first(&zero, per_row, bits == 4 && per_row % 2 == 1))
+                    }
+                    false => None,
+                };
+                let middle = self.outer.float_scalar(f32::from(1u8 << (bits - 1)));
+                let scale = self.emit("Gather", &[&format!("{name}_scale"), &ids]);
+                let rows = match zero {
+                    Some(zero) => self.dequantize_floats(&codes, &scale, Some(&zero)),
+                    None => {
+                        let codes = self.emit("Sub", &[&codes, &middle]);
+                        self.dequantize_floats(&codes, &scale, None)
+                    }
+                };
+                let mut shape = vec![0; rank];
+                shape.push((per_row * block) as i64);
+                let shape = self.outer.ints(&shape);
+                let rows = self.emit("Reshape", &[&rows, &shape]);
+                Ok(self.first(&rows, width, per_row * block > width))
+            }
+        }
+    }
+
+    /// `(codes - zero) · scale`; `scale` and `zero` lack the last axis, `zero` holds integers.
+    fn dequantize(&mut self, codes: &str, scale: &str, zero: Option<&str>) -> String {
+        let zero = zero.map(|zero| self.cast(zero, DataType::Float));
+        self.dequantize_floats(codes, scale, zero.as_deref())
+    }
+
+    fn dequantize_floats(&mut self, codes: &str, scale: &str, zero: Option<&str>) -> String {
+        let scale = self.unsqueeze(scale, &[-1]);
+        let shifted = zero.map(|zero| {
+            let zero = self.unsqueeze(zero, &[-1]);
+            self.emit("Sub", &[codes, &zero])
+        });
+        self.emit("Mul", &[shifted.as_deref().unwrap_or(codes), &scale])
+    }
+
+    /// Packed uint8[.., bytes] -> f32[.., count], of rank `rank + 1`.
+    fn unpack(&mut self, bits: u8, packed: &str, rank: usize, count: usize) -> String {
+        if bits != 4 {
+            return self.cast(packed, DataType::Float);
+        }
+        let (fifteen, four) = (self.outer.byte_scalar(15), self.outer.byte_scalar(4));
+        let low = self.emit("BitwiseAnd", &[packed, &fifteen]);
+        let high = self.emit_with("BitShift", &[packed, &four], vec![text("direction", "RIGHT")]);
+        let [low, high] = [low, high].map(|half| self.unsqueeze(&half, &[-1]));
+        let pairs = self.emit_with("Concat", &[&low, &high], vec![int("axis", -1)]);
+        let mut shape = vec![0; rank];
+        shape.push(count as i64);
+        let shape = self.outer.ints(&shape);
+        let codes = self.emit("Reshape", &[&pairs, &shape]);
+        self.cast(&codes, DataType::Float)
+    }
+
+    /// The first `count` of the last axis, when there are more.
+    fn first(&mut self, x: &str, count: usize, more: bool) -> String {
+        if !more {
+            return x.to_owned();
+        }
+        let [start, end, axis] = [0, count as i64, -1].map(|i| self.outer.ints(&[i]));
+        self.emit("Slice", &[x, &start, &end, &axis])
+    }
+
+    fn layout(&mut self, id: ValueId) -> Option<(WeightId, Layout)> {
+        let weight = self.graph().weight_of(id)?;
+        let layout = *self.outer.layouts.get(&weight)?;
+        self.outer.weights.insert(weight);
+        Some((weight, layout))
+    }
+
+    fn linear(&mut self, args: &[ValueId]) -> Result<String, String> {
+        let y = match self.layout(args[1]) {
+            None => {
+                let [x, w] = [self.name(args[0])?, self.name(args[1])?];
+                let w = self.emit_with("Transpose", &[&w], vec![ints("perm", [1, 0])]);
+                self.emit("MatMul", &[&x, &w])
+            }
+            Some((weight, layout)) => self.linear_by_weight(args[0], weight, layout)?,
+        };
+        match args.get(2) {
+            None => Ok(y),
+            Some(bias) => {
+                let bias = self.name(*bias)?;
+                Ok(self.emit("Add", &[&y, &bias]))
+            }
+        }
+    }
+
+    fn linear_by_weight(&mut self, x_id: ValueId, id: WeightId, layout: Layout) -> Result<String, String> {
+        let weight = self.graph().weights.get(id);
+        let (name, [n, e]) = (weight.name.clone(), weight.matrix());
+        let x = self.name(x_id)?;
+        match layout {
+            Layout::Float(graph::FloatType::F16) if self.outer.choices.compute == Compute::F16 => {
+                let w = self.outer.transposed(&name);
+                // Products of a T5 pass 65504, the largest f16. A power of two moves x and back again exactly.
+                let x = self.scaled("Mul", &x, 1.0 / HEADROOM);
+                let x = self.cast(&x, DataType::Float16);
+                let y = self.emit("MatMul", &[&x, &w]);
+                let y = self.cast(&y, DataType::Float);
+                Ok(self.scaled("Mul", &y, HEADROOM))
+            }
+            Layout::Float(_) => {
+                let w = self.weight(id)?;
+                let w = self.outer.transposed(&w);
+                Ok(self.emit("MatMul", &[&x, &w]))
+            }
+            Layout::Rows { unsigned, zeros } => {
+                let codes = self.outer.transposed(&format!("{name}_quantized"));
+                let (scale, zero) = (format!("{name}_scale"), format!("{name}_zero_point"));
+                let zero: Option<&str> = (zeros || unsigned).then_some(&zero);
+                if let Some([x, x_scale, x_zero]) = self.quantized.get(&x_id).cloned() {
+                    let mut inputs = vec![x.as_str(), &codes, &x_zero];
+                    inputs.extend(zero);
+                    let sums = self.emit("MatMulInteger", &inputs);
+                    let sums = self.cast(&sums, DataType::Float);
+                    let scale = self.emit("Mul", &[&x_scale, &scale]);
+                    return Ok(self.emit("Mul", &[&sums, &scale]));
+                }
+                let mut inputs = vec![codes.as_str(), &scale];
+                inputs.extend(zero);
+                let w = self.emit_with("DequantizeLinear", &inputs, vec![int("axis", 1)]);
+                Ok(self.emit("MatMul", &[&x, &w]))
+            }
+            Layout::Blocks { bits, block, zeros } => {
+                let (codes, scale, zero) = (
+                    format!("{name}_{}", if bits == 4 { "Q4" } else { "Q8" }),
+                    format!("{name}_scale"),
+                    format!("{name}_zero_point"),
+                );
+                let mut inputs = vec![x.as_str(), &codes, &scale];
+                inputs.extend(zeros.then_some(zero.as_str()));
+                let attributes = vec![
+                    int("K", e as i64),
+                    int("N", n as i64),
+                    int("bits", i64::from(bits)),
+                    int("block_size", block as i64),
+                    // 1: activations stay f32; by default an engine may round them to int8.
+                    int("accuracy_level", 1),
+                ];
+                Ok(self.emit_with("MatMulNBits", &inputs, attributes))
+            }
+        }
+    }
+}
+
+/// What divides the input of a linear layer computed in f16 and multiplies its output.
+const HEADROOM: f32 = 64.0;
+
+mod attention;

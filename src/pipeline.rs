@@ -1,0 +1,525 @@
+//! The pipeline: import, passes, then for each artifact prepare, quantize, check, write, validate; one line a stage.
+
+use std::fs;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use converters::tokenizer::TokenizerError;
+use converters::{Artifact, ExportError, ImportError, Model, Staging};
+use graph::passes::PassError;
+use graph::progress::Unit;
+use graph::{Graph, Progress, Scratch};
+use quant::{Activations, PolicyError, QuantError, TensorRecord};
+use validate::chain::{Baseline, ChainError, Context, Limits, Subject, validate_artifact};
+use validate::report::{ArtifactReport, ModelReport, Note, Report, TensorRow};
+use validate::runtime::Options;
+use validate::task::{Data, DataError, Text};
+
+use crate::manifest::{self, Decoding, Manifest, Origin, RecipeText};
+use crate::progress::Display;
+use crate::recipe::{Loaded, RecipeError, Target, Validation};
+use crate::run::text_of;
+use crate::{Common, Verdict, summary};
+
+/// Inputs drawn from the vocabulary when a recipe names no data.
+const DRAWN_SAMPLES: usize = 64;
+
+/// Arguments of `convert`.
+#[derive(clap::Args)]
+pub struct Convert {
+    /// The recipe
+    recipe: PathBuf,
+    /// Another checkpoint than the recipe's
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Another folder for the artifacts than the recipe's
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Only this artifact; may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Writes the artifacts without testing them, and no report
+    #[arg(long)]
+    no_validate: bool,
+    /// Puts report.json and report.md here instead of beside the artifacts
+    #[arg(long, value_name = "DIR", conflicts_with = "no_validate")]
+    report_dir: Option<PathBuf>,
+    #[command(flatten)]
+    engines: Engines,
+}
+
+/// Arguments of `validate`.
+#[derive(clap::Args)]
+pub struct Validate {
+    /// The artifact's folder, with its trefoil.json
+    artifact: PathBuf,
+    /// The checkpoint that it was made from
+    #[arg(long, value_name = "DIR")]
+    reference: PathBuf,
+    /// Lines {"input": …, "target": …} or plain text [default: inputs drawn from the vocabulary]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// How many of them, from the first [default: as the artifact's recipe says]
+    #[arg(long, value_name = "N")]
+    samples: Option<NonZeroUsize>,
+    #[command(flatten)]
+    engines: Engines,
+}
+
+/// Where engines come from.
+#[derive(clap::Args)]
+pub struct Engines {
+    /// Never fetches an engine
+    #[arg(long)]
+    offline: bool,
+    /// Python of a virtual environment that has transformers [default: looked for]
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
+}
+
+impl Engines {
+    /// For opening an artifact.
+    pub fn options(&self) -> Options {
+        let threads = rayon::current_num_threads();
+        Options { threads, offline: self.offline, python: self.python.clone(), merged: false }
+    }
+}
+
+/// A command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The recipe.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// `--only` names no artifact.
+    #[error("--only {found}: the recipe has no such artifact; it has {}", .known.join(", "))]
+    NoArtifact {
+        /// What was asked for.
+        found: String,
+        /// Every artifact.
+        known: Vec<String>,
+    },
+    /// The checkpoint.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A pass refused the graph.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// The policy does not fit the model.
+    #[error("{artifact}: {source}")]
+    Policy {
+        /// The artifact.
+        artifact: String,
+        /// Every misfit.
+        source: PolicyError,
+    },
+    /// A weight cannot be quantized.
+    #[error("{artifact}: {source}")]
+    Quant {
+        /// The artifact.
+        artifact: String,
+        /// Which and why.
+        source: QuantError,
+    },
+    /// The format cannot hold the model, or a file cannot be written.
+    #[error("{artifact}: {source}")]
+    Export {
+        /// The artifact.
+        artifact: String,
+        /// What and why.
+        source: ExportError,
+    },
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The evaluation data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Validation broke off.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The system refused.
+    #[error("{}: {source}", .file.display())]
+    Io {
+        /// The file or folder.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An artifact without `trefoil.json`, or one that does not fit.
+    #[error("{}: {message}", .dir.display())]
+    Artifact {
+        /// Its folder.
+        dir: PathBuf,
+        /// Expected and found.
+        message: String,
+    },
+}
+
+impl PipelineError {
+    fn io(file: &Path) -> impl FnOnce(io::Error) -> PipelineError {
+        |source| PipelineError::Io { file: file.to_owned(), source }
+    }
+}
+
+/// A checkpoint as the importer wrote it and after the passes.
+pub struct Source {
+    imported: Graph,
+    /// Exact, with all entries.
+    pub exact: Model,
+}
+
+impl Source {
+    /// Imports a checkpoint and runs the passes.
+    pub fn open(dir: &Path) -> Result<Source, PipelineError> {
+        let mut exact = converters::import(dir)?;
+        let imported = exact.graph.clone();
+        graph::passes::run(&mut exact.graph)?;
+        Ok(Source { imported, exact })
+    }
+
+    fn baseline<'a>(
+        &'a self,
+        wanted: &Validation,
+        text: &'a dyn Text,
+        recorded: &'a Path,
+        display: &Display,
+    ) -> Result<Baseline<'a>, PipelineError> {
+        let greedy = Decoding::of(&self.exact.checkpoint).greedy();
+        let vocabulary = self.exact.checkpoint.config().usize("vocab_size");
+        let data = match &wanted.data {
+            Some(file) => Data::load(file, wanted.samples.map_or(usize::MAX, NonZeroUsize::get), text)?,
+            None => Data::drawn(wanted.samples.map_or(DRAWN_SAMPLES, NonZeroUsize::get), vocabulary, greedy.eos[0]),
+        };
+        let metric = wanted.metric;
+        let subject =
+            Subject { imported: &self.imported, exact: &self.exact, recorded, data, text, greedy, metric };
+        Ok(Baseline::measure(subject, display)?)
+    }
+
+    fn report(&self, origin: Origin, baseline: &Baseline, artifacts: Vec<ArtifactReport>, recipe: Note) -> Report {
+        let checkpoint = &self.exact.checkpoint;
+        let name = checkpoint.dir().canonicalize().unwrap_or_else(|_| checkpoint.dir().to_owned());
+        let model = ModelReport {
+            name: name.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned()),
+            model_type: origin.model_type,
+            parameters: self.exact.graph.weights.iter().map(|(_, weight)| weight.len() as u64).sum(),
+            reference: origin.reference,
+            logit_scale: origin.logit_scale,
+            inputs: origin.inputs,
+            score: baseline.score,
+        };
+        Report {
+            trefoil: env!("CARGO_PKG_VERSION").to_owned(),
+            recipe,
+            model,
+            data: baseline.data_report(),
+            checks: baseline.checks.clone(),
+            artifacts,
+        }
+    }
+}
+
+/// What an artifact is meant to compute.
+struct Grown {
+    model: Model,
+    records: Vec<TensorRecord>,
+    substitutions: Vec<Note>,
+}
+
+impl Grown {
+    /// Edits a copy of the exact model for the target's format and quantizes it.
+    fn new(exact: &Model, target: &Target, scratch: &Scratch, display: &Display) -> Result<Grown, PipelineError> {
+        let artifact = || target.name().to_owned();
+        let mut model = exact.clone();
+        let edits = target
+            .format()
+            .prepare(&mut model)
+            .map_err(|source| PipelineError::Export { artifact: artifact(), source })?;
+        let about = target.format().name();
+        let mut substitutions: Vec<Note> =
+            edits.into_iter().map(|text| Note { about: about.to_owned(), text }).collect();
+        let plan = target
+            .policy()
+            .plan_with_fallback(&model.graph, target.fallback())
+            .map_err(|source| PipelineError::Policy { artifact: artifact(), source })?;
+        substitutions.extend(plan.weights.iter().filter_map(|planned| match &planned.decided_by {
+            quant::Decider::Fallback { .. } => Some(Note {
+                about: planned.name.clone(),
+                text: format!("{}, {}", planned.scheme, planned.decided_by),
+            }),
+            _ => None,
+        }));
+        let records = quant::quantize(&mut model.graph, &plan, scratch, display)
+            .map_err(|source| PipelineError::Quant { artifact: artifact(), source })?;
+        if let (Activations::Dynamic, Some(granularity)) = (target.policy().activations, target.granularity()) {
+            graph::passes::quantize_activations(&mut model.graph, granularity)?;
+        }
+        Ok(Grown { model, records, substitutions })
+    }
+}
+
+/// `convert`: from a recipe to artifacts and their report.
+pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
+    let mut loaded = Loaded::read(&arguments.recipe)?;
+    loaded.replace(arguments.model.as_deref(), arguments.out.as_deref());
+    let Loaded { recipe, text: recipe_text, .. } = &loaded;
+    let targets = chosen(&recipe.artifacts, &arguments.only)?;
+
+    display.say(&format!("import {}", recipe.model.display()));
+    let source = Source::open(&recipe.model)?;
+    let recipe_text = RecipeText::new(&arguments.recipe, recipe_text);
+    let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
+    let folder = OutFolder::at(&recipe.out).map_err(PipelineError::io(&recipe.out))?;
+
+    let text = text_of(source.exact.checkpoint.dir())?;
+    let recorded = recipe.model.join("expected.safetensors");
+    let baseline = match arguments.no_validate {
+        true => None,
+        false => Some(source.baseline(&recipe.validate, &*text, &recorded, display)?),
+    };
+    let options = arguments.engines.options();
+    let (mut staged, mut reports) = (Vec::new(), Vec::new());
+    for target in targets {
+        let name = target.name();
+        display.stage(&format!("{name}: quantize"), 0, Unit::Bytes);
+        let scratch = Scratch::in_dir(&recipe.out).map_err(PipelineError::io(&recipe.out))?;
+        let grown = Grown::new(&source.exact, target, &scratch, display)?;
+        display.stage(&format!("{name}: write"), 0, Unit::Bytes);
+        let staging = Staging::beside(&recipe.out.join(name)).map_err(PipelineError::io(&recipe.out.join(name)))?;
+        let artifact = write(&grown, target, &staging, &origin, &recipe_text)?;
+        if let Some(baseline) = &baseline {
+            let report = validated(baseline, &grown, target, &artifact, &recipe.validate.limits, &options, display)?;
+            reports.push(report);
+        }
+        staged.push((staging, name, grown.records));
+    }
+    let mut written = Vec::new();
+    for (staging, name, records) in staged {
+        let dir = staging.commit().map_err(PipelineError::io(&recipe.out.join(name)))?;
+        written.push((dir, records));
+    }
+    folder.keep();
+    display.finish();
+    let Some(baseline) = baseline else {
+        print(&summary::written(&written, common.json))?;
+        return Ok(Verdict::Passed);
+    };
+    let note = Note { about: recipe_text.file, text: recipe_text.text };
+    let report = source.report(origin, &baseline, reports, note);
+    let report_dir = arguments.report_dir.as_deref().unwrap_or(&recipe.out);
+    write_report(&report, report_dir)?;
+    told(&report, Some(report_dir), common)
+}
+
+/// Writes an artifact and its manifest into a staging folder.
+fn write(
+    grown: &Grown,
+    target: &Target,
+    staging: &Staging,
+    origin: &Origin,
+    recipe: &RecipeText,
+) -> Result<Artifact, PipelineError> {
+    let format = target.format();
+    let export = |source| PipelineError::Export { artifact: target.name().to_owned(), source };
+    format.check(&grown.model).map_err(export)?;
+    let artifact = format.write(&grown.model, staging.dir()).map_err(export)?;
+    let manifest = Manifest {
+        trefoil: env!("CARGO_PKG_VERSION").to_owned(),
+        name: target.name().to_owned(),
+        format: format.name().to_owned(),
+        model: origin.clone(),
+        decoding: Decoding::of(&grown.model.checkpoint),
+        recipe: recipe.clone(),
+        files: manifest::outputs(&artifact).map_err(PipelineError::io(staging.dir()))?,
+        substitutions: grown.substitutions.clone(),
+        tensors: grown.records.clone(),
+    };
+    manifest.write(staging.dir()).map_err(PipelineError::io(&staging.dir().join(manifest::FILE)))?;
+    Artifact::list(format.name(), staging.dir()).map_err(PipelineError::io(staging.dir()))
+}
+
+fn validated(
+    baseline: &Baseline,
+    grown: &Grown,
+    target: &Target,
+    artifact: &Artifact,
+    limits: &Limits,
+    options: &Options,
+    display: &Display,
+) -> Result<ArtifactReport, PipelineError> {
+    let context = Context {
+        baseline,
+        name: target.name(),
+        quantized: &grown.model,
+        artifact,
+        format: target.format(),
+        limits,
+        options,
+        tensors: grown.records.iter().map(row).collect(),
+        substitutions: grown.substitutions.clone(),
+    };
+    Ok(validate_artifact(context, display)?)
+}
+
+fn row(record: &TensorRecord) -> TensorRow {
+    TensorRow {
+        name: record.name.clone(),
+        role: record.role.to_string(),
+        type_name: record.stored.clone(),
+        shape: record.shape.clone(),
+        bytes: record.bytes,
+        bits_per_weight: record.bits_per_weight,
+        sqnr_db: record.sqnr_db,
+        rel_l2: record.relative_l2_error,
+        max_abs_error: record.max_abs_error,
+    }
+}
+
+/// The artifacts of a recipe that `--only` asks for; all without it.
+fn chosen<'r>(targets: &'r [Target], only: &[String]) -> Result<Vec<&'r Target>, PipelineError> {
+    let known: Vec<String> = targets.iter().map(|t| t.name().to_owned()).collect();
+    if let Some(found) = only.iter().find(|name| !known.contains(name)) {
+        return Err(PipelineError::NoArtifact { found: found.clone(), known });
+    }
+    Ok(targets.iter().filter(|t| only.is_empty() || only.iter().any(|name| name == t.name())).collect())
+}
+
+/// `validate`: grows the artifact's model anew from the checkpoint and the recipe in its manifest, and runs the chain on
+/// the artifact as it lies there.
+pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
+    let dir = &arguments.artifact;
+    let wrong = |message: String| PipelineError::Artifact { dir: dir.clone(), message };
+    let manifest = Manifest::read(dir)
+        .map_err(PipelineError::io(&dir.join(manifest::FILE)))?
+        .ok_or_else(|| wrong(format!("expected a {}, found none; only artifacts of trefoil have one", manifest::FILE)))?;
+    let Manifest { name, recipe, .. } = manifest;
+    let loaded = Loaded::of_artifact(dir, &recipe.text)?;
+    let target = loaded.recipe.artifacts.iter().find(|t| t.name() == name);
+    let target = target.ok_or_else(|| wrong(format!("{}: no artifact named {name} in its recipe", manifest::FILE)))?;
+    let wanted = Validation {
+        data: arguments.data.clone(),
+        samples: arguments.samples.or(loaded.recipe.validate.samples),
+        ..loaded.recipe.validate.clone()
+    };
+
+    display.say(&format!("import {}", arguments.reference.display()));
+    let source = Source::open(&arguments.reference)?;
+    let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
+    if let Some(other) = different_input(&manifest.model, &origin) {
+        return Err(wrong(format!("made from another checkpoint than {}: {other}", arguments.reference.display())));
+    }
+    let text = text_of(source.exact.checkpoint.dir())?;
+    let recorded = arguments.reference.join("expected.safetensors");
+    let baseline = source.baseline(&wanted, &*text, &recorded, display)?;
+    let scratch = Scratch::new().map_err(PipelineError::io(&std::env::temp_dir()))?;
+    let grown = Grown::new(&source.exact, target, &scratch, display)?;
+    let artifact = Artifact::list(target.format().name(), dir).map_err(PipelineError::io(dir))?;
+    let options = arguments.engines.options();
+    let report = validated(&baseline, &grown, target, &artifact, &wanted.limits, &options, display)?;
+    display.finish();
+    let note = Note { about: recipe.file, text: recipe.text };
+    told(&source.report(origin, &baseline, vec![report], note), None, common)
+}
+
+/// The first weight file that differs between the checkpoint of an artifact and the one at hand.
+fn different_input(then: &Origin, now: &Origin) -> Option<String> {
+    let of = |origin: &Origin, path: &str| origin.inputs.iter().find(|f| f.path == path).map(|f| f.sha256.clone());
+    let changed = |f: &&validate::report::InputFile| of(now, &f.path).as_ref() != Some(&f.sha256);
+    then.inputs.iter().find(changed).map(|f| format!("{} has another SHA-256", f.path))
+}
+
+/// `recipe check`: what becomes of every weight, without writing anything.
+pub fn check(path: &Path, model: Option<&Path>, common: &Common) -> Result<Verdict, PipelineError> {
+    let mut loaded = Loaded::read(path)?;
+    loaded.replace(model, None);
+    let source = Source::open(&loaded.recipe.model)?;
+    let mut plans = Vec::new();
+    for target in &loaded.recipe.artifacts {
+        let artifact = || target.name().to_owned();
+        let mut model = source.exact.clone();
+        target
+            .format()
+            .prepare(&mut model)
+            .map_err(|source| PipelineError::Export { artifact: artifact(), source })?;
+        let plan = target
+            .policy()
+            .plan_with_fallback(&model.graph, target.fallback())
+            .map_err(|source| PipelineError::Policy { artifact: artifact(), source })?;
+        plans.push((target.name(), plan));
+    }
+    print(&summary::planned(&plans, common.json))?;
+    Ok(Verdict::Passed)
+}
+
+/// Prints the report or its summary, and failed checks on stderr.
+fn told(report: &Report, dir: Option<&Path>, common: &Common) -> Result<Verdict, PipelineError> {
+    match common.json {
+        true => print(&report.to_json())?,
+        false => print(&summary::report(report, dir))?,
+    }
+    if report.passed() {
+        return Ok(Verdict::Passed);
+    }
+    // A closed stderr leaves no place to say so.
+    let _ = io::stderr().write_all(summary::failures(report).as_bytes());
+    Ok(Verdict::Failed)
+}
+
+fn print(text: &str) -> Result<(), PipelineError> {
+    io::stdout().write_all(text.as_bytes()).map_err(PipelineError::io(Path::new("stdout")))
+}
+
+/// Writes report.json and report.md, both or none of them anew.
+fn write_report(report: &Report, dir: &Path) -> Result<(), PipelineError> {
+    let staging = Staging::beside(&dir.join("report")).map_err(PipelineError::io(dir))?;
+    let files = [("report.json", report.to_json()), ("report.md", report.to_markdown())];
+    for (name, text) in &files {
+        fs::write(staging.dir().join(name), text).map_err(PipelineError::io(&dir.join(name)))?;
+    }
+    for (name, _) in &files {
+        fs::rename(staging.dir().join(name), dir.join(name)).map_err(PipelineError::io(&dir.join(name)))?;
+    }
+    Ok(())
+}
+
+// Folders that this program made for artifacts and that hold nothing finished yet, innermost first.
+static NEW_FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// The folder of artifacts; what is made anew disappears unless it is kept.
+struct OutFolder;
+
+impl OutFolder {
+    fn at(dir: &Path) -> io::Result<OutFolder> {
+        let missing = dir.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists());
+        *NEW_FOLDERS.lock().expect("no panic while holding the lock") = missing.map(Path::to_owned).collect();
+        fs::create_dir_all(dir)?;
+        Ok(OutFolder)
+    }
+
+    fn keep(self) {
+        NEW_FOLDERS.lock().expect("no panic while holding the lock").clear();
+    }
+}
+
+impl Drop for OutFolder {
+    fn drop(&mut self) {
+        remove_new_folders();
+    }
+}
+
+fn remove_new_folders() {
+    let mut made = NEW_FOLDERS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for dir in made.drain(..) {
+        // Only an empty folder goes; what someone else put there stays.
+        let _ = fs::remove_dir(dir);
+    }
+}
+
+/// Removes what an interrupted conversion would leave.
+pub fn remove_unfinished() {
+    Staging::remove_unfinished();
+    remove_new_folders();
+}

@@ -1,0 +1,188 @@
+//! `trefoil run`: one text through an artifact or a checkpoint, greedily.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use converters::tokenizer::TokenizerError;
+use converters::{Artifact, FORMATS, Tokenizer};
+use graph::Tensor;
+use serde_json::json;
+use validate::runtime::reference::{Reference, caching};
+use validate::task::{Ids, Text};
+use validate::{Engine, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session};
+
+use crate::inspect::{InspectError, kind, read_manifest};
+use crate::manifest::{self, Decoding};
+use crate::pipeline::{Engines, PipelineError, Source};
+use crate::progress::Display;
+use crate::yaml::nearest;
+use crate::{Common, Verdict};
+
+/// Weights that the interpreter may hold.
+const CACHED_WEIGHTS_BYTES: usize = 1 << 30;
+/// The engine of checkpoints.
+const INTERPRETER: &str = "interpreter";
+
+/// Arguments of `run`.
+#[derive(clap::Args)]
+pub struct Run {
+    /// The folder of an artifact or of a checkpoint
+    artifact: PathBuf,
+    /// What to feed it
+    text: String,
+    /// One engine; `--list engines` shows all [default: the first that opens the artifact]
+    #[arg(long, value_name = "NAME")]
+    engine: Option<String>,
+    /// Where to find the tokenizer if it is not in the artifact's folder
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    engines: Engines,
+}
+
+/// A text cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// What lies there cannot be told.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// The folder has no `trefoil.json`, which says how the model decodes.
+    #[error("{}: expected a {}, found none; only artifacts of trefoil have one", .0.display(), manifest::FILE)]
+    NoManifest(PathBuf),
+    /// No engine of this name runs such an artifact.
+    #[error("no engine named {found} runs {kind}{}; expected one of {}", suggested(.found, .known), .known.join(", "))]
+    NoEngine {
+        /// What was asked for.
+        found: String,
+        /// Kind of artifact.
+        kind: &'static str,
+        /// Those that do.
+        known: Vec<&'static str>,
+    },
+    /// No engine could be opened; every one says why.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Unavailable(Vec<RuntimeError>),
+    /// The engine failed.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The text cannot be tokenized.
+    #[error("the text: {0}")]
+    Text(String),
+    /// The system refused.
+    #[error("{}: {source}", .file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn suggested(found: &str, known: &[&str]) -> String {
+    nearest(found, known).map_or(String::new(), |word| format!("; did you mean {word}?"))
+}
+
+/// A checkpoint's tokenizer as the evaluation data wants it.
+struct Tokenized(Tokenizer);
+
+impl Text for Tokenized {
+    fn encode(&self, text: &str) -> Result<Vec<i64>, String> {
+        self.0.encode(text).map_err(|error| error.to_string())
+    }
+
+    fn decode(&self, ids: &[i64]) -> String {
+        // Generated ids are in the vocabulary; the text of others is why they have none.
+        self.0.decode(ids, true).unwrap_or_else(|error| format!("({error})"))
+    }
+}
+
+/// The tokenizer in a folder; without one, texts are token ids.
+pub fn text_of(dir: &Path) -> Result<Box<dyn Text>, TokenizerError> {
+    match Tokenizer::open(dir) {
+        Ok(tokenizer) => Ok(Box::new(Tokenized(tokenizer))),
+        Err(TokenizerError::Missing { .. }) => Ok(Box::new(Ids)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Prints what the model answers.
+pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdict, RunError> {
+    let dir = &arguments.artifact;
+    let text = text_of(arguments.tokenizer.as_ref().unwrap_or(dir)).map_err(PipelineError::from)?;
+    let ids = text.encode(&arguments.text).map_err(RunError::Text)?;
+    if ids.is_empty() {
+        return Err(RunError::Text("expected at least one token, found none".to_owned()));
+    }
+    let (engine, found) = match kind(dir)? {
+        "checkpoint" => in_interpreter(dir, arguments, &ids)?,
+        kind => in_engine(kind, arguments, &ids, display)?,
+    };
+    let output = text.decode(&found.tokens);
+    let printed = match common.json {
+        true => {
+            let Generated { tokens, ended } = &found;
+            let value = json!({
+                "engine": engine, "input": arguments.text, "input_ids": ids,
+                "output": output, "tokens": tokens, "ended": ended,
+            });
+            serde_json::to_string_pretty(&value).expect("only JSON types")
+        }
+        false => output,
+    };
+    display.say(&format!("{} {}: {}", engine.name, engine.version, engine.settings));
+    writeln!(io::stdout(), "{printed}").map_err(|source| RunError::Io { file: "stdout".into(), source })?;
+    Ok(Verdict::Passed)
+}
+
+fn in_interpreter(dir: &Path, arguments: &Run, ids: &[i64]) -> Result<(Engine, Generated), RunError> {
+    if let Some(found) = arguments.engine.as_ref().filter(|name| *name != INTERPRETER) {
+        return Err(RunError::NoEngine { found: found.clone(), kind: "checkpoints", known: vec![INTERPRETER] });
+    }
+    let model = Source::open(dir)?.exact;
+    let interpreter = caching(&model.graph, CACHED_WEIGHTS_BYTES);
+    let mut session = Reference::new(&interpreter);
+    answered(&mut session, &Decoding::of(&model.checkpoint).greedy(), ids)
+}
+
+fn in_engine(
+    kind: &'static str,
+    arguments: &Run,
+    ids: &[i64],
+    display: &Display,
+) -> Result<(Engine, Generated), RunError> {
+    let dir = &arguments.artifact;
+    let manifest = read_manifest(dir)?.ok_or_else(|| RunError::NoManifest(dir.clone()))?;
+    let format = FORMATS.iter().map(|f| f.name()).find(|name| *name == manifest.format).unwrap_or(kind);
+    let artifact = Artifact::list(format, dir).map_err(|source| RunError::Io { file: dir.clone(), source })?;
+    let fitting: Vec<&dyn Runtime> = RUNTIMES.iter().copied().filter(|engine| engine.runs(format)).collect();
+    let wanted: Vec<&dyn Runtime> = match &arguments.engine {
+        None => fitting,
+        Some(name) => match fitting.iter().find(|engine| engine.name() == name) {
+            Some(engine) => vec![*engine],
+            None => {
+                let known = fitting.iter().map(|engine| engine.name()).collect();
+                return Err(RunError::NoEngine { found: name.clone(), kind: format, known });
+            }
+        },
+    };
+    let mut refused = Vec::new();
+    for engine in wanted {
+        display.say(&format!("open {} in {}", dir.display(), engine.name()));
+        match engine.open(&artifact, &arguments.engines.options()) {
+            Ok(mut session) => return answered(&mut *session, &manifest.decoding.greedy(), ids),
+            Err(error @ RuntimeError::Unavailable { .. }) => refused.push(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(RunError::Unavailable(refused))
+}
+
+fn answered(session: &mut dyn Session, greedy: &Greedy, ids: &[i64]) -> Result<(Engine, Generated), RunError> {
+    let shape = [1, ids.len()];
+    let mask = Tensor::i64(shape, vec![1; ids.len()]);
+    let mut found = greedy.run(session, &Tensor::i64(shape, ids.to_vec()), &mask)?;
+    Ok((session.engine(), found.pop().expect("one sequence in, one out")))
+}

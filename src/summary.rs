@@ -1,0 +1,102 @@
+//! What commands print for people, and the JSON of what has no report.
+
+use std::path::{Path, PathBuf};
+
+use quant::{Plan, TensorRecord};
+use serde_json::json;
+use validate::Report;
+use validate::report::{Check, Limit, Outcome};
+
+use crate::table::{aligned, size};
+
+/// A line an artifact, the verdict, and where the whole report lies.
+pub fn report(report: &Report, dir: Option<&Path>) -> String {
+    let rows = report.artifacts.iter().map(|artifact| {
+        let count = |outcome| artifact.checks.iter().filter(|c| c.outcome == outcome).count();
+        let mut verdict = format!("{} passed", count(Outcome::Passed));
+        for (outcome, word) in [(Outcome::Failed, "failed"), (Outcome::NotRun, "not run")] {
+            if count(outcome) > 0 {
+                verdict.push_str(&format!(", {} {word}", count(outcome)));
+            }
+        }
+        let engines: Vec<String> =
+            artifact.runs.iter().skip(1).map(|run| format!("{} {}", run.engine.name, run.engine.version)).collect();
+        vec![
+            artifact.name.clone(),
+            size(artifact.bytes),
+            format!("{:.2} bits per weight", artifact.bits_per_weight),
+            verdict,
+            engines.join(", "),
+        ]
+    });
+    let mut text = aligned(0, &rows.collect::<Vec<_>>());
+    for (artifact, check) in report.all_checks().filter(|(_, c)| c.outcome == Outcome::NotRun) {
+        let of = artifact.map_or("model", |a| &a.name);
+        text.push_str(&format!("not run: {of}: {}: {}\n", check.what, check.sentence));
+    }
+    text.push_str(&format!("{}\n", report.verdict()));
+    if let Some(dir) = dir {
+        text.push_str(&format!("report: {}\n", dir.join("report.md").display()));
+    }
+    text
+}
+
+/// A line for each failed check: the stage, what was found, and what to try.
+pub fn failures(report: &Report) -> String {
+    let failed = report.all_checks().filter(|(_, check)| check.outcome == Outcome::Failed);
+    failed
+        .map(|(artifact, check)| {
+            let of = artifact.map_or(String::new(), |a| format!(" of {}", a.name));
+            format!("failed: {}{of}: {}{}: {}\n", check.link, check.what, figure(check), check.sentence)
+        })
+        .collect()
+}
+
+/// ` 0.013 KL, at most 0.01`.
+fn figure(check: &Check) -> String {
+    let bound = match check.limit {
+        Some(Limit::AtMost(limit)) => format!(", at most {limit}"),
+        Some(Limit::AtLeast(limit)) => format!(", at least {limit}"),
+        None => return String::new(),
+    };
+    check.value.map_or(String::new(), |value| format!(": {} {value:.6}{bound}", check.metric.label()))
+}
+
+/// The artifacts of a conversion without validation.
+pub fn written(artifacts: &[(PathBuf, Vec<TensorRecord>)], as_json: bool) -> String {
+    if as_json {
+        let rows: Vec<_> = artifacts.iter().map(|(dir, tensors)| json!({ "dir": dir, "tensors": tensors })).collect();
+        return serde_json::to_string_pretty(&rows).expect("only JSON types") + "\n";
+    }
+    let rows = artifacts.iter().map(|(dir, tensors)| {
+        let bytes: u64 = tensors.iter().map(|t| t.bytes).sum();
+        let weights: usize = tensors.iter().map(|t| t.shape.iter().product::<usize>()).sum();
+        let bits = 8.0 * bytes as f64 / weights.max(1) as f64;
+        vec![dir.display().to_string(), size(bytes), format!("{bits:.2} bits per weight"), "not validated".to_owned()]
+    });
+    aligned(0, &rows.collect::<Vec<_>>())
+}
+
+/// What becomes of every weight of every artifact, and who decided.
+pub fn planned(plans: &[(&str, Plan)], as_json: bool) -> String {
+    if as_json {
+        let weights = |plan: &Plan| -> Vec<serde_json::Value> {
+            let row = |w: &quant::Planned| {
+                let by = w.decided_by.to_string();
+                json!({ "name": w.name, "role": w.role, "scheme": w.scheme, "clip": w.clip, "decided_by": by })
+            };
+            plan.weights.iter().map(row).collect()
+        };
+        let rows: Vec<_> = plans.iter().map(|(name, plan)| json!({ "artifact": name, "weights": weights(plan) })).collect();
+        return serde_json::to_string_pretty(&rows).expect("only JSON types") + "\n";
+    }
+    let mut text = String::new();
+    for (name, plan) in plans {
+        let rows = plan.weights.iter().map(|w| {
+            let clip = if w.clip == quant::Clip::Mse { " clip mse" } else { "" };
+            vec![w.name.clone(), w.role.to_string(), format!("{}{clip}", w.scheme), w.decided_by.to_string()]
+        });
+        text.push_str(&format!("{name}\n{}", aligned(2, &rows.collect::<Vec<_>>())));
+    }
+    text
+}

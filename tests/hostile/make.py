@@ -1,0 +1,26 @@
+"""Makes the pickles in this folder. Loading any of them with Python's pickle would create the file `executed`.
+
+usage: python tests/hostile/make.py
+"""
+import os
+import pickle
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+
+
+class Runs:
+    """An object whose pickle asks for a command to be run."""
+
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+# The whole file is the call.
+(HERE / "runs_a_command.bin").write_bytes(pickle.dumps(Runs(), protocol=2))
+# A checkpoint with one entry that is a call.
+torch.save({"shared.weight": torch.zeros(2, 3), "lm_head.weight": Runs()}, HERE / "runs_a_command_among_tensors.bin")
+# A tensor whose storage lies far outside the file.
+torch.save({"shared.weight": torch.zeros(2, 3).as_strided((1 << 20, 1 << 10), (0, 0))}, HERE / "tensor_of_nothing.bin")

@@ -1,0 +1,52 @@
+//! Where the recorded checkpoints are and what is recorded in them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use graph::Tensor;
+use safetensors::{Dtype, SafeTensors};
+
+/// A path of the repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A checkpoint below `tests/fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    repository("tests/fixtures").join(name)
+}
+
+/// Every checkpoint below `tests/fixtures` with recorded numbers.
+pub fn fixtures() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = fs::read_dir(repository("tests/fixtures"))
+        .expect("the fixtures are in the repository")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|dir| dir.join("expected.safetensors").exists())
+        .collect();
+    folders.sort();
+    assert!(folders.len() >= 18, "found only {folders:?}");
+    folders
+}
+
+/// What transformers computed, and the metadata of the recording. Read by the safetensors crate, which the importer does
+/// not use.
+pub fn expected(dir: &Path) -> (BTreeMap<String, Tensor>, HashMap<String, String>) {
+    let bytes = fs::read(dir.join("expected.safetensors")).expect("recorded");
+    let (_, header) = SafeTensors::read_metadata(&bytes).expect("a header");
+    let tensors = SafeTensors::deserialize(&bytes).expect("tensors").tensors().into_iter().map(|(name, view)| {
+        let tensor = match view.dtype() {
+            Dtype::F32 => {
+                let data = view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
+                Tensor::f32(view.shape(), data.collect())
+            }
+            Dtype::I64 => {
+                let data = view.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b));
+                Tensor::i64(view.shape(), data.collect())
+            }
+            other => panic!("{name}: {other:?} is not recorded"),
+        };
+        (name, tensor)
+    });
+    (tensors.collect(), header.metadata().clone().expect("make.py writes it"))
+}

@@ -1,0 +1,219 @@
+//! Imported graphs against the numbers that transformers computed, and one model in every container.
+
+use std::path::Path;
+
+use converters::checkpoint::{check_finite, sha256};
+use converters::{Model, import};
+use graph::{Feeds, FloatType, Interpreter, Tensors, Weights};
+
+use crate::fixture::{expected, fixture, fixtures, repository};
+
+/// Relative L2 error of two f32 implementations of the same sums in another order.
+const F32_NOISE: f64 = 1e-5; // MEASURED
+
+fn relative_l2(found: impl Iterator<Item = f32>, expected: impl Iterator<Item = f32>) -> f64 {
+    let (mut error, mut norm) = (0.0, 0.0);
+    for (a, b) in found.zip(expected) {
+        error += f64::from(a - b).powi(2);
+        norm += f64::from(b).powi(2);
+    }
+    (error / norm).sqrt()
+}
+
+/// Relative errors of `encoder_hidden` where the mask is 1, and of `logits`.
+fn errors(model: &Model, recorded: &Tensors) -> [f64; 2] {
+    let names = ["input_ids", "attention_mask", "decoder_input_ids"];
+    let feeds: Feeds = names.iter().map(|name| ((*name).to_owned(), recorded[*name].clone())).collect();
+    let found = Interpreter::new(&model.graph).call("full", &feeds).expect("evaluates");
+    for name in ["encoder_hidden", "logits"] {
+        assert_eq!(found[name].shape(), recorded[name].shape(), "{name}");
+    }
+    let mask = recorded["attention_mask"].as_i64().expect("integers");
+    let width = recorded["encoder_hidden"].shape()[2];
+    let unpadded = |tensors: &Tensors| -> Vec<f32> {
+        let rows = tensors["encoder_hidden"].as_f32().expect("floats").chunks(width);
+        rows.zip(mask).filter(|(_, mask)| **mask == 1).flat_map(|(row, _)| row.to_vec()).collect()
+    };
+    let logits = |tensors: &Tensors| tensors["logits"].as_f32().expect("floats").to_vec();
+    [
+        relative_l2(unpadded(&found).into_iter(), unpadded(recorded).into_iter()),
+        relative_l2(logits(&found).into_iter(), logits(recorded).into_iter()),
+    ]
+}
+
+#[test]
+fn every_imported_graph_computes_what_transformers_computes() {
+    for dir in fixtures().into_iter().chain([repository("models/g2p-t5")]) {
+        let (recorded, metadata) = expected(&dir);
+        let model = import(&dir).unwrap_or_else(|e| panic!("{e}"));
+        let errors = errors(&model, &recorded);
+        println!("{}: {errors:?}", dir.display());
+        assert!(errors.iter().all(|e| *e <= F32_NOISE), "{}: {errors:?}", dir.display());
+        let named = model.semantics.logit_scale.split(':').next();
+        assert_eq!(named, metadata.get("logit_scale").map(String::as_str), "{}", dir.display());
+        assert!(metadata["transformers"].starts_with(model.semantics.reference.trim_start_matches("transformers ")));
+    }
+}
+
+fn weights(name: &str) -> Weights {
+    import(&fixture(name)).unwrap_or_else(|e| panic!("{e}")).graph.weights
+}
+
+/// Names, shapes and bits, by name; `rounded` is applied to each value.
+fn bits(weights: &Weights, rounded: impl Fn(f32) -> f32) -> Vec<(String, Vec<usize>, Vec<u32>)> {
+    let mut all: Vec<_> = weights
+        .iter()
+        .map(|(_, w)| {
+            let values = w.read().expect("readable");
+            (w.name.clone(), w.shape.clone(), values.into_iter().map(|x| rounded(x).to_bits()).collect())
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn every_container_gives_the_weights_of_its_twin_bit_for_bit() {
+    let twins = [
+        ("t5-sharded", "t5-v1.1"),
+        ("t5-bin", "t5-v1.1"),
+        ("t5-bin-sharded", "t5-v1.1"),
+        ("t5-v1.1-resaved", "t5-v1.1"),
+        ("mt5", "t5-v1.1"),
+        ("t5-aliased", "t5-tied-unscaled"),
+        ("t5-v1.0-legacy", "t5-v1.0"),
+    ];
+    for (name, twin) in twins {
+        assert!(bits(&weights(name), |x| x) == bits(&weights(twin), |x| x), "{name} against {twin}");
+    }
+    let exact = weights("t5-v1.1");
+    for (name, dtype) in [("t5-bf16", FloatType::BF16), ("t5-f16", FloatType::F16)] {
+        let rounded = |x: f32| {
+            let (mut stored, mut back) = ([0; 2], [0.0]);
+            dtype.encode(&[x], &mut stored);
+            dtype.decode(&stored, &mut back);
+            back[0]
+        };
+        assert!(bits(&weights(name), |x| x) == bits(&exact, rounded), "{name} against t5-v1.1 rounded");
+    }
+}
+
+#[test]
+fn a_tied_head_is_the_embedding_itself_and_an_own_head_is_not() {
+    for (name, tied) in [("t5-v1.0", true), ("t5-aliased", true), ("t5-v1.1", false), ("t5-v1.1-resaved", false)] {
+        let weights = weights(name);
+        assert!(weights.find("shared.weight").is_some(), "{name}");
+        assert_eq!(weights.find("lm_head.weight").is_none(), tied, "{name}");
+    }
+}
+
+#[test]
+fn aliases_that_differ_are_refused_with_the_first_difference() {
+    let error = import(&fixture("t5-aliases-differ")).err().expect("refused").to_string();
+    let (_, message) = error.split_once("t5-aliases-differ: ").expect("names the folder");
+    // make.py adds 0.5 at [5, 3].
+    let expected = "decoder.embed_tokens.weight: expected the same values as shared.weight, found ";
+    let found = message.strip_prefix(expected).unwrap_or_else(|| panic!("{message}"));
+    let (values, place) = found.split_once(" at ").expect("a place");
+    let (differing, shared) = values.split_once(" against ").expect("two values");
+    let difference = differing.parse::<f32>().expect("a value") - shared.parse::<f32>().expect("a value");
+    assert!((difference - 0.5).abs() < 1e-6, "{message}");
+    assert_eq!(place, "row 5, column 3; T5 has one embedding for encoder and decoder");
+}
+
+#[test]
+fn decoding_starts_and_ends_where_generation_config_says() {
+    let g2p = import(&repository("models/g2p-t5")).expect("supported");
+    let generation = g2p.checkpoint.generation();
+    assert_eq!((generation.decoder_start_token_id, generation.pad_token_id), (0, 0));
+    assert_eq!((generation.eos_token_ids.as_slice(), generation.max_new_tokens), (&[1][..], 40));
+    let tiny = import(&fixture("t5-v1.1")).expect("supported");
+    assert_eq!(tiny.checkpoint.generation().max_new_tokens, 20, "the default of transformers");
+}
+
+#[test]
+fn the_files_of_a_checkpoint_are_all_that_was_read() {
+    let names = |dir: &Path| {
+        let model = import(dir).expect("supported");
+        let name = |file: &std::path::PathBuf| file.file_name().expect("a file").to_string_lossy().into_owned();
+        let mut names: Vec<String> = model.checkpoint.files().iter().map(name).collect();
+        names.sort();
+        names
+    };
+    let sharded = [
+        "config.json",
+        "generation_config.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+    ];
+    assert_eq!(names(&fixture("t5-sharded")), sharded);
+    let g2p = [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "spiece.model",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ];
+    assert_eq!(names(&repository("models/g2p-t5")), g2p);
+}
+
+#[test]
+fn a_digest_is_sha_256() {
+    // FIPS 180-2, appendix B.1.
+    let file = tempfile::NamedTempFile::new().expect("temporary folder");
+    std::fs::write(file.path(), "abc").expect("written");
+    let digest = sha256(file.path()).expect("readable");
+    assert_eq!(digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+#[test]
+fn trained_weights_are_finite() {
+    let model = import(&repository("models/g2p-t5")).expect("supported");
+    check_finite(&model.graph.weights).expect("finite");
+}
+
+#[test]
+fn every_weight_of_every_fixture_has_a_name_in_gguf() {
+    for dir in fixtures() {
+        let model = import(&dir).expect("supported");
+        let mut names = Vec::new();
+        for (_, weight) in model.graph.weights.iter() {
+            let module = weight.name.strip_suffix(".weight").expect("T5 has weights only");
+            // The layer is the one number after `block.`.
+            let parts: Vec<&str> = module.split('.').collect();
+            let layer = parts.iter().position(|p| *p == "block").map(|at| parts[at + 1]);
+            let pattern = match layer {
+                Some(layer) => module.replacen(&format!(".block.{layer}."), ".block.{i}.", 1),
+                None => module.to_owned(),
+            };
+            let known = model.architecture.gguf_names().iter().find(|(from, _)| *from == pattern);
+            let (_, to) = known.unwrap_or_else(|| panic!("{} has no name", weight.name));
+            names.push(to.replace("{i}", layer.unwrap_or_default()));
+        }
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "{}: two weights share a name", dir.display());
+    }
+}
+
+#[test]
+fn what_llama_cpp_cannot_run_is_refused_and_the_rest_is_described() {
+    use converters::export::gguf::Value;
+    let metadata = |name: &str| {
+        let model = import(&fixture(name)).expect("supported");
+        model.architecture.gguf_metadata(&model.checkpoint)
+    };
+    let error = metadata("t5-long").err().expect("max_distance is 20").to_string();
+    assert!(
+        error.ends_with("config.json: relative_attention_max_distance = 20 is not supported by llama.cpp's t5: it is fixed at 128 there"),
+        "{error}"
+    );
+    let found = metadata("t5-v1.1").unwrap_or_else(|e| panic!("{e}"));
+    for (key, value) in [("block_count", 3), ("decoder_block_count", 2), ("attention.key_length", 6), ("context_length", 512)] {
+        let (_, found) = found.iter().find(|(k, _)| *k == format!("t5.{key}")).expect(key);
+        assert!(matches!(found, Value::U32(n) if *n == value), "{key}");
+    }
+}

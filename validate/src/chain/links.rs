@@ -1,0 +1,343 @@
+//! The links that need no engine: import, passes, export.
+
+use std::fs;
+use std::path::Path;
+
+use converters::ExportError;
+use graph::eval::{Feeds, Interpreter};
+use graph::{Graph, Tensor, WeightData, WeightError, Weights};
+use rayon::prelude::*;
+use safetensors::{Dtype, SafeTensors};
+
+use super::measure::{self, Outputs, Plan, Way};
+use super::{ChainError, F32_NOISE, Subject};
+use crate::generate::Generated;
+use crate::metrics::Meter;
+use crate::report::{Check, Limit, Link, Metric};
+use crate::runtime::reference::Reference;
+use crate::runtime::{RuntimeError, Session};
+
+/// A recorded file larger than this is not what `record` scripts write.
+const RECORDED_BYTES: u64 = 1 << 30;
+/// Elements of a weight compared at a time.
+const PIECE: usize = 1 << 20;
+/// Weights that a sentence names.
+const NAMED: usize = 5;
+
+/// What transformers computed with the checkpoint.
+struct Recorded {
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    decoder_input_ids: Tensor,
+    encoder_hidden: Tensor,
+    logits: Tensor,
+    /// Greedy tokens with the start token, for the first rows of `input_ids`.
+    greedy: Option<Tensor>,
+    /// `none` or `d_model^-0.5`.
+    logit_scale: Option<String>,
+    /// Version of transformers.
+    version: String,
+}
+
+impl Recorded {
+    /// Errors: a sentence that says what is wrong with the file.
+    fn read(file: &Path) -> Result<Recorded, String> {
+        let place = |message: String| format!("{}: {message}", file.display());
+        let len = fs::metadata(file).map_err(|e| place(e.to_string()))?.len();
+        if len > RECORDED_BYTES {
+            return Err(place(format!("expected at most {RECORDED_BYTES} bytes, found {len}")));
+        }
+        let bytes = fs::read(file).map_err(|e| place(e.to_string()))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| place(e.to_string()))?;
+        let metadata = SafeTensors::read_metadata(&bytes).map_err(|e| place(e.to_string()))?.1;
+        let metadata = metadata.metadata().clone().unwrap_or_default();
+        let get = |name: &str, dtype: Dtype, rank: usize| {
+            let view = tensors.tensor(name).map_err(|_| place(format!("expected a tensor {name}, found none")))?;
+            let (found, shape, bytes) = (view.dtype(), view.shape().to_vec(), view.data());
+            match dtype {
+                _ if found != dtype || shape.len() != rank => {
+                    Err(place(format!("{name}: expected {dtype:?} of rank {rank}, found {found:?}{shape:?}")))
+                }
+                Dtype::I64 => {
+                    Ok(Tensor::i64(shape, bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect()))
+                }
+                _ => Ok(Tensor::f32(shape, bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())),
+            }
+        };
+        Ok(Recorded {
+            input_ids: get("input_ids", Dtype::I64, 2)?,
+            attention_mask: get("attention_mask", Dtype::I64, 2)?,
+            decoder_input_ids: get("decoder_input_ids", Dtype::I64, 2)?,
+            encoder_hidden: get("encoder_hidden", Dtype::F32, 3)?,
+            logits: get("logits", Dtype::F32, 3)?,
+            greedy: get("greedy", Dtype::I64, 2).ok(),
+            logit_scale: metadata.get("logit_scale").cloned(),
+            version: metadata.get("transformers").cloned().unwrap_or_else(|| "of unknown version".to_owned()),
+        })
+    }
+
+    /// What the recorded logits are multiplied with to follow the semantics `ours`, which a checkpoint may leave open:
+    /// versions of transformers differ there, and only there.
+    fn rescaling(&self, ours: &str) -> f32 {
+        let width = *self.encoder_hidden.shape().last().expect("of rank 3") as f32;
+        let factor = |name: &str| if name.starts_with("d_model^-0.5") { width.powf(-0.5) } else { 1.0 };
+        self.logit_scale.as_deref().map_or(1.0, |theirs| factor(ours) / factor(theirs))
+    }
+}
+
+/// The imported graph against what transformers recorded: hidden states, logits, greedy tokens.
+pub fn import(subject: &Subject) -> Vec<Check> {
+    let what = "the import against transformers";
+    if !subject.recorded.exists() {
+        let file = subject.recorded.file_name().unwrap_or_default().to_string_lossy();
+        let why = format!(
+            "{file} is not in the model's folder; tests/fixtures/record_g2p.py shows how to record it with transformers"
+        );
+        return vec![Check::not_run(Link::Import, what, why)];
+    }
+    let broken = "the importer computes something else than transformers: compare layer by layer with `trefoil inspect`, \
+                  beginning at the encoder";
+    let compared = Recorded::read(subject.recorded).and_then(|recorded| {
+        let [hidden, logits] = compare_recorded(subject, &recorded)?;
+        Ok((recorded, hidden, logits))
+    });
+    let (recorded, hidden, logits) = match compared {
+        Ok(compared) => compared,
+        Err(sentence) => return vec![Check::failed(Link::Import, what, sentence)],
+    };
+    let limit = Limit::AtMost(F32_NOISE);
+    let judge = |what: &str, meter: &Meter| {
+        let found = meter.distances();
+        let what = format!("{what} against transformers {}", recorded.version);
+        Check::judge(Link::Import, what, Metric::RelL2, found.rel_l2, limit, broken).with(found)
+    };
+    let rescaled = recorded.rescaling(&subject.exact.semantics.logit_scale);
+    let scale = if rescaled == 1.0 { String::new() } else { format!(" (recorded ones x {rescaled}, see logit scale)") };
+    let mut checks = vec![judge("encoder hidden states", &hidden), judge(&format!("logits{scale}"), &logits)];
+    checks.extend(recorded.greedy.as_ref().map(|greedy| greedy_check(subject, &recorded, greedy)));
+    checks
+}
+
+fn compare_recorded(subject: &Subject, recorded: &Recorded) -> Result<[Meter; 2], String> {
+    let feeds: Feeds = [
+        ("input_ids", &recorded.input_ids),
+        ("attention_mask", &recorded.attention_mask),
+        ("decoder_input_ids", &recorded.decoder_input_ids),
+    ]
+    .into_iter()
+    .map(|(name, tensor)| (name.to_owned(), tensor.clone()))
+    .collect();
+    let out = Interpreter::new(subject.imported).call("full", &feeds).map_err(|e| e.to_string())?;
+    let mut meters = [Meter::ZERO; 2];
+    for (meter, (name, expected)) in
+        meters.iter_mut().zip([("encoder_hidden", &recorded.encoder_hidden), ("logits", &recorded.logits)])
+    {
+        let found = out.get(name).ok_or_else(|| format!("expected an output {name} of full, found none"))?;
+        let (Some(a), Some(b), true) = (expected.as_f32(), found.as_f32(), expected.shape() == found.shape()) else {
+            return Err(format!("{name}: expected {:?} as recorded, found {:?}", expected.shape(), found.shape()));
+        };
+        let width = *expected.shape().last().expect("of rank 3");
+        if name == "logits" {
+            let scale = recorded.rescaling(&subject.exact.semantics.logit_scale);
+            meter.add(&a.iter().map(|x| x * scale).collect::<Vec<f32>>(), b, width);
+            continue;
+        }
+        // What the encoder says at padding is never looked at, and differs between implementations.
+        let mask = recorded.attention_mask.as_i64().expect("read as i64");
+        for ((a, b), mask) in a.chunks(width).zip(b.chunks(width)).zip(mask) {
+            if *mask != 0 {
+                meter.add(a, b, width);
+            }
+        }
+    }
+    Ok(meters)
+}
+
+fn greedy_check(subject: &Subject, recorded: &Recorded, greedy: &Tensor) -> Check {
+    let interpreter = super::interpreter(&subject.exact.graph);
+    let mut session = Reference::new(&interpreter);
+    let width = greedy.shape()[1];
+    // The recording counts the start token, and ends where its longest sequence does.
+    let limit = crate::generate::Greedy { max_new_tokens: width.saturating_sub(1), ..subject.greedy.clone() };
+    let what = format!("greedy tokens against transformers {}", recorded.version);
+    match limit.run(&mut session, &recorded.input_ids, &recorded.attention_mask) {
+        Err(error) => Check::failed(Link::Import, what, error.to_string()),
+        Ok(found) => {
+            let expected: Vec<Generated> = greedy
+                .as_i64()
+                .expect("read as i64")
+                .chunks(width.max(1))
+                .map(|row| until_end(&row[1.min(row.len())..], &limit.eos))
+                .collect();
+            let tokens = super::agreement(&expected[..expected.len().min(found.len())], &found).map(|a| a.tokens);
+            let broken = "greedy decoding differs from transformers: if the logits above agree, look at the start and end tokens";
+            Check::judge(Link::Import, what, Metric::TokenAgreement, tokens, Limit::AtLeast(1.0), broken)
+        }
+    }
+}
+
+fn until_end(row: &[i64], eos: &[i64]) -> Generated {
+    match row.iter().position(|token| eos.contains(token)) {
+        Some(end) => Generated { tokens: row[..=end].to_vec(), ended: true },
+        None => Generated { tokens: row.to_vec(), ended: false },
+    }
+}
+
+/// The graph before the passes against the one after, and the whole target against steps with cache.
+///
+/// Errors: the graph cannot be evaluated.
+pub fn passes(
+    subject: &Subject,
+    interpreter: &Interpreter,
+    plan: &Plan,
+    outputs: &Outputs,
+) -> Result<Vec<Check>, ChainError> {
+    let limit = Limit::AtMost(F32_NOISE);
+    let mut checks = Vec::new();
+    let (_, call) = plan.of(Way::Padded).next().expect("every plan has a padded batch");
+    let tokens = plan.tokens(&call.batch, None);
+    let feeds: Feeds = [
+        ("input_ids", call.batch.input_ids.clone()),
+        ("attention_mask", call.batch.attention_mask.clone()),
+        ("decoder_input_ids", call.batch.decoder_columns(0, tokens)),
+    ]
+    .into_iter()
+    .map(|(name, tensor)| (name.to_owned(), tensor))
+    .collect();
+    let failed = |e: graph::EvalError| RuntimeError::Failed { runtime: "reference", message: e.to_string() };
+    let whole = |interpreter: &Interpreter| -> Result<Tensor, ChainError> {
+        let mut out = interpreter.call("full", &feeds).map_err(failed)?;
+        out.remove("logits").ok_or(ChainError::Lacks { expected: "an output logits of the entry full" })
+    };
+    let before = whole(&super::interpreter(subject.imported))?;
+    let mut session = Reference::new(interpreter);
+    session.encode(&feeds["input_ids"], &feeds["attention_mask"])?;
+    let split = crate::generate::decode(&mut session, &feeds["decoder_input_ids"])?;
+    let mut compare = |what: &str, found: &Tensor, broken: &str| {
+        let (Some(a), Some(b), true) = (before.as_f32(), found.as_f32(), before.shape() == found.shape()) else {
+            let sentence = format!("expected logits {:?}, found {:?}", before.shape(), found.shape());
+            checks.push(Check::failed(Link::Passes, what, sentence));
+            return;
+        };
+        let mut meter = Meter::ZERO;
+        meter.add(a, b, plan.vocabulary);
+        let found = meter.distances();
+        checks.push(Check::judge(Link::Passes, what, Metric::RelL2, found.rel_l2, limit, broken).with(found));
+    };
+    compare(
+        "the whole model before and after the passes",
+        &whole(interpreter)?,
+        "a pass changes the meaning of the graph: leave out one pass at a time to find it",
+    );
+    compare(
+        "the whole model and encoder + decoder",
+        &split,
+        "the entries that split made compute something else than the whole model",
+    );
+    let found = measure::between(plan, outputs, Way::Padded, Way::Steps)?.distances();
+    let broken = "decoding with cache differs from the whole target: split moved a position, mask or bias wrongly";
+    let what = "the whole target and one token at a time, with cache";
+    checks.push(Check::judge(Link::Passes, what, Metric::RelL2, found.rel_l2, limit, broken).with(found));
+    Ok(checks)
+}
+
+/// Whether every weight of `quantized` is still stored as in `exact`, or wider.
+pub fn lossless(exact: &Graph, quantized: &Graph) -> bool {
+    let wide = |data: &WeightData| data.type_name() == "f32";
+    quantized.weights.iter().all(|(_, weight)| {
+        let original = exact.weights.find(&weight.name).map(|id| &exact.weights.get(id).data);
+        match (&weight.data, original) {
+            (WeightData::Derived(_, base), Some(original)) => base.type_name() == original.type_name(),
+            (data, Some(original)) => wide(data) || data.type_name() == original.type_name(),
+            (_, None) => false,
+        }
+    }) && super::Arithmetic::of(quantized) == super::Arithmetic::of(exact)
+}
+
+/// The graph's weights against those read back from the artifact, bit for bit.
+pub fn export(graph: &Graph, read: Result<Weights, ExportError>) -> Check {
+    let what = format!("{} weights read back", graph.weights.len());
+    let read = match read {
+        Ok(read) => read,
+        Err(error) => return Check::failed(Link::Export, what, format!("the artifact cannot be read back: {error}")),
+    };
+    let ids: Vec<_> = graph.weights.iter().map(|(id, _)| id).collect();
+    let mut wrong: Vec<String> =
+        ids.par_iter().filter_map(|id| differs(graph.weights.get(*id), &read).err()).collect();
+    let extra = read.iter().filter(|(_, w)| graph.weights.find(&w.name).is_none());
+    wrong.extend(extra.map(|(_, w)| format!("{}: not a weight of the graph", w.name)));
+    let count = wrong.len();
+    let more = if count > NAMED { format!("; and {} more", count - NAMED) } else { String::new() };
+    wrong.truncate(NAMED);
+    let broken = format!("the file does not hold what the graph does, so its writer or reader is wrong: {}{more}", wrong.join("; "));
+    Check::judge(Link::Export, what, Metric::DifferingWeights, Some(count as f64), Limit::AtMost(0.0), &broken)
+}
+
+/// Errors: one line that says how the weight differs.
+fn differs(weight: &graph::Weight, read: &Weights) -> Result<(), String> {
+    let name = &weight.name;
+    let found = read.find(name).map(|id| read.get(id)).ok_or_else(|| format!("{name}: missing"))?;
+    if found.shape != weight.shape {
+        return Err(format!("{name}: expected {:?}, found {:?}", weight.shape, found.shape));
+    }
+    let [rows, columns] = weight.matrix();
+    let step = (PIECE / columns.max(1)).max(1);
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for from in (0..rows).step_by(step) {
+        let piece = from..rows.min(from + step);
+        let text = |e: WeightError| e.to_string();
+        weight.rows(piece.clone(), &mut a).map_err(text)?;
+        found.rows(piece, &mut b).map_err(text)?;
+        if let Some(i) = a.iter().zip(&b).position(|(a, b)| a.to_bits() != b.to_bits()) {
+            let (row, column) = (from + i / columns.max(1), i % columns.max(1));
+            return Err(format!("{name}[{row}, {column}]: expected {:?}, found {:?}", a[i], b[i]));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use graph::{Blob, FloatType, Weight};
+
+    use super::*;
+
+    fn weights(list: &[(&str, [usize; 2], &[f32])]) -> Weights {
+        let mut weights = Weights::default();
+        for (name, shape, values) in list {
+            let mut bytes = vec![0; values.len() * 4];
+            FloatType::F32.encode(values, &mut bytes);
+            let data = WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F32 };
+            weights.push(Weight { name: (*name).into(), shape: shape.to_vec(), data });
+        }
+        weights
+    }
+
+    fn sentence(graph: &[(&str, [usize; 2], &[f32])], read: &[(&str, [usize; 2], &[f32])]) -> (f64, String) {
+        let graph = Graph { weights: weights(graph), ..Graph::default() };
+        let check = export(&graph, Ok(weights(read)));
+        (check.value.expect("a count"), check.sentence)
+    }
+
+    #[test]
+    fn bits_are_compared_and_every_kind_of_difference_is_told() {
+        let graph = [("a", [2, 2], &[1.0, 2.0, 0.0, f32::NAN][..]), ("b", [1, 1], &[1.0])];
+        assert_eq!(sentence(&graph, &graph), (0.0, String::new()));
+        let minus_zero = [("a", [2, 2], &[1.0, 2.0, -0.0, f32::NAN][..]), graph[1]];
+        let (count, text) = sentence(&graph, &minus_zero);
+        assert!(count == 1.0 && text.ends_with("a[1, 0]: expected 0.0, found -0.0"), "{text}");
+        let (count, text) = sentence(&graph, &[("a", [4, 1], graph[0].2), ("c", [1, 1], &[1.0])]);
+        assert_eq!(count, 3.0);
+        assert!(text.ends_with("a: expected [2, 2], found [4, 1]; b: missing; c: not a weight of the graph"), "{text}");
+    }
+
+    #[test]
+    fn a_truncated_weight_is_told_and_does_not_panic() {
+        let graph = Graph { weights: weights(&[("a", [1, 2], &[1.0, 2.0])]), ..Graph::default() };
+        let data = WeightData::Stored { blob: Blob::memory([0; 7]), dtype: FloatType::F32 };
+        let mut read = Weights::default();
+        read.push(Weight { name: "a".into(), shape: vec![1, 2], data });
+        let check = export(&graph, Ok(read));
+        assert!(check.sentence.contains("a: cannot read its rows"), "{}", check.sentence);
+    }
+}

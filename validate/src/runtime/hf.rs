@@ -1,0 +1,346 @@
+//! transformers in a Python process of its own: safetensors artifacts as their users load them.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use converters::Artifact;
+use graph::{FloatType, Tensor};
+use serde::Deserialize;
+
+use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session};
+
+/// The far side; the protocol is described at its top.
+const SCRIPT: &str = include_str!("hf_session.py");
+/// A header line is a few numbers and names.
+const HEADER_BYTES: u64 = 1 << 20;
+/// Logits of one call; a reply that announces more is nonsense.
+const LOGIT_BYTES: usize = 4 << 30;
+/// Lines of the child's own words that an error shows.
+const LAST_LINES: usize = 6;
+const INSTALL: &str = "python3 -m venv .venv && .venv/bin/pip install torch transformers compressed-tensors";
+
+/// `transformers`, loading with plain `from_pretrained` on the CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct Transformers;
+
+impl Runtime for Transformers {
+    fn name(&self) -> &'static str {
+        "transformers"
+    }
+
+    fn runs(&self, format: &str) -> bool {
+        format == "safetensors"
+    }
+
+    fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+        let python = python(options.python.as_deref())?;
+        Ok(Box::new(HfSession::start(&python, &artifact.dir, options.threads)?))
+    }
+}
+
+/// The Python that has transformers: as given, `$TREFOIL_PYTHON`, `$VIRTUAL_ENV`, then `.venv` here.
+fn python(given: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+    let inside = |venv: PathBuf| venv.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named = given.map(Path::to_owned).or_else(|| from("TREFOIL_PYTHON"));
+    let candidates = [from("VIRTUAL_ENV").map(inside), Some(inside(PathBuf::from(".venv")))];
+    match named {
+        Some(python) => Ok(python),
+        None => candidates.into_iter().flatten().find(|python| python.exists()).ok_or_else(|| {
+            unavailable("no Python environment in $TREFOIL_PYTHON, $VIRTUAL_ENV or .venv".to_owned())
+        }),
+    }
+}
+
+fn unavailable(why: String) -> RuntimeError {
+    RuntimeError::Unavailable { runtime: "transformers", why, install: INSTALL.to_owned() }
+}
+
+/// Every reply's header; values follow where the call implies them.
+#[derive(Deserialize)]
+struct Reply {
+    ok: bool,
+    error: Option<String>,
+    vocab: Option<usize>,
+    transformers: Option<String>,
+    torch: Option<String>,
+    compressed_tensors: Option<String>,
+    dtype: Option<String>,
+    missing: Option<Vec<String>>,
+    unexpected: Option<Vec<String>>,
+}
+
+struct HfSession {
+    child: Child,
+    /// `None` once closed, which tells the child to end.
+    requests: Option<ChildStdin>,
+    replies: BufReader<ChildStdout>,
+    /// What the child last said on its standard error.
+    words: Arc<Mutex<VecDeque<String>>>,
+    listener: Option<JoinHandle<()>>,
+    engine: Engine,
+}
+
+impl HfSession {
+    fn start(python: &Path, folder: &Path, threads: usize) -> Result<HfSession, RuntimeError> {
+        let mut child = Command::new(python)
+            .args(["-c", SCRIPT])
+            .arg(folder)
+            // Stored values widen to f32 exactly, so what is left is the order of sums.
+            .args(["--dtype", "float32"])
+            .env("OMP_NUM_THREADS", threads.max(1).to_string())
+            // The folder is whole; nothing may come from elsewhere.
+            .env("HF_HUB_OFFLINE", "1")
+            .env("TRANSFORMERS_OFFLINE", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| unavailable(format!("{}: {e}", python.display())))?;
+        let words = Arc::new(Mutex::new(VecDeque::new()));
+        let stderr = child.stderr.take().expect("piped");
+        let heard = words.clone();
+        let listener = std::thread::spawn(move || listen(BufReader::new(stderr), &heard));
+        let mut session = HfSession {
+            requests: child.stdin.take(),
+            replies: BufReader::new(child.stdout.take().expect("piped")),
+            child,
+            words,
+            listener: Some(listener),
+            engine: Engine { name: "transformers".to_owned(), version: String::new(), settings: String::new() },
+        };
+        session.greet(threads)?;
+        Ok(session)
+    }
+
+    /// Asks what runs, and refuses a checkpoint that transformers would complete with random tensors.
+    fn greet(&mut self, threads: usize) -> Result<(), RuntimeError> {
+        let reply = self.call("{\"call\":\"versions\"}", &[])?;
+        let (missing, unexpected) = (reply.missing.unwrap_or_default(), reply.unexpected.unwrap_or_default());
+        if !missing.is_empty() || !unexpected.is_empty() {
+            return Err(failed(format!(
+                "the checkpoint does not fit the model: missing {}; unexpected or of another shape {}",
+                listed(&missing),
+                listed(&unexpected)
+            )));
+        }
+        let (Some(version), Some(torch)) = (reply.transformers, reply.torch) else {
+            return Err(self.nonsense("expected versions, found none"));
+        };
+        self.engine.version = version;
+        let compressed = reply.compressed_tensors.map_or(String::new(), |v| format!(", compressed-tensors {v}"));
+        let dtype = reply.dtype.unwrap_or_default();
+        self.engine.settings = format!("torch {torch}{compressed}, {dtype}, eager attention, {} threads", threads.max(1));
+        Ok(())
+    }
+
+    /// Sends a request with its values and reads the header of the reply.
+    fn call(&mut self, header: &str, values: &[&Tensor]) -> Result<Reply, RuntimeError> {
+        if let Err(e) = self.send(header, values) {
+            return Err(self.nonsense(&format!("it does not take requests: {e}")));
+        }
+        let mut line = Vec::new();
+        match self.replies.by_ref().take(HEADER_BYTES).read_until(b'\n', &mut line) {
+            Ok(0) => return Err(self.nonsense("it ended")),
+            Ok(_) if line.last() == Some(&b'\n') => {}
+            Ok(n) => return Err(self.nonsense(&format!("expected a line, found {n} bytes without an end"))),
+            Err(e) => return Err(self.nonsense(&format!("it does not answer: {e}"))),
+        }
+        let reply: Reply = match serde_json::from_slice(&line) {
+            Ok(reply) => reply,
+            Err(e) => return Err(self.nonsense(&format!("expected a reply in JSON: {e}"))),
+        };
+        if reply.ok {
+            return Ok(reply);
+        }
+        let error = reply.error.unwrap_or_else(|| "refused without a reason".to_owned());
+        let lacks_package = ["ModuleNotFoundError", "ImportError", "PackageNotFoundError"].iter().any(|e| error.contains(e));
+        Err(if lacks_package { unavailable(error) } else { failed(error) })
+    }
+
+    fn send(&mut self, header: &str, values: &[&Tensor]) -> io::Result<()> {
+        let requests = self.requests.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        requests.write_all(header.as_bytes())?;
+        requests.write_all(b"\n")?;
+        for tensor in values {
+            let ids = tensor.as_i64().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+            requests.write_all(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>())?;
+        }
+        requests.flush()
+    }
+
+    /// The child broke the protocol: it is ended, and its last words are told.
+    fn nonsense(&mut self, what: &str) -> RuntimeError {
+        self.end();
+        let words = self.words.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let said = if words.is_empty() { String::new() } else { format!("; its last words:\n  {}", words.join("\n  ")) };
+        failed(format!("the Python process broke off: {what}{said}"))
+    }
+
+    fn end(&mut self) {
+        self.requests = None;
+        // It may have ended already, and there is nothing else to be done with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.join();
+        }
+    }
+}
+
+fn failed(message: String) -> RuntimeError {
+    RuntimeError::Failed { runtime: "transformers", message }
+}
+
+fn listed(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(5).map(String::as_str).collect();
+    match names.len() {
+        0 => "nothing".to_owned(),
+        n if n > shown.len() => format!("{} and {} more", shown.join(", "), n - shown.len()),
+        _ => shown.join(", "),
+    }
+}
+
+fn listen(mut stderr: impl BufRead, words: &Mutex<VecDeque<String>>) {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match stderr.by_ref().take(HEADER_BYTES).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                let mut words = words.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if !text.is_empty() {
+                    words.push_back(text);
+                }
+                while words.len() > LAST_LINES {
+                    words.pop_front();
+                }
+            }
+        }
+    }
+}
+
+fn rank_2(tensor: &Tensor) -> Result<[usize; 2], RuntimeError> {
+    match tensor.shape() {
+        [b, n] => Ok([*b, *n]),
+        found => Err(failed(format!("expected ids i64[b, n], found {found:?}"))),
+    }
+}
+
+impl Session for HfSession {
+    fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
+    fn encode(&mut self, input_ids: &Tensor, attention_mask: &Tensor) -> Result<(), RuntimeError> {
+        let [batch, length] = rank_2(input_ids)?;
+        let header = format!("{{\"call\":\"encode\",\"batch\":{batch},\"length\":{length}}}");
+        self.call(&header, &[input_ids, attention_mask])?;
+        Ok(())
+    }
+
+    fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
+        let [batch, length] = rank_2(decoder_input_ids)?;
+        let header = format!("{{\"call\":\"decode\",\"batch\":{batch},\"length\":{length}}}");
+        let reply = self.call(&header, &[decoder_input_ids])?;
+        let vocabulary = reply.vocab.unwrap_or(0);
+        let bytes = [batch, length, vocabulary, 4].into_iter().try_fold(1_usize, usize::checked_mul);
+        let Some(bytes) = bytes.filter(|bytes| (1..=LOGIT_BYTES).contains(bytes)) else {
+            return Err(self.nonsense(&format!("expected logits of a vocabulary, found a width of {vocabulary}")));
+        };
+        // Grown as they come: the announced length is the child's word.
+        let mut values = Vec::new();
+        match self.replies.by_ref().take(bytes as u64).read_to_end(&mut values) {
+            Ok(n) if n == bytes => {}
+            Ok(n) => return Err(self.nonsense(&format!("expected {bytes} bytes of logits, found {n}"))),
+            Err(e) => return Err(self.nonsense(&format!("it does not answer: {e}"))),
+        }
+        let mut logits = vec![0.0; bytes / 4];
+        FloatType::F32.decode(&values, &mut logits);
+        Ok(Tensor::f32([batch, length, vocabulary], logits))
+    }
+}
+
+impl Drop for HfSession {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A session with a program of ours in the child's place.
+    fn child(script: &str) -> Result<HfSession, RuntimeError> {
+        let mut program = tempfile::NamedTempFile::new().expect("temporary file");
+        program.write_all(script.as_bytes()).expect("written");
+        // `sh FILE -c SCRIPT FOLDER …`: the far side's arguments are ignored.
+        let home = tempfile::tempdir().expect("temporary folder");
+        let wrapper = home.path().join("python");
+        std::fs::write(&wrapper, format!("#!/bin/sh\nexec sh {}\n", program.path().display())).expect("written");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("made executable");
+        }
+        HfSession::start(&wrapper, Path::new("."), 1)
+    }
+
+    fn refusal(script: &str) -> String {
+        child(script).err().expect("refused").to_string()
+    }
+
+    const VERSIONS: &str = r#"read x; echo '{"ok":true,"transformers":"5.0","torch":"2","compressed_tensors":null,"dtype":"float32","missing":[],"unexpected":[]}'"#;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_child_that_dies_is_told_with_its_last_words() {
+        let text = refusal("echo 'Segmentation of worlds' >&2; exit 3");
+        assert!(text.contains("broke off") && text.contains("Segmentation of worlds"), "{text}");
+        let text = refusal("read x; echo not json");
+        assert!(text.contains("expected a reply in JSON"), "{text}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_missing_package_is_unavailable_and_a_missing_tensor_is_a_failure() {
+        let error = child(r#"read x; echo '{"ok":false,"error":"m: ModuleNotFoundError: No module named torch"}'"#);
+        assert!(matches!(error.err(), Some(RuntimeError::Unavailable { .. })));
+        let text = refusal(
+            r#"read x; echo '{"ok":true,"transformers":"5","torch":"2","missing":["shared.weight"],"unexpected":[]}'"#,
+        );
+        assert!(text.contains("missing shared.weight; unexpected or of another shape nothing"), "{text}");
+        let text = refusal(r#"read x; echo '{"ok":false,"error":"m: OSError: truncated"}'"#);
+        assert_eq!(text, "transformers: m: OSError: truncated");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn announced_lengths_are_not_believed() {
+        let ids = Tensor::i64([1, 1], vec![0]);
+        for (reply, expected) in [
+            (r#"{"ok":true,"vocab":99999999999999}"#, "found a width of 99999999999999"),
+            (r#"{"ok":true,"vocab":0}"#, "found a width of 0"),
+            (r#"{"ok":true,"vocab":100000000}"#, "expected 400000000 bytes of logits, found 0"),
+        ] {
+            let mut session = child(&format!("{VERSIONS}; read y; echo '{reply}'")).expect("greeted");
+            let text = session.decode(&ids).expect_err("refused").to_string();
+            assert!(text.contains(expected), "{text}");
+            // The child is gone, and the session says so instead of waiting.
+            assert!(session.decode(&ids).is_err());
+        }
+    }
+
+    #[test]
+    fn a_python_that_is_not_there_is_unavailable() {
+        let error = HfSession::start(Path::new("no-such-python"), Path::new("."), 1).err().expect("not there");
+        assert!(matches!(error, RuntimeError::Unavailable { .. }), "{error}");
+    }
+}

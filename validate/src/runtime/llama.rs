@@ -1,0 +1,51 @@
+//! llama.cpp in this process: GGUF artifacts, under the cargo feature `llama-cpp`.
+
+use converters::Artifact;
+
+use crate::runtime::{Options, Runtime, RuntimeError, Session};
+
+#[cfg(feature = "llama-cpp")]
+mod contexts;
+#[cfg(feature = "llama-cpp")]
+mod header;
+#[cfg(feature = "llama-cpp")]
+mod ffi;
+#[cfg(feature = "llama-cpp")]
+mod session;
+
+const NAME: &str = "llama.cpp";
+
+/// Runs GGUF artifacts in llama.cpp on the CPU; without the cargo feature `llama-cpp` it is never available.
+///
+/// The cache is f32 and flash attention is off. What is left of its own noise: GELU is a table in f16, 16-bit matrices
+/// take their inputs rounded to 16 bits, and quantized ones take them rounded to 8 bits in blocks.
+pub struct LlamaCpp;
+
+impl Runtime for LlamaCpp {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn runs(&self, format: &str) -> bool {
+        format == "gguf"
+    }
+
+    #[cfg(feature = "llama-cpp")]
+    fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+        match session::Llama::open(artifact, options.threads) {
+            Ok(session) => Ok(Box::new(session)),
+            Err(message) => Err(RuntimeError::Failed { runtime: NAME, message }),
+        }
+    }
+
+    #[cfg(not(feature = "llama-cpp"))]
+    fn open(&self, _: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+        Err(RuntimeError::Unavailable {
+            runtime: NAME,
+            why: "this trefoil was built without the cargo feature llama-cpp".to_owned(),
+            install: "cargo build --release --features llama-cpp, which needs cmake, libclang (libclang-dev on Debian) \
+                      and a C++ compiler (g++)"
+                .to_owned(),
+        })
+    }
+}
