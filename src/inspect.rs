@@ -1,10 +1,12 @@
 //! `trefoil inspect`: what a checkpoint or an artifact holds.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use converters::export::gguf::{GgufFile, Value};
+use converters::export::onnx::{Initializer, describe};
 use converters::{Checkpoint, ExportError, ImportError};
 use graph::passes::PassError;
 use graph::{Entry, Graph};
@@ -243,6 +245,23 @@ fn gguf(path: &Path) -> Result<Inspection, InspectError> {
     }
     let parameters = tensors.iter().map(|t| t.shape.iter().product::<usize>() as u64).sum();
     Ok(Inspection::new(path, "gguf", facts, Vec::new(), tensors, Some(parameters)))
+}
+
+fn onnx(path: &Path) -> Result<Inspection, InspectError> {
+    let (mut facts, mut entries, mut tensors) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for file in files_at(path, "onnx")? {
+        let found = describe(&file)?;
+        let name = file.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
+        facts.extend(found.facts.into_iter().map(|(key, value)| (format!("{name}: {key}"), value)));
+        let ports = |ports: Vec<(String, String)>| ports.into_iter().map(|(name, ty)| PortRow { name, ty }).collect();
+        entries.push(EntryRow { name, inputs: ports(found.inputs), outputs: ports(found.outputs) });
+        // Graphs of one folder share their weights.
+        for Initializer { name, type_name, shape, bytes } in found.tensors {
+            tensors.entry(name.clone()).or_insert(TensorRow { name, ty: type_name, shape, bytes });
+        }
+    }
+    let parameters = if path.is_dir() { parameters_of(path)? } else { None };
+    Ok(Inspection::new(path, "onnx", facts, entries, tensors.into_values().collect(), parameters))
 }
 
 /// A metadata value; of a list, its length.

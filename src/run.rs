@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use converters::tokenizer::TokenizerError;
 use converters::{Artifact, FORMATS, Tokenizer};
-use graph::Tensor;
+use graph::{Interpreter, Tensor};
 use serde_json::json;
-use validate::runtime::reference::{Reference, caching};
+use validate::runtime::reference::Reference;
 use validate::task::{Ids, Text};
 use validate::{Engine, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session};
 
@@ -142,7 +142,7 @@ fn in_interpreter(dir: &Path, arguments: &Run, ids: &[i64]) -> Result<(Engine, G
         return Err(RunError::NoEngine { found: found.clone(), kind: "checkpoints", known: vec![INTERPRETER] });
     }
     let model = Source::open(dir)?.exact;
-    let interpreter = caching(&model.graph, CACHED_WEIGHTS_BYTES);
+    let interpreter = Interpreter::new(&model.graph).with_cache(CACHED_WEIGHTS_BYTES);
     let mut session = Reference::new(&interpreter);
     answered(&mut session, &Decoding::of(&model.checkpoint).greedy(), ids)
 }

@@ -242,6 +242,3 @@ fn cleaned_up(mut text: String) -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests;

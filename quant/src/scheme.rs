@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use graph::{Block, FloatType, GgmlType};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -108,6 +109,12 @@ fn names() -> Vec<String> {
     Scheme::ALL.iter().map(|scheme| scheme.name()).collect()
 }
 
+/// The names in the form in which serde passes valid words on to whoever reports an unknown one.
+fn words() -> &'static [&'static str] {
+    static WORDS: LazyLock<Vec<&'static str>> = LazyLock::new(|| names().into_iter().map(|name| &*name.leak()).collect());
+    &WORDS
+}
+
 impl FromStr for Scheme {
     type Err = UnknownScheme;
 
@@ -126,7 +133,7 @@ impl Serialize for Scheme {
 impl<'de> Deserialize<'de> for Scheme {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Scheme, D::Error> {
         let name = Cow::<'de, str>::deserialize(deserializer)?;
-        name.parse().map_err(D::Error::custom)
+        name.parse().map_err(|_: UnknownScheme| D::Error::unknown_variant(&name, words()))
     }
 }
 

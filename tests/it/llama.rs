@@ -23,7 +23,8 @@ const RELU_FLOOR: f64 = 1e-5;
 const INTEGER_FLOOR: f64 = 5e-2;
 
 /// The checkpoints that llama.cpp computes: it knows no other largest relative distance than 128 (`t5-long`).
-const FIXTURES: &[&str] = &["t5-v1.0", "t5-v1.1", "t5-tied-unscaled", "t5-rows-of-32", "byt5", "mt5", "mt5-tied", "umt5"];
+const FIXTURES: &[&str] =
+    &["t5-v1.0", "t5-v1.1", "t5-tied-unscaled", "t5-rows-of-32", "byt5", "mt5", "mt5-tied", "umt5"];
 
 /// An artifact, and what it is meant to compute.
 struct Exported {
@@ -274,10 +275,7 @@ fn what_llama_cpp_would_abort_on_is_refused_before_it() {
         "llama.cpp: decoder_input_ids[1, 1]: expected an id of 0 to 65, found -1"
     );
     let floats = Tensor::f32([2, 1], vec![0.0; 2]);
-    assert_eq!(
-        said(&floats),
-        "llama.cpp: decoder_input_ids: expected i64[b, n] with b and n above 0, found f32[2, 1]"
-    );
+    assert_eq!(said(&floats), "llama.cpp: decoder_input_ids: expected i64[b, n] with b and n above 0, found f32[2, 1]");
     let limit = session.limit_tokens().expect("its context");
     let long = vec![0; 2 * (limit + 1)];
     let message = session.decode(&ids(2, &long)).expect_err("refused").to_string();
@@ -328,6 +326,10 @@ fn a_file_that_llama_cpp_would_abort_on_or_does_not_know_is_a_sentence() {
         said(&patched(&bytes, "dec.blk.0.attn_rel_", 0, b"c")),
         "llama.cpp: FILE: dec.blk.0.attn_rel_b.weight: expected a tensor, found none"
     );
+    assert_eq!(
+        said(&patched(&bytes, "tokenizer.ggml.model", 12, b"nope")),
+        "llama.cpp: FILE: tokenizer.ggml.model: expected t5 or none, found String(\"nope\")"
+    );
     // What only llama.cpp knows, it says itself.
     let missing = said(&patched(&bytes, "enc.output_nor", 0, b"n"));
     assert!(missing.starts_with("llama.cpp: FILE: ") && missing.contains("enc.output_norm.weight"), "{missing}");
@@ -335,4 +337,19 @@ fn a_file_that_llama_cpp_would_abort_on_or_does_not_know_is_a_sentence() {
         let message = said(&bytes[..bytes.len() * cut / 16]);
         assert!(message.starts_with("llama.cpp: FILE: "), "{cut}/16: {message}");
     }
+}
+
+#[test]
+fn a_piece_that_appears_twice_is_refused_before_llama_cpp_asserts_that_it_does_not() {
+    let exported = exported(&g2p(), "f32");
+    let path = exported.artifact.dir.join(FILE);
+    let bytes = fs::read(&path).expect("written");
+    // The array of pieces starts with its type, element type and count, then <pad>, </s> and <unk>, each after its length.
+    let skip = 4 + 4 + 8 + (8 + 5) + 8;
+    fs::write(&path, patched(&bytes, "tokenizer.ggml.tokens", skip, b"<unk>"[..4].as_ref())).expect("written");
+    assert!(open(&exported.artifact).is_ok(), "another piece is no fault");
+    let skip = skip + 4 + 8;
+    fs::write(&path, patched(&bytes, "tokenizer.ggml.tokens", skip, b"<pad>")).expect("written");
+    let Err(message) = open(&exported.artifact) else { panic!("opened") };
+    assert!(message.ends_with("tokenizer.ggml.tokens: expected each piece once, found \"<pad>\" twice"), "{message}");
 }

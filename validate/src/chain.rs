@@ -29,7 +29,7 @@ use measure::{Measured, Outputs, Plan, Way};
 use crate::generate::{Generated, Greedy};
 use crate::metrics::{self, Agreement, Score};
 use crate::report::{ArtifactReport, Check, DataReport, Generation, Limit, Link, Metric, Note, OutputFile, Run, TensorRow};
-use crate::runtime::reference::Reference;
+use crate::runtime::reference::{Reference, caching};
 use crate::runtime::{Options, RUNTIMES, Runtime, RuntimeError, Session};
 use crate::task::{Data, TaskMetric, Text};
 
@@ -173,9 +173,8 @@ fn agreement(reference: &[Generated], found: &[Generated]) -> Option<Agreement> 
     metrics::agreement(reference.iter().zip(found).map(|(a, b)| [(&a.tokens[..], a.ended), (&b.tokens[..], b.ended)]))
 }
 
-/// An interpreter with weights at hand, for loops.
 fn interpreter(graph: &Graph) -> Interpreter<'_> {
-    Interpreter::new(graph).with_cache(CACHED_WEIGHTS_BYTES)
+    caching(graph, CACHED_WEIGHTS_BYTES)
 }
 
 fn vocabulary(graph: &Graph) -> Result<usize, ChainError> {
@@ -188,16 +187,25 @@ fn vocabulary(graph: &Graph) -> Result<usize, ChainError> {
 ///
 /// A broken stage is a failed check that names it. Errors: the scratch file or the artifact's folder cannot be read.
 pub fn validate_artifact(context: Context, progress: &dyn Progress) -> Result<ArtifactReport, ChainError> {
+    validate_in(RUNTIMES, context, progress)
+}
+
+/// The same in the given engines.
+pub fn validate_in(
+    runtimes: &[&dyn Runtime],
+    context: Context,
+    progress: &dyn Progress,
+) -> Result<ArtifactReport, ChainError> {
     let Context { baseline, name, artifact, .. } = context;
     let mut walk = Walk { context: &context, checks: Vec::new(), runs: Vec::new(), generated: Vec::new() };
     progress.stage(&format!("{name}: quantized graph"), baseline.plan.samples as u64, progress::Unit::Samples);
     let quantized = walk.quantization(progress)?;
     walk.checks.push(links::export(&context.quantized.graph, context.format.read_weights(context.quantized, artifact)));
-    for runtime in RUNTIMES.iter().filter(|r| r.runs(artifact.format)) {
+    for runtime in runtimes.iter().filter(|r| r.runs(artifact.format)) {
         progress.stage(&format!("{name}: {}", runtime.name()), baseline.plan.samples as u64, progress::Unit::Samples);
         walk.runtime(*runtime, quantized.as_ref(), progress)?;
     }
-    if !RUNTIMES.iter().any(|r| r.runs(artifact.format)) {
+    if !runtimes.iter().any(|r| r.runs(artifact.format)) {
         let why = format!("no engine of trefoil opens {} artifacts", artifact.format);
         walk.checks.push(Check::not_run(Link::Runtime, "the artifact in an engine", why));
     }

@@ -7,6 +7,7 @@ use graph::Tensor;
 
 pub mod hf;
 pub mod llama;
+pub mod onnx;
 pub mod reference;
 
 /// An engine that can open artifacts of some formats.
@@ -91,4 +92,4 @@ pub enum RuntimeError {
 }
 
 /// Every engine; `reference`, the interpreter, runs graphs rather than artifacts and is not among them.
-pub const RUNTIMES: &[&dyn Runtime] = &[&hf::Transformers, &llama::LlamaCpp];
+pub const RUNTIMES: &[&dyn Runtime] = &[&onnx::OnnxRuntime, &hf::Transformers, &llama::LlamaCpp];

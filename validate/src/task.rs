@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use converters::Tokenizer;
 use graph::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,17 @@ impl Text for Ids {
 
     fn decode(&self, ids: &[i64]) -> String {
         ids.iter().map(i64::to_string).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Text for Tokenizer {
+    fn encode(&self, text: &str) -> Result<Vec<i64>, String> {
+        Tokenizer::encode(self, text).map_err(|e| e.to_string())
+    }
+
+    fn decode(&self, ids: &[i64]) -> String {
+        // What cannot be decoded is shown as such: it equals no target.
+        Tokenizer::decode(self, ids, true).unwrap_or_else(|e| e.to_string())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Standard operators of opset 18; `com.microsoft.MultiHeadAttention` when `attention: fused`, `com.microsoft.MatMulNBits`
 //! for int4 and for groups.
 
+mod describe;
 mod lower;
 #[allow(clippy::all, missing_docs, dead_code)]
 mod onnx;
@@ -15,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use graph::{DEC, Def, Entry, FloatType, Granularity, Graph, Op, PAST, Port, Type, ValueId, WeightId, Weights};
+
+pub use self::describe::{Description, Initializer, describe};
 
 use self::lower::{Choices, Lowering};
 use self::onnx::{GraphProto, NodeProto, ValueInfoProto};
@@ -94,6 +97,9 @@ pub const GRAPH_FILES: [(&str, &str); 4] = [
 const MERGED: &str = "merged";
 const FORMAT: &str = "onnx";
 
+// protobuf ends at 2^31 bytes; the nodes need some of them.
+const MAX_EMBEDDED_BYTES: u64 = 2_000_000_000;
+
 // The table of distances is written out; a config may claim any number.
 const MAX_DISTANCE: usize = 1 << 16;
 
@@ -123,9 +129,9 @@ impl Format for Onnx {
     }
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
-        self.layouts(&model.graph)?;
+        let layouts = self.layouts(&model.graph)?;
         for (_, file) in GRAPH_FILES {
-            self.file(&model.graph, file, &HashMap::new())?;
+            self.file(&model.graph, file, &layouts)?;
         }
         Ok(())
     }
@@ -237,10 +243,20 @@ impl Onnx {
         let (entry, _) = GRAPH_FILES.into_iter().find(|(_, name)| *name == file).expect("one of these files");
         let lowering = Lowering::new(graph, layouts, self.choices());
         let unsupported = |message: String| ExportError::Unsupported { format: FORMAT, message: format!("{file}: {message}") };
-        match entry {
+        let made = match entry {
             MERGED => merged(graph, lowering).map_err(unsupported),
             entry => plain(graph, lowering, entry).map_err(unsupported),
+        }?;
+        let parts = made.weights.iter().flat_map(|id| layouts[id].parts(graph.weights.get(*id)));
+        let bytes: u64 = parts.map(|part| part.bytes()).sum();
+        if self.weights == Placement::Embedded && bytes > MAX_EMBEDDED_BYTES {
+            return Err(ExportError::CannotHold {
+                format: FORMAT,
+                items: vec![format!("{file}: {bytes} bytes of weights, above {MAX_EMBEDDED_BYTES}, near protobuf's end")],
+                hint: "use `weights: external`".to_owned(),
+            });
         }
+        Ok(made)
     }
 }
 

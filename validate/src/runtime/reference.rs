@@ -1,7 +1,7 @@
 //! The interpreter as a session: the meaning that every engine is compared with.
 
 use graph::eval::{EvalError, Feeds, Interpreter, Tensors};
-use graph::Tensor;
+use graph::{Graph, Tensor};
 
 use crate::runtime::{Engine, RuntimeError, Session};
 
@@ -96,4 +96,10 @@ impl Session for Reference<'_> {
         }
         Ok(logits)
     }
+}
+
+/// An interpreter that keeps the weights it has read, up to `bytes` of f32, so that decoding does not read them anew at
+/// every step.
+pub fn caching(graph: &Graph, bytes: usize) -> Interpreter<'_> {
+    Interpreter::new(graph).with_cache(bytes)
 }

@@ -11,7 +11,7 @@ use graph::{Binary, Def, Dim, Entry, Granularity, Graph, Op, Sym, Unary, ValueId
 
 use super::onnx::tensor_proto::DataType;
 use super::onnx::{AttributeProto, NodeProto, TensorProto};
-use super::proto::{float, int, ints, node, prune, tensor, text};
+use super::proto::{int, ints, node, prune, tensor, text};
 use super::tensors::Layout;
 use super::{Attention, Compute};
 

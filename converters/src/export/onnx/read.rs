@@ -38,11 +38,12 @@ fn io_error(file: &Path) -> impl Fn(io::Error) -> ExportError {
 }
 
 /// Every weight of `expected`, by name and shape, from the files in `dir`. A weight that several files hold must be the
-/// same in all. Errors: lists nothing by halves: the first thing found wrong.
+/// same in all. Errors: the first thing found wrong.
 pub(super) fn weights(expected: &Weights, dir: &Path) -> Result<Weights, ExportError> {
     let mut tensors: HashMap<String, Stored> = HashMap::new();
+    let mut opened = HashMap::new();
     for file in graph_paths(dir) {
-        for (name, stored) in initializers(dir, &file)? {
+        for (name, stored) in initializers(dir, &file, &mut opened)? {
             match tensors.get(&name) {
                 None => drop(tensors.insert(name, stored)),
                 Some(known) => same(&name, known, &stored)?,
@@ -58,7 +59,11 @@ pub(super) fn weights(expected: &Weights, dir: &Path) -> Result<Weights, ExportE
 }
 
 /// The initializers of one graph.
-fn initializers(dir: &Path, file: &Path) -> Result<Vec<(String, Stored)>, ExportError> {
+fn initializers(
+    dir: &Path,
+    file: &Path,
+    opened: &mut HashMap<PathBuf, Blob>,
+) -> Result<Vec<(String, Stored)>, ExportError> {
     let whole = Blob::open(file).map_err(io_error(file))?;
     if whole.len() > MAX_FILE_BYTES {
         return Err(malformed(file, format!("{} bytes, but protobuf ends at {MAX_FILE_BYTES}", whole.len())));
@@ -87,7 +92,7 @@ fn initializers(dir: &Path, file: &Path) -> Result<Vec<(String, Stored)>, Export
             return Err(at(format!("dimensions {:?} are no shape", proto.dims)));
         };
         let blob = match (&proto.raw_data, proto.data_location == Some(DataLocation::External as i32)) {
-            (_, true) => external(dir, file, &name, &proto)?,
+            (_, true) => external(dir, file, &name, &proto, opened)?,
             (Some(raw), false) => {
                 // prost slices the buffer it decodes from, so the address tells the place in the file.
                 let offset = (raw.as_ptr() as usize).wrapping_sub(start) as u64;
@@ -104,7 +109,14 @@ fn initializers(dir: &Path, file: &Path) -> Result<Vec<(String, Stored)>, Export
     Ok(out)
 }
 
-fn external(dir: &Path, file: &Path, name: &str, proto: &TensorProto) -> Result<Blob, ExportError> {
+/// Bytes beside the graph; a file is opened once.
+fn external(
+    dir: &Path,
+    file: &Path,
+    name: &str,
+    proto: &TensorProto,
+    opened: &mut HashMap<PathBuf, Blob>,
+) -> Result<Blob, ExportError> {
     let value = |key: &str| {
         let entry = proto.external_data.iter().find(|entry| entry.key.as_deref() == Some(key));
         entry.and_then(|entry| entry.value.clone())
@@ -116,7 +128,10 @@ fn external(dir: &Path, file: &Path, name: &str, proto: &TensorProto) -> Result<
         return Err(at(format!("external data at {location:?}, outside the folder")));
     }
     let data_file = dir.join(&location);
-    let whole = Blob::open(&data_file).map_err(io_error(&data_file))?;
+    if !opened.contains_key(&data_file) {
+        opened.insert(data_file.clone(), Blob::open(&data_file).map_err(io_error(&data_file))?);
+    }
+    let whole = &opened[&data_file];
     let number = |key: &str, default: u64| match value(key) {
         None => Ok(default),
         Some(text) => text.parse::<u64>().map_err(|_| at(format!("{key} {text:?} is no number"))),
@@ -178,8 +193,8 @@ fn read(
         }
         _ => {
             let block = codes.dims.get(2).copied().unwrap_or(0).saturating_mul(8 / bits);
-            if block == 0 || block >= 2 * e.max(128) {
-                return Err(malformed(&codes.file, format!("{name}{suffix}: {:?} are no blocks of rows of {e}", codes.dims)));
+            if block == 0 {
+                return Err(malformed(&codes.file, format!("{name}{suffix}: expected blocks, found {:?}", codes.dims)));
             }
             check_dims(name, codes, &[n, e.div_ceil(block), block * bits / 8])?;
             (block, true)

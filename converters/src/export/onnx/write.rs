@@ -13,7 +13,7 @@ use super::onnx::tensor_proto::DataLocation;
 use super::onnx::{ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
 use super::proto::{MICROSOFT, tensor};
 use super::tensors::{Layout, Part, WriteError};
-use super::{DATA_FILE, FORMAT, FileGraph, Placement};
+use super::{DATA_FILE, FileGraph, Placement};
 use crate::ExportError;
 
 // Opset 18 has BitwiseAnd and axes as inputs; IR version 8 goes with it.
@@ -27,9 +27,6 @@ const SMALL_BYTES: u64 = 1 << 16;
 
 // Tensors below this size stay in the graph's file, where shape inference sees them.
 const INLINE_BYTES: u64 = 1024;
-
-// protobuf's own limit.
-const MAX_FILE_BYTES: u64 = i32::MAX as u64;
 
 /// The files of one artifact being written.
 pub(super) struct Files {
@@ -119,13 +116,6 @@ impl Files {
         let graph_bytes = model.graph.take().expect("just put there").encode_to_vec();
         let sizes: Vec<u64> = embedded.iter().map(|(_, part, proto)| embedded_len(proto, part.bytes())).collect();
         let total = graph_bytes.len() as u64 + sizes.iter().map(|len| field_len(INITIALIZER, *len)).sum::<u64>();
-        if total > MAX_FILE_BYTES - PAGE {
-            return Err(ExportError::CannotHold {
-                format: FORMAT,
-                items: vec![format!("{name} of {total} bytes: protobuf ends at {MAX_FILE_BYTES}")],
-                hint: "use `weights: external`".to_owned(),
-            });
-        }
         let out = File::create(&path).map_err(io_error(&path))?;
         let mut out = BufWriter::with_capacity(1 << 20, out);
         let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(io_error(&path));

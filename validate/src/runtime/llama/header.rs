@@ -1,9 +1,10 @@
-//! What must hold before llama.cpp reads a file, because it aborts the process where it could return an error.
+//! What must hold before llama.cpp reads a file, because it ends the process where it could return an error.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use converters::Artifact;
-use converters::export::gguf::{GgufFile, Value};
+use converters::export::gguf::{Array, GgufFile, Value};
 
 /// Tensors whose absence llama.cpp takes for an optional feature and then reads through a null pointer.
 const ASSUMED: &[&str] = &["enc.blk.0.attn_rel_b.weight", "dec.blk.0.attn_rel_b.weight"];
@@ -44,7 +45,8 @@ fn faults(file: &GgufFile) -> Vec<String> {
         }
     };
     let [_, embedding, _, heads] =
-        ["t5.context_length", "t5.embedding_length", "t5.feed_forward_length", "t5.attention.head_count"].map(&mut count);
+        ["t5.context_length", "t5.embedding_length", "t5.feed_forward_length", "t5.attention.head_count"]
+            .map(&mut count);
     let [encoder, decoder] = ["t5.block_count", "t5.decoder_block_count"].map(&mut count);
     let [key, value] = ["t5.attention.key_length", "t5.attention.value_length"].map(|key| match file.get(key) {
         None => embedding / heads,
@@ -59,9 +61,21 @@ fn faults(file: &GgufFile) -> Vec<String> {
              cache the layers of the encoder"
         ));
     }
+    faults.extend(tokenizer_fault(file));
     let missing = ASSUMED.iter().filter(|name| file.tensor(name).is_none());
     faults.extend(missing.map(|name| format!("{name}: expected a tensor, found none")));
     faults
+}
+
+fn tokenizer_fault(file: &GgufFile) -> Option<String> {
+    match file.get("tokenizer.ggml.model") {
+        Some(Value::String(name)) if name == "t5" || name == "none" => {}
+        other => return Some(format!("tokenizer.ggml.model: expected t5 or none, found {}", shown(other))),
+    }
+    let Some(Value::Array(Array::String(pieces))) = file.get("tokenizer.ggml.tokens") else { return None };
+    let mut seen = HashSet::new();
+    let twice = pieces.iter().find(|piece| !seen.insert(*piece))?;
+    Some(format!("tokenizer.ggml.tokens: expected each piece once, found {twice:?} twice"))
 }
 
 fn shown(value: Option<&Value>) -> String {

@@ -95,7 +95,10 @@ impl Session for Llama {
         Engine {
             name: NAME.to_owned(),
             version: ffi::version(),
-            settings: format!("CPU, f32 cache, no flash attention, {} threads, a sequence on one of them", self.threads),
+            settings: format!(
+                "CPU, f32 cache, no flash attention, {} threads, a sequence on one of them",
+                self.threads
+            ),
         }
     }
 

@@ -1,0 +1,87 @@
+//! Every recipe of the repository is one that a user can run.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::cli::{code, run, text};
+use crate::fixture::{fixture, repository};
+
+fn recipes() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(repository("recipes"))
+        .expect("the recipes are in the repository")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        .collect();
+    found.sort();
+    assert!(found.len() >= 9, "found only {found:?}");
+    found
+}
+
+/// A checkpoint of the recipe's family that is in the repository.
+fn stand_in(recipe: &str) -> PathBuf {
+    match recipe {
+        "t5-v1.0" => fixture("t5-v1.0"),
+        "flan-t5" => fixture("t5-v1.1"),
+        "mt5" => fixture("mt5"),
+        "umt5" => fixture("umt5"),
+        "byt5" => fixture("byt5"),
+        _ => repository("models/g2p-t5"),
+    }
+}
+
+#[test]
+fn every_recipe_parses_and_plans_every_weight() {
+    for path in recipes() {
+        let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let model = stand_in(&stem).display().to_string();
+        let path = path.display().to_string();
+        let output = run(&["recipe", "check", &path, "--model", &model, "--json"]);
+        let stderr = text(&output.stderr);
+        // Rows of the tiny stand-ins are no multiple of a block; those of the real ones are.
+        if code(&output) == 2 && stderr.contains("rows of ") && !model.ends_with("g2p-t5") {
+            let other: Vec<&str> = stderr.lines().filter(|line| !line.contains("rows of ")).collect();
+            assert!(other.iter().all(|line| line.starts_with("hint: ")), "{path}: {stderr}");
+            continue;
+        }
+        assert_eq!(code(&output), 0, "{path}: {stderr}");
+        let plans: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let plans = plans.as_array().expect("a list");
+        assert!(plans.iter().all(|plan| plan["weights"].as_array().is_some_and(|w| w.len() > 20)), "{path}");
+    }
+}
+
+#[test]
+fn every_recipe_runs_whole_on_a_small_checkpoint() {
+    for path in recipes() {
+        let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        if stem == "g2p-t5" {
+            continue; // the demo and the tests of the engines run it
+        }
+        let home = tempfile::tempdir().expect("temporary folder");
+        let mut recipe = fs::read_to_string(&path).expect("there");
+        // Fewer samples keep this a test of the path; blocks do not divide the rows of the stand-ins, and they have no
+        // tokenizer for GGUF.
+        recipe = recipe.replace("samples: 500", "samples: 40").replace("samples: 32", "samples: 8");
+        recipe = recipe.replace("../models/g2p-t5/data", &repository("models/g2p-t5/data").display().to_string());
+        let mut arguments = vec!["--only".to_owned(), "onnx".to_owned(), "--only".to_owned(), "safetensors".to_owned()];
+        if stem.starts_with("g2p-t5") {
+            arguments.extend(["--only".to_owned(), "gguf".to_owned()]);
+        }
+        let file = home.path().join("recipe.yaml").display().to_string();
+        fs::write(&file, recipe).expect("written");
+        let (out, model) = (home.path().join("out").display().to_string(), stand_in(&stem).display().to_string());
+        let mut all = vec!["convert", &file, "--model", &model, "--out", &out, "--offline"];
+        all.extend(arguments.iter().map(String::as_str));
+        let output = run(&all);
+        // The limits are those of a trained model; random weights may break them, and nothing else.
+        let stderr = text(&output.stderr);
+        let trained = stem.starts_with("g2p-t5");
+        let only_quality = stderr.lines().filter(|l| l.starts_with("failed: ")).all(|l| l.starts_with("failed: quantization"));
+        assert!(code(&output) == 0 || !trained && code(&output) == 1 && only_quality, "{stem}: {stderr}");
+        let report = fs::read(home.path().join("out/report.json")).expect("there");
+        let report: Value = serde_json::from_slice(&report).expect("JSON");
+        assert_eq!(report["artifacts"].as_array().map(Vec::len), Some(if trained { 3 } else { 2 }), "{stem}");
+    }
+}

@@ -1,0 +1,149 @@
+//! Ids and texts against transformers and sentencepiece, recorded by tests/fixtures/tokenizer/make.py.
+
+use std::fs;
+
+use converters::Tokenizer;
+use converters::tokenizer::PieceType;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::fixture::{expected, repository};
+
+fn golden() -> Value {
+    let file = repository("tests/fixtures/tokenizer/golden.json");
+    serde_json::from_slice(&fs::read(file).expect("recorded")).expect("JSON")
+}
+
+/// A folder with the files of a recorded case: those of the bundled model, or a small model of its own.
+fn folder(case: &Value) -> TempDir {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for file in case["files"].as_array().expect("files") {
+        let name = file.as_str().expect("a name");
+        let own = repository("tests/fixtures/tokenizer").join(name);
+        match own.exists() {
+            true => fs::copy(own, folder.path().join("spiece.model")),
+            false => fs::copy(repository("models/g2p-t5").join(name), folder.path().join(name)),
+        }
+        .expect("copied");
+    }
+    fs::write(folder.path().join("tokenizer_config.json"), case["config"].to_string()).expect("written");
+    folder
+}
+
+fn ids(value: &Value) -> Vec<i64> {
+    value.as_array().expect("ids").iter().map(|id| id.as_i64().expect("an id")).collect()
+}
+
+#[test]
+fn every_recorded_text_has_the_recorded_ids_and_back() {
+    let golden = golden();
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for (name, case) in golden["cases"].as_object().expect("cases") {
+        let tokenizer = Tokenizer::open(folder(case).path()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        for pair in case["texts"].as_array().expect("texts") {
+            let text = pair[0].as_str().expect("text");
+            let found = tokenizer.encode(text).expect("encoded");
+            compared += 1;
+            if found != ids(&pair[1]) {
+                wrong.push(format!("{name}: {text:?}: expected {:?}, found {found:?}", ids(&pair[1])));
+            }
+        }
+        for row in case["ids"].as_array().expect("ids") {
+            for (skip_special, text) in [(true, &row[1]), (false, &row[2])] {
+                let Some(text) = text.as_str() else { continue };
+                let found = tokenizer.decode(&ids(&row[0]), skip_special).expect("decoded");
+                compared += 1;
+                if found != text {
+                    wrong.push(format!("{name}: {} ({skip_special}): expected {text:?}, found {found:?}", row[0]));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {compared}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(compared > 600, "{compared}");
+}
+
+#[test]
+fn words_of_the_bundled_model_have_the_ids_of_transformers() {
+    let dir = repository("models/g2p-t5");
+    let (recorded, _) = expected(&dir);
+    let text = fs::read_to_string(dir.join("data/test.jsonl")).expect("in the repository");
+    let tokenizer = Tokenizer::open(&dir).expect("opens");
+    for (name, key) in [("source", "input"), ("label", "target")] {
+        let all = recorded[&format!("{name}_ids")].as_i64().expect("integers");
+        let offsets = recorded[&format!("{name}_offsets")].as_i64().expect("integers");
+        for (line, range) in text.lines().zip(offsets.windows(2)) {
+            let row: Value = serde_json::from_str(line).expect("JSON");
+            let text = row[key].as_str().expect("text");
+            let expected = &all[range[0] as usize..range[1] as usize];
+            assert_eq!(tokenizer.encode(text).expect("encoded"), expected, "{text}");
+            if key == "target" {
+                assert_eq!(tokenizer.decode(expected, true).expect("decoded"), text);
+            }
+        }
+    }
+}
+
+#[test]
+fn tokenizer_json_and_spiece_model_hold_one_vocabulary() {
+    let golden = golden();
+    let [json, spm] = ["tokenizer.json", "spiece.model"].map(|case| {
+        let tokenizer = Tokenizer::open(folder(&golden["cases"][case]).path()).expect("opens");
+        tokenizer.vocabulary().expect("Unigram").clone()
+    });
+    assert!(json == spm, "the vocabularies differ");
+    assert_eq!((json.pieces.len(), json.charsmap.len()), (100, 240_007));
+    assert_eq!((json.eos, json.pad, json.unknown()), (Some(1), Some(0), Some(2)));
+    let count = |wanted: PieceType| json.types.iter().filter(|kind| **kind == wanted).count();
+    use PieceType::{Control, Normal, Unknown, UserDefined};
+    assert_eq!([Control, Unknown, UserDefined, Normal].map(count), [2, 1, 69, 28]);
+}
+
+#[test]
+fn types_that_only_sentencepiece_knows_are_kept() {
+    let golden = golden();
+    let open = |case: &str| Tokenizer::open(folder(&golden["cases"][case]).path()).expect("opens");
+    let bytes = open("byte fallback").vocabulary().expect("Unigram").clone();
+    assert_eq!(bytes.types.iter().filter(|kind| **kind == PieceType::Byte).count(), 256);
+    assert_eq!((bytes.add_space_prefix, bytes.remove_extra_whitespaces, bytes.charsmap.len()), (true, true, 0));
+    let spaces = open("spaces kept").vocabulary().expect("Unigram").clone();
+    assert_eq!(spaces.types.last(), Some(&PieceType::Unused));
+    assert_eq!((spaces.add_space_prefix, spaces.remove_extra_whitespaces), (false, false));
+    let sentinels = open("sentinels").vocabulary().expect("Unigram").clone();
+    assert_eq!(sentinels.pieces[100..], ["<extra_id_2>", "<extra_id_1>", "<extra_id_0>"]);
+    assert_eq!(sentinels.types[100..], [PieceType::Control; 3]);
+    assert!(open("byt5").vocabulary().is_err_and(|why| why.contains("bytes")));
+}
+
+#[test]
+fn damaged_tokenizers_are_errors() {
+    let refusal = |file: &str, bytes: &[u8]| {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        fs::write(folder.path().join(file), bytes).expect("written");
+        let error = Tokenizer::open(folder.path()).expect_err("refused").to_string();
+        error.replace(&format!("{}/", folder.path().display()), "")
+    };
+    let model = repository("models/g2p-t5");
+    for file in ["tokenizer.json", "spiece.model"] {
+        let bytes = fs::read(model.join(file)).expect("in the repository");
+        for sixteenth in 0..16 {
+            let error = refusal(file, &bytes[..bytes.len() * sixteenth / 16]);
+            assert!(error.starts_with(&format!("{file}: ")), "{error}");
+        }
+    }
+    // A normalizer whose trie claims 4 GB, and one that leads out of its own units.
+    let json = |map: &str| format!(r#"{{"normalizer": {{"type": "Precompiled", "precompiled_charsmap": "{map}"}}}}"#);
+    assert_eq!(
+        refusal("tokenizer.json", json("/////w==").as_bytes()),
+        "tokenizer.json: the charsmap's trie: expected 4294967295 bytes, found 0"
+    );
+    assert_eq!(
+        refusal("tokenizer.json", json("BAAAAAD8//8=").as_bytes()),
+        "tokenizer.json: the charsmap's trie: unit 0 leads to 4194303 of 1"
+    );
+    let none = refusal("tokenizer_config.json", br#"{"tokenizer_class": "T5Tokenizer"}"#);
+    assert!(none.contains("expected tokenizer.json, spiece.model, or"), "{none}");
+    let many = refusal("tokenizer_config.json", br#"{"tokenizer_class": "ByT5Tokenizer", "extra_ids": 4294967296}"#);
+    assert_eq!(many, "tokenizer_config.json: extra_ids: expected at most 65536, found 4294967296");
+}

@@ -1,0 +1,239 @@
+//! onnxruntime through its C library, found or fetched: ONNX artifacts as Optimum and transformers.js call them.
+
+mod fetch;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use converters::Artifact;
+use graph::Tensor;
+use graph::tensor::Data;
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session as OrtSession, SessionInputValue};
+use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, ValueType};
+
+use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session};
+
+const NAME: &str = "onnxruntime";
+
+/// `onnxruntime` on the CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct OnnxRuntime;
+
+impl Runtime for OnnxRuntime {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn runs(&self, format: &str) -> bool {
+        format == "onnx"
+    }
+
+    fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+        Ok(Box::new(OnnxSession::open(&artifact.dir, options)?))
+    }
+}
+
+fn failed(message: impl ToString) -> RuntimeError {
+    RuntimeError::Failed { runtime: NAME, message: message.to_string() }
+}
+
+// What was set and matters for numbers. By default onnxruntime 1.32 rounds the activations of weight-only int8 layers
+// to int8 (`qdq_matmulnbits_accuracy_level` 4), and on processors with AVX2 but without VNNI it lets sums of signed 8-bit
+// products saturate: both would be told as errors of the artifact.
+const CONFIG: [(&str, &str); 2] =
+    [("session.qdq_matmulnbits_accuracy_level", "1"), ("session.x64quantprecision", "1")];
+
+/// The library of this process; it cannot be loaded twice.
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+
+#[derive(Clone)]
+struct Loaded {
+    environment: Environment,
+    version: String,
+}
+
+fn load(offline: bool) -> Result<Loaded, RuntimeError> {
+    let mut loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(loaded) = &*loaded {
+        return Ok(loaded.clone());
+    }
+    let library = fetch::library(offline)?;
+    let builder = ort::init_from(&library).map_err(failed)?;
+    let environment = builder.with_telemetry(false).build().map_err(failed)?;
+    let new = Loaded { environment, version: version(&library) };
+    *loaded = Some(new.clone());
+    Ok(new)
+}
+
+/// The C interface that we bind has no word for it, but the library's file or the package around it has.
+fn version(library: &Path) -> String {
+    let path = library.canonicalize().unwrap_or_else(|_| library.to_owned());
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let digits = |text: &str| {
+        let start = text.find(|c: char| c.is_ascii_digit())?;
+        let word: String = text[start..].chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+        let word = word.trim_end_matches('.').to_owned();
+        word.contains('.').then_some(word)
+    };
+    let package = || {
+        let packages = path.parent()?.parent()?.parent()?;
+        let names = std::fs::read_dir(packages).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+        names.filter(|n| n.starts_with("onnxruntime-") && n.ends_with(".dist-info")).find_map(|n| digits(&n))
+    };
+    digits(&file).or_else(package).unwrap_or_else(|| ort::info().to_owned())
+}
+
+/// Who decodes.
+enum Decoder {
+    /// One graph for all steps.
+    Merged(OrtSession),
+    /// The first step, and those after it.
+    Pair(OrtSession, OrtSession),
+}
+
+struct OnnxSession {
+    encoder: OrtSession,
+    decoder: Decoder,
+    engine: Engine,
+    /// The encoder's output and the mask, from [`Session::encode`] on.
+    memory: Option<(DynValue, Tensor)>,
+    /// By the names of the inputs they go to; empty before the first step.
+    caches: HashMap<String, DynValue>,
+}
+
+impl OnnxSession {
+    fn open(dir: &Path, options: &Options) -> Result<OnnxSession, RuntimeError> {
+        let loaded = load(options.offline)?;
+        let open = |file: &str| {
+            let path = dir.join(file);
+            session(&loaded.environment, &path, options.threads)
+                .map_err(|error| failed(format!("{}: {error}", path.display())))
+        };
+        let decoder = match options.merged {
+            true => Decoder::Merged(open("decoder_model_merged.onnx")?),
+            false => Decoder::Pair(open("decoder_model.onnx")?, open("decoder_with_past_model.onnx")?),
+        };
+        let config: Vec<String> = CONFIG.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let settings = format!(
+            "CPU, {} threads, all optimizations, {}, {}",
+            options.threads.max(1),
+            config.join(", "),
+            if options.merged { "merged decoder" } else { "decoder and decoder with past" }
+        );
+        let engine = Engine { name: NAME.to_owned(), version: loaded.version.clone(), settings };
+        Ok(OnnxSession { encoder: open("encoder_model.onnx")?, decoder, engine, memory: None, caches: HashMap::new() })
+    }
+}
+
+fn session(environment: &Environment, path: &Path, threads: usize) -> Result<OrtSession, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let mut builder = OrtSession::builder(environment).map_err(|e| text(&e))?;
+    builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(|e| text(&e))?;
+    builder = builder.with_intra_threads(threads.max(1)).map_err(|e| text(&e))?;
+    // Its remarks about the graph are not this program's output; its errors come back as errors.
+    builder = builder.with_log_level(LogLevel::Fatal).map_err(|e| text(&e))?;
+    for (key, value) in CONFIG {
+        builder = builder.with_config_entry(key, value).map_err(|e| text(&e))?;
+    }
+    builder.commit_from_file(path).map_err(|e| text(&e))
+}
+
+fn to_ort(tensor: &Tensor) -> Result<DynValue, RuntimeError> {
+    let shape = tensor.shape().to_vec();
+    match tensor.data() {
+        Data::F32(data) => OrtTensor::from_array((shape, data.to_vec())).map(|t| t.into_dyn()).map_err(failed),
+        Data::I64(data) => OrtTensor::from_array((shape, data.to_vec())).map(|t| t.into_dyn()).map_err(failed),
+    }
+}
+
+fn from_ort(name: &str, value: &DynValue) -> Result<Tensor, RuntimeError> {
+    let (shape, data) = value.try_extract_tensor::<f32>().map_err(|e| failed(format!("{name}: {e}")))?;
+    let shape: Option<Vec<usize>> = shape.iter().map(|d| usize::try_from(*d).ok()).collect();
+    let shape = shape.ok_or_else(|| failed(format!("{name}: a negative length")))?;
+    match shape.iter().product::<usize>() == data.len() {
+        true => Ok(Tensor::f32(shape, data.to_vec())),
+        false => Err(failed(format!("{name}: {} floats for {shape:?}", data.len()))),
+    }
+}
+
+/// A cache of no tokens for an input [batch, heads, past, head width].
+fn empty_cache(input: &ort::value::Outlet, batch: usize) -> Result<DynValue, RuntimeError> {
+    match input.dtype() {
+        ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } if shape.len() == 4 => {
+            let literal = |axis: usize| usize::try_from(shape[axis]).unwrap_or(0);
+            let shape = vec![batch, literal(1), 0, literal(3)];
+            OrtTensor::from_array((shape, Vec::<f32>::new())).map(|t| t.into_dyn()).map_err(failed)
+        }
+        other => Err(failed(format!("{}: expected f32[batch, heads, past, width], found {other}", input.name()))),
+    }
+}
+
+impl Session for OnnxSession {
+    fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
+    fn encode(&mut self, input_ids: &Tensor, attention_mask: &Tensor) -> Result<(), RuntimeError> {
+        self.caches.clear();
+        self.memory = None;
+        let inputs = vec![("input_ids", to_ort(input_ids)?), ("attention_mask", to_ort(attention_mask)?)];
+        let mut outputs = self.encoder.run(inputs).map_err(failed)?;
+        let hidden = outputs.remove("last_hidden_state").ok_or_else(|| failed("no output last_hidden_state"))?;
+        self.memory = Some((hidden, attention_mask.clone()));
+        Ok(())
+    }
+
+    fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
+        let (hidden, mask) = self.memory.as_ref().ok_or_else(|| failed("decode before encode"))?;
+        let first = self.caches.is_empty();
+        let session = match &mut self.decoder {
+            Decoder::Merged(session) => session,
+            Decoder::Pair(session, _) if first => session,
+            Decoder::Pair(_, session) => session,
+        };
+        let (ids, mask) = (to_ort(decoder_input_ids)?, to_ort(mask)?);
+        let use_cache = OrtTensor::from_array(([1usize], vec![!first])).map_err(failed)?.into_dyn();
+        let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
+        for input in session.inputs() {
+            let value: SessionInputValue<'_> = match input.name() {
+                "input_ids" => (&ids).into(),
+                "encoder_attention_mask" => (&mask).into(),
+                "encoder_hidden_states" => hidden.into(),
+                "use_cache_branch" => (&use_cache).into(),
+                name => match self.caches.get(name) {
+                    Some(cache) => cache.into(),
+                    None if first => empty_cache(input, decoder_input_ids.shape()[0])?.into(),
+                    None => return Err(failed(format!("nothing to feed to the input {name}"))),
+                },
+            };
+            inputs.push((Cow::Owned(input.name().to_owned()), value));
+        }
+        let mut outputs = session.run(inputs).map_err(failed)?;
+        let logits = outputs.remove("logits").ok_or_else(|| failed("no output logits"))?;
+        let names: Vec<String> = outputs.keys().filter(|name| name.starts_with("present.")).map(str::to_owned).collect();
+        let mut made = Vec::new();
+        for name in names {
+            // The keys and values of the encoder's output do not change: those of the first step are kept.
+            if first || !name.contains(".encoder.") {
+                let value = outputs.remove(&name).expect("a name that was just listed");
+                made.push((name.replacen("present.", "past_key_values.", 1), value));
+            }
+        }
+        drop(outputs);
+        self.caches.extend(made);
+        from_ort("logits", &logits)
+    }
+}
+
+/// Folders of this process in which a library may lie, for `fetch`.
+fn beside_the_binary() -> Option<PathBuf> {
+    Some(std::env::current_exe().ok()?.parent()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

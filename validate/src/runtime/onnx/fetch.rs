@@ -1,0 +1,183 @@
+//! Where the library of onnxruntime comes from.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+use super::{NAME, beside_the_binary};
+use crate::runtime::RuntimeError;
+
+/// The release whose numbers were looked at: 1.24 to 1.31 fail on int8 in blocks, 1.24 and 1.26 on f16.
+const VERSION: &str = "1.32.0";
+const INSTALL: &str = "set ORT_DYLIB_PATH to libonnxruntime, or `python3 -m venv .venv && .venv/bin/pip install \
+                       onnxruntime==1.32.0`, or allow fetching by leaving `--offline` out";
+
+/// A wheel of [`VERSION`] for CPython 3.13; only the library in it is used, so the interpreter does not matter.
+struct Wheel {
+    os: &'static str,
+    arch: &'static str,
+    platform: &'static str,
+    sha256: &'static str,
+    /// The library's path inside.
+    library: &'static str,
+}
+
+const WHEELS: &[Wheel] = &[
+    Wheel {
+        os: "linux",
+        arch: "x86_64",
+        platform: "manylinux_2_28_x86_64",
+        sha256: "02ea12a28c069ea8510093d95a7f6ff8126bfd9fc5c0d3381c03b80fb2b424ba",
+        library: "onnxruntime/capi/libonnxruntime.so.1.32.0",
+    },
+    Wheel {
+        os: "linux",
+        arch: "aarch64",
+        platform: "manylinux_2_28_aarch64",
+        sha256: "54d02baff2df38777b4c3cc7af326406fe8b8a48f54720f4c446d2d327920a79",
+        library: "onnxruntime/capi/libonnxruntime.so.1.32.0",
+    },
+    Wheel {
+        os: "macos",
+        arch: "aarch64",
+        platform: "macosx_14_0_arm64",
+        sha256: "27bf5dad46355a8a435c9c4e1556464d99ca834ea44e0f452909712068b8821b",
+        library: "onnxruntime/capi/libonnxruntime.1.32.0.dylib",
+    },
+    Wheel {
+        os: "windows",
+        arch: "x86_64",
+        platform: "win_amd64",
+        sha256: "c7f9aa98036ba2a47aa041a4a8c6d0a1f7bfe1bde44c131dcd15ce334f2f148d",
+        library: "onnxruntime/capi/onnxruntime.dll",
+    },
+];
+
+/// The library: named by `ORT_DYLIB_PATH`, beside the binary, in the user's cache, in a Python environment, or fetched
+/// into the cache, in that order. Errors: `Unavailable`, with what was tried.
+pub(super) fn library(offline: bool) -> Result<PathBuf, RuntimeError> {
+    let named = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
+    if let Some(path) = named.map(PathBuf::from) {
+        return match path.is_file() {
+            true => Ok(path),
+            false => Err(unavailable(format!("ORT_DYLIB_PATH is {}, where no file is", path.display()))),
+        };
+    }
+    let cache = cache();
+    let folders = beside_the_binary().into_iter().chain(cache.clone()).chain(environments());
+    if let Some(path) = folders.filter_map(|folder| find(&folder)).next() {
+        return Ok(path);
+    }
+    if offline {
+        return Err(unavailable("not found on this machine, and fetching is off".to_owned()));
+    }
+    fetch(&cache.ok_or_else(|| unavailable("no home folder to keep it in".to_owned()))?)
+}
+
+fn unavailable(why: String) -> RuntimeError {
+    RuntimeError::Unavailable { runtime: NAME, why, install: INSTALL.to_owned() }
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from)
+}
+
+fn cache() -> Option<PathBuf> {
+    let base = match std::env::consts::OS {
+        "windows" => variable("LOCALAPPDATA"),
+        "macos" => variable("HOME").map(|home| home.join("Library/Caches")),
+        _ => variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache"))),
+    }?;
+    Some(base.join("trefoil").join(format!("onnxruntime-{VERSION}")))
+}
+
+/// `onnxruntime/capi` of the Python environments at hand.
+fn environments() -> Vec<PathBuf> {
+    let roots = [variable("VIRTUAL_ENV"), Some(PathBuf::from(".venv")), variable("CONDA_PREFIX")];
+    let mut out = Vec::new();
+    for root in roots.into_iter().flatten() {
+        // lib/python3.12/site-packages; Windows has Lib/site-packages.
+        let mut pythons: Vec<PathBuf> = fs::read_dir(root.join("lib"))
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        pythons.sort();
+        pythons.push(root.join("Lib"));
+        out.extend(pythons.into_iter().map(|python| python.join("site-packages/onnxruntime/capi")));
+    }
+    out
+}
+
+/// `libonnxruntime.so`, `libonnxruntime.so.1.32.0`, `libonnxruntime.1.32.0.dylib` or `onnxruntime.dll` in a folder.
+fn find(folder: &Path) -> Option<PathBuf> {
+    let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let stem = format!("{prefix}onnxruntime");
+    let mut found: Vec<PathBuf> = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).collect();
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let rest = name.strip_prefix(&stem).map(|rest| rest.replacen(suffix, "", 1));
+        name.contains(suffix) && rest.is_some_and(|rest| rest.chars().all(|c| c == '.' || c.is_ascii_digit()))
+    });
+    found.sort();
+    found.pop()
+}
+
+/// Downloads the wheel with pip, checks it and keeps its library.
+fn fetch(cache: &Path) -> Result<PathBuf, RuntimeError> {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    let wheel = WHEELS.iter().find(|wheel| wheel.os == os && wheel.arch == arch);
+    let wheel = wheel.ok_or_else(|| unavailable(format!("no wheel of {VERSION} is known for {os} on {arch}")))?;
+    eprintln!("fetching onnxruntime {VERSION} for {} with pip", wheel.platform);
+    let parent = cache.parent().expect("the cache is a folder of a folder");
+    let in_cache = |error: io::Error| unavailable(format!("{}: {error}", parent.display()));
+    fs::create_dir_all(parent).map_err(in_cache)?;
+    let scratch = tempfile::tempdir_in(parent).map_err(in_cache)?;
+    let file = download(wheel, scratch.path())?;
+    let found = sha256(&file).map_err(|error| unavailable(format!("{}: {error}", file.display())))?;
+    if found != wheel.sha256 {
+        return Err(unavailable(format!("the wheel has SHA-256 {found}, expected {}", wheel.sha256)));
+    }
+    let name = Path::new(wheel.library).file_name().expect("a file");
+    let unpacked = scratch.path().join("library");
+    fs::create_dir(&unpacked).map_err(in_cache)?;
+    unzip(&file, wheel.library, &unpacked.join(name))
+        .map_err(|error| unavailable(format!("{} in {}: {error}", wheel.library, file.display())))?;
+    match fs::rename(&unpacked, cache) {
+        Ok(()) => Ok(cache.join(name)),
+        // Another process was faster.
+        Err(error) => find(cache).ok_or_else(|| in_cache(error)),
+    }
+}
+
+fn download(wheel: &Wheel, folder: &Path) -> Result<PathBuf, RuntimeError> {
+    let python = if cfg!(windows) { "python" } else { "python3" };
+    let mut command = Command::new(python);
+    command.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet"]);
+    command.args(["--platform", wheel.platform, "--python-version", "313", "--implementation", "cp", "--dest"]);
+    let output = command.arg(folder).arg(format!("onnxruntime=={VERSION}")).output();
+    let output = output.map_err(|error| unavailable(format!("cannot run {python}: {error}")))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no word");
+        return Err(unavailable(format!("pip could not download onnxruntime {VERSION}: {last}")));
+    }
+    let files = fs::read_dir(folder).map_err(|error| unavailable(format!("{}: {error}", folder.display())))?;
+    let wheels = files.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "whl"));
+    wheels.into_iter().next().ok_or_else(|| unavailable("pip downloaded no wheel".to_owned()))
+}
+
+fn sha256(file: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    io::copy(&mut File::open(file)?, &mut hash)?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn unzip(archive: &Path, member: &str, to: &Path) -> io::Result<()> {
+    let mut archive = zip::ZipArchive::new(File::open(archive)?)?;
+    let mut from = archive.by_name(member)?;
+    io::copy(&mut from, &mut File::create(to)?)?;
+    Ok(())
+}
