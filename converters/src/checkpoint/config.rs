@@ -159,7 +159,12 @@ impl Config {
     }
 
     pub(super) fn wrong_kind(&self, key: &str, expected: &str, found: &Value) {
-        self.problem(Problem::WrongKind { key: key.to_owned(), expected: expected.to_owned(), found: shown(found) });
+        self.wrong_kind_in("config.json", key, expected, found);
+    }
+
+    fn wrong_kind_in(&self, file: &'static str, key: &str, expected: &str, found: &Value) {
+        let (key, expected, found) = (key.to_owned(), expected.to_owned(), shown(found));
+        self.problem(Problem::WrongKind { file, key, expected, found });
     }
 
     /// Marks a key as read; null counts as absent.
@@ -169,9 +174,8 @@ impl Config {
     }
 
     fn count(&self, key: &str, value: &Value) -> usize {
-        let found = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=LIMIT).contains(n));
-        found.unwrap_or_else(|| {
-            self.wrong_kind(key, "a number from 1 to 2^31", value);
+        count(value).unwrap_or_else(|| {
+            self.wrong_kind(key, COUNT, value);
             1
         })
     }
@@ -184,6 +188,12 @@ impl Config {
         }
         found
     }
+}
+
+const COUNT: &str = "a number from 1 to 2^31";
+
+fn count(value: &Value) -> Option<usize> {
+    value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=LIMIT).contains(n))
 }
 
 /// A value as JSON, cut where it would fill the screen.
@@ -214,31 +224,32 @@ impl Generation {
     pub(super) fn read(generation: Option<&Value>, config: &Config) -> Generation {
         let value = |key: &str| {
             let own = generation.and_then(|g| g.get(key)).filter(|v| !v.is_null());
-            own.or_else(|| config.value(key))
+            own.map(|v| ("generation_config.json", v)).or_else(|| Some(("config.json", config.value(key)?)))
         };
         let ids = |key: &str| -> Option<Vec<u32>> {
-            let value = value(key)?;
-            let list = match value {
-                Value::Array(items) => items.as_slice(),
-                one => std::slice::from_ref(one),
-            };
-            let ids = list.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect();
-            let ids: Option<Vec<u32>> = Option::filter(ids, |ids: &Vec<u32>| !ids.is_empty());
-            if ids.is_none() {
-                config.wrong_kind(key, "a token id", value);
+            let (file, value) = value(key)?;
+            let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
+            match list.iter().map(id).collect::<Option<Vec<u32>>>() {
+                Some(ids) if !ids.is_empty() => return Some(ids),
+                _ => config.wrong_kind_in(file, key, "a token id", value),
             }
-            ids
+            Some(vec![0])
         };
         let required = |key: &str| {
             ids(key).unwrap_or_else(|| {
-                if value(key).is_none() {
-                    config.problem(Problem::MissingKey { key: key.to_owned() });
-                }
+                config.problem(Problem::MissingKey { key: key.to_owned() });
                 vec![0]
             })
         };
         let eos_token_ids = required("eos_token_id");
-        let length = |key: &str| value(key).map(|value| config.count(key, value));
+        let length = |key: &str| {
+            let (file, value) = value(key)?;
+            if count(value).is_none() {
+                config.wrong_kind_in(file, key, COUNT, value);
+            }
+            count(value)
+        };
         // max_length counts the first token.
         let max_new_tokens = length("max_new_tokens").or(length("max_length").map(|n| n - 1)).unwrap_or(20);
         Generation {

@@ -94,8 +94,10 @@ pub enum Problem {
         key: String,
     },
     /// A key holds something of another kind.
-    #[error("config.json: {key} = {found}, expected {expected}")]
+    #[error("{file}: {key} = {found}, expected {expected}")]
     WrongKind {
+        /// `config.json` or `generation_config.json`.
+        file: &'static str,
         /// The key.
         key: String,
         /// What it should be.
