@@ -46,7 +46,7 @@ pub struct Target {
     pub quantize: Option<Policy>,
     onnx: Option<Onnx>,
     gguf: Option<Gguf>,
-    safetensors: Option<Tmp>,
+    safetensors: Option<Safetensors>,
 }
 
 /// What the artifacts are measured on, and what they must reach.
@@ -63,15 +63,12 @@ pub struct Validation {
     pub limits: Limits,
 }
 
-#[derive(Deserialize, JsonSchema)]
-struct Tmp {}
-
 impl Target {
     fn formats(&self) -> Vec<&dyn Format> {
         let formats: [Option<&dyn Format>; 3] = [
             self.onnx.as_ref().map(|f| f as &dyn Format),
             self.gguf.as_ref().map(|f| f as &dyn Format),
-            self.safetensors.as_ref().map(|_| &Safetensors::DEFAULT as &dyn Format),
+            self.safetensors.as_ref().map(|f| f as &dyn Format),
         ];
         formats.into_iter().flatten().collect()
     }

@@ -282,8 +282,11 @@ impl Checkpoint {
             Bytes::Range(blob) => Ok(blob.clone()),
             Bytes::Pickled(tensor) => self.unpickle(tensor, dtype),
         };
-        let unreadable =
-            |e: io::Error| Problem::Unreadable { name: name.to_owned(), file: stored.file.clone(), message: e.to_string() };
+        let unreadable = |e: io::Error| Problem::Unreadable {
+            name: name.to_owned(),
+            file: stored.file.clone(),
+            message: e.to_string(),
+        };
         Ok((blob.map_err(unreadable)?, dtype))
     }
 

@@ -56,7 +56,7 @@ fn copy_listed(from: &Path, to: &Path) -> Result<Vec<PathBuf>, ExportError> {
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The format cannot hold some weights or values exactly; all are listed.
-    #[error("{format} cannot hold {}: {}{}", counted(.items), .items.join("\n  "), hinted(.hint))]
+    #[error("{format} cannot hold {}{}{}", counted(.items), .items.join("\n  "), hinted(.hint))]
     CannotHold {
         /// The format.
         format: &'static str,
@@ -99,8 +99,8 @@ pub enum ExportError {
 
 fn counted(items: &[String]) -> String {
     match items.len() {
-        1 => "1 thing".to_owned(),
-        n => format!("{n} things\n "),
+        1 => "1 thing: ".to_owned(),
+        n => format!("{n} things:\n  "),
     }
 }
 

@@ -29,7 +29,8 @@ pub trait Architecture: Sync {
     /// Errors: shapes and keys that do not fit are recorded in the builder and the checkpoint, and told together.
     fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError>;
 
-    /// GGUF's tensor names: pattern of a checkpoint name -> GGUF name, `{i}` a layer number.
+    /// GGUF's tensor names: pattern of a checkpoint name -> GGUF name, both without `.weight`, `{i}` a layer number. In the
+    /// order of the file within a stack of layers.
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)];
 
     /// GGUF's metadata of the architecture, in order, keys whole (`t5.embedding_length`).

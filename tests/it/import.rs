@@ -9,7 +9,7 @@ use graph::{Feeds, FloatType, Interpreter, Tensors, Weights};
 use crate::fixture::{expected, fixture, fixtures, repository};
 
 /// Relative L2 error of two f32 implementations of the same sums in another order.
-const F32_NOISE: f64 = 1e-5; // MEASURED
+const F32_NOISE: f64 = 1e-5; // 1.7e-6, the logits of t5-long
 
 fn relative_l2(found: impl Iterator<Item = f32>, expected: impl Iterator<Item = f32>) -> f64 {
     let (mut error, mut norm) = (0.0, 0.0);
@@ -47,7 +47,6 @@ fn every_imported_graph_computes_what_transformers_computes() {
         let (recorded, metadata) = expected(&dir);
         let model = import(&dir).unwrap_or_else(|e| panic!("{e}"));
         let errors = errors(&model, &recorded);
-        println!("{}: {errors:?}", dir.display());
         assert!(errors.iter().all(|e| *e <= F32_NOISE), "{}: {errors:?}", dir.display());
         let named = model.semantics.logit_scale.split(':').next();
         assert_eq!(named, metadata.get("logit_scale").map(String::as_str), "{}", dir.display());
@@ -212,7 +211,9 @@ fn what_llama_cpp_cannot_run_is_refused_and_the_rest_is_described() {
         "{error}"
     );
     let found = metadata("t5-v1.1").unwrap_or_else(|e| panic!("{e}"));
-    for (key, value) in [("block_count", 3), ("decoder_block_count", 2), ("attention.key_length", 6), ("context_length", 512)] {
+    for (key, value) in
+        [("block_count", 3), ("decoder_block_count", 2), ("attention.key_length", 6), ("context_length", 512)]
+    {
         let (_, found) = found.iter().find(|(k, _)| *k == format!("t5.{key}")).expect(key);
         assert!(matches!(found, Value::U32(n) if *n == value), "{key}");
     }

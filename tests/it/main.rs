@@ -5,7 +5,10 @@ mod fixture;
 mod gguf;
 mod hostile;
 mod import;
+mod onnx;
 #[cfg(feature = "llama-cpp")]
 mod llama;
 mod recipes;
+mod safetensors;
 mod tokenizer;
+mod validate;

@@ -135,9 +135,11 @@ impl Config {
         let unread: Vec<(String, String)> = unread.map(|(key, value)| (key.clone(), shown(value))).collect();
         drop(account);
         let architecture = self.architecture();
-        problems.extend(
-            unread.into_iter().map(|(key, value)| Problem::UnreadKey { key, value, architecture: architecture.clone() }),
-        );
+        problems.extend(unread.into_iter().map(|(key, value)| Problem::UnreadKey {
+            key,
+            value,
+            architecture: architecture.clone(),
+        }));
         problems
     }
 

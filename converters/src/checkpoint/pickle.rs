@@ -23,7 +23,10 @@ pub(super) fn tensors(file: &Path) -> Result<Vec<Tensor>, ImportError> {
     if !objects.is_empty() {
         let list: Vec<String> = objects.iter().map(|(path, object)| format!("{path} = {object}(..)")).collect();
         let list = list.join(", ");
-        return Err(ImportError::malformed(file, format!("expected tensors only, found calls that are not run: {list}")));
+        return Err(ImportError::malformed(
+            file,
+            format!("expected tensors only, found calls that are not run: {list}"),
+        ));
     }
     let mut tensors: Vec<Tensor> = reader.into_tensors().into_values().collect();
     tensors.sort_by(|a, b| a.name.cmp(&b.name));

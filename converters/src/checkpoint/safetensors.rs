@@ -108,7 +108,9 @@ impl HeaderTensor {
         let elements = shape.iter().try_fold(1u64, |n, dim| n.checked_mul(*dim as u64));
         match elements.and_then(|n| n.checked_mul(bits)) {
             Some(total) if total == (end - start) * 8 => Ok(*start..*end),
-            Some(total) => Err(format!("{dtype} {shape:?} takes {} bytes, its offsets span {}", total / 8, end - start)),
+            Some(total) => {
+                Err(format!("{dtype} {shape:?} takes {} bytes, its offsets span {}", total / 8, end - start))
+            }
             None => Err(format!("{dtype} {shape:?} is longer than any file")),
         }
     }

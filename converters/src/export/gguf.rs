@@ -8,7 +8,7 @@ mod value;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use graph::{FloatType, GgmlType, Op, Quantized, Unary, Weight, WeightData, WeightId, Weights};
+use graph::{FloatType, GgmlType, Op, Quantized, Weight, WeightData, WeightId, Weights};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -22,8 +22,6 @@ use crate::{Artifact, ExportError, Format, Model, Tokenizer};
 pub const FILE: &str = "model.gguf";
 /// Encoder-decoders that llama.cpp runs, by `general.architecture`.
 const LLAMA_CPP: &[&str] = &["t5"];
-/// The only largest distance of relative positions in llama.cpp (`llama_relative_position_bucket`).
-const MAX_DISTANCE: usize = 128;
 /// Score of a piece that fills the vocabulary up, as in llama.cpp's own converter.
 const PAD_SCORE: f32 = -10000.0;
 
@@ -117,6 +115,13 @@ fn unsupported(message: impl Into<String>) -> ExportError {
     ExportError::Unsupported { format: "gguf", message: message.into() }
 }
 
+const ALLOW_F32: &str = "give these weights a ggml scheme such as q8_0, or store the numbers that their codes mean with \
+                         `gguf: { fallback: f32 }`";
+
+fn cannot_hold(items: Vec<String>, hint: &str) -> ExportError {
+    ExportError::CannotHold { format: "gguf", items, hint: hint.to_owned() }
+}
+
 /// The prefix of the architecture's own keys.
 fn architecture(metadata: &[(String, Value)]) -> &str {
     metadata.first().and_then(|(key, _)| key.split('.').next()).unwrap_or_default()
@@ -205,30 +210,11 @@ fn file_type(model: &Model, plans: &[Plan]) -> u32 {
     elements.into_iter().max_by_key(|(_, count)| *count).map_or(0, |(file_type, _)| file_type)
 }
 
-/// What the graph computes and llama.cpp's T5 does not.
-fn not_computed(model: &Model, plans: &[Plan]) -> Vec<String> {
-    let gated = plans.iter().any(|plan| plan.name.contains(".ffn_gate."));
-    let expected = if gated { Unary::GeluTanh } else { Unary::Relu };
-    let mut faults = Vec::new();
-    for value in &model.graph.values {
-        let graph::Def::Op(op, _) = &value.def else { continue };
-        let fault = match op {
-            Op::DynamicQuant(_) => "activations are not quantized in GGUF".to_owned(),
-            Op::Unary(found) if *found != expected => {
-                let gate = if gated { "with" } else { "without" };
-                format!("llama.cpp computes {expected:?} for a feed-forward {gate} gate, found {found:?}")
-            }
-            Op::RelativeBias { max_distance, .. } if *max_distance != MAX_DISTANCE => {
-                format!("llama.cpp's largest relative distance is {MAX_DISTANCE}, found {max_distance}")
-            }
-            Op::Attention { scale, softcap } if *scale != 1.0 || softcap.is_some() => {
-                format!("llama.cpp's T5 neither scales nor caps its scores, found {op}")
-            }
-            _ => continue,
-        };
-        faults.push(format!("{}: {fault}", value.name));
-    }
-    faults
+/// Activations that are to be quantized, which no GGUF file can say.
+fn quantized_activations(model: &Model) -> Vec<String> {
+    let quantized =
+        model.graph.values.iter().filter(|value| matches!(value.def, graph::Def::Op(Op::DynamicQuant(_), _)));
+    quantized.map(|value| format!("{}: activations are not quantized in GGUF", value.name)).collect()
 }
 
 impl Format for Gguf {
@@ -248,7 +234,9 @@ impl Format for Gguf {
         let metadata = model.architecture.gguf_metadata(&model.checkpoint)?;
         let family = architecture(&metadata);
         if !LLAMA_CPP.contains(&family) {
-            said.push(format!("llama.cpp does not run the architecture {family}; the file follows its naming all the same"));
+            said.push(format!(
+                "llama.cpp does not run the architecture {family}; the file follows its naming all the same"
+            ));
         }
         if let Err(why) = tokenizer(model)? {
             said.push(format!("the file has no tokenizer and its consumer must bring ids: {why}"));
@@ -257,30 +245,16 @@ impl Format for Gguf {
     }
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
-        let (mut items, plans) = match self.plan(model) {
-            Ok(plans) => (Vec::new(), plans),
-            Err(items) => (items, Vec::new()),
-        };
-        let hint = match items.is_empty() {
-            true => String::new(),
-            false => "give these weights a ggml scheme such as q8_0, or store the numbers that their codes mean with \
-                      `gguf: { fallback: f32 }`"
-                .to_owned(),
-        };
-        let metadata = model.architecture.gguf_metadata(&model.checkpoint)?;
-        if items.is_empty() && LLAMA_CPP.contains(&architecture(&metadata)) {
-            items.extend(not_computed(model, &plans));
-        }
-        match items.is_empty() {
-            true => self.metadata(model, &plans).map(|_| ()),
-            false => Err(ExportError::CannotHold { format: "gguf", items, hint }),
+        let activations = quantized_activations(model);
+        match (self.plan(model), activations.is_empty()) {
+            (Ok(plans), true) => self.metadata(model, &plans).map(|_| ()),
+            (Ok(_), false) => Err(cannot_hold(activations, "set `activations: none` for this artifact")),
+            (Err(items), _) => Err(cannot_hold([items, activations].concat(), ALLOW_F32)),
         }
     }
 
     fn write(&self, model: &Model, dir: &Path) -> Result<Artifact, ExportError> {
-        let no_hint = String::new();
-        let plans =
-            self.plan(model).map_err(|items| ExportError::CannotHold { format: "gguf", items, hint: no_hint })?;
+        let plans = self.plan(model).map_err(|items| cannot_hold(items, ALLOW_F32))?;
         let metadata = self.metadata(model, &plans)?;
         let weights = &model.graph.weights;
         let tensors: Vec<_> = plans

@@ -1,11 +1,13 @@
 //! T5 v1.0, v1.1 and Flan, mT5, UMT5, ByT5: modeling_t5.py, modeling_mt5.py and modeling_umt5.py of transformers 5.23.
 
+mod gguf;
+
 use std::collections::BTreeMap;
 
 use graph::{BATCH, Build, DEC, ENC, Op, Sym, Type, Unary, Val, Visible};
 
 use super::Module;
-use crate::checkpoint::{Checkpoint, ImportError, Problem, Size};
+use crate::checkpoint::{self, Checkpoint, ImportError, Size};
 use crate::export::gguf::Value;
 use crate::{Architecture, Semantics};
 
@@ -31,8 +33,10 @@ const IGNORED: &[&str] = &[
     "decoder_start_token_id",
     "dropout_rate",
     "dtype",
+    "do_sample",
     "early_stopping",
     "eos_token_id",
+    "finetuning_task",
     "gradient_checkpointing",
     "id2label",
     "initializer_factor",
@@ -57,6 +61,7 @@ const IGNORED: &[&str] = &[
     "task_specific_params",
     "tokenizer_class",
     "torch_dtype",
+    "torchscript",
     "transformers_version",
     "use_cache",
 ];
@@ -96,58 +101,25 @@ enum Head {
 impl Config {
     fn read(checkpoint: &Checkpoint) -> Result<Config, ImportError> {
         let c = checkpoint.config();
-        let mt5 = c.model_type() == Some("mt5");
-        let umt5 = c.model_type() == Some("umt5");
         let (heads, d_kv) = (c.size("num_heads"), c.usize("d_kv"));
         let num_layers = checkpoint.layers(c.usize("num_layers"), "num_layers");
         let num_decoder_layers = checkpoint.layers(c.usize_or("num_decoder_layers", num_layers), "num_decoder_layers");
 
-        // `dense_act_fn` and `is_gated_act` win over the word that they are derived from.
-        let feed_forward_proj = c.str_or("feed_forward_proj", if mt5 || umt5 { "gated-gelu" } else { "relu" });
-        let word = feed_forward_proj.rsplit('-').next().unwrap_or(feed_forward_proj);
-        let word = if feed_forward_proj == "gated-gelu" { "gelu_new" } else { word };
-        let gated = c.bool_or("is_gated_act", feed_forward_proj.starts_with("gated-"));
-        let key = if c.str("dense_act_fn").is_some() { "dense_act_fn" } else { "feed_forward_proj" };
-        let activation = match c.str_or("dense_act_fn", word) {
-            "relu" => Unary::Relu,
-            "gelu" => Unary::Gelu,
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Unary::GeluTanh,
-            "silu" | "swish" => Unary::Silu,
-            "tanh" => Unary::Tanh,
-            _ => {
-                c.unsupported(key, "expected relu, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, silu, swish or tanh");
-                Unary::Relu
-            }
-        };
-        let buckets = Size { len: c.usize_or("relative_attention_num_buckets", 32), name: "relative_attention_num_buckets" };
+        let buckets =
+            Size { len: c.usize_or("relative_attention_num_buckets", 32), name: "relative_attention_num_buckets" };
         let max_distance = c.usize_or("relative_attention_max_distance", 128);
         // Below these, `_relative_position_bucket` divides by zero or takes the logarithm of a number up to 1.
         if buckets.len < 4 {
             c.unsupported(buckets.name, "expected 4 or more");
         } else if max_distance <= buckets.len / 2 {
-            c.unsupported("relative_attention_max_distance", "expected more than half of relative_attention_num_buckets");
+            c.unsupported(
+                "relative_attention_max_distance",
+                "expected more than half of relative_attention_num_buckets",
+            );
         }
 
-        let tie = c.bool("tie_word_embeddings");
-        let written_by: Option<u32> =
-            c.str("transformers_version").and_then(|version| version.split('.').next()?.parse().ok());
-        let scale_key = if mt5 || umt5 { None } else { c.bool("scale_decoder_outputs") };
-        let head = match tie {
-            Some(false) => Head::Own,
-            _ if scale_key.is_some() || written_by.is_some_and(|major| major >= 5) => Head::AsStored,
-            None if mt5 => Head::AsStored,
-            _ => Head::Tied,
-        };
-        let (scaled, scale_reason) = match (scale_key, tie) {
-            (Some(scaled), _) => (scaled, format!("scale_decoder_outputs is {scaled}")),
-            _ if mt5 && tie == Some(true) => (false, "MT5 of transformers 5 never scales, 4.x does when tied".to_owned()),
-            _ if mt5 => (false, "MT5 of transformers 5 never scales, nor does 4.x when untied".to_owned()),
-            (_, Some(false)) if umt5 => (true, "UMT5 of transformers 5 always scales, 4.x only when tied".to_owned()),
-            _ if umt5 => (true, "UMT5 of transformers 5 always scales, as does 4.x when tied".to_owned()),
-            (_, Some(false)) => (false, "tie_word_embeddings is false, in transformers 4.x and 5 alike".to_owned()),
-            _ => (true, "tie_word_embeddings is not false, in transformers 4.x and 5 alike".to_owned()),
-        };
-        let eps = c.f32_or("layer_norm_epsilon", 1e-6);
+        let (gated, activation) = activation(c);
+        let (scaled, scale_reason) = logit_scale(c);
         c.only("is_encoder_decoder", true);
         c.only("is_decoder", false);
         c.only("add_cross_attention", false);
@@ -164,17 +136,82 @@ impl Config {
             max_distance,
             num_layers,
             num_decoder_layers,
-            eps,
+            eps: c.f32_or("layer_norm_epsilon", 1e-6),
             gated,
             activation,
-            bias_in_every_layer: umt5,
+            bias_in_every_layer: is(c, "umt5"),
             scaled,
             scale_reason,
-            head,
+            head: head(c),
         };
         checkpoint.config_fits()?;
         Ok(config)
     }
+}
+
+fn is(c: &checkpoint::Config, model_type: &str) -> bool {
+    c.model_type() == Some(model_type)
+}
+
+/// Whether the feed-forward is gated, and by what. `dense_act_fn` and `is_gated_act` win over `feed_forward_proj`, from
+/// which they are derived.
+fn activation(c: &checkpoint::Config) -> (bool, Unary) {
+    let word = c.str_or("feed_forward_proj", if is(c, "mt5") || is(c, "umt5") { "gated-gelu" } else { "relu" });
+    let (gated, derived) = match word.strip_prefix("gated-") {
+        Some("gelu") => (true, "gelu_new"),
+        Some(name) => (true, name),
+        None => (false, word),
+    };
+    let key = if c.str("dense_act_fn").is_some() { "dense_act_fn" } else { "feed_forward_proj" };
+    let activation = match c.str_or("dense_act_fn", derived) {
+        "relu" => Unary::Relu,
+        "gelu" => Unary::Gelu,
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Unary::GeluTanh,
+        "silu" | "swish" => Unary::Silu,
+        "tanh" => Unary::Tanh,
+        _ => {
+            c.unsupported(key, "expected relu, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, silu, swish or tanh");
+            Unary::Relu
+        }
+    };
+    (c.bool_or("is_gated_act", gated), activation)
+}
+
+fn head(c: &checkpoint::Config) -> Head {
+    let version = c.str("transformers_version").and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    let by_5 = version.is_some_and(|major| major >= 5) || c.json().get("scale_decoder_outputs").is_some();
+    match c.bool("tie_word_embeddings") {
+        Some(false) => Head::Own,
+        _ if by_5 => Head::AsStored,
+        // The default of MT5 is false in 4.x and true in 5.
+        None if is(c, "mt5") => Head::AsStored,
+        Some(true) | None => Head::Tied,
+    }
+}
+
+/// Whether the decoder's output is scaled before the head, and why: what transformers 5.23 does.
+fn logit_scale(c: &checkpoint::Config) -> (bool, String) {
+    let untied = c.bool("tie_word_embeddings") == Some(false);
+    let (scaled, why) = if is(c, "mt5") {
+        let tied = c.bool("tie_word_embeddings") == Some(true);
+        (false, if tied { "MT5 of 5 never scales, of 4.x does when tied" } else { "MT5 scales in neither 4.x nor 5" })
+    } else if is(c, "umt5") {
+        (
+            true,
+            if untied {
+                "UMT5 of 5 always scales, of 4.x when tied"
+            } else {
+                "UMT5 scales when tied in both 4.x and 5"
+            },
+        )
+    } else if let Some(scaled) = c.bool("scale_decoder_outputs") {
+        return (scaled, format!("scale_decoder_outputs is {scaled}"));
+    } else if untied {
+        (false, "tie_word_embeddings is false, so neither 4.x nor 5 scales")
+    } else {
+        (true, "tie_word_embeddings is not false, so both 4.x and 5 scale")
+    };
+    (scaled, why.to_owned())
 }
 
 impl Architecture for T5 {
@@ -200,9 +237,11 @@ impl Architecture for T5 {
         let decoder = Stack { module: stack("decoder"), layers: c.num_decoder_layers, length: DEC, ..encoder };
         let mut x = decoder.write(decoder_input_ids.embed(shared), causal, Some((encoder_hidden, padding)));
         if c.scaled {
-            x = x * logit_scale(&c);
+            // Rounded once from f64, as the Python float is.
+            x = x * (c.d_model.len as f64).powf(-0.5) as f32;
         }
-        let inputs = [("input_ids", input_ids), ("attention_mask", attention_mask), ("decoder_input_ids", decoder_input_ids)];
+        let inputs =
+            [("input_ids", input_ids), ("attention_mask", attention_mask), ("decoder_input_ids", decoder_input_ids)];
         let outputs = [("logits", x.linear(head, None)), ("encoder_hidden", encoder_hidden)];
         b.entry("full", &inputs, &outputs, BTreeMap::new());
 
@@ -211,49 +250,12 @@ impl Architecture for T5 {
     }
 
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {
-        GGUF_NAMES
+        gguf::NAMES
     }
 
     fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
-        let c = Config::read(checkpoint)?;
-        let mut problems = Vec::new();
-        let mut refuse = |key: &str, why: &str| {
-            let value = checkpoint.config_json().get(key).map_or_else(|| "missing".to_owned(), ToString::to_string);
-            let architecture = "llama.cpp's t5".to_owned();
-            problems.push(Problem::Unsupported { key: key.to_owned(), value, architecture, why: why.to_owned() });
-        };
-        if c.max_distance != 128 {
-            refuse("relative_attention_max_distance", "it is fixed at 128 there");
-        }
-        if !matches!((c.gated, c.activation), (true, Unary::GeluTanh) | (false, Unary::Relu)) {
-            let key = if checkpoint.config_json().get("dense_act_fn").is_some() { "dense_act_fn" } else { "feed_forward_proj" };
-            refuse(key, "it is gated gelu_new or plain relu there");
-        }
-        if !problems.is_empty() {
-            return Err(ImportError::DoesNotFit { dir: checkpoint.dir().to_owned(), problems });
-        }
-        let count = |key: &str, n: usize| (format!("t5.{key}"), Value::U32(n as u32)); // at most 2^31
-        let start = checkpoint.generation().decoder_start_token_id;
-        Ok(vec![
-            count("context_length", checkpoint.config().usize_or("n_positions", 512)),
-            count("embedding_length", c.d_model.len),
-            count("feed_forward_length", c.d_ff.len),
-            count("block_count", c.num_layers),
-            count("decoder_block_count", c.num_decoder_layers),
-            count("attention.head_count", c.heads.len),
-            count("attention.key_length", c.d_kv),
-            count("attention.value_length", c.d_kv),
-            ("t5.attention.layer_norm_epsilon".to_owned(), Value::F32(c.eps)),
-            ("t5.attention.layer_norm_rms_epsilon".to_owned(), Value::F32(c.eps)),
-            count("attention.relative_buckets_count", c.buckets.len),
-            ("t5.decoder_start_token_id".to_owned(), Value::U32(start)),
-        ])
+        gguf::metadata(&Config::read(checkpoint)?, checkpoint)
     }
-}
-
-/// `d_model^-0.5`, rounded once from f64 as the Python float is.
-fn logit_scale(c: &Config) -> f32 {
-    (c.d_model.len as f64).powf(-0.5) as f32
 }
 
 /// The embedding and the head; the same weight twice when tied.
@@ -341,39 +343,3 @@ impl<'b> Stack<'b, '_> {
         hidden.linear(w.get("wo", [d_model, d_ff]), None)
     }
 }
-
-const GGUF_NAMES: &[(&str, &str)] = &[
-    ("shared", "token_embd"),
-    ("encoder.embed_tokens", "token_embd"),
-    ("decoder.embed_tokens", "token_embd"),
-    ("lm_head", "output"),
-    ("encoder.final_layer_norm", "enc.output_norm"),
-    ("decoder.final_layer_norm", "dec.output_norm"),
-    ("encoder.block.{i}.layer.0.layer_norm", "enc.blk.{i}.attn_norm"),
-    ("encoder.block.{i}.layer.0.SelfAttention.q", "enc.blk.{i}.attn_q"),
-    ("encoder.block.{i}.layer.0.SelfAttention.k", "enc.blk.{i}.attn_k"),
-    ("encoder.block.{i}.layer.0.SelfAttention.v", "enc.blk.{i}.attn_v"),
-    ("encoder.block.{i}.layer.0.SelfAttention.o", "enc.blk.{i}.attn_o"),
-    ("encoder.block.{i}.layer.0.SelfAttention.relative_attention_bias", "enc.blk.{i}.attn_rel_b"),
-    ("encoder.block.{i}.layer.1.layer_norm", "enc.blk.{i}.ffn_norm"),
-    ("encoder.block.{i}.layer.1.DenseReluDense.wi", "enc.blk.{i}.ffn_up"),
-    ("encoder.block.{i}.layer.1.DenseReluDense.wi_0", "enc.blk.{i}.ffn_gate"),
-    ("encoder.block.{i}.layer.1.DenseReluDense.wi_1", "enc.blk.{i}.ffn_up"),
-    ("encoder.block.{i}.layer.1.DenseReluDense.wo", "enc.blk.{i}.ffn_down"),
-    ("decoder.block.{i}.layer.0.layer_norm", "dec.blk.{i}.attn_norm"),
-    ("decoder.block.{i}.layer.0.SelfAttention.q", "dec.blk.{i}.attn_q"),
-    ("decoder.block.{i}.layer.0.SelfAttention.k", "dec.blk.{i}.attn_k"),
-    ("decoder.block.{i}.layer.0.SelfAttention.v", "dec.blk.{i}.attn_v"),
-    ("decoder.block.{i}.layer.0.SelfAttention.o", "dec.blk.{i}.attn_o"),
-    ("decoder.block.{i}.layer.0.SelfAttention.relative_attention_bias", "dec.blk.{i}.attn_rel_b"),
-    ("decoder.block.{i}.layer.1.layer_norm", "dec.blk.{i}.cross_attn_norm"),
-    ("decoder.block.{i}.layer.1.EncDecAttention.q", "dec.blk.{i}.cross_attn_q"),
-    ("decoder.block.{i}.layer.1.EncDecAttention.k", "dec.blk.{i}.cross_attn_k"),
-    ("decoder.block.{i}.layer.1.EncDecAttention.v", "dec.blk.{i}.cross_attn_v"),
-    ("decoder.block.{i}.layer.1.EncDecAttention.o", "dec.blk.{i}.cross_attn_o"),
-    ("decoder.block.{i}.layer.2.layer_norm", "dec.blk.{i}.ffn_norm"),
-    ("decoder.block.{i}.layer.2.DenseReluDense.wi", "dec.blk.{i}.ffn_up"),
-    ("decoder.block.{i}.layer.2.DenseReluDense.wi_0", "dec.blk.{i}.ffn_gate"),
-    ("decoder.block.{i}.layer.2.DenseReluDense.wi_1", "dec.blk.{i}.ffn_up"),
-    ("decoder.block.{i}.layer.2.DenseReluDense.wo", "dec.blk.{i}.ffn_down"),
-];

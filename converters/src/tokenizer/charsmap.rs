@@ -18,7 +18,8 @@ pub(super) fn check(charsmap: &[u8]) -> Result<(), String> {
     if units.is_empty() {
         return Err("the charsmap's trie is empty".to_owned());
     }
-    for (at, unit) in units.iter().enumerate().filter(|(_, unit)| *unit & VALUE == 0) {
+    // The root is followed whatever its top bit says.
+    for (at, unit) in units.iter().enumerate().filter(|(at, unit)| *at == 0 || *unit & VALUE == 0) {
         let offset = (unit >> 10) << ((unit & 1 << 9) >> 6);
         let base = at ^ offset as usize;
         // Any byte may follow, so all 256 places of the block must exist.

@@ -69,7 +69,9 @@ fn vocabulary(
         match step_type(step) {
             "Precompiled" => {}
             // How older converters write `remove_extra_whitespaces`.
-            "Replace" if step.pointer("/pattern/Regex") == Some(&Value::from(" {2,}")) => remove_extra_whitespaces = true,
+            "Replace" if step.pointer("/pattern/Regex") == Some(&Value::from(" {2,}")) => {
+                remove_extra_whitespaces = true
+            }
             "Strip" => {}
             other => return Err(format!("its normalizer {other} has no place in GGUF")),
         }

@@ -6,28 +6,30 @@ use graph::{WeightId, Weights};
 
 /// Every weight in the order of the file, with its GGUF name: tables as the architecture lists them, layers counted up.
 ///
-/// `table`: pattern of a checkpoint name -> pattern of a GGUF name, `{i}` a layer number. Errors: every weight without
-/// a name, and every name that two weights claim.
+/// `table`: pattern of a checkpoint name -> pattern of a GGUF name, both without `.weight`, `{i}` a layer number. Errors:
+/// every weight without a name, and every name that two weights claim.
 pub(super) fn in_order(
     weights: &Weights,
     table: &[(&'static str, &'static str)],
 ) -> Result<Vec<(WeightId, String)>, Vec<String>> {
     let mut faults = Vec::new();
     let mut named = BTreeMap::new();
+    let mut claimed: BTreeMap<String, WeightId> = BTreeMap::new();
     for (id, weight) in weights.iter() {
         let found = table.iter().enumerate().find_map(|(index, (ours, theirs))| {
-            let layer = layer_of(&weight.name, ours)?;
+            let layer = layer_of(weight.name.strip_suffix(".weight")?, ours)?;
             // All of one stack come before the next stack, and in it layer by layer.
             let stack = table.iter().position(|(_, other)| stack_of(other) == stack_of(theirs)).unwrap_or(index);
             let name = layer.map_or((*theirs).to_owned(), |layer| theirs.replace("{i}", &layer.to_string()));
-            Some(((stack, layer, index), name))
+            Some(((stack, layer, index), format!("{name}.weight")))
         });
         match found {
             None => faults.push(format!("{} has no GGUF name", weight.name)),
             Some((key, name)) => {
-                if let Some((other, _)) = named.insert(key, (id, name)) {
-                    faults.push(format!("{} and {} have one GGUF name", weights.get(other).name, weight.name));
+                if let Some(other) = claimed.insert(name.clone(), id) {
+                    faults.push(format!("{} and {} are both {name}", weights.get(other).name, weight.name));
                 }
+                named.insert(key, (id, name));
             }
         }
     }
@@ -58,10 +60,11 @@ mod tests {
     use graph::{Blob, FloatType, Weight, WeightData};
 
     const TABLE: &[(&str, &str)] = &[
-        ("shared.weight", "token_embd.weight"),
-        ("encoder.block.{i}.norm.weight", "enc.blk.{i}.attn_norm.weight"),
-        ("encoder.block.{i}.q.weight", "enc.blk.{i}.attn_q.weight"),
-        ("encoder.norm.weight", "enc.output_norm.weight"),
+        ("shared", "token_embd"),
+        ("decoder.embed_tokens", "token_embd"),
+        ("encoder.block.{i}.norm", "enc.blk.{i}.attn_norm"),
+        ("encoder.block.{i}.q", "enc.blk.{i}.attn_q"),
+        ("encoder.norm", "enc.output_norm"),
     ];
 
     fn weights(names: &[&str]) -> Weights {
@@ -82,7 +85,8 @@ mod tests {
             "encoder.block.2.norm.weight",
             "shared.weight",
         ]);
-        let names: Vec<String> = in_order(&found, TABLE).expect("all named").into_iter().map(|(_, name)| name).collect();
+        let names: Vec<String> =
+            in_order(&found, TABLE).expect("all named").into_iter().map(|(_, name)| name).collect();
         assert_eq!(
             names,
             [
@@ -97,14 +101,15 @@ mod tests {
 
     #[test]
     fn every_weight_without_a_name_is_listed() {
-        let found = weights(&["encoder.block.02.q.weight", "encoder.block.2.q.bias", "shared.weight", "shared.weight"]);
-        let faults = in_order(&found, TABLE).expect_err("three faults");
+        let names =
+            ["encoder.block.02.q.weight", "encoder.block.2.q.bias", "shared.weight", "decoder.embed_tokens.weight"];
+        let faults = in_order(&weights(&names), TABLE).expect_err("three faults");
         assert_eq!(
             faults,
             [
                 "encoder.block.02.q.weight has no GGUF name",
                 "encoder.block.2.q.bias has no GGUF name",
-                "shared.weight and shared.weight have one GGUF name"
+                "shared.weight and decoder.embed_tokens.weight are both token_embd.weight"
             ]
         );
     }

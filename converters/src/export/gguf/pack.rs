@@ -89,12 +89,7 @@ fn write_f32(weight: &Weight, out: &mut Sink<'_>) -> Result<(), ExportError> {
     Ok(())
 }
 
-fn write_blocks(
-    weight: &Weight,
-    tensor: &AffineTensor,
-    kind: GgmlType,
-    out: &mut Sink<'_>,
-) -> Result<(), ExportError> {
+fn write_blocks(weight: &Weight, tensor: &AffineTensor, kind: GgmlType, out: &mut Sink<'_>) -> Result<(), ExportError> {
     let [rows, columns] = tensor.shape;
     let (blocks_a_row, scales_a_row) = (columns / BLOCK, tensor.block.per_row(columns));
     let blocks_a_scale = tensor.block.len(columns) / BLOCK;

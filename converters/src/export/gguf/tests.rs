@@ -165,8 +165,7 @@ fn a_vocabulary_is_filled_up_to_the_rows_of_the_embedding_and_no_further() {
         eos: None,
         pad: Some(0),
     };
-    let metadata: BTreeMap<String, Value> =
-        tokenizer_metadata(&vocabulary, 4).expect("fits").into_iter().collect();
+    let metadata: BTreeMap<String, Value> = tokenizer_metadata(&vocabulary, 4).expect("fits").into_iter().collect();
     let padded = ["<pad>", "<unk>", "[PAD2]", "[PAD3]"].map(str::to_owned).to_vec();
     assert_eq!(metadata["tokenizer.ggml.tokens"], Value::Array(Array::String(padded)));
     assert_eq!(metadata["tokenizer.ggml.scores"], Value::Array(Array::F32(vec![0.0, 0.0, -10000.0, -10000.0])));

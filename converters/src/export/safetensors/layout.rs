@@ -1,0 +1,335 @@
+//! How each weight of a graph is stored, or why it cannot be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use graph::{AffineTensor, FloatType, Granularity, Graph, Op, Quantized, ValueId, Weight, WeightData, WeightId};
+use serde_json::{Value, json};
+
+use super::compressed::{Codes, Kind};
+use super::container::{Content, Tensor};
+use super::{Dtype, Safetensors};
+use crate::{ExportError, Model};
+
+/// How the weights of one graph are stored.
+pub struct Layout<'a> {
+    /// Each weight, in the order of the graph.
+    weights: Vec<(&'a Weight, Form<'a>)>,
+    /// `dtype` of config.json.
+    dtype: FloatType,
+    /// Kinds of codes; empty without codes.
+    groups: Vec<Group>,
+    /// Whether codes are packed and decoded while loading.
+    packed: bool,
+    /// Modules of a target class that have no codes.
+    ignored: Vec<String>,
+}
+
+enum Form<'a> {
+    Floats(FloatType),
+    /// Index into [`Layout::groups`].
+    Codes(&'a AffineTensor, usize),
+}
+
+/// A config group.
+struct Group {
+    sort: Sort,
+    kind: Kind,
+    /// Classes or names of modules.
+    targets: Vec<String>,
+}
+
+/// What tells config groups apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Sort {
+    /// Inputs are rounded, a scale a token.
+    activations: bool,
+    bits: u8,
+    symmetric: bool,
+    /// 0: a row.
+    columns_a_scale: usize,
+}
+
+impl Sort {
+    fn of(tensor: &AffineTensor, used: &Use) -> Sort {
+        let columns_a_scale = match tensor.block.per_row(tensor.shape[1]) {
+            1 => 0,
+            _ => tensor.block.len(tensor.shape[1]),
+        };
+        Sort { activations: used.rounded, bits: tensor.bits, symmetric: tensor.zeros.is_none(), columns_a_scale }
+    }
+}
+
+/// What a weight is to the modules of transformers.
+#[derive(Default)]
+struct Use {
+    /// A Linear multiplies by it.
+    linear: bool,
+    /// An Embed or a relative bias reads its rows.
+    table: bool,
+    /// A Linear with this weight reads rounded activations.
+    rounded: bool,
+    /// A Linear with this weight reads floats.
+    plain: bool,
+}
+
+impl<'a> Layout<'a> {
+    /// Errors: every weight that cannot be stored exactly or would not load, with the reason.
+    pub fn of(options: &Safetensors, model: &'a Model) -> Result<Layout<'a>, ExportError> {
+        let graph = &model.graph;
+        let mut faults = Vec::new();
+        let uses = uses(graph, &mut faults);
+        let rounded = uses.values().any(|u| u.rounded);
+        let mut layout =
+            Layout { weights: Vec::new(), dtype: FloatType::F32, groups: Vec::new(), packed: !rounded, ignored: vec![] };
+        let mut codes: Vec<(&Weight, &AffineTensor, &Use)> = Vec::new();
+        let unused = Use::default();
+        for (id, weight) in graph.weights.iter() {
+            let used = uses.get(&id).unwrap_or(&unused);
+            match &weight.data {
+                WeightData::Quantized(Quantized::Affine(tensor)) => {
+                    if let Some(fault) = misfit(weight, used, rounded) {
+                        faults.push(fault);
+                    }
+                    codes.push((weight, tensor, used));
+                }
+                WeightData::Quantized(Quantized::Ggml { kind, .. }) => {
+                    faults.push(format!("{}: {kind} blocks exist only in gguf", weight.name));
+                }
+                WeightData::Stored { .. } | WeightData::Derived(..) => {}
+            }
+        }
+        layout.group(&codes, options, &mut faults);
+        let mut of_codes = codes.iter();
+        for (id, weight) in graph.weights.iter() {
+            let form = match &weight.data {
+                WeightData::Stored { dtype, .. } => Form::Floats(float_type(options.dtype, *dtype)),
+                WeightData::Derived(..) => Form::Floats(FloatType::F32),
+                WeightData::Quantized(_) => match of_codes.next() {
+                    Some((_, tensor, used)) => Form::Codes(tensor, layout.group_of(tensor, used)),
+                    None => continue, // a ggml weight, which is a fault already
+                },
+            };
+            if let Form::Floats(dtype) = form {
+                faults.extend(narrowed(options.dtype, dtype, weight, !codes.is_empty()));
+                let used = uses.get(&id).unwrap_or(&unused);
+                layout.ignored.extend((used.linear || used.table).then(|| module(&weight.name).to_owned()));
+            }
+            layout.weights.push((weight, form));
+        }
+        if graph.weights.find("lm_head.weight").is_none() {
+            layout.ignored.push("lm_head".to_owned()); // it has the weight of the embedding, which is no Linear's
+        }
+        let types: BTreeSet<&str> = layout.weights.iter().filter_map(|(_, form)| form.float().map(FloatType::name)).collect();
+        if let (true, Some(dtype)) = (layout.groups.is_empty() && types.len() == 1, layout.weights.first()) {
+            layout.dtype = dtype.1.float().expect("no weight has codes");
+        }
+        match faults.is_empty() {
+            true => Ok(layout),
+            false => {
+                let hint = "a rule of `quantize` can give these weights another scheme or keep them".to_owned();
+                Err(ExportError::CannotHold { format: "safetensors", items: faults, hint })
+            }
+        }
+    }
+
+    /// Makes the config groups.
+    fn group(&mut self, codes: &[(&Weight, &AffineTensor, &Use)], options: &Safetensors, faults: &mut Vec<String>) {
+        if codes.is_empty() {
+            return;
+        }
+        if self.packed {
+            let kind = codes.iter().map(|(_, tensor, _)| Kind::of(tensor)).reduce(Kind::and).expect("not empty");
+            let wide: Vec<&str> = codes.iter().filter(|(_, t, _)| t.bits == 8).map(|(w, ..)| w.name.as_str()).collect();
+            if wide.len() < codes.len() && !wide.is_empty() && !options.widen_codes {
+                faults.push(format!(
+                    "{} of {} weights with codes have 8 bits and the others 4, but transformers reads one width for a \
+                     whole model; `safetensors: {{ widen_codes: true }}` stores all in 8 bits; with 8 bits: {}",
+                    wide.len(),
+                    codes.len(),
+                    wide.join(", ")
+                ));
+            }
+            let tables = codes.iter().any(|(.., used)| used.table);
+            let targets = if tables { vec!["Linear", "Embedding"] } else { vec!["Linear"] };
+            let (_, tensor, used) = codes[0];
+            let targets = targets.into_iter().map(str::to_owned).collect();
+            self.groups.push(Group { sort: Sort::of(tensor, used), kind, targets });
+            return;
+        }
+        let mut groups: BTreeMap<Sort, Group> = BTreeMap::new();
+        for (weight, tensor, used) in codes {
+            let (sort, kind) = (Sort::of(tensor, used), Kind::of(tensor));
+            let group = groups.entry(sort).or_insert(Group { sort, kind, targets: Vec::new() });
+            group.kind = group.kind.and(kind);
+            group.targets.push(module(&weight.name).to_owned());
+        }
+        self.groups = groups.into_values().collect();
+        if let [only] = &mut self.groups[..] {
+            only.targets = vec!["Linear".to_owned()];
+        }
+    }
+
+    /// The group of a weight with codes.
+    fn group_of(&self, tensor: &AffineTensor, used: &Use) -> usize {
+        if self.packed {
+            return 0;
+        }
+        let sort = Sort::of(tensor, used);
+        self.groups.iter().position(|group| group.sort == sort).expect("every weight with codes has made or joined one")
+    }
+
+    /// Every tensor of the files; those of one weight stand together.
+    pub fn tensors(&self) -> Vec<Vec<Tensor<'a>>> {
+        let tensors = |(weight, form): &(&'a Weight, Form<'a>)| match form {
+            Form::Floats(dtype) => {
+                let content = Content::Floats { weight, dtype: *dtype };
+                vec![Tensor { name: weight.name.clone(), shape: weight.shape.clone(), content }]
+            }
+            Form::Codes(tensor, group) => {
+                Codes { weight, tensor, kind: self.groups[*group].kind, packed: self.packed }.tensors()
+            }
+        };
+        self.weights.iter().map(tensors).collect()
+    }
+
+    /// The checkpoint's config.json with `dtype` and `quantization_config`.
+    pub fn write_config(&self, model: &Model, dir: &Path) -> Result<(), ExportError> {
+        let mut config = model.checkpoint.config_json().clone();
+        let entries = config.as_object_mut().expect("an importer has read keys from it");
+        let dtype = match self.dtype {
+            FloatType::F32 => "float32",
+            FloatType::F16 => "float16",
+            FloatType::BF16 => "bfloat16",
+        };
+        // transformers before 4.56 knows the second name only.
+        entries.insert("dtype".to_owned(), dtype.into());
+        if let Some(old) = entries.get_mut("torch_dtype") {
+            *old = dtype.into();
+        }
+        if !self.groups.is_empty() {
+            entries.insert("quantization_config".to_owned(), self.quantization_config());
+        }
+        let file = dir.join("config.json");
+        let text = serde_json::to_string_pretty(&config).expect("keys are strings") + "\n";
+        std::fs::write(&file, text).map_err(|source| ExportError::Io { file, source })
+    }
+
+    fn quantization_config(&self) -> Value {
+        let format = if self.packed { "pack-quantized" } else { "int-quantized" };
+        let groups: serde_json::Map<String, Value> = self
+            .groups
+            .iter()
+            .enumerate()
+            .map(|(index, group)| {
+                let activations = json!({
+                    "num_bits": 8, "type": "int", "symmetric": true, "strategy": "token", "dynamic": true,
+                });
+                let group = json!({
+                    "targets": group.targets,
+                    "weights": group.kind.config(),
+                    "input_activations": if group.sort.activations { activations } else { Value::Null },
+                    "output_activations": null,
+                    "format": format,
+                });
+                (format!("group_{index}"), group)
+            })
+            .collect();
+        let mut config = json!({
+            "quant_method": "compressed-tensors",
+            "format": format,
+            "quantization_status": "compressed",
+            "config_groups": groups,
+            "ignore": self.ignored,
+            "kv_cache_scheme": null,
+        });
+        if self.packed {
+            config["dequantize"] = true.into();
+        }
+        config
+    }
+}
+
+impl Form<'_> {
+    fn float(&self) -> Option<FloatType> {
+        match self {
+            Form::Floats(dtype) => Some(*dtype),
+            Form::Codes(..) => None,
+        }
+    }
+}
+
+/// The name of the module that owns a weight.
+fn module(weight: &str) -> &str {
+    weight.strip_suffix(".weight").unwrap_or(weight)
+}
+
+fn uses(graph: &Graph, faults: &mut Vec<String>) -> BTreeMap<WeightId, Use> {
+    let mut uses: BTreeMap<WeightId, Use> = BTreeMap::new();
+    for index in 0..graph.values.len() {
+        let id = ValueId(index);
+        let Some(op) = graph.op(id) else { continue };
+        let args = graph.args(id);
+        for (place, arg) in args.iter().enumerate() {
+            if let Some(Op::DynamicQuant(granularity)) = graph.op(*arg) {
+                if (op, place) != (&Op::Linear, 0) {
+                    faults.push(format!("{}: reads rounded activations and is no Linear", graph.value(id).name));
+                } else if *granularity != Granularity::Token {
+                    let name = &graph.value(id).name;
+                    faults.push(format!("{name}: expected activations with a scale a token, found one a tensor"));
+                }
+            }
+            let Some(weight) = graph.weight_of(*arg) else { continue };
+            let used = uses.entry(weight).or_default();
+            match (op, place) {
+                (Op::Linear, 1) => {
+                    used.linear = true;
+                    match graph.op(args[0]) {
+                        Some(Op::DynamicQuant(_)) => used.rounded = true,
+                        _ => used.plain = true,
+                    }
+                }
+                (Op::Embed, 1) | (Op::RelativeBias { .. }, 0) => used.table = true,
+                _ => {}
+            }
+        }
+    }
+    uses
+}
+
+/// Why a weight cannot have codes.
+fn misfit(weight: &Weight, used: &Use, rounded: bool) -> Option<String> {
+    let Weight { name, shape, .. } = weight;
+    if shape.len() != 2 || !name.ends_with(".weight") {
+        return Some(format!("{name}: expected a matrix named *.weight to have codes, found {shape:?}"));
+    }
+    if !used.linear && !used.table {
+        return Some(format!("{name}: only weights of Linears and embeddings can have codes"));
+    }
+    if rounded && used.table {
+        return Some(format!("{name}: an embedding cannot have codes where activations are rounded"));
+    }
+    (used.rounded && used.plain).then(|| format!("{name}: one Linear reads rounded activations, another reads floats"))
+}
+
+/// The type in the file for one in the graph.
+fn float_type(wanted: Dtype, stored: FloatType) -> FloatType {
+    if wanted == Dtype::F32 { FloatType::F32 } else { stored }
+}
+
+/// Why an option's type is not possible.
+fn narrowed(wanted: Dtype, found: FloatType, weight: &Weight, codes: bool) -> Option<String> {
+    let wanted = match wanted {
+        Dtype::AsStored | Dtype::F32 => return None,
+        Dtype::F16 => FloatType::F16,
+        Dtype::Bf16 => FloatType::BF16,
+    };
+    let Weight { name, .. } = weight;
+    if codes {
+        let wanted = wanted.name();
+        return Some(format!("{name}: dtype {wanted} would make transformers round the products of codes and scales"));
+    }
+    (found != wanted).then(|| {
+        format!("{name}: expected {} for dtype {}, found {}; the scheme rounds", wanted.name(), wanted.name(), found.name())
+    })
+}

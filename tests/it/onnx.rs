@@ -1,0 +1,324 @@
+//! ONNX artifacts: names, numbers, and what onnxruntime makes of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use converters::export::onnx::{Attention, Compute, DATA_FILE, GRAPH_FILES, Onnx, Placement, describe};
+use converters::{Artifact, Format, Model, import};
+use graph::passes::quantize_activations;
+use graph::progress::Quiet;
+use graph::{Feeds, Granularity, Graph, Interpreter, Op, Scratch, Tensor};
+use quant::{Policy, Scheme};
+use validate::runtime::onnx::OnnxRuntime;
+use validate::runtime::{Options, Runtime, Session};
+
+use crate::fixture::{fixture, fixtures};
+
+/// Largest difference of logits, relative to the largest logit, from the interpreter on the same weights: other orders of
+/// the same f32 sums.
+const F32_NOISE: f32 = 1e-5;
+/// With activations rounded to 8 bits: f32 noise moves some of them across the edge of a step, which moves the scale of
+/// nothing but costs a step of that activation.
+const INT8_NOISE: f32 = 3e-2;
+/// Linear layers computed in f16 have 11 bits.
+const F16_NOISE: f32 = 1e-2;
+
+const SCHEMES: &[&str] = &["keep", "f16", "bf16", "int8", "int8-g32", "int8-g64-asym", "int4", "int4-g32", "int4-g32-asym"];
+
+fn model(dir: &Path, scheme: &str) -> Model {
+    let mut model = import(dir).unwrap_or_else(|e| panic!("{e}"));
+    graph::passes::run(&mut model.graph).expect("passes");
+    let scheme: Scheme = scheme.parse().expect("a scheme");
+    let plan = Policy::of(scheme).plan(&model.graph).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    quant::quantize(&mut model.graph, &plan, &Scratch::new().expect("scratch"), &Quiet).expect("quantized");
+    model
+}
+
+/// The same with activations rounded when the model runs.
+fn dynamic(dir: &Path) -> Model {
+    let mut model = model(dir, "int8");
+    let linears = quantize_activations(&mut model.graph, Granularity::Tensor).expect("quantized");
+    assert!(linears > 0);
+    model
+}
+
+fn write(model: &Model, format: &Onnx, dir: &Path) -> Artifact {
+    format.check(model).unwrap_or_else(|e| panic!("{e}"));
+    format.write(model, dir).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Without the `ORT_DYLIB_PATH`, a cache or a Python environment, the library is fetched.
+fn open(artifact: &Artifact, merged: bool) -> Box<dyn Session> {
+    let options = Options { threads: 2, offline: false, python: None, merged };
+    OnnxRuntime.open(artifact, &options).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Source, its mask and target. Batch 3; the second row is padded; the target is longer than the source.
+fn inputs() -> [Tensor; 3] {
+    let row = |seed: i64, n: i64| (0..n).map(move |i| 3 + (i * 7 + seed * 5) % 40);
+    let mut mask = vec![1; 21];
+    mask[10..14].fill(0);
+    [
+        Tensor::i64([3, 7], (0..3).flat_map(|seed| row(seed, 7)).collect()),
+        Tensor::i64([3, 7], mask),
+        Tensor::i64([3, 9], (0..3).flat_map(|seed| row(seed + 3, 9)).collect()),
+    ]
+}
+
+/// The interpreter's logits.
+fn meant(graph: &Graph, [source, mask, target]: &[Tensor; 3]) -> Tensor {
+    let names = ["input_ids", "attention_mask", "decoder_input_ids"];
+    let feeds: Feeds = names.map(str::to_owned).into_iter().zip([source, mask, target].map(Clone::clone)).collect();
+    let interpreter = Interpreter::new(graph);
+    interpreter.call("full", &feeds).expect("evaluates").remove("logits").expect("logits")
+}
+
+/// Columns of i64[b, n].
+fn columns(ids: &Tensor, range: std::ops::Range<usize>) -> Tensor {
+    let (rows, width) = (ids.shape()[0], ids.shape()[1]);
+    let all = ids.as_i64().expect("ids");
+    let part = (0..rows).flat_map(|row| all[row * width..][range.clone()].iter().copied());
+    Tensor::i64([rows, range.len()], part.collect())
+}
+
+/// Logits after columns `range`, from those of all columns f32[b, n, v].
+fn steps(logits: &Tensor, range: std::ops::Range<usize>) -> Vec<f32> {
+    let [_, n, v] = *logits.shape() else { panic!("logits are [b, n, v]") };
+    let floats = logits.as_f32().expect("floats");
+    floats.chunks(n * v).flat_map(|row| row[range.start * v..range.end * v].iter().copied()).collect()
+}
+
+fn distance(expected: &[f32], found: &Tensor) -> f32 {
+    let found = found.as_f32().expect("floats");
+    assert_eq!(expected.len(), found.len());
+    assert!(found.iter().all(|x| x.is_finite()), "not finite");
+    let scale = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    expected.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale
+}
+
+/// The worst of the whole pass in one call, and of five tokens at once followed by four single ones.
+fn worst(session: &mut dyn Session, inputs: &[Tensor; 3], expected: &Tensor) -> f32 {
+    let [source, mask, target] = inputs;
+    let n = target.shape()[1];
+    session.encode(source, mask).unwrap_or_else(|e| panic!("{e}"));
+    let whole = session.decode(target).unwrap_or_else(|e| panic!("{e}"));
+    let mut worst = distance(&steps(expected, 0..n), &whole);
+    session.encode(source, mask).unwrap_or_else(|e| panic!("{e}"));
+    let mut at = 0;
+    for end in [n - 4, n - 3, n - 2, n - 1, n] {
+        let logits = session.decode(&columns(target, at..end)).unwrap_or_else(|e| panic!("{e}"));
+        worst = worst.max(distance(&steps(expected, at..end), &logits));
+        at = end;
+    }
+    worst
+}
+
+/// Writes, reads back, runs both decoders; returns the worst distance.
+fn round_trip_and_run(model: &Model, format: &Onnx, what: &str) -> f32 {
+    let home = tempfile::tempdir().expect("temporary folder");
+    let artifact = write(model, format, home.path());
+    equal_weights(model, format, &artifact, what);
+    let inputs = inputs();
+    let expected = meant(&model.graph, &inputs);
+    [true, false].map(|merged| worst(&mut *open(&artifact, merged), &inputs, &expected)).into_iter().fold(0.0, f32::max)
+}
+
+fn equal_weights(model: &Model, format: &Onnx, artifact: &Artifact, what: &str) {
+    let read = format.read_weights(model, artifact).unwrap_or_else(|e| panic!("{what}: {e}"));
+    assert_eq!(read.len(), model.graph.weights.len());
+    for ((_, a), (_, b)) in model.graph.weights.iter().zip(read.iter()) {
+        assert_eq!((&a.name, &a.shape), (&b.name, &b.shape), "{what}");
+        let bits = |w: &graph::Weight| w.read().expect("readable").iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+        assert!(bits(a) == bits(b), "{what}: {} changed", a.name);
+    }
+}
+
+fn attentions() -> [Onnx; 2] {
+    [Attention::Fused, Attention::Standard].map(|attention| Onnx { attention, ..Onnx::DEFAULT })
+}
+
+#[test]
+fn weights_read_back_bit_for_bit_and_onnxruntime_computes_what_the_interpreter_does() {
+    let mut measured: BTreeMap<&str, f32> = BTreeMap::new();
+    for dir in fixtures() {
+        for scheme in SCHEMES {
+            let model = model(&dir, scheme);
+            for format in attentions() {
+                let what = format!("{} as {scheme}, {:?}", dir.display(), format.attention);
+                let worst = round_trip_and_run(&model, &format, &what);
+                assert!(worst <= F32_NOISE, "{what}: {worst:e}");
+                let known = measured.entry(scheme).or_default();
+                *known = known.max(worst);
+            }
+        }
+    }
+    println!("worst distances: {measured:?}");
+}
+
+#[test]
+fn dynamic_activations_are_integer_products_everywhere_but_in_attention() {
+    let mut measured = 0.0f32;
+    for dir in fixtures() {
+        let model = dynamic(&dir);
+        for format in attentions() {
+            let what = format!("{} dynamic, {:?}", dir.display(), format.attention);
+            let worst = round_trip_and_run(&model, &format, &what);
+            assert!(worst <= INT8_NOISE, "{what}: {worst:e}");
+            measured = measured.max(worst);
+        }
+        let home = tempfile::tempdir().expect("temporary folder");
+        let format = Onnx { attention: Attention::Standard, ..Onnx::DEFAULT };
+        write(&model, &format, home.path());
+        let operators = describe(&home.path().join("encoder_model.onnx")).expect("described").facts;
+        let operators = format!("{operators:?}");
+        let layers = model.graph.values.iter().filter(|v| matches!(v.def, graph::Def::Op(Op::Attention { .. }, _)));
+        assert!(operators.contains("MatMulInteger") && layers.count() > 0, "{operators}");
+    }
+    println!("worst distance: {measured:e}");
+}
+
+#[test]
+fn a_source_without_a_token_gives_the_interpreters_zeros_and_no_nan() {
+    for name in ["t5-v1.0", "umt5"] {
+        let model = model(&fixture(name), "keep");
+        let mut inputs = inputs();
+        let mut mask = vec![1; 21];
+        mask[7..14].fill(0);
+        inputs[1] = Tensor::i64([3, 7], mask);
+        let expected = meant(&model.graph, &inputs);
+        for format in attentions() {
+            let home = tempfile::tempdir().expect("temporary folder");
+            let artifact = write(&model, &format, home.path());
+            for merged in [true, false] {
+                let worst = worst(&mut *open(&artifact, merged), &inputs, &expected);
+                assert!(worst <= F32_NOISE, "{name}, {:?}, merged {merged}: {worst:e}", format.attention);
+            }
+        }
+    }
+}
+
+#[test]
+fn linear_layers_in_f16_stay_near_and_take_only_f16_weights() {
+    let format = Onnx { compute: Compute::F16, ..Onnx::DEFAULT };
+    for name in ["t5-v1.0", "t5-v1.1"] {
+        let worst = round_trip_and_run(&model(&fixture(name), "f16"), &format, name);
+        assert!(worst <= F16_NOISE, "{name}: {worst:e}");
+        println!("{name}: {worst:e}");
+    }
+    let error = format.check(&model(&fixture("t5-v1.0"), "keep")).expect_err("f32 weights");
+    assert!(error.to_string().contains("f32 in a graph computed in f16"), "{error}");
+}
+
+#[test]
+fn embedded_weights_are_the_same_and_need_no_other_file() {
+    let format = Onnx { weights: Placement::Embedded, ..Onnx::DEFAULT };
+    for scheme in ["keep", "int4-g32-asym"] {
+        let model = model(&fixture("t5-v1.1"), scheme);
+        let home = tempfile::tempdir().expect("temporary folder");
+        write(&model, &format, home.path());
+        assert!(!home.path().join(DATA_FILE).exists());
+        let worst = round_trip_and_run(&model, &format, scheme);
+        assert!(worst <= F32_NOISE, "{scheme}: {worst:e}");
+    }
+}
+
+#[test]
+fn the_same_model_gives_the_same_bytes() {
+    let model = model(&fixture("t5-v1.1"), "int8");
+    for format in [Onnx::DEFAULT, Onnx { weights: Placement::Embedded, ..Onnx::DEFAULT }] {
+        let [a, b] = [(), ()].map(|()| {
+            let home = tempfile::tempdir().expect("temporary folder");
+            let artifact = write(&model, &format, home.path());
+            let read = |file: &std::path::PathBuf| (file.clone(), fs::read(home.path().join(file)).expect("written"));
+            artifact.files.iter().map(read).collect::<Vec<_>>()
+        });
+        assert!(a == b);
+    }
+}
+
+#[test]
+fn names_orders_and_symbols_are_those_of_optimum() {
+    let model = model(&fixture("t5-v1.1"), "keep"); // 2 decoder layers, 3 heads of 6
+    let home = tempfile::tempdir().expect("temporary folder");
+    write(&model, &Onnx::DEFAULT, home.path());
+    let (b, s) = ("batch_size", "encoder_sequence_length");
+    let (d, p) = ("decoder_sequence_length", "past_decoder_sequence_length");
+    let row = |name: &str, ty: String| (name.to_owned(), ty);
+    let ids = |name, n| row(name, format!("i64[{b}, {n}]"));
+    let hidden = |name| row(name, format!("f32[{b}, {s}, 16]"));
+    let cache = |prefix: &str, crosses: bool, past: &str| -> Vec<(String, String)> {
+        let sides: &[(&str, &str)] = if crosses { &[("decoder", past), ("encoder", s)] } else { &[("decoder", past)] };
+        (0..2)
+            .flat_map(|i| sides.iter().flat_map(move |(side, n)| ["key", "value"].map(|kv| (i, *side, *n, kv))))
+            .map(|(i, side, n, kv)| row(&format!("{prefix}.{i}.{side}.{kv}"), format!("f32[{b}, 3, {n}, 6]")))
+            .collect()
+    };
+    let grown = format!("{p} + {d}");
+    let logits = row("logits", format!("f32[{b}, {d}, 66]"));
+    let (mask, tokens) = (ids("encoder_attention_mask", s), ids("input_ids", d));
+    let past = cache("past_key_values", true, p);
+    let flag = row("use_cache_branch", "bool[1]".to_owned());
+    let expected = [
+        ("encoder_model.onnx", vec![ids("input_ids", s), ids("attention_mask", s)], vec![hidden("last_hidden_state")]),
+        (
+            "decoder_model.onnx",
+            vec![mask.clone(), tokens.clone(), hidden("encoder_hidden_states")],
+            [vec![logits.clone()], cache("present", true, &grown)].concat(),
+        ),
+        (
+            "decoder_with_past_model.onnx",
+            [vec![mask.clone(), tokens.clone()], past.clone()].concat(),
+            [vec![logits.clone()], cache("present", false, &grown)].concat(),
+        ),
+        (
+            "decoder_model_merged.onnx",
+            [vec![mask, tokens, hidden("encoder_hidden_states")], past, vec![flag]].concat(),
+            [vec![logits], cache("present", true, &grown)].concat(),
+        ),
+    ];
+    for (file, inputs, outputs) in expected {
+        let found = describe(&home.path().join(file)).expect("described");
+        assert_eq!(found.inputs, inputs, "{file}");
+        assert_eq!(found.outputs, outputs, "{file}");
+    }
+}
+
+#[test]
+fn what_onnx_cannot_hold_is_refused_and_listed_before_a_byte_is_written() {
+    let error = Onnx::DEFAULT.check(&model(&fixture("t5-rows-of-32"), "q8_0")).expect_err("blocks of GGUF").to_string();
+    assert!(error.contains("Q8_0 is a block type of GGUF") && error.lines().count() > 10, "{error}");
+
+    let mut token = model(&fixture("t5-v1.0"), "int8");
+    quantize_activations(&mut token.graph, Granularity::Token).expect("quantized");
+    let error = Onnx::DEFAULT.check(&token).expect_err("per token").to_string();
+    assert!(error.contains("activations quantized per token") && error.contains("hint: "), "{error}");
+}
+
+#[test]
+fn damaged_files_are_errors() {
+    let model = model(&fixture("t5-v1.0"), "int4-g32-asym");
+    let home = tempfile::tempdir().expect("temporary folder");
+    let artifact = write(&model, &Onnx::DEFAULT, home.path());
+    let files = GRAPH_FILES.iter().map(|(_, file)| *file).chain([DATA_FILE]);
+    for file in files {
+        let path = home.path().join(file);
+        let whole = fs::read(&path).expect("written");
+        for sixteenths in 0..16 {
+            fs::write(&path, &whole[..whole.len() * sixteenths / 16]).expect("cut");
+            // A graph cut between two fields may still be a message, but then weights are missing.
+            let result = Onnx::DEFAULT.read_weights(&model, &artifact);
+            assert!(result.is_err() || sixteenths > 0, "{file} cut at {sixteenths}/16");
+        }
+        for at in (0..whole.len()).step_by((whole.len() / 200).max(1)) {
+            let mut bent = whole.clone();
+            bent[at] ^= 0x5a;
+            fs::write(&path, &bent).expect("bent");
+            drop(Onnx::DEFAULT.read_weights(&model, &artifact)); // an error or other numbers, never a panic
+        }
+        fs::write(&path, &whole).expect("restored");
+    }
+    fs::write(home.path().join(DATA_FILE), []).expect("emptied");
+    let error = Onnx::DEFAULT.read_weights(&model, &artifact).expect_err("no bytes").to_string();
+    assert!(error.contains("lie outside model.onnx_data of 0 bytes"), "{error}");
+}
