@@ -297,8 +297,7 @@ fn safetensors(dir: &Path) -> Result<Inspection, InspectError> {
 
 /// Bits of an element, from safetensors' name of its type: `BF16`, `I8`, `F8_E4M3`, `BOOL`.
 fn bits(dtype: &str) -> u64 {
-    let digits: String =
-        dtype.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    let digits: String = dtype.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap_or(8)
 }
 
@@ -320,7 +319,8 @@ impl Inspection {
 impl std::fmt::Display for Inspection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{}: {}", self.path.display(), self.kind)?;
-        let facts: Vec<Vec<String>> = self.facts.iter().map(|(key, value)| vec![key.clone(), shortened(value)]).collect();
+        let facts: Vec<Vec<String>> =
+            self.facts.iter().map(|(key, value)| vec![key.clone(), shortened(value)]).collect();
         f.write_str(&aligned(2, &facts))?;
         for entry in &self.entries {
             writeln!(f, "\n{}", entry.name)?;

@@ -48,9 +48,8 @@ impl List {
     fn of(what: What) -> List {
         let wanted = |part| what == What::All || what == part;
         List {
-            families: wanted(What::Families).then(|| {
-                ARCHITECTURES.iter().flat_map(|a| a.model_types()).map(|word| (*word).to_owned()).collect()
-            }),
+            families: wanted(What::Families)
+                .then(|| ARCHITECTURES.iter().flat_map(|a| a.model_types()).map(|word| (*word).to_owned()).collect()),
             formats: wanted(What::Formats).then(|| FORMATS.iter().map(|f| f.name().to_owned()).collect()),
             schemes: wanted(What::Schemes).then(|| Scheme::ALL.iter().map(|s| s.name()).collect()),
             engines: wanted(What::Engines).then(|| {

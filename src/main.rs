@@ -107,7 +107,8 @@ fn main() -> ExitCode {
         Err(error) => {
             display.finish();
             // A closed stderr leaves no place to say so.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            // The messages of the crates carry their causes.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::from(2)
         }
     }

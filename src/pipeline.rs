@@ -18,7 +18,7 @@ use validate::runtime::Options;
 use validate::task::{Data, DataError, Text};
 
 use crate::manifest::{self, Decoding, Manifest, Origin, RecipeText};
-use crate::progress::Display;
+use crate::progress::{Display, Of};
 use crate::recipe::{Loaded, RecipeError, Target, Validation};
 use crate::run::text_of;
 use crate::{Common, Verdict, summary};
@@ -194,8 +194,7 @@ impl Source {
             None => Data::drawn(wanted.samples.map_or(DRAWN_SAMPLES, NonZeroUsize::get), vocabulary, greedy.eos[0]),
         };
         let metric = wanted.metric;
-        let subject =
-            Subject { imported: &self.imported, exact: &self.exact, recorded, data, text, greedy, metric };
+        let subject = Subject { imported: &self.imported, exact: &self.exact, recorded, data, text, greedy, metric };
         Ok(Baseline::measure(subject, display)?)
     }
 
@@ -246,13 +245,13 @@ impl Grown {
             .plan_with_fallback(&model.graph, target.fallback())
             .map_err(|source| PipelineError::Policy { artifact: artifact(), source })?;
         substitutions.extend(plan.weights.iter().filter_map(|planned| match &planned.decided_by {
-            quant::Decider::Fallback { .. } => Some(Note {
-                about: planned.name.clone(),
-                text: format!("{}, {}", planned.scheme, planned.decided_by),
-            }),
+            quant::Decider::Fallback { .. } => {
+                Some(Note { about: planned.name.clone(), text: format!("{}, {}", planned.scheme, planned.decided_by) })
+            }
             _ => None,
         }));
-        let records = quant::quantize(&mut model.graph, &plan, scratch, display)
+        let progress = Of { name: target.name(), display };
+        let records = quant::quantize(&mut model.graph, &plan, scratch, &progress)
             .map_err(|source| PipelineError::Quant { artifact: artifact(), source })?;
         if let (Activations::Dynamic, Some(granularity)) = (target.policy().activations, target.granularity()) {
             graph::passes::quantize_activations(&mut model.graph, granularity)?;
@@ -276,30 +275,33 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
 
     let text = text_of(source.exact.checkpoint.dir())?;
     let recorded = recipe.model.join("expected.safetensors");
-    let baseline = match arguments.no_validate {
-        true => None,
-        false => Some(source.baseline(&recipe.validate, &*text, &recorded, display)?),
-    };
-    let options = arguments.engines.options();
-    let (mut staged, mut reports) = (Vec::new(), Vec::new());
+    // All are written before the first is validated: what a format refuses is known early.
+    let mut staged = Vec::new();
     for target in targets {
         let name = target.name();
-        display.stage(&format!("{name}: quantize"), 0, Unit::Bytes);
         let scratch = Scratch::in_dir(&recipe.out).map_err(PipelineError::io(&recipe.out))?;
         let grown = Grown::new(&source.exact, target, &scratch, display)?;
         display.stage(&format!("{name}: write"), 0, Unit::Bytes);
         let staging = Staging::beside(&recipe.out.join(name)).map_err(PipelineError::io(&recipe.out.join(name)))?;
         let artifact = write(&grown, target, &staging, &origin, &recipe_text)?;
+        staged.push((target, grown, staging, artifact));
+    }
+    let baseline = match arguments.no_validate {
+        true => None,
+        false => Some(source.baseline(&recipe.validate, &*text, &recorded, display)?),
+    };
+    let options = arguments.engines.options();
+    let mut reports = Vec::new();
+    for (target, grown, _, artifact) in &staged {
         if let Some(baseline) = &baseline {
-            let report = validated(baseline, &grown, target, &artifact, &recipe.validate.limits, &options, display)?;
-            reports.push(report);
+            let limits = &recipe.validate.limits;
+            reports.push(validated(baseline, grown, target, artifact, limits, &options, display)?);
         }
-        staged.push((staging, name, grown.records));
     }
     let mut written = Vec::new();
-    for (staging, name, records) in staged {
-        let dir = staging.commit().map_err(PipelineError::io(&recipe.out.join(name)))?;
-        written.push((dir, records));
+    for (target, grown, staging, _) in staged {
+        let dir = staging.commit().map_err(PipelineError::io(&recipe.out.join(target.name())))?;
+        written.push((dir, grown.records));
     }
     folder.keep();
     display.finish();
@@ -392,9 +394,9 @@ fn chosen<'r>(targets: &'r [Target], only: &[String]) -> Result<Vec<&'r Target>,
 pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
     let dir = &arguments.artifact;
     let wrong = |message: String| PipelineError::Artifact { dir: dir.clone(), message };
-    let manifest = Manifest::read(dir)
-        .map_err(PipelineError::io(&dir.join(manifest::FILE)))?
-        .ok_or_else(|| wrong(format!("expected a {}, found none; only artifacts of trefoil have one", manifest::FILE)))?;
+    let manifest = Manifest::read(dir).map_err(PipelineError::io(&dir.join(manifest::FILE)))?.ok_or_else(|| {
+        wrong(format!("expected a {}, found none; only artifacts of trefoil have one", manifest::FILE))
+    })?;
     let Manifest { name, recipe, .. } = manifest;
     let loaded = Loaded::of_artifact(dir, &recipe.text)?;
     let target = loaded.recipe.artifacts.iter().find(|t| t.name() == name);
@@ -440,10 +442,7 @@ pub fn check(path: &Path, model: Option<&Path>, common: &Common) -> Result<Verdi
     for target in &loaded.recipe.artifacts {
         let artifact = || target.name().to_owned();
         let mut model = source.exact.clone();
-        target
-            .format()
-            .prepare(&mut model)
-            .map_err(|source| PipelineError::Export { artifact: artifact(), source })?;
+        target.format().prepare(&mut model).map_err(|source| PipelineError::Export { artifact: artifact(), source })?;
         let plan = target
             .policy()
             .plan_with_fallback(&model.graph, target.fallback())

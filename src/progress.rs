@@ -47,18 +47,37 @@ impl Display {
     }
 }
 
+/// The same display, each stage named after the artifact at hand.
+pub struct Of<'a> {
+    /// The artifact.
+    pub name: &'a str,
+    /// Where it goes.
+    pub display: &'a Display,
+}
+
+impl Progress for Of<'_> {
+    fn stage(&self, name: &str, total: u64, unit: Unit) {
+        self.display.stage(&format!("{}: {name}", self.name), total, unit);
+    }
+
+    fn advance(&self, n: u64) {
+        self.display.advance(n);
+    }
+}
+
 impl Progress for Display {
     fn stage(&self, name: &str, total: u64, unit: Unit) {
         match self {
             Display::Quiet => {}
             Display::Lines => self.say(name),
             Display::Bar(bar) => {
-                let counts = match unit {
-                    Unit::Bytes => "{bytes}/{total_bytes} {bytes_per_sec}",
-                    Unit::Samples => "{pos}/{len} samples",
+                let template = match (unit, total) {
+                    (_, 0) => "{prefix}",
+                    (Unit::Bytes, _) => "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}",
+                    (Unit::Samples, _) => "{prefix} [{bar:30}] {pos}/{len} samples",
                 };
-                let style = ProgressStyle::with_template(&format!("{{prefix}} [{{bar:30}}] {counts}"))
-                    .expect("the template is written above")
+                let style = ProgressStyle::with_template(template)
+                    .expect("the templates are written above")
                     .progress_chars("=> ");
                 let next = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
                     .with_style(style)

@@ -87,7 +87,8 @@ pub fn planned(plans: &[(&str, Plan)], as_json: bool) -> String {
             };
             plan.weights.iter().map(row).collect()
         };
-        let rows: Vec<_> = plans.iter().map(|(name, plan)| json!({ "artifact": name, "weights": weights(plan) })).collect();
+        let rows: Vec<_> =
+            plans.iter().map(|(name, plan)| json!({ "artifact": name, "weights": weights(plan) })).collect();
         return serde_json::to_string_pretty(&rows).expect("only JSON types") + "\n";
     }
     let mut text = String::new();

@@ -44,6 +44,8 @@ impl Artifact {
 // Folders to remove when the program is interrupted.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
+const REMOVAL_ATTEMPTS: usize = 100;
+
 /// A folder being written beside its final place; dropped without [`Staging::commit`], it disappears.
 #[derive(Debug)]
 pub struct Staging {
@@ -98,8 +100,12 @@ impl Staging {
         // A poisoned lock still guards a set of paths that must go.
         let mut unfinished = UNFINISHED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for dir in std::mem::take(&mut *unfinished) {
-            // Nothing is left to tell an error to.
-            let _ = fs::remove_dir_all(dir);
+            // Another thread may be putting files there until the folder is gone.
+            for _ in 0..REMOVAL_ATTEMPTS {
+                if fs::remove_dir_all(&dir).is_ok() || !dir.exists() {
+                    break;
+                }
+            }
         }
     }
 }

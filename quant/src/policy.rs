@@ -19,13 +19,13 @@ pub struct Policy {
     pub scheme: Scheme,
     /// How integer codes get their range.
     pub clip: Clip,
-    /// What happens to the inputs of Linears with int8 weights.
+    /// What happens to the inputs of Linears with `int8` weights.
     pub activations: Activations,
     /// Exceptions; the first that fits decides.
     pub rules: Vec<Rule>,
 }
 
-/// What happens to the input of a Linear whose weight is int8.
+/// What happens to the input of a Linear whose weight is `int8`, that is with one symmetric scale a row.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Activations {
@@ -174,11 +174,11 @@ impl Policy {
             let why = "no weight gets integer codes; floats have no range and ggml's blocks a search of their own";
             faults.push(PolicyFault::NoEffect { setting: "clip: mse", why });
         }
-        let int8_linear = |w: &Planned| {
-            matches!(w.scheme, Scheme::Affine { bits: 8, .. }) && matches!(w.role, Role::Linear | Role::Head)
-        };
-        if self.activations == Activations::Dynamic && !weights.iter().any(int8_linear) {
-            faults.push(PolicyFault::NoEffect { setting: "activations: dynamic", why: "no Linear has int8 weights" });
+        let rows = Scheme::Affine { bits: 8, block: Block::Row, symmetric: true };
+        let takes_codes = |w: &Planned| w.scheme == rows && matches!(w.role, Role::Linear | Role::Head | Role::Embedding);
+        if self.activations == Activations::Dynamic && !weights.iter().any(takes_codes) {
+            let why = "no Linear has int8 weights with one symmetric scale a row";
+            faults.push(PolicyFault::NoEffect { setting: "activations: dynamic", why });
         }
         faults
     }

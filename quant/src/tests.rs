@@ -300,7 +300,7 @@ fn every_fault_of_a_policy_is_told_at_once() {
             "rule 3 (match: \"decoder.*\") matches no weight of the model; `trefoil inspect` lists the names",
             "`clip: mse` has no effect: no weight gets integer codes; floats have no range and ggml's blocks a search of \
              their own",
-            "`activations: dynamic` has no effect: no Linear has int8 weights",
+            "`activations: dynamic` has no effect: no Linear has int8 weights with one symmetric scale a row",
             "hint: a rule for these weights, or `gguf: { fallback: f16 }` for all such, says what they become",
         ],
         "{message}"

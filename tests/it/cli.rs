@@ -101,8 +101,10 @@ fn a_conversion_that_passes_leaves_artifacts_manifests_and_a_report() {
     assert!(text(&output.stdout).contains("passed: "), "{}", text(&output.stdout));
     assert_eq!(home.names(), ["out", "recipe.yaml"]);
     let out = home.dir.path().join("out");
-    let mut names: Vec<String> =
-        fs::read_dir(&out).expect("listed").map(|e| e.expect("readable").file_name().to_string_lossy().into()).collect();
+    let mut names: Vec<String> = fs::read_dir(&out)
+        .expect("listed")
+        .map(|e| e.expect("readable").file_name().to_string_lossy().into())
+        .collect();
     names.sort();
     assert_eq!(names, ["onnx", "report.json", "report.md", "safetensors"]);
 
@@ -114,7 +116,9 @@ fn a_conversion_that_passes_leaves_artifacts_manifests_and_a_report() {
         assert_eq!(manifest["format"], format);
         assert_eq!(manifest["recipe"]["text"], fs::read_to_string(home.recipe()).expect("there"));
         let inputs = manifest["model"]["inputs"].as_array().expect("a list");
-        assert!(inputs.iter().any(|i| i["path"] == "model.safetensors" && i["sha256"].as_str().map(str::len) == Some(64)));
+        assert!(
+            inputs.iter().any(|i| i["path"] == "model.safetensors" && i["sha256"].as_str().map(str::len) == Some(64))
+        );
         let tensors = manifest["tensors"].as_array().expect("a list");
         let quantized = tensors.iter().filter(|t| t["scheme"] == "int8").collect::<Vec<_>>();
         assert!(!quantized.is_empty() && quantized.iter().all(|t| t["sqnr_db"].as_f64() > Some(20.0)), "{tensors:?}");
@@ -311,7 +315,8 @@ fn an_artifact_is_validated_again_and_a_changed_byte_is_found_at_export() {
     assert_eq!(code(&home.convert(&["--no-validate", "--only", "safetensors"])), 0);
     let artifact = home.path("out/safetensors");
     let model = fixture("t5-rows-of-32").display().to_string();
-    let validate = |reference: &str| run(&["validate", &artifact, "--reference", reference, "--offline", "--samples", "4"]);
+    let validate =
+        |reference: &str| run(&["validate", &artifact, "--reference", reference, "--offline", "--samples", "4"]);
     let output = validate(&model);
     assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
 
@@ -340,7 +345,8 @@ fn a_checkpoint_is_inspected_as_text_json_and_graph() {
     }
     let output = run(&["inspect", &model, "--json"]);
     let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let entries: Vec<&str> = found["entries"].as_array().expect("a list").iter().filter_map(|e| e["name"].as_str()).collect();
+    let entries: Vec<&str> =
+        found["entries"].as_array().expect("a list").iter().filter_map(|e| e["name"].as_str()).collect();
     assert_eq!(entries, ["full", "encoder", "decoder", "decoder_with_past"]);
     assert_eq!(found["bits_per_weight"], 32.0);
 
@@ -402,7 +408,9 @@ fn a_text_runs_through_the_checkpoint() {
 fn the_list_comes_from_the_registries_and_is_the_table_of_the_readme() {
     let output = run(&["--list"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    for word in ["families:\n  t5\n", "formats:\n  onnx\n  gguf\n  safetensors\n", "  int4-g128-asym\n", "onnxruntime (onnx)"] {
+    for word in
+        ["families:\n  t5\n", "formats:\n  onnx\n  gguf\n  safetensors\n", "  int4-g128-asym\n", "onnxruntime (onnx)"]
+    {
         assert!(text(&output.stdout).contains(word), "{word} is not in\n{}", text(&output.stdout));
     }
     let found: Value = serde_json::from_slice(&run(&["--list", "formats", "--json"]).stdout).expect("JSON");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use graph::Tensor;
 use safetensors::{Dtype, SafeTensors};
+use tempfile::TempDir;
 
 /// A path of the repository.
 pub fn repository(path: &str) -> PathBuf {
@@ -15,6 +16,16 @@ pub fn repository(path: &str) -> PathBuf {
 /// A checkpoint below `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
     repository("tests/fixtures").join(name)
+}
+
+/// A copy of a checkpoint below `tests/fixtures`, to be edited.
+pub fn copy(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for entry in fs::read_dir(fixture(name)).expect("a fixture") {
+        let from = entry.expect("readable").path();
+        fs::copy(&from, folder.path().join(from.file_name().expect("a file"))).expect("copied");
+    }
+    folder
 }
 
 /// Every checkpoint below `tests/fixtures` with recorded numbers.

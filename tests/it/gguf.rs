@@ -263,7 +263,7 @@ fn a_header_that_lies_is_refused_before_anything_is_allocated() {
 
     let tensor = lie.after("token_embd.weight");
     says(lie.with(tensor, &5_u32.to_le_bytes()), "token_embd.weight: expected at most 4 dimensions, found 5");
-    says(lie.with(tensor + 4, &huge), "token_embd.weight: expected");
+    says(lie.with(tensor + 4, &huge), "token_embd.weight: [66, 1152921504606846976] is not a shape that F32 can have");
     says(lie.with(tensor + 4, &[huge, huge].concat()), "is not a shape that F32 can have");
     says(lie.with(tensor + 20, &77_u32.to_le_bytes()), "token_embd.weight: the tensor type 77 is not supported");
     says(lie.with(tensor + 20, &8_u32.to_le_bytes()), "token_embd.weight: [66, 16] is not a shape that Q8_0 can have");
@@ -274,6 +274,21 @@ fn a_header_that_lies_is_refused_before_anything_is_allocated() {
     assert!(overlap.contains("token_embd.weight") && overlap.contains(" overlap"), "{overlap}");
     let twice = lie.refusal(&lie.with(lie.after("enc.blk."), b"1"));
     assert!(twice.contains("enc.blk.1.attn_norm.weight appears twice"), "{twice}");
+}
+
+#[test]
+fn no_damaged_byte_of_the_header_is_a_panic() {
+    let lie = Lie::new();
+    let path = lie.home.path().join("damaged.gguf");
+    let (mut opened, mut refused) = (0, 0);
+    for (at, to) in (0..4000).flat_map(|at| [(at, 0), (at, 0xff), (at, lie.bytes[at] ^ 1)]) {
+        fs::write(&path, lie.with(at, &[to])).expect("written");
+        match GgufFile::open(&path) {
+            Ok(_) => opened += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(opened > 1000 && refused > 1000, "{opened} opened, {refused} refused");
 }
 
 /// A file with one key, `general.alignment`.

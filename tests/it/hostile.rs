@@ -8,19 +8,14 @@ use converters::import;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fixture::{fixture, repository};
+use crate::fixture::{copy, repository};
 
 /// A copy of a fixture, to be broken.
 struct Folder(TempDir);
 
 impl Folder {
     fn of(name: &str) -> Folder {
-        let folder = Folder(tempfile::tempdir().expect("temporary folder"));
-        for entry in fs::read_dir(fixture(name)).expect("a fixture") {
-            let from = entry.expect("readable").path();
-            fs::copy(&from, folder.path(&from.file_name().expect("a file").to_string_lossy())).expect("copied");
-        }
-        folder
+        Folder(copy(name))
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -349,9 +344,9 @@ fn every_problem_of_a_config_is_told_at_once() {
             "config.json: num_heads = \"three\", expected a number from 1 to 2^31",
             "config.json: d_kv = -6, expected a number from 1 to 2^31",
             "config.json: num_layers = 4000000000, expected a number from 1 to 2^31",
-            "config.json: layer_norm_epsilon = \"small\", expected a number",
             "config.json: d_model is missing",
             "config.json: d_ff = 1e+30, expected a number from 1 to 2^31",
+            "config.json: layer_norm_epsilon = \"small\", expected a number",
             "config.json: d_modle = 16 is not known to t5; it may change the result",
         ]
         .join("\n  ")

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use converters::checkpoint::{check_finite, sha256};
 use converters::{Model, import};
-use graph::{Feeds, FloatType, Interpreter, Tensors, Weights};
+use graph::{Def, Feeds, FloatType, Interpreter, Op, Tensors, Unary, Weights};
+use serde_json::{Value, json};
 
-use crate::fixture::{expected, fixture, fixtures, repository};
+use crate::fixture::{copy, expected, fixture, fixtures, repository};
 
 /// Relative L2 error of two f32 implementations of the same sums in another order.
 const F32_NOISE: f64 = 1e-5; // 1.7e-6, the logits of t5-long
@@ -107,6 +108,33 @@ fn a_tied_head_is_the_embedding_itself_and_an_own_head_is_not() {
 }
 
 #[test]
+fn the_activation_follows_the_keys_as_in_transformers() {
+    // `T5Config(**keys).dense_act_fn` of transformers 4.57.6 and 5.23.0.
+    let cases = [
+        ("t5-v1.0-legacy", json!({}), Unary::Relu),
+        ("t5-v1.0-legacy", json!({"feed_forward_proj": "gelu"}), Unary::Gelu),
+        ("t5-v1.0-legacy", json!({"feed_forward_proj": "silu"}), Unary::Silu),
+        ("t5-v1.1", json!({"feed_forward_proj": "gated-gelu"}), Unary::GeluTanh),
+        ("t5-v1.1", json!({"feed_forward_proj": "gated-silu"}), Unary::Silu),
+        ("t5-v1.1", json!({"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu"}), Unary::Gelu),
+        ("t5-v1.1", json!({"feed_forward_proj": "relu", "is_gated_act": true}), Unary::Relu),
+    ];
+    for (name, keys, activation) in cases {
+        let folder = copy(name);
+        let file = folder.path().join("config.json");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&file).expect("there")).expect("JSON");
+        config.as_object_mut().expect("a map").extend(keys.as_object().expect("keys").clone());
+        std::fs::write(&file, config.to_string()).expect("written");
+        let graph = import(folder.path()).unwrap_or_else(|e| panic!("{e}")).graph;
+        let unary = graph.values.iter().filter_map(|value| match value.def {
+            Def::Op(Op::Unary(unary), _) => Some(unary),
+            _ => None,
+        });
+        assert_eq!(unary.collect::<Vec<_>>(), [activation; 5], "{name} with {keys}: one in each of 3 + 2 layers");
+    }
+}
+
+#[test]
 fn aliases_that_differ_are_refused_with_the_first_difference() {
     let error = import(&fixture("t5-aliases-differ")).err().expect("refused").to_string();
     let (_, message) = error.split_once("t5-aliases-differ: ").expect("names the folder");
@@ -200,12 +228,12 @@ fn every_weight_of_every_fixture_has_a_name_in_gguf() {
 
 #[test]
 fn what_llama_cpp_cannot_run_is_refused_and_the_rest_is_described() {
-    use converters::export::gguf::Value;
+    use converters::export::gguf::Value::U32;
     let metadata = |name: &str| {
         let model = import(&fixture(name)).expect("supported");
         model.architecture.gguf_metadata(&model.checkpoint)
     };
-    let error = metadata("t5-long").err().expect("max_distance is 20").to_string();
+    let error = metadata("t5-long").expect_err("max_distance is 20").to_string();
     assert!(
         error.ends_with("config.json: relative_attention_max_distance = 20 is not supported by llama.cpp's t5: it is fixed at 128 there"),
         "{error}"
@@ -215,6 +243,6 @@ fn what_llama_cpp_cannot_run_is_refused_and_the_rest_is_described() {
         [("block_count", 3), ("decoder_block_count", 2), ("attention.key_length", 6), ("context_length", 512)]
     {
         let (_, found) = found.iter().find(|(k, _)| *k == format!("t5.{key}")).expect(key);
-        assert!(matches!(found, Value::U32(n) if *n == value), "{key}");
+        assert!(matches!(found, U32(n) if *n == value), "{key}");
     }
 }

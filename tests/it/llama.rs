@@ -16,11 +16,16 @@ use validate::runtime::{Options, Runtime, Session};
 use crate::fixture::{expected, fixture, repository};
 
 /// Relative L2 of logits with f32 weights: GELU is a table in f16.
-const F32_FLOOR: f64 = 2e-3;
+const F32_FLOOR: f64 = 2e-3; // 8.1e-4, t5-tied-unscaled; 1.3e-4 on the real model
 /// The same without GELU.
-const RELU_FLOOR: f64 = 1e-5;
+const RELU_FLOOR: f64 = 1e-5; // 3.5e-7
+/// The inputs of 16-bit matrices are rounded to 16 bits.
+const HALVES_FLOOR: f64 = 1e-3; // 3.1e-4
 /// The inputs of quantized matrices are rounded to 8 bits in blocks of 32 (256 for K-quants).
-const INTEGER_FLOOR: f64 = 5e-2;
+const INTEGER_FLOOR: f64 = 3e-2; // 9.7e-3 with q8_0, 1.13e-2 with q4_k
+
+/// Logits this near to each other are equal to llama.cpp: twice its largest error on the real model, 8.7e-3 with f32.
+const TIE: f32 = 2e-2; // 5.2e-4, at word 31
 
 /// The checkpoints that llama.cpp computes: it knows no other largest relative distance than 128 (`t5-long`).
 const FIXTURES: &[&str] =
@@ -156,10 +161,10 @@ fn steps_give_the_logits_of_the_whole_target_and_a_row_those_it_has_alone() {
 }
 
 #[test]
-fn a_gap_in_the_mask_keeps_the_places_of_the_tokens() {
+fn padding_may_stand_on_either_side() {
     let exported = exported(&fixture("t5-v1.0"), "f32");
-    let source = Tensor::i64([2, 6], vec![9, 8, 7, 6, 5, 1, 0, 0, 21, 4, 30, 1]);
-    let mask = Tensor::i64([2, 6], vec![1, 0, 1, 1, 0, 1, 0, 0, 1, 1, 1, 1]);
+    let source = Tensor::i64([2, 6], vec![9, 8, 7, 1, 0, 0, 0, 0, 21, 4, 30, 1]);
+    let mask = Tensor::i64([2, 6], vec![1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]);
     let target = Tensor::i64([2, 3], vec![0, 12, 40, 0, 3, 9]);
     let mut session = session(&exported);
     session.encode(&source, &mask).expect("encoded");
@@ -206,29 +211,41 @@ fn words(count: usize) -> [Tensor; 2] {
 }
 
 #[test]
-fn greedy_tokens_of_the_real_model_are_those_of_transformers() {
+fn greedy_tokens_of_the_real_model_are_those_of_transformers_but_for_ties() {
     const WORDS: usize = 100;
     let exported = exported(&g2p(), "f32");
     let (recorded, _) = expected(&g2p());
     let greedy = Greedy { start: 0, eos: vec![1], pad: 0, max_new_tokens: recorded["greedy"].shape()[1] - 1 };
     let mut session = session(&exported);
     let [source, mask] = words(WORDS);
-    let started = std::time::Instant::now();
     let found = greedy.run(&mut *session, &source, &mask).expect("decoded");
-    println!("{:.0} words/s", WORDS as f64 / started.elapsed().as_secs_f64());
+    let mut differing = 0;
     for (word, found) in found.iter().enumerate() {
         let recorded = row(&recorded["greedy"], word);
+        let tokens = recorded.as_i64().expect("integers");
         // After the start token, up to the end of the sequence.
-        let expected = recorded.as_i64().expect("integers")[1..].split_inclusive(|id| *id == 1).next();
-        assert_eq!(Some(&found.tokens[..]), expected, "word {word}");
+        let expected = tokens[1..].split_inclusive(|id| *id == 1).next().expect("tokens");
+        if found.tokens == expected {
+            continue;
+        }
+        differing += 1;
+        let same = expected.iter().zip(&found.tokens).take_while(|(a, b)| a == b).count();
+        let target = Tensor::i64([1, same + 1], tokens[..=same].to_vec());
+        let meant = meant(&exported.model, [&row(&source, word), &row(&mask, word), &target]);
+        let logits = &floats(&meant)[same * 128..];
+        let lead = logits[expected[same] as usize] - logits[found.tokens[same] as usize];
+        println!("word {word}, token {same}: {} leads {} by {lead:.1e}", expected[same], found.tokens[same]);
+        assert!(lead.abs() <= TIE, "word {word}, token {same}: {found:?} for {expected:?}, which leads by {lead}");
     }
+    assert!(differing <= 1, "{differing} words");
 }
 
 #[test]
 fn logits_of_the_real_model_are_within_the_floor_of_each_kind_of_arithmetic() {
     let (recorded, _) = expected(&g2p());
     let [source, mask, target] = ["input_ids", "attention_mask", "decoder_input_ids"].map(|tensor| &recorded[tensor]);
-    for (scheme, floor) in [("f32", F32_FLOOR), ("f16", F32_FLOOR), ("q8_0", INTEGER_FLOOR), ("q4_k", INTEGER_FLOOR)] {
+    let kinds = [("f32", F32_FLOOR), ("f16", HALVES_FLOOR), ("q8_0", INTEGER_FLOOR), ("q4_k", INTEGER_FLOOR)];
+    for (scheme, floor) in kinds {
         let exported = exported(&g2p(), scheme);
         let meant = meant(&exported.model, [source, mask, target]);
         let mut session = session(&exported);
@@ -248,7 +265,11 @@ fn what_llama_cpp_would_abort_on_is_refused_before_it() {
     let mut said = |source: &Tensor, mask: &Tensor| session.encode(source, mask).expect_err("refused").to_string();
     assert_eq!(
         said(&ids(2, &[5, 1, 7, 1]), &ids(2, &[1, 1, 0, 0])),
-        "llama.cpp: input_ids[1]: expected 1 to 4096 tokens, found 0"
+        "llama.cpp: attention_mask[1]: expected one run of tokens between padding, found [0, 0]"
+    );
+    assert_eq!(
+        said(&ids(1, &[5, 6, 1]), &ids(1, &[1, 0, 1])),
+        "llama.cpp: attention_mask[0]: expected one run of tokens between padding, found [1, 0, 1]"
     );
     assert_eq!(
         said(&ids(1, &[5, 66, 1]), &ids(1, &[1, 1, 1])),
@@ -261,7 +282,7 @@ fn what_llama_cpp_would_abort_on_is_refused_before_it() {
     let long = vec![5; 4097];
     assert_eq!(
         said(&ids(1, &long), &ids(1, &vec![1; 4097])),
-        "llama.cpp: input_ids[0]: expected 1 to 4096 tokens, found 4097"
+        "llama.cpp: input_ids[0]: expected at most 4096 tokens, found 4097"
     );
     let empty = Tensor::i64([1, 0], vec![]);
     assert_eq!(said(&empty, &empty), "llama.cpp: input_ids: expected i64[b, n] with b and n above 0, found i64[1, 0]");

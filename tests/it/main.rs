@@ -8,6 +8,7 @@ mod import;
 mod onnx;
 #[cfg(feature = "llama-cpp")]
 mod llama;
+mod quant;
 mod recipes;
 mod safetensors;
 mod tokenizer;

@@ -78,7 +78,8 @@ fn every_recipe_runs_whole_on_a_small_checkpoint() {
         // The limits are those of a trained model; random weights may break them, and nothing else.
         let stderr = text(&output.stderr);
         let trained = stem.starts_with("g2p-t5");
-        let only_quality = stderr.lines().filter(|l| l.starts_with("failed: ")).all(|l| l.starts_with("failed: quantization"));
+        let only_quality =
+            stderr.lines().filter(|l| l.starts_with("failed: ")).all(|l| l.starts_with("failed: quantization"));
         assert!(code(&output) == 0 || !trained && code(&output) == 1 && only_quality, "{stem}: {stderr}");
         let report = fs::read(home.path().join("out/report.json")).expect("there");
         let report: Value = serde_json::from_slice(&report).expect("JSON");

@@ -318,7 +318,7 @@ fn a_folder_that_is_cut_short_or_lies_is_an_error() {
     fs::write(&file, &whole).expect("written");
 
     let honest = fs::read_to_string(home.path().join("config.json")).expect("written");
-    for (bits, message) in [("8", "_packed: expected I32"), ("3", "expected codes of 4 or 8 bits in config.json, found 3")] {
+    for (bits, message) in [("8", "shared.weight_packed: expected [66, 4], found [66, 2]"), ("3", "expected codes of 4 or 8 bits in config.json, found 3")] {
         let lie = honest.replacen("\"num_bits\": 4", &format!("\"num_bits\": {bits}"), 1);
         fs::write(home.path().join("config.json"), lie).expect("written");
         let error = read().expect_err("another width");

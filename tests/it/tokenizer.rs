@@ -147,3 +147,37 @@ fn damaged_tokenizers_are_errors() {
     let many = refusal("tokenizer_config.json", br#"{"tokenizer_class": "ByT5Tokenizer", "extra_ids": 4294967296}"#);
     assert_eq!(many, "tokenizer_config.json: extra_ids: expected at most 65536, found 4294967296");
 }
+
+#[test]
+fn no_damaged_byte_of_a_sentencepiece_model_is_a_panic() {
+    let golden = golden();
+    let texts: Vec<&str> = golden["cases"]["spiece.model"]["texts"]
+        .as_array()
+        .expect("texts")
+        .iter()
+        .filter_map(|t| t[0].as_str())
+        .collect();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (mut opened, mut refused, mut encoded) = (0, 0, 0);
+    for (file, stride) in [
+        ("tests/fixtures/tokenizer/spaces-kept.model", 1),
+        ("tests/fixtures/tokenizer/byte-fallback.model", 7),
+        // Nearly all of it is the character map.
+        ("models/g2p-t5/spiece.model", 499),
+    ] {
+        let whole = fs::read(repository(file)).expect("in the repository");
+        for at in (0..whole.len()).step_by(stride) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(folder.path().join("spiece.model"), bytes).expect("written");
+            match Tokenizer::open(folder.path()) {
+                Err(_) => refused += 1,
+                Ok(tokenizer) => {
+                    opened += 1;
+                    encoded += texts.iter().filter(|text| tokenizer.encode(text).is_ok()).count();
+                }
+            }
+        }
+    }
+    assert!(opened > 500 && refused > 100 && encoded > 0, "{opened} opened, {refused} refused, {encoded} encoded");
+}

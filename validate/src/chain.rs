@@ -27,7 +27,7 @@ pub use limits::{Arithmetic, F32_NOISE, FLOORS, Floor, Limits};
 use measure::{Measured, Outputs, Plan, Way};
 
 use crate::generate::{Generated, Greedy};
-use crate::metrics::{self, Agreement, Score};
+use crate::metrics::{self, Agreement, Meter, Score};
 use crate::report::{ArtifactReport, Check, DataReport, Generation, Limit, Link, Metric, Note, OutputFile, Run, TensorRow};
 use crate::runtime::reference::{Reference, caching};
 use crate::runtime::{Options, RUNTIMES, Runtime, RuntimeError, Session};
@@ -164,13 +164,15 @@ impl<'a> Baseline<'a> {
         metrics::score(found.iter().map(String::as_str).zip(targets))
     }
 
-    fn agreement(&self, generated: &[Generated]) -> Option<Agreement> {
-        agreement(&self.outputs.generated, generated)
-    }
 }
 
-fn agreement(reference: &[Generated], found: &[Generated]) -> Option<Agreement> {
-    metrics::agreement(reference.iter().zip(found).map(|(a, b)| [(&a.tokens[..], a.ended), (&b.tokens[..], b.ended)]))
+/// Compares generations; a reference is cut where an engine with a shorter limit had to stop.
+fn agreement(reference: &[Generated], found: &[Generated], limit_tokens: Option<usize>) -> Option<Agreement> {
+    let limit = limit_tokens.unwrap_or(usize::MAX);
+    metrics::agreement(reference.iter().zip(found).map(|(a, b)| {
+        let kept = a.tokens.len().min(limit);
+        [(&a.tokens[..kept], a.ended && kept == a.tokens.len()), (&b.tokens[..], b.ended)]
+    }))
 }
 
 fn interpreter(graph: &Graph) -> Interpreter<'_> {
@@ -274,8 +276,7 @@ impl Walk<'_> {
             let top1 = Check::judge(Link::Quantization, &what, Metric::Top1, found.top1, limit, &broken);
             self.checks.extend([kl.with(found), top1]);
         }
-        let run = Reference::new(&interpreter).engine();
-        let run = self.run(run, found, &outputs.generated);
+        let run = self.run(&Reference::new(&interpreter), found, &outputs.generated);
         let broken = format!("quantization costs the task too much: {}", self.cure());
         self.checks.push(self.points_lost(Link::Quantization, "", run.score, &broken));
         self.runs.push(run);
@@ -317,19 +318,19 @@ impl Walk<'_> {
         };
         self.logits(runtime, &called, &distances[0]);
 
-        let found = agreement(&quantized.generated, &outputs.generated);
+        let found = agreement(&quantized.generated, &outputs.generated, session.limit_tokens());
         let what = format!("{called}: greedy tokens of {} samples", baseline.plan.samples);
         let tokens = found.map(|a| a.tokens);
         self.checks.push(match Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph)) {
             Some(floor) => {
-                let broken = "the engine says something else than the quantized graph: see its logits above";
+                let broken = "the engine says something else than the quantized graph: see its logits";
                 let limit = Limit::AtLeast(floor.token_agreement);
                 Check::judge(Link::Runtime, what, Metric::TokenAgreement, tokens, limit, broken)
             }
             None => Check::info(Link::Runtime, what, Metric::TokenAgreement, tokens, UNKNOWN_FLOOR),
         });
-        let run = self.run(engine, distances[1].of(&baseline.plan, Way::Data).distances(), &outputs.generated);
-        let broken = "the engine loses what the quantized graph does not: see its logits above";
+        let run = self.run(&*session, distances[1].of(&baseline.plan, Way::Data).distances(), &outputs.generated);
+        let broken = "the engine loses what the quantized graph does not: see its logits";
         self.checks.push(self.points_lost(Link::Runtime, &format!("{called}: "), run.score, broken));
         self.runs.push(run);
         self.generated.push(outputs.generated);
@@ -340,18 +341,23 @@ impl Walk<'_> {
     fn logits(&mut self, runtime: &dyn Runtime, called: &str, distance: &measure::Distance) {
         let plan = &self.context.baseline.plan;
         let probes = plan.of(Way::Alone).count();
+        let alone = distance.of(plan, Way::Alone);
         let [first, later] = distance.split(plan, Way::Steps);
-        let broken = "the artifact computes something else than the graph that it was written from, or the engine adds more \
-                      noise than is known of it: compare the ways above, the first that fails is the simplest";
-        let cache = "single steps differ from the graph's: the key and value caches are fed or returned wrongly";
+        let broken = "the artifact computes something else than the graph that it was written from, or the engine adds \
+                      more noise than is known of it: run it with the engine's optimizations off, then look at how the \
+                      format writes each op";
+        // A sentence about one feature is fair only where the case without it is sound.
+        let limit = self.limit(runtime);
+        let sound = |meter: &Meter| limit.is_none_or(|l| Limit::AtMost(l).holds(meter.distances().rel_l2));
+        let padding = "padding changes the result: the attention mask does not reach every attention of the artifact";
+        let cache = "later steps differ where the first does not: the key and value caches, or the positions that move \
+                     with them, are fed or returned wrongly";
+        let padding = if sound(&alone) { padding } else { broken };
+        let cache = if sound(&first) { cache } else { broken };
         for (what, meter, broken) in [
             (format!("logits of {} samples", plan.samples), distance.of(plan, Way::Data), broken),
-            (format!("{probes} lengths, one at a time"), distance.of(plan, Way::Alone), broken),
-            (
-                format!("the same {probes} as a padded batch"),
-                distance.of(plan, Way::Padded),
-                "padding changes the result: the attention mask does not reach every attention",
-            ),
+            (format!("{probes} lengths, one at a time"), alone, broken),
+            (format!("the same {probes} as a padded batch"), distance.of(plan, Way::Padded), padding),
             ("the first step of that batch".to_owned(), first, broken),
             ("its later steps, with cache".to_owned(), later, cache),
         ] {
@@ -359,16 +365,21 @@ impl Walk<'_> {
         }
     }
 
+    /// How far an engine's logits may be from the quantized graph's: as the recipe says, else its known noise.
+    fn limit(&self, runtime: &dyn Runtime) -> Option<f64> {
+        let floor = Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph));
+        self.context.limits.runtime_rel_l2.or(floor.map(|f| f.rel_l2))
+    }
+
     /// Judges logits against the quantized graph's.
-    fn judged(&mut self, runtime: &dyn Runtime, what: String, meter: &metrics::Meter, broken: &str) {
+    fn judged(&mut self, runtime: &dyn Runtime, what: String, meter: &Meter, broken: &str) {
         let found = meter.distances();
         if found.positions == 0 {
             self.checks.push(Check::not_run(Link::Runtime, what, "no target is that long"));
             return;
         }
         let floor = Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph));
-        let limit = self.context.limits.runtime_rel_l2.or(floor.map(|f| f.rel_l2));
-        let mut check = match limit {
+        let mut check = match self.limit(runtime) {
             Some(limit) => {
                 Check::judge(Link::Runtime, what, Metric::RelL2, found.rel_l2, Limit::AtMost(limit), broken)
             }
@@ -415,10 +426,10 @@ impl Walk<'_> {
         }
     }
 
-    fn run(&self, engine: crate::Engine, to_float: metrics::Distances, generated: &[Generated]) -> Run {
+    fn run(&self, session: &dyn Session, to_float: metrics::Distances, generated: &[Generated]) -> Run {
         let baseline = self.context.baseline;
-        let (agreement, score) = (baseline.agreement(generated), baseline.scored(generated));
-        Run { engine, to_float: Some(to_float), agreement, score }
+        let agreement = agreement(&baseline.outputs.generated, generated, session.limit_tokens());
+        Run { engine: session.engine(), to_float: Some(to_float), agreement, score: baseline.scored(generated) }
     }
 
     fn points_lost(&self, link: Link, prefix: &str, found: Option<Score>, broken: &str) -> Check {

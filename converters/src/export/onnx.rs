@@ -21,7 +21,7 @@ pub use self::describe::{Description, Initializer, describe};
 
 use self::lower::{Choices, Lowering};
 use self::onnx::{GraphProto, NodeProto, ValueInfoProto};
-use self::proto::{flag_info, node, subgraph, value_info};
+use self::proto::{flag_info, int, node, subgraph, value_info};
 use self::tensors::Layout;
 use crate::export::copy_companions;
 use crate::{Artifact, ExportError, Format, Model};
@@ -356,66 +356,79 @@ fn plain(graph: &Graph, mut lowering: Lowering<'_>, entry: &str) -> Result<FileG
 }
 
 /// First and later steps in one graph. Its one `If` chooses the caches to start from: those given, or empty ones and the
-/// keys and values of the encoder's output. All else exists once, so no weight is packed twice by an engine.
+/// keys and values of the encoder's output, which are computed from no rows when they are not needed. No weight is read
+/// inside a branch: each exists once, and an engine packs it once. (onnxruntime 1.32 also fails to open a graph in which
+/// a branch multiplies with int8 weights.)
 fn merged(graph: &Graph, mut lowering: Lowering<'_>) -> Result<FileGraph, String> {
     let (first, later) = (entry_of(graph, "decoder")?, entry_of(graph, "decoder_with_past")?);
     let first_inputs = ports(first, &first.inputs, true)?;
     let later_inputs = ports(later, &later.inputs, true)?;
-    let (caches, others): (Ports, Ports) =
-        later_inputs.iter().cloned().partition(|(name, _)| name.starts_with("past_key_values."));
+    let (caches, others): (Ports, Ports) = later_inputs.iter().cloned().partition(|(name, _)| is_cache(name));
 
     let mut inputs = others.clone();
     inputs.extend(first_inputs.iter().filter(|port| !others.contains(port)).cloned());
     inputs.extend(caches.iter().cloned());
     inputs.sort_by_key(|(name, _)| rank(name));
-    inputs.dedup();
+
+    // The encoder's output, or none of its rows when the caches hold what follows from it.
+    let [zero, rows_axis, past_axis] = [0, 1, 2].map(|i| lowering.index(i));
+    let mut body = vec![
+        node("Shape", &[MEMORY], &["memory/rows"], vec![int("start", 1), int("end", 2)]),
+        node("Where", &[USE_CACHE_BRANCH, &zero, "memory/rows"], &["memory/wanted"], Vec::new()),
+        node("Slice", &[MEMORY, &zero, "memory/wanted", &rows_axis], &["memory"], Vec::new()),
+    ];
+    let renamed = |name: &String| if name == MEMORY { "memory".to_owned() } else { name.clone() };
+    let first_bound: Vec<(ValueId, String)> = first_inputs.iter().map(|(name, id)| (*id, renamed(name))).collect();
+    let crosses = caches.iter().filter(|(name, _)| is_cross(name));
+    let made_crosses: Vec<(ValueId, String)> = crosses.map(|(name, id)| (*id, format!("memory/{name}"))).collect();
+    body.extend(lowering.block(&first_bound, &made_crosses, &first.fixed, "memory/")?);
 
     // What `If` results in, by the name of the cache: crosses are outputs of the file, pasts are not.
-    let chosen = |name: &str| match name.contains(".encoder.") {
+    let chosen = |name: &str| match is_cross(name) {
         true => name.replace("past_key_values", "present"),
         false => format!("chosen/{name}"),
     };
-    let branch_type = |id: &ValueId| graph.value(*id).ty.clone();
-    let (mut given, mut made, mut made_cross) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut given_out, mut made_out, mut results) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut given, mut made, mut given_out, mut made_out) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (name, id) in &caches {
+        let ty = graph.value(*id).ty.clone();
         let (given_name, made_name) = (format!("given/{name}"), format!("made/{name}"));
         given.push(node("Identity", &[name], &[&given_name], Vec::new()));
-        given_out.push((given_name, branch_type(id)));
-        match name.contains(".encoder.") {
-            true => {
-                made_cross.push((*id, made_name.clone()));
-                made_out.push((made_name, branch_type(id)));
-            }
-            false => {
-                let [zero, axis] = [0, 2].map(|i| lowering.index(i));
-                made.push(node("Slice", &[name, &zero, &zero, &axis], &[&made_name], Vec::new()));
-                made_out.push((made_name, empty_past(branch_type(id))));
-            }
+        given_out.push((given_name, ty.clone()));
+        if is_cross(name) {
+            made.push(node("Identity", &[&format!("memory/{name}")], &[&made_name], Vec::new()));
+            made_out.push((made_name, ty));
+        } else {
+            made.push(node("Slice", &[name, &zero, &zero, &past_axis], &[&made_name], Vec::new()));
+            made_out.push((made_name, empty_past(ty)));
         }
-        results.push(chosen(name));
     }
-    made.extend(lowering.block(&swapped(&first_inputs), &made_cross, &first.fixed, "made/")?);
-    let branches =
-        vec![subgraph("then_branch", given, &given_out), subgraph("else_branch", made, &made_out)];
+    let results: Vec<String> = caches.iter().map(|(name, _)| chosen(name)).collect();
     let results: Vec<&str> = results.iter().map(String::as_str).collect();
-    let mut body = vec![node("If", &[USE_CACHE_BRANCH], &results, branches)];
+    let branches = vec![subgraph("then_branch", given, &given_out), subgraph("else_branch", made, &made_out)];
+    body.push(node("If", &[USE_CACHE_BRANCH], &results, branches));
 
     let outputs = ports(later, &later.outputs, false)?;
-    let bound: Vec<(ValueId, String)> = later_inputs
-        .iter()
-        .map(|(name, id)| (*id, if name.starts_with("past_key_values.") { chosen(name) } else { name.clone() }))
-        .collect();
-    body.extend(lowering.block(&bound, &swapped(&outputs), &later.fixed, "")?);
+    let bound = |name: &String| if is_cache(name) { chosen(name) } else { name.clone() };
+    let later_bound: Vec<(ValueId, String)> = later_inputs.iter().map(|(name, id)| (*id, bound(name))).collect();
+    body.extend(lowering.block(&later_bound, &swapped(&outputs), &later.fixed, "")?);
 
     let mut all_outputs = outputs;
-    all_outputs.extend(caches.iter().filter(|(name, _)| name.contains(".encoder.")).map(|(name, id)| (chosen(name), *id)));
+    all_outputs.extend(caches.iter().filter(|(name, _)| is_cross(name)).map(|(name, id)| (chosen(name), *id)));
     all_outputs.sort_by_key(|(name, _)| rank(name));
     let mut input = infos(graph, &inputs);
     input.push(flag_info(USE_CACHE_BRANCH));
     Ok(file_graph(lowering, MERGED, body, input, infos(graph, &all_outputs)))
 }
 
+fn is_cache(name: &str) -> bool {
+    name.starts_with("past_key_values.")
+}
+
+fn is_cross(name: &str) -> bool {
+    name.contains(".encoder.")
+}
+
+const MEMORY: &str = "encoder_hidden_states";
 const USE_CACHE_BRANCH: &str = "use_cache_branch";
 
 /// A cache of no tokens.

@@ -12,7 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 use super::measure::{self, Outputs, Plan, Way};
 use super::{ChainError, F32_NOISE, Subject};
 use crate::generate::Generated;
-use crate::metrics::Meter;
+use crate::metrics::{Distances, Meter};
 use crate::report::{Check, Limit, Link, Metric};
 use crate::runtime::reference::Reference;
 use crate::runtime::{RuntimeError, Session};
@@ -114,6 +114,8 @@ pub fn import(subject: &Subject) -> Vec<Check> {
     let rescaled = recorded.rescaling(&subject.exact.semantics.logit_scale);
     let scale = if rescaled == 1.0 { String::new() } else { format!(" (recorded ones x {rescaled}, see logit scale)") };
     let mut checks = vec![judge("encoder hidden states", &hidden), judge(&format!("logits{scale}"), &logits)];
+    // Hidden states are no distributions over words.
+    checks[0].distances = checks[0].distances.map(|d| Distances { kl: None, top1: None, ..d });
     checks.extend(recorded.greedy.as_ref().map(|greedy| greedy_check(subject, &recorded, greedy)));
     checks
 }
@@ -169,7 +171,7 @@ fn greedy_check(subject: &Subject, recorded: &Recorded, greedy: &Tensor) -> Chec
                 .chunks(width.max(1))
                 .map(|row| until_end(&row[1.min(row.len())..], &limit.eos))
                 .collect();
-            let tokens = super::agreement(&expected[..expected.len().min(found.len())], &found).map(|a| a.tokens);
+            let tokens = super::agreement(&expected[..expected.len().min(found.len())], &found, None).map(|a| a.tokens);
             let broken = "greedy decoding differs from transformers: if the logits above agree, look at the start and end tokens";
             Check::judge(Link::Import, what, Metric::TokenAgreement, tokens, Limit::AtLeast(1.0), broken)
         }

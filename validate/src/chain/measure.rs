@@ -13,8 +13,8 @@ use crate::runtime::reference::Reference;
 use crate::runtime::{RuntimeError, Session};
 use crate::task::{self, Batch, Data};
 
-/// Most sequences side by side.
-const BATCH_ROWS: usize = 32;
+/// Most sequences side by side: enough that a weight is fetched for many tokens, few enough that all threads have work.
+const BATCH_ROWS: usize = 64;
 /// Most bytes of logits that one call may return: the rest of longer targets is left out.
 const LOGIT_BYTES: usize = 64 << 20;
 /// Samples that are also run alone, together and step by step.

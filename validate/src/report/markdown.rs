@@ -114,8 +114,8 @@ fn write_artifact(out: &mut String, artifact: &ArtifactReport) -> std::fmt::Resu
     let files = artifact.files.len();
     writeln!(
         out,
-        "{}: {} in {files} {}, {:.2} bits a weight; {}\n",
-        artifact.format,
+        "{}, {} in {files} {}, {:.2} bits a weight: {}\n",
+        capitalized(&artifact.format),
         size(artifact.bytes),
         if files == 1 { "file" } else { "files" },
         artifact.bits_per_weight,
@@ -361,12 +361,12 @@ fn short(hash: &str) -> &str {
     hash.get(..16).unwrap_or(hash)
 }
 
-/// Text from outside in a table cell: one line, no markup of its own.
+/// Text from outside in a table cell: one line, no links, no HTML.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {
-            '|' | '*' | '_' | '`' | '<' | '>' | '[' | ']' | '#' | '\\' => out.extend(['\\', c]),
+            '|' | '*' | '<' | '[' | ']' | '\\' => out.extend(['\\', c]),
             c if c.is_control() => out.push(' '),
             c => out.push(c),
         }
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn text_from_outside_cannot_break_a_table() {
-        assert_eq!(escaped("a|b\n<c>*"), "a\\|b \\<c\\>\\*");
+        assert_eq!(escaped("a|b\n<c>*"), "a\\|b \\<c>\\*");
         assert_eq!(code("a`|\n"), "`a   `");
     }
 }

@@ -93,6 +93,8 @@ impl HfSession {
             // Stored values widen to f32 exactly, so what is left is the order of sums.
             .args(["--dtype", "float32"])
             .env("OMP_NUM_THREADS", threads.max(1).to_string())
+            // Waiting threads that spin would take the processor from the one that works.
+            .env("OMP_WAIT_POLICY", "PASSIVE")
             // The folder is whole; nothing may come from elsewhere.
             .env("HF_HUB_OFFLINE", "1")
             .env("TRANSFORMERS_OFFLINE", "1")

@@ -7,9 +7,9 @@ use crate::runtime::{Options, Runtime, RuntimeError, Session};
 #[cfg(feature = "llama-cpp")]
 mod contexts;
 #[cfg(feature = "llama-cpp")]
-mod header;
-#[cfg(feature = "llama-cpp")]
 mod ffi;
+#[cfg(feature = "llama-cpp")]
+mod header;
 #[cfg(feature = "llama-cpp")]
 mod session;
 
@@ -43,9 +43,10 @@ impl Runtime for LlamaCpp {
         Err(RuntimeError::Unavailable {
             runtime: NAME,
             why: "this trefoil was built without the cargo feature llama-cpp".to_owned(),
-            install: "cargo build --release --features llama-cpp, which needs cmake, libclang (libclang-dev on Debian) \
+            install:
+                "cargo build --release --features llama-cpp, which needs cmake, libclang (libclang-dev on Debian) \
                       and a C++ compiler (g++)"
-                .to_owned(),
+                    .to_owned(),
         })
     }
 }

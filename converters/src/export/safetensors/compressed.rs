@@ -188,6 +188,9 @@ pub fn unpack(bytes: &[u8], columns: usize, bits: u8) -> Vec<i8> {
 
 #[cfg(test)]
 mod tests {
+    use graph::{Blob, Quantized, WeightData};
+    use half::f16;
+
     use super::*;
 
     #[test]
@@ -196,6 +199,52 @@ mod tests {
         let packed = pack(&[-8, -7, 0, 7, 1, 2, 3, 4, 5, -1, -2, -3, -4, -5, -6, 7, 6, 5], 9, 4);
         assert_eq!(packed, [0x10, 0xf8, 0xa9, 0xcb, 0x0d, 0, 0, 0, 0x67, 0x45, 0x23, 0xef, 0x0d, 0, 0, 0][..]);
         assert_eq!(pack(&[-128, 0, 127], 3, 8), [0, 0x80, 0xff, 0]);
+    }
+
+    #[test]
+    fn zeros_are_packed_along_the_rows() {
+        let zeros = [[-8, 7], [0, 1], [3, -4], [5, 5], [1, 2], [-1, -2], [6, -7], [2, 3], [4, -5]];
+        // pack_to_int32(zeros, num_bits, packed_dim=0) of compressed-tensors 0.20.0, row-major.
+        let golden: [(u8, &[u32]); 2] = [
+            (4, &[0xae79db80, 0xb16ad49f, 0xc, 0x3]),
+            (8, &[0x85838078, 0x857c8187, 0x82867f81, 0x83797e82, 0x84, 0x7b]),
+        ];
+        for (bits, words) in golden {
+            let tensor = AffineTensor {
+                shape: [9, 6],
+                bits,
+                block: Block::Group(3),
+                codes: Blob::memory([0; 54]),
+                scales: vec![f16::ONE; 18],
+                zeros: Some(zeros.concat()),
+            };
+            let data = WeightData::Quantized(Quantized::Affine(tensor.clone()));
+            let weight = Weight { name: "w.weight".into(), shape: vec![9, 6], data };
+            let codes = Codes { weight: &weight, tensor: &tensor, kind: Kind::of(&tensor), packed: true };
+            assert_eq!(codes.zeros(), words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>());
+        }
+    }
+
+    #[test]
+    fn scales_are_repeated_for_smaller_groups() {
+        let tensor = |columns, block, scales: &[f32]| AffineTensor {
+            shape: [2, columns],
+            bits: 4,
+            block,
+            codes: Blob::memory(vec![0; 2 * columns]),
+            scales: scales.iter().map(|s| f16::from_f32(*s)).collect(),
+            zeros: None,
+        };
+        // Groups of 4 in rows of 6 are 4 and 2 columns; with a scale a row of 9 columns, all are groups of gcd(4, 6, 9).
+        let (groups, row) = (tensor(6, Block::Group(4), &[1.0, 2.0, 3.0, 4.0]), tensor(9, Block::Row, &[5.0, 6.0]));
+        let alone = Kind::of(&groups);
+        assert_eq!((alone.group_size(), alone.and(Kind::of(&row)).group_size()), (Some(2), Some(1)));
+        assert_eq!(Kind::of(&row).group_size(), None);
+        let data = WeightData::Quantized(Quantized::Affine(groups.clone()));
+        let weight = Weight { name: "w.weight".into(), shape: vec![2, 6], data };
+        let codes = Codes { weight: &weight, tensor: &groups, kind: alone, packed: true };
+        let scales: Vec<f32> = codes.scales().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        assert_eq!(scales, [1.0, 1.0, 2.0, 3.0, 3.0, 4.0]);
     }
 
     #[test]

@@ -24,9 +24,6 @@ use super::ffi;
 /// llama.cpp rounds up to it.
 const SMALLEST_CONTEXT: usize = 256;
 
-/// Source tokens under the mask, each with its place in the padded row: relative positions see the gaps.
-pub(super) type Source = Vec<(i32, LlamaToken)>;
-
 /// The library, started once a process with its log silenced.
 fn backend() -> &'static LlamaBackend {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
@@ -65,7 +62,7 @@ impl<'m> Contexts<'m> {
     }
 
     /// Encodes a batch. No source is empty, and every id is in the vocabulary.
-    pub(super) fn encode(&mut self, sources: Vec<Source>) -> Result<(), String> {
+    pub(super) fn encode(&mut self, sources: Vec<Vec<LlamaToken>>) -> Result<(), String> {
         self.rows = sources.len();
         if self.sequences.len() < self.rows {
             self.sequences.resize_with(self.rows, Sequence::default);
@@ -89,13 +86,13 @@ struct Sequence<'m> {
     /// And how many tokens it can hold, in the encoder as in the cache.
     context: Option<(LlamaContext<'m>, usize)>,
     /// What the context's encoder output was made from; empty when it has none.
-    source: Source,
+    source: Vec<LlamaToken>,
     /// Target tokens in the cache.
     fed: Vec<LlamaToken>,
 }
 
 impl<'m> Sequence<'m> {
-    fn encode(&mut self, model: &'m LlamaModel, source: Source) -> Result<(), String> {
+    fn encode(&mut self, model: &'m LlamaModel, source: Vec<LlamaToken>) -> Result<(), String> {
         self.fed.clear();
         if let Some((context, _)) = &mut self.context {
             context.clear_kv_cache();
@@ -114,23 +111,21 @@ impl<'m> Sequence<'m> {
             let (source, fed) = (std::mem::take(&mut self.source), std::mem::take(&mut self.fed));
             self.context = Some(new_context(model, needed.max(source.len()))?);
             self.run_encoder(model, source)?;
-            self.feed(&fed)?;
+            if !fed.is_empty() {
+                self.feed(&fed)?;
+            }
         }
         self.feed(tokens)
     }
 
-    fn run_encoder(&mut self, model: &'m LlamaModel, source: Source) -> Result<(), String> {
-        self.source = Source::new();
+    fn run_encoder(&mut self, model: &'m LlamaModel, source: Vec<LlamaToken>) -> Result<(), String> {
+        self.source = Vec::new();
         let (context, _) = match &mut self.context {
             Some(context) if context.1 >= source.len() => context,
             // More source tokens than the context's batch is an abort.
             context => context.insert(new_context(model, source.len())?),
         };
-        let mut batch = LlamaBatch::new(source.len(), 1);
-        for (position, token) in &source {
-            batch.add(*token, *position, &[0], true).map_err(|e| explained(&e))?;
-        }
-        context.encode(&mut batch).map_err(|e| explained(&e))?;
+        context.encode(&mut batch(0, &source)?).map_err(|e| explained(&e))?;
         self.source = source;
         Ok(())
     }
@@ -139,14 +134,19 @@ impl<'m> Sequence<'m> {
         let Some((context, _)) = &mut self.context else {
             return Err("decode before encode".to_owned());
         };
-        let mut batch = LlamaBatch::new(tokens.len(), 1);
-        for (position, token) in (self.fed.len() as i32..).zip(tokens) {
-            batch.add(*token, position, &[0], true).map_err(|e| explained(&e))?;
-        }
-        context.decode(&mut batch).map_err(|e| explained(&e))?;
+        context.decode(&mut batch(self.fed.len(), tokens)?).map_err(|e| explained(&e))?;
         self.fed.extend_from_slice(tokens);
-        Ok((0..batch.n_tokens()).flat_map(|row| context.get_logits_ith(row)).copied().collect())
+        Ok((0..tokens.len() as i32).flat_map(|row| context.get_logits_ith(row)).copied().collect())
     }
+}
+
+/// The next tokens of a context's one sequence, each with an output.
+fn batch(past: usize, tokens: &[LlamaToken]) -> Result<LlamaBatch<'static>, String> {
+    let mut batch = LlamaBatch::new(tokens.len(), 1);
+    for (position, token) in (past as i32..).zip(tokens) {
+        batch.add(*token, position, &[0], true).map_err(|e| explained(&e))?;
+    }
+    Ok(batch)
 }
 
 /// A context for at least `tokens` tokens, and how many it can hold.

@@ -1,5 +1,6 @@
 //! A GGUF artifact in llama.cpp, as a session.
 
+use std::ops::Range;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 
@@ -8,7 +9,7 @@ use graph::Tensor;
 use llama_cpp_2::token::LlamaToken;
 use rayon::ThreadPoolBuilder;
 
-use super::contexts::{Contexts, Source, load};
+use super::contexts::{Contexts, load};
 use super::{NAME, ffi, header};
 use crate::runtime::{Engine, RuntimeError, Session};
 
@@ -86,6 +87,13 @@ impl Llama {
     }
 }
 
+/// Where a mask is not 0, if that is one range and not empty.
+fn run(mask: &[i64]) -> Option<Range<usize>> {
+    let start = mask.iter().position(|m| *m != 0)?;
+    let end = mask.iter().rposition(|m| *m != 0)? + 1;
+    mask[start..end].iter().all(|m| *m != 0).then_some(start..end)
+}
+
 fn failed(message: &str) -> RuntimeError {
     RuntimeError::Failed { runtime: NAME, message: message.to_owned() }
 }
@@ -95,10 +103,7 @@ impl Session for Llama {
         Engine {
             name: NAME.to_owned(),
             version: ffi::version(),
-            settings: format!(
-                "CPU, f32 cache, no flash attention, {} threads, a sequence on one of them",
-                self.threads
-            ),
+            settings: format!("CPU, f32 cache, no flash attention, {} threads with a sequence each", self.threads),
         }
     }
 
@@ -111,15 +116,15 @@ impl Session for Llama {
         let rows = self.rows("input_ids", input_ids)?.zip(self.rows("attention_mask", attention_mask)?);
         let mut sources = Vec::new();
         for (row, (ids, mask)) in rows.enumerate() {
-            let kept = ids.iter().zip(mask).enumerate().filter(|(_, (_, mask))| **mask != 0);
-            let source: Result<Source, RuntimeError> =
-                kept.map(|(i, (id, _))| Ok((i as i32, self.token("input_ids", row, i, *id)?))).collect();
-            let source = source?;
-            if source.is_empty() || source.len() > MOST_TOKENS {
-                let found = source.len();
-                return Err(failed(&format!("input_ids[{row}]: expected 1 to {MOST_TOKENS} tokens, found {found}")));
+            // Padding on either side changes no distance between tokens; llama.cpp refuses gaps.
+            let kept = run(mask).ok_or_else(|| {
+                failed(&format!("attention_mask[{row}]: expected one run of tokens between padding, found {mask:?}"))
+            })?;
+            if kept.len() > MOST_TOKENS {
+                let found = kept.len();
+                return Err(failed(&format!("input_ids[{row}]: expected at most {MOST_TOKENS} tokens, found {found}")));
             }
-            sources.push(source);
+            sources.push(kept.map(|i| self.token("input_ids", row, i, ids[i])).collect::<Result<Vec<_>, _>>()?);
         }
         let rows = sources.len();
         self.ask(move |contexts| contexts.encode(sources))?;
