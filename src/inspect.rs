@@ -320,7 +320,7 @@ impl std::fmt::Display for Inspection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{}: {}", self.path.display(), self.kind)?;
         let facts: Vec<Vec<String>> =
-            self.facts.iter().map(|(key, value)| vec![key.clone(), shortened(value)]).collect();
+            self.facts.iter().map(|(key, value)| vec![key.clone(), shortened(value, 300)]).collect();
         f.write_str(&aligned(2, &facts))?;
         for entry in &self.entries {
             writeln!(f, "\n{}", entry.name)?;
@@ -331,7 +331,7 @@ impl std::fmt::Display for Inspection {
         }
         let rows = self.tensors.iter().map(|t| {
             let shape: Vec<String> = t.shape.iter().map(usize::to_string).collect();
-            vec![t.name.clone(), t.ty.clone(), format!("[{}]", shape.join(", ")), size(t.bytes)]
+            vec![shortened(&t.name, 90), t.ty.clone(), format!("[{}]", shape.join(", ")), size(t.bytes)]
         });
         write!(f, "\ntensors\n{}", aligned(2, &rows.collect::<Vec<_>>()))?;
         write!(f, "\n{} tensors, {}", self.tensors.len(), size(self.bytes))?;
@@ -342,10 +342,10 @@ impl std::fmt::Display for Inspection {
     }
 }
 
-/// Long metadata, such as a chat template or a vocabulary, on one line.
-fn shortened(value: &str) -> String {
+/// Long metadata and names on one line; JSON has them whole.
+fn shortened(value: &str, chars: usize) -> String {
     let line = value.replace('\n', "\\n");
-    match line.char_indices().nth(100) {
+    match line.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }

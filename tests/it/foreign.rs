@@ -3,15 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use safetensors::SafeTensors;
 use serde_json::Value;
+
+use crate::fixture::{expected, repository};
 
 /// Test words that each program decodes.
 const WORDS: usize = 50;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// Converts with a recipe into a folder that lasts as long as the guard.
 fn convert(recipe: &str) -> tempfile::TempDir {
@@ -19,7 +16,7 @@ fn convert(recipe: &str) -> tempfile::TempDir {
     let status = Command::new(env!("CARGO_BIN_EXE_trefoil"))
         .args(["convert", "--quiet", "--no-validate", "--out"])
         .arg(out.path())
-        .arg(root().join("recipes").join(recipe))
+        .arg(repository("recipes").join(recipe))
         .status()
         .expect("the binary starts");
     assert!(status.success(), "{recipe}: {status}");
@@ -29,8 +26,8 @@ fn convert(recipe: &str) -> tempfile::TempDir {
 /// Runs a script of `tests/foreign` in an environment and returns the JSON that it prints.
 fn open(environment: &str, script: &str, args: &[&Path]) -> Value {
     let words = WORDS.to_string();
-    let mut command = Command::new(root().join(environment).join("bin/python"));
-    command.arg(root().join("tests/foreign").join(script)).args(args);
+    let mut command = Command::new(repository(environment).join("bin/python"));
+    command.arg(repository("tests/foreign").join(script)).args(args);
     if args.len() > 1 {
         command.arg(words);
     }
@@ -41,10 +38,10 @@ fn open(environment: &str, script: &str, args: &[&Path]) -> Value {
 }
 
 fn data() -> PathBuf {
-    root().join("models/g2p-t5/data/test.jsonl")
+    repository("models/g2p-t5/data/test.jsonl")
 }
 
-/// Rows of generated ids without start and padding, cut after the end token.
+/// Rows of generated ids without start, end and padding.
 fn trimmed(rows: &Value) -> Vec<Vec<i64>> {
     let row = |row: &Value| -> Vec<i64> {
         let ids = row.as_array().expect("a row").iter().map(|id| id.as_i64().expect("an id"));
@@ -55,11 +52,9 @@ fn trimmed(rows: &Value) -> Vec<Vec<i64>> {
 
 /// What transformers generated for the first words, recorded with the model.
 fn recorded() -> Vec<Vec<i64>> {
-    let bytes = std::fs::read(root().join("models/g2p-t5/expected.safetensors")).expect("in the repository");
-    let file = SafeTensors::deserialize(&bytes).expect("well formed");
-    let greedy = file.tensor("greedy").expect("recorded");
-    let ids: Vec<i64> = greedy.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect();
-    let rows = ids.chunks(greedy.shape()[1]).take(WORDS);
+    let (tensors, _) = expected(&repository("models/g2p-t5"));
+    let greedy = &tensors["greedy"];
+    let rows = greedy.as_i64().expect("ids").chunks(greedy.shape()[1]).take(WORDS);
     rows.map(|row| row.iter().copied().skip_while(|id| *id == 0).take_while(|id| *id > 1).collect()).collect()
 }
 

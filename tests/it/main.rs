@@ -2,12 +2,14 @@
 
 mod cli;
 mod fixture;
+mod foreign;
 mod gguf;
 mod hostile;
 mod import;
-mod onnx;
 #[cfg(feature = "llama-cpp")]
 mod llama;
+mod onnx;
+mod passes;
 mod quant;
 mod recipes;
 mod safetensors;

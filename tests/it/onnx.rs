@@ -1,6 +1,5 @@
 //! ONNX artifacts: names, numbers, and what onnxruntime makes of them.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -8,22 +7,36 @@ use converters::export::onnx::{Attention, Compute, DATA_FILE, GRAPH_FILES, Onnx,
 use converters::{Artifact, Format, Model, import};
 use graph::passes::quantize_activations;
 use graph::progress::Quiet;
-use graph::{Granularity, Interpreter, Op, Scratch, Tensor};
+use graph::{Granularity, Interpreter, Scratch, Tensor};
 use quant::{Policy, Scheme};
 use validate::runtime::onnx::OnnxRuntime;
 use validate::runtime::reference::Reference;
 use validate::runtime::{Options, Runtime, Session};
 
-use crate::fixture::{fixture, fixtures};
+use crate::fixture::fixture;
 
 /// Largest difference of logits, relative to the largest logit, from the interpreter on the same weights: other orders of
 /// the same f32 sums.
-const F32_NOISE: f32 = 1e-5;
-/// With activations rounded to 8 bits: f32 noise moves some of them across the edge of a step, which moves the scale of
-/// nothing but costs a step of that activation.
-const INT8_NOISE: f32 = 3e-1;
-/// Linear layers computed in f16 have 11 bits.
-const F16_NOISE: f32 = 1e-2;
+const F32_NOISE: f32 = 1e-5; // 6.2e-6 for int8-g64-asym, 3.5e-6 for f32
+/// With activations rounded to 8 bits, f32 noise moves one of them across the edge of a step in some fixtures.
+const INT8_STEP: f32 = 3e-2; // 2.3e-2 for t5-rows-of-32, 6.5e-3 for t5-long, below 3e-7 for all others
+/// Linear layers computed in f16 have 11 bits, but onnxruntime's CPU computes them in f32.
+const F16_NOISE: f32 = 1e-5; // 2.6e-6
+
+/// Checkpoints that differ in what they compute; the others differ in how they are stored.
+const FIXTURES: &[&str] = &[
+    "byt5",
+    "mt5",
+    "t5-bf16",
+    "t5-f16",
+    "t5-long",
+    "t5-rows-of-32",
+    "t5-tied-unscaled",
+    "t5-v1.0",
+    "t5-v1.1",
+    "umt5",
+    "umt5-untied",
+];
 
 const SCHEMES: &[&str] = &["keep", "f16", "bf16", "int8", "int8-g32", "int8-g64-asym", "int4", "int4-g32", "int4-g32-asym"];
 
@@ -51,7 +64,7 @@ fn write(model: &Model, format: &Onnx, dir: &Path) -> Artifact {
 
 /// Without the `ORT_DYLIB_PATH`, a cache or a Python environment, the library is fetched.
 fn open(artifact: &Artifact, merged: bool) -> Box<dyn Session> {
-    let options = Options { threads: 2, offline: false, python: None, merged };
+    let options = Options { threads: 1, offline: false, python: None, merged };
     OnnxRuntime.open(artifact, &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -128,49 +141,45 @@ fn equal_weights(model: &Model, format: &Onnx, artifact: &Artifact, what: &str) 
     }
 }
 
-fn attentions() -> [Onnx; 2] {
-    [Attention::Fused, Attention::Standard].map(|attention| Onnx { attention, ..Onnx::DEFAULT })
-}
-
 #[test]
 fn weights_read_back_bit_for_bit_and_onnxruntime_computes_what_the_interpreter_does() {
-    let mut measured: BTreeMap<&str, f32> = BTreeMap::new();
-    for dir in fixtures() {
+    for name in FIXTURES {
         for scheme in SCHEMES {
-            let model = model(&dir, scheme);
-            for format in attentions() {
-                let what = format!("{} as {scheme}, {:?}", dir.display(), format.attention);
-                let worst = round_trip_and_run(&model, &format, &what);
-                assert!(worst <= F32_NOISE, "{what}: {worst:e}");
-                let known = measured.entry(scheme).or_default();
-                *known = known.max(worst);
-            }
+            let worst = round_trip_and_run(&model(&fixture(name), scheme), &Onnx::DEFAULT, name);
+            assert!(worst <= F32_NOISE, "{name} as {scheme}: {worst:e}");
         }
     }
-    println!("worst distances: {measured:?}");
 }
 
 #[test]
-fn dynamic_activations_are_integer_products_everywhere_but_in_attention() {
-    let mut measured = 0.0f32;
-    for dir in fixtures() {
-        let model = dynamic(&dir);
-        for format in attentions() {
-            let what = format!("{} dynamic, {:?}", dir.display(), format.attention);
-            let worst = round_trip_and_run(&model, &format, &what);
-            println!("{what} {worst:e}");
-            assert!(worst <= INT8_NOISE, "{what}: {worst:e}");
-            measured = measured.max(worst);
+fn standard_attention_computes_the_same() {
+    let format = Onnx { attention: Attention::Standard, ..Onnx::DEFAULT };
+    for name in FIXTURES {
+        for scheme in ["keep", "int4-g32"] {
+            let worst = round_trip_and_run(&model(&fixture(name), scheme), &format, name);
+            assert!(worst <= F32_NOISE, "{name} as {scheme}: {worst:e}");
         }
-        let home = tempfile::tempdir().expect("temporary folder");
-        let format = Onnx { attention: Attention::Standard, ..Onnx::DEFAULT };
-        write(&model, &format, home.path());
-        let operators = describe(&home.path().join("encoder_model.onnx")).expect("described").facts;
-        let operators = format!("{operators:?}");
-        let layers = model.graph.values.iter().filter(|v| matches!(v.def, graph::Def::Op(Op::Attention { .. }, _)));
-        assert!(operators.contains("MatMulInteger") && layers.count() > 0, "{operators}");
     }
-    println!("worst distance: {measured:e}");
+}
+
+#[test]
+fn dynamic_activations_are_integer_products_in_linear_layers_only() {
+    let mut exact = 0;
+    for name in FIXTURES {
+        let model = dynamic(&fixture(name));
+        let worst = round_trip_and_run(&model, &Onnx::DEFAULT, name);
+        assert!(worst <= INT8_STEP, "{name}: {worst:e}");
+        exact += usize::from(worst <= F32_NOISE);
+    }
+    assert!(exact >= FIXTURES.len() - 2, "only {exact} are within f32 noise");
+
+    let model = dynamic(&fixture("t5-v1.1")); // 3 encoder layers
+    let home = tempfile::tempdir().expect("temporary folder");
+    write(&model, &Onnx { attention: Attention::Standard, ..Onnx::DEFAULT }, home.path());
+    let described = describe(&home.path().join("encoder_model.onnx")).expect("described");
+    let operators = &described.facts.iter().find(|(key, _)| key == "operators").expect("counted").1;
+    // A layer has q, k, v, o, wi_0, wi_1 and wo; its scores and its sums of values are two products of floats.
+    assert!(operators.contains("6 MatMul, 21 MatMulInteger"), "{operators}");
 }
 
 #[test]
@@ -181,11 +190,12 @@ fn a_source_without_a_token_gives_the_interpreters_zeros_and_no_nan() {
         let mut mask = vec![1; 21];
         mask[7..14].fill(0);
         inputs[1] = Tensor::i64([3, 7], mask);
-        for format in attentions() {
+        for attention in [Attention::Fused, Attention::Standard] {
+            let format = Onnx { attention, ..Onnx::DEFAULT };
             let home = tempfile::tempdir().expect("temporary folder");
             let artifact = write(&model, &format, home.path());
             let worst = run(&model, &artifact, &inputs);
-            assert!(worst <= F32_NOISE, "{name}, {:?}: {worst:e}", format.attention);
+            assert!(worst <= F32_NOISE, "{name}, {attention:?}: {worst:e}");
         }
     }
 }
@@ -196,7 +206,6 @@ fn linear_layers_in_f16_stay_near_and_take_only_f16_weights() {
     for name in ["t5-v1.0", "t5-v1.1"] {
         let worst = round_trip_and_run(&model(&fixture(name), "f16"), &format, name);
         assert!(worst <= F16_NOISE, "{name}: {worst:e}");
-        println!("{name}: {worst:e}");
     }
     let error = format.check(&model(&fixture("t5-v1.0"), "keep")).expect_err("f32 weights");
     assert!(error.to_string().contains("f32 in a graph computed in f16"), "{error}");

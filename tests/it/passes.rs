@@ -1,26 +1,15 @@
 //! The passes on every fixture: switched on and off, counted, and printed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use converters::import;
 use graph::passes::{FUSE_ATTENTION, PASSES, run, run_each};
 use graph::{Feeds, Graph, Interpreter, Tensor, text};
 
+use crate::fixture::{fixture, fixtures, repository};
+
 /// Fusing changes the order of one sum and one product.
 const F32_NOISE: f32 = 1e-5; // 1.4e-6
-
-fn fixtures() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let mut folders: Vec<PathBuf> = fs::read_dir(root)
-        .expect("the fixtures are in the repository")
-        .map(|entry| entry.expect("readable").path())
-        .filter(|dir| dir.join("expected.safetensors").exists())
-        .collect();
-    folders.sort();
-    assert!(folders.len() >= 8, "found only {folders:?}");
-    folders
-}
 
 /// Three rows, the second padded, and more target than source tokens.
 fn feeds() -> Feeds {
@@ -80,9 +69,9 @@ fn each_attention_is_fused_and_each_of_the_decoder_is_cut() {
 /// `BLESS=1` rewrites the goldens; the difference is reviewed like code.
 #[test]
 fn printed_graphs_equal_the_goldens() {
-    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let goldens = repository("tests/golden");
     for name in ["t5-v1.0", "t5-v1.1", "umt5"] {
-        let mut model = import(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).expect(name);
+        let mut model = import(&fixture(name)).expect(name);
         run(&mut model.graph).expect("passes");
         let printed = text::print(&model.graph);
         let golden = goldens.join(format!("{name}.graph"));

@@ -56,33 +56,36 @@ fn every_recipe_parses_and_plans_every_weight() {
 fn every_recipe_runs_whole_on_a_small_checkpoint() {
     for path in recipes() {
         let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
-        if stem == "g2p-t5" {
-            continue; // the demo and the tests of the engines run it
-        }
         let home = tempfile::tempdir().expect("temporary folder");
         let mut recipe = fs::read_to_string(&path).expect("there");
-        // Fewer samples keep this a test of the path; blocks do not divide the rows of the stand-ins, and they have no
-        // tokenizer for GGUF.
-        recipe = recipe.replace("samples: 500", "samples: 40").replace("samples: 32", "samples: 8");
-        recipe = recipe.replace("../models/g2p-t5/data", &repository("models/g2p-t5/data").display().to_string());
-        let mut arguments = vec!["--only".to_owned(), "onnx".to_owned(), "--only".to_owned(), "safetensors".to_owned()];
-        if stem.starts_with("g2p-t5") {
-            arguments.extend(["--only".to_owned(), "gguf".to_owned()]);
+        assert!(recipe.starts_with("# "), "{stem} begins with what it is for");
+        if !stem.starts_with("g2p-t5") || stem.ends_with("-f32") || stem.ends_with("-f16") {
+            // The limits of quantized models hold for 500 words; elsewhere fewer samples are enough to test the path.
+            recipe = recipe.replace("samples: 500", "samples: 100").replace("samples: 32", "samples: 8");
         }
+        recipe = recipe.replace("../models/g2p-t5/data", &repository("models/g2p-t5/data").display().to_string());
+        let trained = stem.starts_with("g2p-t5");
+        let has_gguf = recipe.contains("- gguf:");
         let file = home.path().join("recipe.yaml").display().to_string();
         fs::write(&file, recipe).expect("written");
         let (out, model) = (home.path().join("out").display().to_string(), stand_in(&stem).display().to_string());
         let mut all = vec!["convert", &file, "--model", &model, "--out", &out, "--offline"];
-        all.extend(arguments.iter().map(String::as_str));
+        if !trained {
+            // Blocks do not divide the rows of these, and they have no tokenizer for GGUF.
+            all.extend(["--only", "onnx", "--only", "safetensors"]);
+        }
         let output = run(&all);
         // The limits are those of a trained model; random weights may break them, and nothing else.
         let stderr = text(&output.stderr);
-        let trained = stem.starts_with("g2p-t5");
         let only_quality =
             stderr.lines().filter(|l| l.starts_with("failed: ")).all(|l| l.starts_with("failed: quantization"));
         assert!(code(&output) == 0 || !trained && code(&output) == 1 && only_quality, "{stem}: {stderr}");
         let report = fs::read(home.path().join("out/report.json")).expect("there");
         let report: Value = serde_json::from_slice(&report).expect("JSON");
-        assert_eq!(report["artifacts"].as_array().map(Vec::len), Some(if trained { 3 } else { 2 }), "{stem}");
+        assert_eq!(
+            report["artifacts"].as_array().map(Vec::len),
+            Some(if trained && has_gguf { 3 } else { 2 }),
+            "{stem}"
+        );
     }
 }

@@ -318,11 +318,8 @@ fn positions_that_do_not_move_with_the_cache_are_found_by_steps_alone() {
     assert_eq!(broken, 1, "one bias serves all decoder layers of T5");
     let recorded = grown.recorded();
     let baseline = grown.baseline(&recorded);
-    let failed: Vec<&str> = failed(&baseline.checks)
-        .into_iter()
-        .filter(|c| c.link == Link::Passes)
-        .map(|c| c.what.as_str())
-        .collect();
+    let failed: Vec<&str> =
+        failed(&baseline.checks).into_iter().filter(|c| c.link == Link::Passes).map(|c| c.what.as_str()).collect();
     assert_eq!(failed, ["the whole target and one token at a time, with cache"]);
 }
 

@@ -28,7 +28,9 @@ use measure::{Measured, Outputs, Plan, Way};
 
 use crate::generate::{Generated, Greedy};
 use crate::metrics::{self, Agreement, Meter, Score};
-use crate::report::{ArtifactReport, Check, DataReport, Generation, Limit, Link, Metric, Note, OutputFile, Run, TensorRow};
+use crate::report::{
+    ArtifactReport, Check, DataReport, Generation, Limit, Link, Metric, Note, OutputFile, Run, TensorRow,
+};
 use crate::runtime::reference::{Reference, caching};
 use crate::runtime::{Options, RUNTIMES, Runtime, RuntimeError, Session};
 use crate::task::{Data, TaskMetric, Text};
@@ -163,7 +165,6 @@ impl<'a> Baseline<'a> {
         let targets = self.subject.data.samples.iter().filter_map(|s| s.target.as_deref());
         metrics::score(found.iter().map(String::as_str).zip(targets))
     }
-
 }
 
 /// Compares generations; a reference is cut where an engine with a shorter limit had to stop.
@@ -311,7 +312,11 @@ impl Walk<'_> {
         let Measured { outputs, distances } = match measure::engine(&mut *session, &baseline.plan, &against, progress) {
             Ok(measured) => measured,
             Err(ChainError::Runtime(error)) => {
-                self.checks.push(Check::failed(Link::Runtime, called, format!("the engine opened the artifact, but: {error}")));
+                self.checks.push(Check::failed(
+                    Link::Runtime,
+                    called,
+                    format!("the engine opened the artifact, but: {error}"),
+                ));
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -380,9 +385,7 @@ impl Walk<'_> {
         }
         let floor = Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph));
         let mut check = match self.limit(runtime) {
-            Some(limit) => {
-                Check::judge(Link::Runtime, what, Metric::RelL2, found.rel_l2, Limit::AtMost(limit), broken)
-            }
+            Some(limit) => Check::judge(Link::Runtime, what, Metric::RelL2, found.rel_l2, Limit::AtMost(limit), broken),
             // Without a known floor, only logits that are not numbers can be called broken.
             None if found.rel_l2.is_none() => Check::failed(Link::Runtime, what, "the logits are not numbers"),
             None => Check::info(Link::Runtime, what, Metric::RelL2, found.rel_l2, UNKNOWN_FLOOR),
@@ -413,7 +416,8 @@ impl Walk<'_> {
             Ok(distance) => {
                 let whole = distance.of(&baseline.plan, Way::Padded);
                 let steps = distance.of(&baseline.plan, Way::Steps);
-                let broken = "the merged decoder differs from the graph where the pair does not: look at how it joins the two";
+                let broken =
+                    "the merged decoder differs from the graph where the pair does not: look at how it joins the two";
                 self.judged(runtime, format!("{what} at once"), &whole, broken);
                 self.judged(runtime, format!("{what} step by step"), &steps, broken);
                 Ok(())
@@ -452,13 +456,14 @@ impl Walk<'_> {
         let names: Vec<&str> = worst.iter().map(|t| t.name.as_str()).collect();
         match names.is_empty() {
             true => "try more bits or smaller groups".to_owned(),
-            false => format!("try more bits, smaller groups or `clip: mse` for the worst tensors: {}", names.join(", ")),
+            false => {
+                format!("try more bits, smaller groups or `clip: mse` for the worst tensors: {}", names.join(", "))
+            }
         }
     }
 }
 
-const UNKNOWN_FLOOR: &str =
-    "nobody has measured this engine's noise with such weights; set `runtime_rel_l2` in the recipe's limits to judge it";
+const UNKNOWN_FLOOR: &str = "nobody has measured this engine's noise with such weights; set `runtime_rel_l2` in the recipe's limits to judge it";
 
 fn not_opened(runtime: &str, error: &RuntimeError) -> Check {
     let what = format!("the artifact in {runtime}");

@@ -36,16 +36,8 @@ pub struct Meter {
 
 impl Meter {
     /// Nothing compared yet.
-    pub const ZERO: Meter = Meter {
-        rows: 0,
-        max_abs: 0.0,
-        noise: 0.0,
-        reference: 0.0,
-        candidate: 0.0,
-        product: 0.0,
-        kl: 0.0,
-        same_top: 0,
-    };
+    pub const ZERO: Meter =
+        Meter { rows: 0, max_abs: 0.0, noise: 0.0, reference: 0.0, candidate: 0.0, product: 0.0, kl: 0.0, same_top: 0 };
 
     /// Adds rows of `width` logits. `a`, `b`: f32[n, width].
     ///
@@ -223,14 +215,8 @@ pub struct Agreement {
 /// Compares generations, each given as tokens and whether it ended by itself. `None` when there is none.
 pub fn agreement<'a>(pairs: impl IntoIterator<Item = [(&'a [i64], bool); 2]>) -> Option<Agreement> {
     let mut n = 0_usize;
-    let mut sum = Agreement {
-        sequences: 0,
-        identical: 0.0,
-        tokens: 0.0,
-        prefix: 0.0,
-        ended: 0.0,
-        reference_ended: 0.0,
-    };
+    let mut sum =
+        Agreement { sequences: 0, identical: 0.0, tokens: 0.0, prefix: 0.0, ended: 0.0, reference_ended: 0.0 };
     for [(a, a_ended), (b, b_ended)] in pairs {
         n += 1;
         sum.identical += f64::from(u8::from(a == b && a_ended == b_ended));
@@ -316,7 +302,10 @@ mod tests {
         let d = |a: &str, b: &str| {
             edit_distance(&a.split_whitespace().collect::<Vec<_>>(), &b.split_whitespace().collect::<Vec<_>>())
         };
-        assert_eq!([d("", ""), d("a b c", "a b c"), d("a c", "a b c"), d("a b c", "b c"), d("a x c", "a b c")], [0, 0, 1, 1, 1]);
+        assert_eq!(
+            [d("", ""), d("a b c", "a b c"), d("a c", "a b c"), d("a b c", "b c"), d("a x c", "a b c")],
+            [0, 0, 1, 1, 1]
+        );
         assert_eq!([d("k i t t e n", "s i t t i n g"), d("", "a b"), d("b a", "a b")], [3, 2, 2]);
     }
 

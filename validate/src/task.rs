@@ -302,7 +302,8 @@ mod tests {
 
     #[test]
     fn json_lines_and_plain_lines_are_read_up_to_the_count() {
-        let (_home, path) = file("a.jsonl", b"{\"input\":\"3 4 1\",\"target\":\"5 1\"}\n\n{\"input\":\"7 1\"}\n{\"input\":\"9\"}\n");
+        let (_home, path) =
+            file("a.jsonl", b"{\"input\":\"3 4 1\",\"target\":\"5 1\"}\n\n{\"input\":\"7 1\"}\n{\"input\":\"9\"}\n");
         let data = Data::load(&path, 2, &Ids).expect("two samples");
         assert_eq!(data.samples.len(), 2);
         assert_eq!((&data.samples[0].input_ids[..], &data.samples[0].target_ids[..]), (&[3, 4, 1][..], &[5, 1][..]));

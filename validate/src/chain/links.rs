@@ -264,14 +264,16 @@ pub fn export(graph: &Graph, read: Result<Weights, ExportError>) -> Check {
         Err(error) => return Check::failed(Link::Export, what, format!("the artifact cannot be read back: {error}")),
     };
     let ids: Vec<_> = graph.weights.iter().map(|(id, _)| id).collect();
-    let mut wrong: Vec<String> =
-        ids.par_iter().filter_map(|id| differs(graph.weights.get(*id), &read).err()).collect();
+    let mut wrong: Vec<String> = ids.par_iter().filter_map(|id| differs(graph.weights.get(*id), &read).err()).collect();
     let extra = read.iter().filter(|(_, w)| graph.weights.find(&w.name).is_none());
     wrong.extend(extra.map(|(_, w)| format!("{}: not a weight of the graph", w.name)));
     let count = wrong.len();
     let more = if count > NAMED { format!("; and {} more", count - NAMED) } else { String::new() };
     wrong.truncate(NAMED);
-    let broken = format!("the file does not hold what the graph does, so its writer or reader is wrong: {}{more}", wrong.join("; "));
+    let broken = format!(
+        "the file does not hold what the graph does, so its writer or reader is wrong: {}{more}",
+        wrong.join("; ")
+    );
     Check::judge(Link::Export, what, Metric::DifferingWeights, Some(count as f64), Limit::AtMost(0.0), &broken)
 }
 

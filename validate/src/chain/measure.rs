@@ -168,12 +168,7 @@ pub fn engine(
 }
 
 /// Runs only the calls of the given ways, without generation.
-pub fn probe(
-    session: &mut dyn Session,
-    plan: &Plan,
-    ways: &[Way],
-    against: &Outputs,
-) -> Result<Distance, ChainError> {
+pub fn probe(session: &mut dyn Session, plan: &Plan, ways: &[Way], against: &Outputs) -> Result<Distance, ChainError> {
     let mut calls = vec![[Meter::default(); 2]; plan.calls.len()];
     for (index, call) in plan.calls.iter().enumerate().filter(|(_, call)| ways.contains(&call.way)) {
         let logits = rows(session, plan, call)?;

@@ -86,7 +86,8 @@ fn write_model(out: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(out, "- {} with {} parameters", escaped(&model.model_type), grouped(model.parameters))?;
     writeln!(out, "- reference: {}; logit scale: {}", escaped(&model.reference), escaped(&model.logit_scale))?;
     if data.samples > 0 {
-        let hash = if data.sha256.is_empty() { String::new() } else { format!(", sha256 {}", code(short(&data.sha256))) };
+        let hash =
+            if data.sha256.is_empty() { String::new() } else { format!(", sha256 {}", code(short(&data.sha256))) };
         writeln!(
             out,
             "- measured on {} samples of {}{hash}: {} target positions, teacher-forced with {}; metric {}",
@@ -122,7 +123,8 @@ fn write_artifact(out: &mut String, artifact: &ArtifactReport) -> std::fmt::Resu
         verdict_of(&artifact.checks)
     )?;
     for run in &artifact.runs {
-        let settings = if run.engine.settings.is_empty() { String::new() } else { format!(": {}", run.engine.settings) };
+        let settings =
+            if run.engine.settings.is_empty() { String::new() } else { format!(": {}", run.engine.settings) };
         write!(out, "- {} {}{}", run.engine.name, run.engine.version, escaped(&settings))?;
         match &run.agreement {
             Some(a) => writeln!(
@@ -215,7 +217,8 @@ fn write_tensors(out: &mut String, tensors: &[TensorRow]) -> std::fmt::Result {
     if types.is_empty() {
         return Ok(());
     }
-    let list: Vec<String> = types.iter().map(|(name, (n, bytes))| format!("{n} as {name} ({})", size(*bytes))).collect();
+    let list: Vec<String> =
+        types.iter().map(|(name, (n, bytes))| format!("{n} as {name} ({})", size(*bytes))).collect();
     writeln!(out, "{} tensors: {}\n", tensors.len(), list.join(", "))?;
     let worst = worst(tensors, WORST_SHOWN);
     if worst.is_empty() {
@@ -390,8 +393,14 @@ mod tests {
 
     #[test]
     fn figures_are_short_and_never_flatter() {
-        assert_eq!([three(0.0), three(1.23456e-7), three(0.0123456), three(12.3456), three(1234.5)].join(" "), "0 1.2e-7 0.0123 12.3 1234");
-        assert_eq!([percent(1.0), percent(0.99999), percent(0.5541), percent(0.0)].join(" "), "100 % > 99.9 % 55.4 % 0.0 %");
+        assert_eq!(
+            [three(0.0), three(1.23456e-7), three(0.0123456), three(12.3456), three(1234.5)].join(" "),
+            "0 1.2e-7 0.0123 12.3 1234"
+        );
+        assert_eq!(
+            [percent(1.0), percent(0.99999), percent(0.5541), percent(0.0)].join(" "),
+            "100 % > 99.9 % 55.4 % 0.0 %"
+        );
         assert_eq!([size(999), size(4_500_000), size(12_300)].join(" "), "999 B 4.50 MB 12.3 kB");
         assert_eq!([grouped(0), grouped(999), grouped(1_234_567)].join(" "), "0 999 1,234,567");
     }

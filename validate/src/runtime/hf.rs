@@ -50,9 +50,11 @@ fn python(given: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     let candidates = [from("VIRTUAL_ENV").map(inside), Some(inside(PathBuf::from(".venv")))];
     match named {
         Some(python) => Ok(python),
-        None => candidates.into_iter().flatten().find(|python| python.exists()).ok_or_else(|| {
-            unavailable("no Python environment in $TREFOIL_PYTHON, $VIRTUAL_ENV or .venv".to_owned())
-        }),
+        None => {
+            candidates.into_iter().flatten().find(|python| python.exists()).ok_or_else(|| {
+                unavailable("no Python environment in $TREFOIL_PYTHON, $VIRTUAL_ENV or .venv".to_owned())
+            })
+        }
     }
 }
 
@@ -136,7 +138,8 @@ impl HfSession {
         self.engine.version = version;
         let compressed = reply.compressed_tensors.map_or(String::new(), |v| format!(", compressed-tensors {v}"));
         let dtype = reply.dtype.unwrap_or_default();
-        self.engine.settings = format!("torch {torch}{compressed}, {dtype}, eager attention, {} threads", threads.max(1));
+        self.engine.settings =
+            format!("torch {torch}{compressed}, {dtype}, eager attention, {} threads", threads.max(1));
         Ok(())
     }
 
@@ -160,7 +163,8 @@ impl HfSession {
             return Ok(reply);
         }
         let error = reply.error.unwrap_or_else(|| "refused without a reason".to_owned());
-        let lacks_package = ["ModuleNotFoundError", "ImportError", "PackageNotFoundError"].iter().any(|e| error.contains(e));
+        let lacks_package =
+            ["ModuleNotFoundError", "ImportError", "PackageNotFoundError"].iter().any(|e| error.contains(e));
         Err(if lacks_package { unavailable(error) } else { failed(error) })
     }
 
@@ -180,7 +184,8 @@ impl HfSession {
         self.end();
         let words = self.words.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let said = if words.is_empty() { String::new() } else { format!("; its last words:\n  {}", words.join("\n  ")) };
+        let said =
+            if words.is_empty() { String::new() } else { format!("; its last words:\n  {}", words.join("\n  ")) };
         failed(format!("the Python process broke off: {what}{said}"))
     }
 

@@ -39,7 +39,7 @@ fn metadata() -> Vec<(String, Value)> {
     .to_vec()
 }
 
-/// Three tensors whose lengths need padding, of three types and ranks.
+/// Three tensors whose lengths need padding. Not BF16, of which gguf-rs 0.1.8 does not know the size.
 fn weights() -> Vec<(&'static str, Weight, TensorType)> {
     let stored = |shape: &[usize], dtype: FloatType| {
         let len = shape.iter().product::<usize>() * dtype.bytes();
@@ -49,7 +49,7 @@ fn weights() -> Vec<(&'static str, Weight, TensorType)> {
     let blocks = Blob::memory((0..3 * 2 * 34).map(|i| (i % 100) as u8).collect::<Vec<u8>>());
     let data = WeightData::Quantized(Quantized::Ggml { kind: GgmlType::Q8_0, blocks });
     vec![
-        ("a.weight", stored(&[5, 3], FloatType::BF16), TensorType::Float(FloatType::BF16)),
+        ("a.weight", stored(&[5, 3], FloatType::F16), TensorType::Float(FloatType::F16)),
         ("b.weight", Weight { name: "w".into(), shape: vec![3, 64], data }, TensorType::Ggml(GgmlType::Q8_0)),
         ("c.weight", stored(&[7], FloatType::F32), TensorType::Float(FloatType::F32)),
     ]
