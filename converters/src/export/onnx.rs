@@ -6,6 +6,7 @@
 mod describe;
 mod lower;
 #[allow(clippy::all, missing_docs, dead_code)]
+#[rustfmt::skip]
 mod onnx;
 mod proto;
 mod read;
@@ -227,9 +228,10 @@ impl Onnx {
         if items.is_empty() {
             return Ok(layouts);
         }
-        let hint = "choose other schemes for these weights with `rules`; `activations: dynamic` is per tensor here, and \
+        let hint =
+            "choose other schemes for these weights with `rules`; `activations: dynamic` is per tensor here, and \
                     `compute: f16` needs `scheme: f16`"
-            .to_owned();
+                .to_owned();
         Err(ExportError::CannotHold { format: FORMAT, items: items.into_iter().collect(), hint })
     }
 
@@ -242,7 +244,8 @@ impl Onnx {
     ) -> Result<FileGraph, ExportError> {
         let (entry, _) = GRAPH_FILES.into_iter().find(|(_, name)| *name == file).expect("one of these files");
         let lowering = Lowering::new(graph, layouts, self.choices());
-        let unsupported = |message: String| ExportError::Unsupported { format: FORMAT, message: format!("{file}: {message}") };
+        let unsupported =
+            |message: String| ExportError::Unsupported { format: FORMAT, message: format!("{file}: {message}") };
         let made = match entry {
             MERGED => merged(graph, lowering).map_err(unsupported),
             entry => plain(graph, lowering, entry).map_err(unsupported),
@@ -252,7 +255,9 @@ impl Onnx {
         if self.weights == Placement::Embedded && bytes > MAX_EMBEDDED_BYTES {
             return Err(ExportError::CannotHold {
                 format: FORMAT,
-                items: vec![format!("{file}: {bytes} bytes of weights, above {MAX_EMBEDDED_BYTES}, near protobuf's end")],
+                items: vec![format!(
+                    "{file}: {bytes} bytes of weights, above {MAX_EMBEDDED_BYTES}, near protobuf's end"
+                )],
                 hint: "use `weights: external`".to_owned(),
             });
         }
@@ -288,7 +293,8 @@ fn onnx_name(entry: &str, port: &str, is_input: bool) -> Result<String, String> 
         "cross" => "encoder",
         _ => return Err(format!("no name is agreed for {port} of {entry}")),
     };
-    let (&[_, layer, which @ ("k" | "v")], Ok(_)) = (cache.as_slice(), cache.get(1).copied().unwrap_or("").parse::<u32>())
+    let (&[_, layer, which @ ("k" | "v")], Ok(_)) =
+        (cache.as_slice(), cache.get(1).copied().unwrap_or("").parse::<u32>())
     else {
         return Err(format!("no name is agreed for {port} of {entry}"));
     };
@@ -298,7 +304,14 @@ fn onnx_name(entry: &str, port: &str, is_input: bool) -> Result<String, String> 
 
 /// Where a name stands among the inputs or outputs of its file, as Optimum orders them.
 fn rank(name: &str) -> (usize, usize, usize) {
-    let first = ["logits", "last_hidden_state", "encoder_attention_mask", "input_ids", "attention_mask", "encoder_hidden_states"];
+    let first = [
+        "logits",
+        "last_hidden_state",
+        "encoder_attention_mask",
+        "input_ids",
+        "attention_mask",
+        "encoder_hidden_states",
+    ];
     if let Some(at) = first.iter().position(|n| *n == name) {
         return (0, at, 0);
     }
@@ -442,6 +455,3 @@ fn empty_past(mut ty: Type) -> Type {
 fn graph_paths(dir: &Path) -> impl Iterator<Item = PathBuf> {
     GRAPH_FILES.into_iter().map(move |(_, file)| dir.join(file))
 }
-
-#[cfg(test)]
-mod tests;

@@ -213,7 +213,8 @@ impl Session for OnnxSession {
         }
         let mut outputs = session.run(inputs).map_err(failed)?;
         let logits = outputs.remove("logits").ok_or_else(|| failed("no output logits"))?;
-        let names: Vec<String> = outputs.keys().filter(|name| name.starts_with("present.")).map(str::to_owned).collect();
+        let names: Vec<String> =
+            outputs.keys().filter(|name| name.starts_with("present.")).map(str::to_owned).collect();
         let mut made = Vec::new();
         for name in names {
             // The keys and values of the encoder's output do not change: those of the first step are kept.

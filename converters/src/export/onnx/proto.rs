@@ -26,12 +26,7 @@ pub(super) fn float(name: &str, value: f32) -> AttributeProto {
 
 pub(super) fn ints(name: &str, values: impl IntoIterator<Item = usize>) -> AttributeProto {
     let ints = values.into_iter().map(|v| v as i64).collect();
-    AttributeProto {
-        name: Some(name.to_owned()),
-        r#type: Some(AttributeType::Ints as i32),
-        ints,
-        ..Default::default()
-    }
+    AttributeProto { name: Some(name.to_owned()), r#type: Some(AttributeType::Ints as i32), ints, ..Default::default() }
 }
 
 pub(super) fn text(name: &str, value: &str) -> AttributeProto {

@@ -85,9 +85,8 @@ fn initializers(
             _ => continue, // shapes and indices
         };
         let dims: Option<Vec<usize>> = proto.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
-        let expected = dims.as_ref().and_then(|dims| {
-            dims.iter().try_fold(width, |total, d| total.checked_mul(*d as u64))
-        });
+        let expected =
+            dims.as_ref().and_then(|dims| dims.iter().try_fold(width, |total, d| total.checked_mul(*d as u64)));
         let (Some(dims), Some(expected)) = (dims, expected) else {
             return Err(at(format!("dimensions {:?} are no shape", proto.dims)));
         };
@@ -97,7 +96,11 @@ fn initializers(
                 // prost slices the buffer it decodes from, so the address tells the place in the file.
                 let offset = (raw.as_ptr() as usize).wrapping_sub(start) as u64;
                 let inside = offset.checked_add(raw.len() as u64).and_then(|end| whole.slice(offset..end));
-                if raw.is_empty() { Blob::memory([]) } else { inside.ok_or_else(|| at("bytes outside the file".into()))? }
+                if raw.is_empty() {
+                    Blob::memory([])
+                } else {
+                    inside.ok_or_else(|| at("bytes outside the file".into()))?
+                }
             }
             (None, false) => return Err(at("no raw bytes".to_owned())),
         };

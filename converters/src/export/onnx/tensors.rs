@@ -189,7 +189,9 @@ impl Part {
                 let scales = (0..n).flat_map(|row| (0..per_row).map(move |i| (row, i)));
                 // A scale of a whole row is repeated.
                 let bytes: Vec<u8> = scales
-                    .flat_map(|(row, i)| affine.scales[row * have + if have == 1 { 0 } else { i }].to_f32().to_le_bytes())
+                    .flat_map(|(row, i)| {
+                        affine.scales[row * have + if have == 1 { 0 } else { i }].to_f32().to_le_bytes()
+                    })
                     .collect();
                 Ok(out.write_all(&bytes)?)
             }

@@ -112,7 +112,7 @@ fn environments() -> Vec<PathBuf> {
 }
 
 /// `libonnxruntime.so`, `libonnxruntime.so.1.32.0`, `libonnxruntime.1.32.0.dylib` or `onnxruntime.dll` in a folder.
-fn find(folder: &Path) -> Option<PathBuf> {
+pub(super) fn find(folder: &Path) -> Option<PathBuf> {
     let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     let stem = format!("{prefix}onnxruntime");
     let mut found: Vec<PathBuf> = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).collect();
@@ -155,7 +155,15 @@ fn fetch(cache: &Path) -> Result<PathBuf, RuntimeError> {
 fn download(wheel: &Wheel, folder: &Path) -> Result<PathBuf, RuntimeError> {
     let python = if cfg!(windows) { "python" } else { "python3" };
     let mut command = Command::new(python);
-    command.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet"]);
+    command.args([
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--disable-pip-version-check",
+        "--quiet",
+    ]);
     command.args(["--platform", wheel.platform, "--python-version", "313", "--implementation", "cp", "--dest"]);
     let output = command.arg(folder).arg(format!("onnxruntime=={VERSION}")).output();
     let output = output.map_err(|error| unavailable(format!("cannot run {python}: {error}")))?;
@@ -165,8 +173,10 @@ fn download(wheel: &Wheel, folder: &Path) -> Result<PathBuf, RuntimeError> {
         return Err(unavailable(format!("pip could not download onnxruntime {VERSION}: {last}")));
     }
     let files = fs::read_dir(folder).map_err(|error| unavailable(format!("{}: {error}", folder.display())))?;
-    let wheels = files.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "whl"));
-    wheels.into_iter().next().ok_or_else(|| unavailable("pip downloaded no wheel".to_owned()))
+    let mut paths = files.flatten().map(|entry| entry.path());
+    paths
+        .find(|path| path.extension().is_some_and(|e| e == "whl"))
+        .ok_or_else(|| unavailable("pip downloaded no wheel".to_owned()))
 }
 
 fn sha256(file: &Path) -> io::Result<String> {

@@ -27,13 +27,7 @@ impl Block<'_, '_> {
         }
     }
 
-    fn standard(
-        &mut self,
-        args: &[ValueId],
-        share: usize,
-        scale: f32,
-        softcap: Option<f32>,
-    ) -> Result<String, String> {
+    fn standard(&mut self, args: &[ValueId], share: usize, scale: f32, softcap: Option<f32>) -> Result<String, String> {
         let q = self.name(args[0])?;
         let k = self.shared_heads(args[1], share)?;
         let v = self.shared_heads(args[2], share)?;
