@@ -4,8 +4,8 @@
 //! The checkpoint is a T5 v1.0 (d_model 768, 12 + 12 layers, d_ff 3072, tied vocabulary of 32128) of random f32 weights,
 //! 892 MB, written once into `target/bench`. For each artifact: wall time of the whole program, from start to exit,
 //! validation left out; checkpoint bytes a second; peak resident memory, as the kernel counts it (VmHWM); and the limit,
-//! that is `std::io::copy` of the checkpoint to nowhere and of the artifact to a file, measured in the same run. All files
-//! are in the page cache, for both.
+//! that is reading the checkpoint and copying the artifact to another file, measured in the same run. All files are in the
+//! page cache, for both.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -104,7 +104,7 @@ fn copy_time(input: &Path, outputs: &[PathBuf], to: &Path) -> io::Result<Duratio
     let start = Instant::now();
     let mut chunk = vec![0; 1 << 20];
     let mut file = File::open(input)?;
-    // Not `io::copy`, which would not read at all what goes nowhere.
+    // `io::copy` to nowhere would not read at all.
     while file.read(&mut chunk)? > 0 {}
     let mut copy = File::create(to)?;
     for output in outputs {

@@ -7,7 +7,7 @@
 //!
 //! The search stops early where no narrower range can win. The error of a range is that of the weights beyond it, which
 //! only grows as the range narrows, plus at most `scale²/4` for each of the others; so once `error - n·scale²/4` passes
-//! the least error found, it stays there.
+//! the least error found, it stays there, but for what rounding scales to f16 moves.
 
 use crate::round::{Extent, Grid, Step};
 

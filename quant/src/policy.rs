@@ -175,7 +175,8 @@ impl Policy {
             faults.push(PolicyFault::NoEffect { setting: "clip: mse", why });
         }
         let rows = Scheme::Affine { bits: 8, block: Block::Row, symmetric: true };
-        let takes_codes = |w: &Planned| w.scheme == rows && matches!(w.role, Role::Linear | Role::Head | Role::Embedding);
+        let takes_codes =
+            |w: &Planned| w.scheme == rows && matches!(w.role, Role::Linear | Role::Head | Role::Embedding);
         if self.activations == Activations::Dynamic && !weights.iter().any(takes_codes) {
             let why = "no Linear has int8 weights with one symmetric scale a row";
             faults.push(PolicyFault::NoEffect { setting: "activations: dynamic", why });

@@ -111,7 +111,8 @@ fn names() -> Vec<String> {
 
 /// The names in the form in which serde passes valid words on to whoever reports an unknown one.
 fn words() -> &'static [&'static str] {
-    static WORDS: LazyLock<Vec<&'static str>> = LazyLock::new(|| names().into_iter().map(|name| &*name.leak()).collect());
+    static WORDS: LazyLock<Vec<&'static str>> =
+        LazyLock::new(|| names().into_iter().map(|name| &*name.leak()).collect());
     &WORDS
 }
 

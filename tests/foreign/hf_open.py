@@ -31,6 +31,11 @@ def main(folder, data, count):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model, info = AutoModelForSeq2SeqLM.from_pretrained(folder, output_loading_info=True)
     model.eval()
+    # compressed-tensors unpacks W8A8 in a hook on the whole model, and generate calls the encoder first.
+    if hasattr(model, "ct_decompress_hook"):
+        one = torch.ones((1, 1), dtype=torch.int64)
+        with torch.no_grad():
+            model(input_ids=one, decoder_input_ids=one)
     batch = tokenizer(inputs, padding=True, return_tensors="pt")
     tokens = model.generate(input_ids=batch.input_ids, attention_mask=batch.attention_mask, num_beams=1, do_sample=False)
     gaps = {k: sorted(map(str, info[f"{k}_keys"])) for k in ("missing", "unexpected", "mismatched")}

@@ -39,7 +39,8 @@ fn quantized(model: &Model, policy: &Policy) -> Option<Model> {
 /// One scheme for every matrix, so that all codes have one width.
 fn uniform(model: &Model, scheme: &str) -> Model {
     let scheme = scheme.parse().expect("a scheme");
-    let policy = Policy { rules: vec![rule(Role::Embedding, scheme), rule(Role::Linear, scheme)], ..Policy::of(scheme) };
+    let policy =
+        Policy { rules: vec![rule(Role::Embedding, scheme), rule(Role::Linear, scheme)], ..Policy::of(scheme) };
     let mut head = policy.clone();
     head.rules.push(rule(Role::Head, scheme));
     // A tied model has no head of its own, and a rule that decides nothing is an error.
@@ -114,7 +115,9 @@ fn every_scheme_reads_back_bit_for_bit_and_ggml_is_refused() {
 fn codes_of_one_width_are_packed_in_it() {
     for dir in all_models() {
         let model = imported(&dir);
-        for (scheme, num_bits, symmetric) in [("int4", 4, true), ("int4-g32", 4, true), ("int4-g32-asym", 4, false), ("int8-asym", 8, false)] {
+        for (scheme, num_bits, symmetric) in
+            [("int4", 4, true), ("int4-g32", 4, true), ("int4-g32-asym", 4, false), ("int8-asym", 8, false)]
+        {
             let model = uniform(&model, scheme);
             let (home, artifact) = write(&model, &Safetensors::DEFAULT);
             assert_reads_back(&model, &artifact, scheme);
@@ -124,7 +127,10 @@ fn codes_of_one_width_are_packed_in_it() {
             assert_eq!(quantization["dequantize"], true);
             assert_eq!(config["dtype"], "float32");
             let weights = &quantization["config_groups"]["group_0"]["weights"];
-            assert_eq!((&weights["num_bits"], &weights["symmetric"]), (&Value::from(num_bits), &Value::from(symmetric)));
+            assert_eq!(
+                (&weights["num_bits"], &weights["symmetric"]),
+                (&Value::from(num_bits), &Value::from(symmetric))
+            );
         }
     }
 }
@@ -213,7 +219,8 @@ fn files_end_at_the_shard_size_and_import_as_a_checkpoint() {
     let (home, artifact) = write(&model, &format);
     assert_reads_back(&model, &artifact, "shards");
     let index: Value =
-        serde_json::from_slice(&fs::read(home.path().join("model.safetensors.index.json")).expect("there")).expect("JSON");
+        serde_json::from_slice(&fs::read(home.path().join("model.safetensors.index.json")).expect("there"))
+            .expect("JSON");
     let places: BTreeMap<String, String> = serde_json::from_value(index["weight_map"].clone()).expect("names");
     let shards: std::collections::BTreeSet<&String> = places.values().collect();
     assert!(shards.len() > 10, "{shards:?}");
@@ -260,7 +267,10 @@ fn all_that_cannot_be_held_is_listed() {
 
     let mixture = quantized(&model, &Policy::of("int4".parse().expect("a scheme"))).expect("fits");
     let items = told(&Safetensors::DEFAULT, &mixture);
-    assert!(items[0].starts_with("7 of 45 weights with codes have 8 bits and the others 4, but transformers"), "{items:?}");
+    assert!(
+        items[0].starts_with("7 of 45 weights with codes have 8 bits and the others 4, but transformers"),
+        "{items:?}"
+    );
 
     let mut policy = Policy::of("int8".parse().expect("a scheme"));
     let mut embedding = quantized(&model, &policy).expect("fits");
@@ -296,8 +306,16 @@ fn a_folder_that_is_cut_short_or_lies_is_an_error() {
         ("q.weight_scale\"", "q.weight_scole\"", "found neither floats nor scales"),
         ("q.weight_packed\"", "q.weight_pocked\"", "q.weight: expected I8"),
         ("q.weight_shape\"", "q.weight_shope\"", "q.weight_shape: expected I64 [2]"),
-        ("\"encoder.final_layer_norm.weight\":{\"dtype\":\"F32\",\"shape\":[16]", "\"encoder.final_layer_norm.weight\":{\"dtype\":\"I32\",\"shape\":[16]", "encoder.final_layer_norm.weight"),
-        ("\"encoder.final_layer_norm.weight\":{\"dtype\":\"F32\",\"shape\":[16]", "\"encoder.final_layer_norm.weight\":{\"dtype\":\"F16\",\"shape\":[32]", "expected [16], found [32]"),
+        (
+            "\"encoder.final_layer_norm.weight\":{\"dtype\":\"F32\",\"shape\":[16]",
+            "\"encoder.final_layer_norm.weight\":{\"dtype\":\"I32\",\"shape\":[16]",
+            "encoder.final_layer_norm.weight",
+        ),
+        (
+            "\"encoder.final_layer_norm.weight\":{\"dtype\":\"F32\",\"shape\":[16]",
+            "\"encoder.final_layer_norm.weight\":{\"dtype\":\"F16\",\"shape\":[32]",
+            "expected [16], found [32]",
+        ),
     ];
     for (honest, lie, message) in lies {
         assert!(text.contains(honest), "{honest}");
@@ -318,7 +336,10 @@ fn a_folder_that_is_cut_short_or_lies_is_an_error() {
     fs::write(&file, &whole).expect("written");
 
     let honest = fs::read_to_string(home.path().join("config.json")).expect("written");
-    for (bits, message) in [("8", "shared.weight_packed: expected [66, 4], found [66, 2]"), ("3", "expected codes of 4 or 8 bits in config.json, found 3")] {
+    for (bits, message) in [
+        ("8", "shared.weight_packed: expected [66, 4], found [66, 2]"),
+        ("3", "expected codes of 4 or 8 bits in config.json, found 3"),
+    ] {
         let lie = honest.replacen("\"num_bits\": 4", &format!("\"num_bits\": {bits}"), 1);
         fs::write(home.path().join("config.json"), lie).expect("written");
         let error = read().expect_err("another width");

@@ -14,6 +14,8 @@ mod tensors;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use graph::{DEC, Def, Entry, FloatType, Granularity, Graph, Op, PAST, Port, Type, ValueId, WeightId, Weights};
@@ -125,8 +127,13 @@ impl Format for Onnx {
         FORMAT
     }
 
-    fn prepare(&self, _model: &mut Model) -> Result<Vec<String>, ExportError> {
-        Ok(Vec::new())
+    fn prepare(&self, model: &mut Model) -> Result<Vec<String>, ExportError> {
+        Ok(readable_tokenizer_config(model.checkpoint.dir())?
+            .map(|_| {
+                format!("{TOKENIZER_CONFIG}: {TOKEN_LIST} is left out, because transformers 4.x, which Optimum runs on, cannot read a list there")
+            })
+            .into_iter()
+            .collect())
     }
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
@@ -140,12 +147,36 @@ impl Format for Onnx {
     fn write(&self, model: &Model, dir: &Path) -> Result<Artifact, ExportError> {
         self.write_graphs(&model.graph, dir)?;
         copy_companions(model, dir)?;
+        if let Some(text) = readable_tokenizer_config(model.checkpoint.dir())? {
+            let file = dir.join(TOKENIZER_CONFIG);
+            fs::write(&file, text).map_err(|source| ExportError::Io { file, source })?;
+        }
         Artifact::list(FORMAT, dir).map_err(|source| ExportError::Io { file: dir.to_owned(), source })
     }
 
     fn read_weights(&self, model: &Model, artifact: &Artifact) -> Result<Weights, ExportError> {
         read::weights(&model.graph.weights, &artifact.dir)
     }
+}
+
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const TOKEN_LIST: &str = "extra_special_tokens";
+
+/// The checkpoint's tokenizer_config.json without the list of tokens that transformers 5 writes into it, or `None` when it
+/// has none. transformers 4.x expects a table under that key and refuses the tokenizer; ids and texts do not depend on it.
+fn readable_tokenizer_config(dir: &Path) -> Result<Option<String>, ExportError> {
+    let file = dir.join(TOKENIZER_CONFIG);
+    let bytes = match fs::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|source| ExportError::Io { file: file.clone(), source })?,
+    };
+    let mut config: serde_json::Value = serde_json::from_slice(&bytes)
+        .map_err(|error| ExportError::Malformed { file, message: format!("expected JSON: {error}") })?;
+    let Some(keys) = config.as_object_mut().filter(|keys| keys.get(TOKEN_LIST).is_some_and(|v| v.is_array())) else {
+        return Ok(None);
+    };
+    keys.shift_remove(TOKEN_LIST);
+    Ok(Some(format!("{config:#}\n")))
 }
 
 impl Onnx {

@@ -337,7 +337,8 @@ mod tests {
             (r#"{"ok":true,"vocab":0}"#, "found a width of 0"),
             (r#"{"ok":true,"vocab":100000000}"#, "expected 400000000 bytes of logits, found 0"),
         ] {
-            let mut session = child(&format!("{VERSIONS}; read y; echo '{reply}'; exec 1>&-; cat >/dev/null")).expect("greeted");
+            let mut session =
+                child(&format!("{VERSIONS}; read y; echo '{reply}'; exec 1>&-; cat >/dev/null")).expect("greeted");
             let text = session.decode(&ids).expect_err("refused").to_string();
             assert!(text.contains(expected), "{text}");
             // The child is gone, and the session says so instead of waiting.

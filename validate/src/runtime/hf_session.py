@@ -92,6 +92,11 @@ class Session:
             folder, attn_implementation="eager", output_loading_info=True, **asked
         )
         self.model.eval()
+        # compressed-tensors unpacks W8A8 in a hook on the whole model; the encoder alone would run on the codes.
+        if hasattr(self.model, "ct_decompress_hook"):
+            one = torch.ones((1, 1), dtype=torch.int64)
+            with torch.no_grad():
+                self.model(input_ids=one, decoder_input_ids=one)
         self.missing = sorted(map(str, info["missing_keys"]))
         self.unexpected = sorted(map(str, [*info["unexpected_keys"], *info.get("mismatched_keys", ())]))
         self.encoded = self.mask = self.past = None

@@ -97,7 +97,11 @@ impl<'a> Codes<'a> {
         tensors.push(Tensor { name: name("_scale"), shape: vec![rows, groups], content: Content::Scales(self) });
         if !self.kind.symmetric {
             let rows = if self.packed { words(rows) } else { rows };
-            tensors.push(Tensor { name: name("_zero_point"), shape: vec![rows, groups], content: Content::Zeros(self) });
+            tensors.push(Tensor {
+                name: name("_zero_point"),
+                shape: vec![rows, groups],
+                content: Content::Zeros(self),
+            });
         }
         tensors
     }
@@ -252,7 +256,11 @@ mod tests {
         for (bits, range) in [(4, -8..=7), (8, -128..=127_i16)] {
             let codes: Vec<i8> = range.map(|code| code as i8).collect();
             for columns in [1, 2, codes.len() / 2, codes.len()] {
-                assert_eq!(unpack(&pack(&codes, columns, bits), columns, bits), codes, "{bits} bits, {columns} columns");
+                assert_eq!(
+                    unpack(&pack(&codes, columns, bits), columns, bits),
+                    codes,
+                    "{bits} bits, {columns} columns"
+                );
             }
         }
     }

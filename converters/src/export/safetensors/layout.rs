@@ -80,8 +80,13 @@ impl<'a> Layout<'a> {
         let mut faults = Vec::new();
         let uses = uses(graph, &mut faults);
         let rounded = uses.values().any(|u| u.rounded);
-        let mut layout =
-            Layout { weights: Vec::new(), dtype: FloatType::F32, groups: Vec::new(), packed: !rounded, ignored: vec![] };
+        let mut layout = Layout {
+            weights: Vec::new(),
+            dtype: FloatType::F32,
+            groups: Vec::new(),
+            packed: !rounded,
+            ignored: vec![],
+        };
         let mut codes: Vec<(&Weight, &AffineTensor, &Use)> = Vec::new();
         let unused = Use::default();
         for (id, weight) in graph.weights.iter() {
@@ -120,7 +125,8 @@ impl<'a> Layout<'a> {
         if graph.weights.find("lm_head.weight").is_none() {
             layout.ignored.push("lm_head".to_owned()); // it has the weight of the embedding, which is no Linear's
         }
-        let types: BTreeSet<&str> = layout.weights.iter().filter_map(|(_, form)| form.float().map(FloatType::name)).collect();
+        let types: BTreeSet<&str> =
+            layout.weights.iter().filter_map(|(_, form)| form.float().map(FloatType::name)).collect();
         if let (true, Some(dtype)) = (layout.groups.is_empty() && types.len() == 1, layout.weights.first()) {
             layout.dtype = dtype.1.float().expect("no weight has codes");
         }
@@ -330,6 +336,11 @@ fn narrowed(wanted: Dtype, found: FloatType, weight: &Weight, codes: bool) -> Op
         return Some(format!("{name}: dtype {wanted} would make transformers round the products of codes and scales"));
     }
     (found != wanted).then(|| {
-        format!("{name}: expected {} for dtype {}, found {}; the scheme rounds", wanted.name(), wanted.name(), found.name())
+        format!(
+            "{name}: expected {} for dtype {}, found {}; the scheme rounds",
+            wanted.name(),
+            wanted.name(),
+            found.name()
+        )
     })
 }

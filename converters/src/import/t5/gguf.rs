@@ -17,6 +17,9 @@ pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Result<Vec<(Strin
     if c.max_distance != 128 {
         refuse("relative_attention_max_distance", "it is fixed at 128 there");
     }
+    if c.num_decoder_layers > c.num_layers {
+        refuse("num_decoder_layers", "its cache has no more layers than the encoder");
+    }
     if !matches!((c.gated, c.activation), (true, Unary::GeluTanh) | (false, Unary::Relu)) {
         let key =
             if checkpoint.config_json().get("dense_act_fn").is_some() { "dense_act_fn" } else { "feed_forward_proj" };
