@@ -2,6 +2,7 @@
 # Formatting, lints and every test, those that need llama.cpp, transformers and Optimum included.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export ORT_DISABLE_TELEMETRY=1
 tools/setup.sh --optimum
 export VIRTUAL_ENV="$PWD/.venv"
 cargo fmt --all --check

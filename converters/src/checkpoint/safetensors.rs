@@ -62,7 +62,7 @@ pub fn entries(file: &Path) -> Result<Vec<Entry>, ImportError> {
         let range = tensor.check(data.len()).map_err(|message| malformed(format!("{name}: {message}")))?;
         tensors.push((range, name, tensor));
     }
-    tensors.sort_by(|(a, ..), (b, ..)| (a.start, a.end).cmp(&(b.start, b.end)));
+    tensors.sort_by_key(|(range, ..)| (range.start, range.end));
     let (mut end, mut before) = (0, "the header");
     for (range, name, _) in &tensors {
         if range.start < end {

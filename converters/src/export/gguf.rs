@@ -266,7 +266,7 @@ impl Format for Gguf {
             .collect();
         let path = dir.join(FILE);
         container::write(&path, &metadata, &tensors, |index, out| {
-            pack::write(weights.get(plans[index].id), plans[index].kind, out).map_err(ExportError::from)
+            pack::write(weights.get(plans[index].id), plans[index].kind, out)
         })?;
         super::copy_companions(model, dir)?;
         Artifact::list("gguf", dir).map_err(|source| ExportError::Io { file: dir.to_owned(), source })
