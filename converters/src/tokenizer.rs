@@ -167,8 +167,8 @@ impl Tokenizer {
         ] {
             let file = dir.join(name);
             let Some(bytes) = read_if_there(&file)? else { continue };
-            let opened = read(&bytes, &settings)
-                .map_err(|message| TokenizerError::Malformed { file: file.clone(), message })?;
+            let opened =
+                read(&bytes, &settings).map_err(|message| TokenizerError::Malformed { file: file.clone(), message })?;
             let clean_up = settings.json.get("clean_up_tokenization_spaces") == Some(&Value::Bool(true));
             let json::Opened { tokenizer, append, vocabulary } = opened;
             return Ok(Tokenizer(Kind::Pipeline(Box::new(Pipeline { file, tokenizer, append, clean_up, vocabulary }))));
