@@ -6,5 +6,6 @@ export ORT_DISABLE_TELEMETRY=1
 tools/setup.sh --optimum
 export VIRTUAL_ENV="$PWD/.venv"
 cargo fmt --all --check
-cargo clippy --workspace --all-targets --features llama-cpp -- -D warnings
+# In the release profile too, so that llama.cpp is compiled once.
+cargo clippy --release --workspace --all-targets --features llama-cpp -- -D warnings
 cargo test --workspace --release --features llama-cpp -- --include-ignored
