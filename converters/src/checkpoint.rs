@@ -71,6 +71,7 @@ pub struct Checkpoint {
 #[derive(Debug, Default)]
 struct Account {
     asked: BTreeSet<String>,
+    carried: Vec<Weight>,
     problems: Vec<Problem>,
 }
 
@@ -221,6 +222,34 @@ impl Checkpoint {
     /// Marks a tensor that is known to have no effect.
     pub fn ignore_tensor(&self, name: &str) {
         self.account().asked.insert(name.to_owned());
+    }
+
+    /// Marks every tensor whose name fits as one that belongs to the model and not to the forward pass that is imported.
+    /// safetensors artifacts have it as it is.
+    pub fn carry_tensors(&self, fits: impl Fn(&str) -> bool) {
+        for (name, stored) in self.tensors.iter().filter(|(name, _)| fits(name)) {
+            self.ignore_tensor(name);
+            let read = self.floats(name, stored);
+            let mut account = self.account();
+            match read {
+                Ok((blob, dtype)) => {
+                    let data = WeightData::Stored { blob, dtype };
+                    account.carried.push(Weight { name: name.clone(), shape: stored.shape.clone(), data });
+                }
+                Err(problem) => account.problems.push(problem),
+            }
+        }
+    }
+
+    /// What [`Checkpoint::carry_tensors`] marked.
+    pub fn carried(&self) -> Vec<Weight> {
+        self.account().carried.clone()
+    }
+
+    /// `prefix` if a tensor's name begins with it, else nothing: base models are saved without the prefix of the model
+    /// around them.
+    pub fn prefix<'p>(&self, prefix: &'p str) -> &'p str {
+        if self.tensors.keys().any(|name| name.starts_with(prefix)) { prefix } else { "" }
     }
 
     /// The end of an import. Errors: [`ImportError::DoesNotFit`] with every problem of config and tensors, every tensor

@@ -29,6 +29,12 @@ pub trait Architecture: Sync {
     /// Errors: shapes and keys that do not fit are recorded in the builder and the checkpoint, and told together.
     fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError>;
 
+    /// The module of transformers that makes the logits. Where it shares its weight with an embedding, the checkpoint has no
+    /// tensor of this name.
+    fn head(&self) -> &'static str {
+        "lm_head"
+    }
+
     /// GGUF's tensor names: pattern of a checkpoint name -> GGUF name, both without `.weight`, `{i}` a layer number. In the
     /// order of the file within a stack of layers.
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)];

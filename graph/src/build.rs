@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::{Add, Div, Mul, Sub};
 
 use crate::ir::{Def, Dim, Entry, Graph, Port, Sym, Type, Value, ValueId};
-use crate::op::{Binary, Op, Unary};
+use crate::op::{Binary, Op, Rope, Unary};
 use crate::weights::{Weight, WeightId};
 
 /// Writes values into a graph, remembering the first error and its place, so that expressions need no `?`.
@@ -244,6 +244,16 @@ impl Build {
         self.op(Op::Mask { visible, start: start.into(), q: q.into(), k: k.into() }, &[])
     }
 
+    /// `start, start + 1, ...`: i64[len].
+    pub fn positions(&self, start: impl Into<Dim>, len: impl Into<Dim>) -> Val<'_> {
+        self.op(Op::Positions { start: start.into(), len: len.into() }, &[])
+    }
+
+    /// Joined along an axis.
+    pub fn concat<'b>(&'b self, parts: &[Val<'b>], axis: usize) -> Val<'b> {
+        self.op(Op::Concat { axis }, parts)
+    }
+
     fn push(&self, name: &str, ty: Type, def: Def) -> Val<'_> {
         let mut state = self.state.borrow_mut();
         let base = match (&def, state.scope.is_empty()) {
@@ -316,6 +326,38 @@ impl<'b> Val<'b> {
     /// `x / sqrt(mean(x²) + eps) · w`.
     pub fn rms_norm(self, w: Val<'b>, eps: f32) -> Val<'b> {
         self.b.op(Op::RmsNorm { eps }, &[self, w])
+    }
+
+    /// `(x - mean) / sqrt(var + eps) · w + bias` over the last axis.
+    pub fn layer_norm(self, w: Val<'b>, bias: Option<Val<'b>>, eps: f32) -> Val<'b> {
+        let args: Vec<Val<'b>> = [self, w].into_iter().chain(bias).collect();
+        self.b.op(Op::LayerNorm { eps }, &args)
+    }
+
+    /// Of `[b, c, ..]`, over the channels of each of `groups` groups and the axes after them.
+    pub fn group_norm(self, w: Val<'b>, bias: Val<'b>, groups: usize, eps: f32) -> Val<'b> {
+        self.b.op(Op::GroupNorm { groups, eps }, &[self, w, bias])
+    }
+
+    /// `[b, c, n]` with `w[o, c, k]` -> `[b, o, (n + 2 pad - k) / stride + 1]`; where n is a symbol, that length is `length`.
+    pub fn conv(self, w: Val<'b>, bias: Option<Val<'b>>, stride: usize, pad: usize, length: Option<Sym>) -> Val<'b> {
+        let args: Vec<Val<'b>> = [self, w].into_iter().chain(bias).collect();
+        self.b.op(Op::Conv { stride, pad, length }, &args)
+    }
+
+    /// `[b, h, q, d]` turned by `positions[q]`.
+    pub fn rope(self, positions: Val<'b>, rope: Rope) -> Val<'b> {
+        self.b.op(Op::Rope(rope), &[self, positions])
+    }
+
+    /// Repeated along axes of length 1 until the shape is `dims`.
+    pub fn broadcast(self, dims: impl IntoIterator<Item = Dim>) -> Val<'b> {
+        self.b.op(Op::Broadcast(dims.into_iter().collect()), &[self])
+    }
+
+    /// Places `start, start + step, ...` of an axis, `len` of them.
+    pub fn slice(self, axis: usize, start: usize, step: usize, len: impl Into<Dim>) -> Val<'b> {
+        self.b.op(Op::Slice { axis, start, step, len: len.into() }, &[self])
     }
 
     /// `max(x, 0)`.

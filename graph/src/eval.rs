@@ -49,6 +49,16 @@ pub enum EvalError {
         /// Rows of the table.
         rows: usize,
     },
+    /// An input is too short for what is done with it.
+    #[error("{value}: {op} reaches past the end of {shape:?}")]
+    TooShort {
+        /// The value that cannot be computed.
+        value: String,
+        /// Its op.
+        op: String,
+        /// The shape of what it reads.
+        shape: Vec<usize>,
+    },
     /// A weight cannot be read.
     #[error(transparent)]
     Weight(#[from] WeightError),
@@ -109,7 +119,7 @@ impl<'g> Interpreter<'g> {
             entry: entry.to_owned(),
             known: graph.entries.iter().map(|e| e.name.clone()).collect(),
         })?;
-        let lengths = bind(graph, entry, feeds)?;
+        let mut lengths = bind(graph, entry, feeds)?;
         let order = graph.order(entry);
 
         let mut uses: HashMap<ValueId, usize> = HashMap::new();
@@ -139,6 +149,12 @@ impl<'g> Interpreter<'g> {
                             if *left == 0 {
                                 live.remove(arg);
                             }
+                        }
+                    }
+                    // A convolution makes a length that no input tells.
+                    for (dim, length) in value.ty.shape.iter().zip(tensor.shape()) {
+                        if let Some(sym) = dim.symbol() {
+                            lengths.entry(sym).or_insert(*length);
                         }
                     }
                     tap(id, &tensor);
@@ -200,8 +216,13 @@ impl<'g> Interpreter<'g> {
             return self.embed(id, &self.argument(*ids, live)?, table);
         }
         let args = args.iter().map(|arg| self.argument(*arg, live)).collect::<Result<Vec<Tensor>, EvalError>>()?;
-        let dim = |dim: &Dim| dim.resolve(lengths).expect("bind() resolved every symbol of the entry");
+        let dim = |dim: &Dim| dim.resolve(lengths).expect("verify() lets no value stand before what tells its lengths");
         let x = || &args[0];
+        let too_short = || EvalError::TooShort {
+            value: self.graph.value(id).name.clone(),
+            op: op.to_string(),
+            shape: args[0].shape().to_vec(),
+        };
         Ok(match op {
             Op::MatMul => kernels::matmul(x(), &args[1]),
             Op::Linear => kernels::linear(x(), &args[1], args.get(2)),
@@ -210,6 +231,17 @@ impl<'g> Interpreter<'g> {
             Op::Unary(op) => kernels::unary(*op, x()),
             Op::Softmax => kernels::softmax(x()),
             Op::RmsNorm { eps } => kernels::rms_norm(x(), &args[1], *eps),
+            Op::LayerNorm { eps } => kernels::layer_norm(x(), &args[1], args.get(2), *eps),
+            Op::GroupNorm { groups, eps } => kernels::group_norm(x(), &args[1], &args[2], *groups, *eps),
+            Op::Conv { stride, pad, .. } => {
+                kernels::conv(x(), &args[1], args.get(2), *stride, *pad).ok_or_else(too_short)?
+            }
+            Op::Broadcast(to) => kernels::broadcast(x(), to.iter().map(dim).collect()),
+            Op::Slice { axis, start, step, len } => {
+                kernels::slice(x(), *axis, *start, *step, dim(len)).ok_or_else(too_short)?
+            }
+            Op::Positions { start, len } => kernels::positions(dim(start), dim(len)),
+            Op::Rope(rope) => kernels::rope(x(), &args[1], rope),
             Op::Reshape(to) => x().reshaped(to.iter().map(dim).collect::<Vec<usize>>()),
             Op::Transpose(perm) => kernels::transpose(x(), perm),
             Op::Concat { axis } => kernels::concat(&args, *axis),

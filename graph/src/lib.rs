@@ -9,7 +9,8 @@
 //!
 //! `b` batch, `q`/`k` query/key length, `h` heads, `g` key/value heads, `d` head width, `e` model width, `n` any;
 //! `..` any leading dimensions. Symbols of a [`Dim`]: `batch`, `enc` (source length), `dec` (target length of this call),
-//! `past` (target tokens of earlier calls).
+//! `past` (target tokens of earlier calls). A symbol gets its length from the first value that has it as a whole dimension:
+//! an input, or the result of a [`Op::Conv`].
 //!
 //! # Ops
 //!
@@ -21,7 +22,12 @@
 //! | [`Op::Binary`], [`Op::Unary`] | broadcasting, as numpy |
 //! | [`Op::Softmax`] | last axis; a row of -inf gives zeros |
 //! | [`Op::RmsNorm`] | `x[..,e] w[e] -> [..,e]`: `x / sqrt(mean(x²) + eps) · w` |
-//! | [`Op::Reshape`], [`Op::Transpose`], [`Op::Concat`] | layout |
+//! | [`Op::LayerNorm`] | `x[..,e] w[e] bias[e]? -> [..,e]`: `(x - mean) / sqrt(var + eps) · w + bias` |
+//! | [`Op::GroupNorm`] | `x[b,c,..] w[c] bias[c] -> [b,c,..]`, over the channels of a group and the axes after them |
+//! | [`Op::Conv`] | `x[b,c,n] w[o,c,k] bias[o]? -> [b,o,(n + 2 pad - k) / stride + 1]` |
+//! | [`Op::Reshape`], [`Op::Transpose`], [`Op::Broadcast`], [`Op::Concat`], [`Op::Slice`] | layout |
+//! | [`Op::Positions`] | `-> i64[n]`: `start, start + 1, ..` |
+//! | [`Op::Rope`] | `x[b,h,q,d] positions i64[q] -> [b,h,q,d]`, pairs of places turned by their position |
 //! | [`Op::Mask`] | `-> [q,k]`, 0 where visible, -inf elsewhere |
 //! | [`Op::PaddingMask`] | `i64[b,k] -> [b,1,1,k]`, 0 where the mask is not 0, -inf elsewhere |
 //! | [`Op::RelativeBias`] | `table[buckets,h] -> [1,h,q,k]`, T5's bucketed distance |
@@ -50,9 +56,9 @@ pub use build::{Build, BuildError, Val};
 pub use eval::{EvalError, Feeds, Interpreter, Tensors, eval, relative_bucket};
 pub use ggml::GgmlType;
 pub use ir::{BATCH, DEC, DType, Def, Dim, ENC, Entry, Graph, PAST, Port, Sym, Type, Value, ValueId};
-pub use op::{Binary, Granularity, Op, Unary, Visible};
+pub use op::{Binary, Granularity, Layout, Op, Rope, Unary, Visible};
 pub use progress::Progress;
 pub use tensor::Tensor;
 pub use weights::{
-    AffineTensor, Block, Derive, FloatType, Quantized, Weight, WeightData, WeightError, WeightId, Weights,
+    AffineTensor, Block, Computed, Derive, FloatType, Quantized, Weight, WeightData, WeightError, WeightId, Weights,
 };

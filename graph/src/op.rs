@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ir::{DType, Dim, Type};
+use crate::ir::{DType, Dim, Sym, Type};
 
 /// Arithmetic on two values, broadcasting as numpy does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,13 +30,82 @@ pub enum Unary {
     GeluTanh,
     /// `x / (1 + exp(-x))`
     Silu,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    /// `x / (1 + exp(-1.702 x))`
+    QuickGelu,
 }
 
-/// Which keys a query sees. Query `i` stands at position `start + i`, key `j` at position `j`.
+/// Which keys a query sees: those at most `before` places before it and at most `after` places behind it; `None` is no
+/// bound. Query `i` stands at position `start + i`, key `j` at position `j`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Visible {
-    /// Keys at or before the query.
-    Causal,
+pub struct Visible {
+    /// Places before the query.
+    pub before: Option<usize>,
+    /// Places after the query.
+    pub after: Option<usize>,
+}
+
+impl Visible {
+    /// The query itself and all keys before it.
+    pub const CAUSAL: Visible = Visible { before: None, after: Some(0) };
+
+    /// Whether a query at position `query` sees the key at position `key`.
+    pub fn sees(self, query: usize, key: usize) -> bool {
+        self.before.is_none_or(|n| key + n >= query) && self.after.is_none_or(|n| key <= query + n)
+    }
+}
+
+impl fmt::Display for Visible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.before, self.after) {
+            (None, Some(0)) => f.write_str("Causal"),
+            (None, None) => f.write_str("All"),
+            (before, after) => {
+                let bound = |n: Option<usize>| n.map_or("all".to_owned(), |n| n.to_string());
+                write!(f, "{} before, {} after", bound(before), bound(after))
+            }
+        }
+    }
+}
+
+/// Which places of a head turn together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Layout {
+    /// `i` and `i + dims / 2`, as GPT-NeoX.
+    Half,
+    /// `2i` and `2i + 1`, as in the paper.
+    Pairs,
+}
+
+/// Rotary positions (Su et al., arXiv 2104.09864): at position p, the i-th of `dims / 2` pairs of places turns by
+/// `p / (theta^(2i / dims) · factor)`; places from `dims` on stay.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Rope {
+    /// Base of the wavelengths.
+    pub theta: f32,
+    /// Stretches positions (`rope_type: linear`).
+    pub factor: f32,
+    /// Places of a head that turn; even.
+    pub dims: usize,
+    /// How they pair up.
+    pub layout: Layout,
+}
+
+impl Rope {
+    /// Radians a position, for each pair; rounded to f32 at every step, as torch does.
+    pub fn frequencies(&self) -> Vec<f32> {
+        let exponent = |i: usize| (2 * i) as f32 / self.dims as f32;
+        (0..self.dims / 2).map(|i| 1.0 / self.theta.powf(exponent(i)) / self.factor).collect()
+    }
+
+    /// The two places of the i-th pair.
+    pub fn pair(&self, i: usize) -> [usize; 2] {
+        match self.layout {
+            Layout::Half => [i, i + self.dims / 2],
+            Layout::Pairs => [2 * i, 2 * i + 1],
+        }
+    }
 }
 
 /// What shares the scale of a dynamically quantized activation.
@@ -68,8 +137,42 @@ pub enum Op {
         /// Added to the mean square.
         eps: f32,
     },
+    /// `(x - mean) / sqrt(var + eps) · w + bias` over the last axis (Ba et al., arXiv 1607.06450); `var` divides by n.
+    LayerNorm {
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// The same over the channels of a group and all that follows them (Wu and He, arXiv 1803.08494).
+    GroupNorm {
+        /// Groups of neighbouring channels.
+        groups: usize,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// Cross-correlation along the last axis, zeros beyond its ends.
+    Conv {
+        /// Places between two windows.
+        stride: usize,
+        /// Zeros before the first and after the last place.
+        pad: usize,
+        /// What the length of the result is called when that of the argument is a symbol.
+        length: Option<Sym>,
+    },
     /// The same elements under another shape.
     Reshape(Vec<Dim>),
+    /// Repeated along axes of length 1, aligned at the end.
+    Broadcast(Vec<Dim>),
+    /// Every `step`-th place of an axis, `len` of them.
+    Slice {
+        /// Which.
+        axis: usize,
+        /// The first place.
+        start: usize,
+        /// From one place to the next.
+        step: usize,
+        /// Places kept.
+        len: Dim,
+    },
     /// `result.shape[i] = x.shape[perm[i]]`.
     Transpose(Vec<usize>),
     /// Joined along an axis.
@@ -77,6 +180,15 @@ pub enum Op {
         /// Which.
         axis: usize,
     },
+    /// `start, start + 1, ...`
+    Positions {
+        /// The first.
+        start: Dim,
+        /// How many.
+        len: Dim,
+    },
+    /// Turns each head by its position.
+    Rope(Rope),
     /// Additive attention mask from positions.
     Mask {
         /// The rule.
@@ -128,8 +240,23 @@ impl fmt::Display for Op {
                 write!(f, "Reshape[{}]", dims.join(", "))
             }
             Op::Transpose(perm) => write!(f, "Transpose{perm:?}"),
+            Op::LayerNorm { eps } => write!(f, "LayerNorm(eps={eps:e})"),
+            Op::GroupNorm { groups, eps } => write!(f, "GroupNorm(groups={groups}, eps={eps:e})"),
+            Op::Conv { stride, pad, .. } => write!(f, "Conv(stride={stride}, pad={pad})"),
+            Op::Broadcast(dims) => {
+                let dims: Vec<String> = dims.iter().map(Dim::to_string).collect();
+                write!(f, "Broadcast[{}]", dims.join(", "))
+            }
+            Op::Slice { axis, start, step, len } => {
+                write!(f, "Slice(axis={axis}, start={start}, step={step}, len={len})")
+            }
+            Op::Positions { start, len } => write!(f, "Positions(start={start}, len={len})"),
+            Op::Rope(Rope { theta, factor, dims, layout }) => {
+                let layout = format!("{layout:?}").to_lowercase();
+                write!(f, "Rope(theta={theta}, factor={factor}, dims={dims}, {layout})")
+            }
             Op::Concat { axis } => write!(f, "Concat(axis={axis})"),
-            Op::Mask { visible, start, q, k } => write!(f, "Mask({visible:?}, start={start}, q={q}, k={k})"),
+            Op::Mask { visible, start, q, k } => write!(f, "Mask({visible}, start={start}, q={q}, k={k})"),
             Op::RelativeBias { buckets, max_distance, bidirectional, start, q, k } => {
                 let way = if *bidirectional { "both ways" } else { "backwards" };
                 write!(
@@ -213,6 +340,84 @@ impl Op {
                 match (args[0].shape.last(), &args[1].shape[..]) {
                     (Some(e), [e2]) if e == e2 => Ok(args[0].clone()),
                     _ => Err("takes x[.., e] and w[e]".into()),
+                }
+            }
+            Op::LayerNorm { .. } => {
+                arity(&[2, 3])?;
+                float(args)?;
+                match args[0].shape.last() {
+                    Some(e) if args[1..].iter().all(|w| w.shape == [e.clone()]) => Ok(args[0].clone()),
+                    _ => Err("takes x[.., e], w[e] and bias[e]".into()),
+                }
+            }
+            Op::GroupNorm { groups, .. } => {
+                arity(&[3])?;
+                float(args)?;
+                let [_, c, _, ..] = &args[0].shape[..] else { return Err("takes x[b, c, ..]".into()) };
+                let divides = c.literal().is_some_and(|c| *groups > 0 && c % groups == 0);
+                match divides && args[1..].iter().all(|w| w.shape == [c.clone()]) {
+                    true => Ok(args[0].clone()),
+                    false => Err(format!("takes x[b, c, ..], w[c] and bias[c], c a multiple of {groups}")),
+                }
+            }
+            Op::Conv { stride, pad, length } => {
+                arity(&[2, 3])?;
+                float(args)?;
+                let ([b, c, n], [out, c2, k]) = (&args[0].shape[..], &args[1].shape[..]) else {
+                    return Err("takes x[b, c, n] and w[o, c, k]".into());
+                };
+                if c != c2 {
+                    return Err("channels differ from those of the weight".into());
+                }
+                if args.get(2).is_some_and(|bias| bias.shape != [out.clone()]) {
+                    return Err("bias is not [o]".into());
+                }
+                let windows = |n: usize| {
+                    let last = (n + 2 * pad).checked_sub(k.literal()?)?;
+                    last.checked_div(*stride).map(|n| n + 1)
+                };
+                let n = match (n.literal(), length) {
+                    (Some(n), _) => windows(n).ok_or("is longer than its input, or its stride is 0")?.into(),
+                    (None, Some(length)) if *stride > 0 => Dim::from(*length),
+                    (None, _) => return Err("needs a name for the length of its result, and a stride".into()),
+                };
+                Ok(Type::f32([b.clone(), out.clone(), n]))
+            }
+            Op::Broadcast(to) => {
+                arity(&[1])?;
+                match broadcast(&args[0].shape, to)? == *to {
+                    true => Ok(Type { dtype: args[0].dtype, shape: to.clone() }),
+                    false => Err("would lose an axis".into()),
+                }
+            }
+            Op::Slice { axis, start, step, len } => {
+                arity(&[1])?;
+                let mut shape = args[0].shape.clone();
+                let Some(n) = shape.get_mut(*axis).filter(|_| *step > 0) else {
+                    return Err("has no such axis, or a step of 0".into());
+                };
+                if let (Some(n), Some(len)) = (n.literal(), len.literal())
+                    && len > 0
+                    && start + (len - 1) * step >= n
+                {
+                    return Err("reaches past the end".into());
+                }
+                *n = len.clone();
+                Ok(Type { dtype: args[0].dtype, shape })
+            }
+            Op::Positions { len, .. } => {
+                arity(&[0])?;
+                Ok(Type::i64([len.clone()]))
+            }
+            Op::Rope(Rope { dims, .. }) => {
+                arity(&[2])?;
+                float(&args[..1])?;
+                let ([_, _, q, d], DType::I64, [q2]) = (&args[0].shape[..], args[1].dtype, &args[1].shape[..]) else {
+                    return Err("takes x[b,h,q,d] and positions i64[q]".into());
+                };
+                match q == q2 && dims % 2 == 0 && *dims > 0 && d.literal().is_some_and(|d| *dims <= d) {
+                    true => Ok(args[0].clone()),
+                    false => Err("positions or width do not fit".into()),
                 }
             }
             Op::Reshape(to) => {

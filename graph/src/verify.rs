@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use crate::ir::{Def, Entry, Graph, Sym, ValueId};
+use crate::op::Op;
 
 /// A graph that breaks its own rules; all breaches are listed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -57,7 +58,7 @@ fn check_entry(graph: &Graph, entry: &Entry, breaches: &mut Vec<String>) {
     let order = graph.order(entry);
     let place: std::collections::HashMap<ValueId, usize> = order.iter().enumerate().map(|(i, id)| (*id, i)).collect();
     let fed: HashSet<ValueId> = entry.inputs.iter().map(|p| p.value).collect();
-    let known: BTreeSet<Sym> = entry
+    let mut known: BTreeSet<Sym> = entry
         .inputs
         .iter()
         .flat_map(|p| graph.value(p.value).ty.shape.iter().filter_map(|d| d.symbol()))
@@ -75,9 +76,12 @@ fn check_entry(graph: &Graph, entry: &Entry, breaches: &mut Vec<String>) {
         if value.def == Def::Input && !is_empty {
             breaches.push(format!("{}: {} is needed and not among the inputs", entry.name, value.name));
         }
+        if let Def::Op(Op::Conv { length: Some(sym), .. }, _) = &value.def {
+            known.insert(*sym);
+        }
         for sym in value.ty.shape.iter().flat_map(|d| d.symbols()).filter(|sym| !known.contains(sym)) {
-            breaches
-                .push(format!("{}: {} needs the length of {}, which no input tells", entry.name, value.name, sym.0));
+            let message = "which neither an input nor a value before it tells";
+            breaches.push(format!("{}: {} needs the length of {}, {message}", entry.name, value.name, sym.0));
         }
     }
 }

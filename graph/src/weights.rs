@@ -150,6 +150,8 @@ pub enum WeightData {
     },
     /// Computed from other rows when asked.
     Derived(Derive, Box<WeightData>),
+    /// Computed from nothing but its shape: a table that checkpoints leave out.
+    Computed(Computed),
     /// Integers and scales.
     Quantized(Quantized),
 }
@@ -161,12 +163,54 @@ pub enum Derive {
     MulScalar(f32),
 }
 
+/// Sinusoidal positions (Vaswani et al., arXiv 1706.03762): sines in the first half of a row, cosines in the second.
+///
+/// Place i of a half turns by `position · 10000^-e(i)`. Implementations differ in `e` and in their rounding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Computed {
+    /// `e = 2i / columns`, in f64 and rounded once (`MarianSinusoidalPositionalEmbedding`, modeling_marian.py; Pegasus has
+    /// the same). An odd number of columns has one sine more.
+    Sinusoid,
+    /// `e = i / (columns / 2 - 1)`, in f32 at each step (`M2M100SinusoidalPositionalEmbedding`, modeling_m2m_100.py).
+    SinusoidBetweenEnds {
+        /// The row of zeros, if it lies in the table.
+        zero_row: Option<usize>,
+    },
+}
+
+impl Computed {
+    /// The element at a row and a column of a table of `columns`.
+    fn element(self, row: usize, column: usize, columns: usize) -> f32 {
+        match self {
+            Computed::Sinusoid => {
+                let sines = columns.div_ceil(2);
+                let turn = |i: usize| row as f64 / 10000f64.powf(2.0 * i as f64 / columns as f64);
+                match column.checked_sub(sines) {
+                    None => turn(column).sin() as f32,
+                    Some(i) => turn(i).cos() as f32,
+                }
+            }
+            Computed::SinusoidBetweenEnds { zero_row } => {
+                let half = columns / 2;
+                let step = (10000f64.ln() / (half as f64 - 1.0)) as f32;
+                let turn = |i: usize| row as f32 * (i as f32 * -step).exp();
+                match column {
+                    _ if zero_row == Some(row) || column >= 2 * half => 0.0,
+                    _ if column < half => turn(column).sin(),
+                    _ => turn(column - half).cos(),
+                }
+            }
+        }
+    }
+}
+
 impl WeightData {
     /// Short name of the type, for reports: `f16`, `int8 per row`, `Q4_K`.
     pub fn type_name(&self) -> String {
         match self {
             WeightData::Stored { dtype, .. } => dtype.name().to_owned(),
             WeightData::Derived(Derive::MulScalar(c), base) => format!("{} x {c}", base.type_name()),
+            WeightData::Computed(_) => "sinusoid".to_owned(),
             WeightData::Quantized(Quantized::Ggml { kind, .. }) => kind.name().to_owned(),
             WeightData::Quantized(Quantized::Affine(t)) => {
                 let block = match t.block {
@@ -190,6 +234,11 @@ impl WeightData {
             WeightData::Derived(Derive::MulScalar(c), base) => {
                 base.rows(rows, columns, out)?;
                 out.iter_mut().for_each(|x| *x *= c);
+            }
+            WeightData::Computed(computed) => {
+                for (i, x) in out.iter_mut().enumerate() {
+                    *x = computed.element(rows.start + i / columns, i % columns, columns);
+                }
             }
             WeightData::Quantized(Quantized::Affine(tensor)) => tensor.rows(rows, out)?,
             WeightData::Quantized(Quantized::Ggml { kind, blocks }) => {
@@ -358,6 +407,29 @@ mod tests {
                 assert!(!exact || a.to_bits() == b.to_bits(), "{}: {a} became {b}", dtype.name());
             }
         }
+    }
+
+    #[test]
+    fn computed_tables_equal_those_of_transformers() {
+        let rows = |computed, shape: [usize; 2], row: usize| {
+            let mut out = Vec::new();
+            let data = WeightData::Computed(computed);
+            let weight = Weight { name: "positions".into(), shape: shape.to_vec(), data };
+            weight.rows(row..row + 1, &mut out).expect("computed");
+            out
+        };
+        // MarianSinusoidalPositionalEmbedding(8, 6).create_weight() of transformers 5.23, and (8, 5), row 3.
+        let even = [0.141_120_0, 0.138_798_1, 0.006_463_259, -0.989_992_5, 0.990_320_7, 0.999_979_14];
+        let odd = [0.141_120_0, 0.075_285_29, 0.001_892_870_9, -0.989_992_5, 0.997_162_04];
+        assert_eq!(rows(Computed::Sinusoid, [8, 6], 3)[..], even);
+        assert_eq!(rows(Computed::Sinusoid, [8, 5], 3)[..], odd);
+        // M2M100SinusoidalPositionalEmbedding.get_embedding(8, 6, padding_idx=1), row 3.
+        let between = Computed::SinusoidBetweenEnds { zero_row: Some(1) };
+        let expected = [0.141_120_0, 0.029_995_5, 0.000_299_999_96, -0.989_992_5, 0.999_550_04, 0.999_999_94];
+        for (found, expected) in rows(between, [8, 6], 3).iter().zip(expected) {
+            assert!((found - expected).abs() <= 6e-8, "{found} {expected}");
+        }
+        assert_eq!(rows(between, [8, 6], 1), [0.0; 6]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Quantizer for Cast {
     ) -> Result<Outcome, QuantError> {
         let stored = match weight.data {
             WeightData::Stored { dtype, .. } => Some(dtype),
-            WeightData::Derived(..) | WeightData::Quantized(_) => None,
+            WeightData::Derived(..) | WeightData::Computed(_) | WeightData::Quantized(_) => None,
         };
         let target = match scheme {
             Scheme::Float(dtype) if stored != Some(dtype) => dtype,

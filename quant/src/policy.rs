@@ -1,7 +1,7 @@
 //! The part of a recipe that chooses a scheme for every weight.
 
 use globset::{Glob, GlobMatcher};
-use graph::{Block, GgmlType, Graph, Weight};
+use graph::{Block, GgmlType, Graph, Weight, WeightData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +78,8 @@ impl Policy {
     ///
     /// | scheme | weights | become | because |
     /// | --- | --- | --- | --- |
-    /// | int or ggml | norm, relative_bias, bias | keep | few weights that act on everything |
+    /// | int or ggml | norm, position, relative_bias, bias | keep | few weights that act on everything |
+    /// | int or ggml | conv | keep | few weights, and no consumer reads codes there |
     /// | int4 | embedding, head | int8 | each row is a token; an error there is not averaged over a sum |
     /// | int4 | `*.wo.weight` | int8, same groups | the widest activations of T5 enter here |
     /// | q4, q5 | embedding, head | q6_k, or q8_0 | as llama-quantize's `output.weight` |
@@ -91,8 +92,9 @@ impl Policy {
             return Vec::new();
         }
         let kept = "few weights that act on everything";
-        let mut rules: Vec<DefaultRule> =
-            [Role::Norm, Role::RelativeBias, Role::Bias].map(|role| rule(role, "", Scheme::Keep, kept)).to_vec();
+        let few = [Role::Norm, Role::Position, Role::RelativeBias, Role::Bias];
+        let mut rules: Vec<DefaultRule> = few.map(|role| rule(role, "", Scheme::Keep, kept)).to_vec();
+        rules.push(rule(Role::Conv, "", Scheme::Keep, "few weights, and no consumer reads codes there"));
         match self.scheme {
             Scheme::Affine { bits: 4, block, symmetric } => {
                 let rows = Scheme::Affine { bits: 8, block: Block::Row, symmetric };
@@ -133,6 +135,12 @@ impl Policy {
         let mut weights = Vec::new();
         for (id, role) in roles(graph) {
             let weight = graph.weights.get(id);
+            if let WeightData::Computed(_) = weight.data {
+                let (name, decided_by) =
+                    (weight.name.clone(), Decider::Default("it is computed, and no file stores it"));
+                weights.push(Planned { id, name, role, scheme: Scheme::Keep, clip: Clip::None, decided_by });
+                continue;
+            }
             let mut decided = None;
             for rule in rules.iter_mut().filter(|rule| rule.fits(role, weight)) {
                 rule.fitting += 1;

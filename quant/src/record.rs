@@ -121,7 +121,7 @@ pub fn stored_bytes(weight: &Weight) -> u64 {
     let len = weight.len() as u64;
     match &weight.data {
         WeightData::Stored { dtype, .. } => len * dtype.bytes() as u64,
-        WeightData::Derived(..) => len * 4,
+        WeightData::Derived(..) | WeightData::Computed(_) => len * 4,
         WeightData::Quantized(Quantized::Ggml { blocks, .. }) => blocks.len(),
         WeightData::Quantized(Quantized::Affine(tensor)) => {
             let packed = |count: u64| (count * u64::from(tensor.bits)).div_ceil(8);

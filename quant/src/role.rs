@@ -17,6 +17,10 @@ pub enum Role {
     Head,
     /// The weight of any other Linear.
     Linear,
+    /// The kernel of a convolution.
+    Conv,
+    /// A table whose rows are taken by position and not by id.
+    Position,
     /// Multiplies a normalized activation.
     Norm,
     /// The bias of a Linear, and what other arithmetic reads as it is.
@@ -27,7 +31,16 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order in which lists show them.
-    pub const ALL: &[Role] = &[Role::Embedding, Role::Head, Role::Linear, Role::Norm, Role::Bias, Role::RelativeBias];
+    pub const ALL: &[Role] = &[
+        Role::Embedding,
+        Role::Head,
+        Role::Linear,
+        Role::Conv,
+        Role::Position,
+        Role::Norm,
+        Role::Bias,
+        Role::RelativeBias,
+    ];
 
     /// As recipes write it.
     pub fn name(self) -> &'static str {
@@ -35,6 +48,8 @@ impl Role {
             Role::Embedding => "embedding",
             Role::Head => "head",
             Role::Linear => "linear",
+            Role::Conv => "conv",
+            Role::Position => "position",
             Role::Norm => "norm",
             Role::Bias => "bias",
             Role::RelativeBias => "relative_bias",
@@ -54,6 +69,7 @@ impl fmt::Display for Role {
 /// embedding and head counts as embedding.
 pub fn roles(graph: &Graph) -> BTreeMap<WeightId, Role> {
     let heads = heads(graph);
+    let norms = norm_weights(graph);
     let mut roles = BTreeMap::new();
     for index in 0..graph.values.len() {
         let user = ValueId(index);
@@ -61,10 +77,15 @@ pub fn roles(graph: &Graph) -> BTreeMap<WeightId, Role> {
         for (place, &arg) in graph.args(user).iter().enumerate() {
             let Some(weight) = graph.weight_of(arg) else { continue };
             let role = match (op, place) {
-                (Op::Embed, 1) => Role::Embedding,
+                (Op::Embed, 1) => match graph.op(graph.args(user)[0]) {
+                    Some(Op::Positions { .. }) => Role::Position,
+                    _ => Role::Embedding,
+                },
                 (Op::Linear, 1) if heads.contains(&user) => Role::Head,
                 (Op::Linear | Op::MatMul, 1) => Role::Linear,
-                (Op::RmsNorm { .. }, 1) => Role::Norm,
+                (Op::Conv { .. }, 1) => Role::Conv,
+                (Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::GroupNorm { .. }, 1) => Role::Norm,
+                (Op::Binary(_), _) if norms.contains(&user) => Role::Norm,
                 (Op::RelativeBias { .. }, _) => Role::RelativeBias,
                 _ => Role::Bias,
             };
@@ -72,6 +93,15 @@ pub fn roles(graph: &Graph) -> BTreeMap<WeightId, Role> {
         }
     }
     roles
+}
+
+/// What norms multiply with. It may be computed from the weight, as where a file stores it less 1.
+fn norm_weights(graph: &Graph) -> BTreeSet<ValueId> {
+    let multiplies = |id: ValueId| match graph.op(id) {
+        Some(Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::GroupNorm { .. }) => Some(graph.args(id)[1]),
+        _ => None,
+    };
+    (0..graph.values.len()).filter_map(|index| multiplies(ValueId(index))).collect()
 }
 
 /// The Linears between which and an output `logits` stands no other Linear.

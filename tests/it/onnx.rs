@@ -241,7 +241,7 @@ fn ops_that_no_t5_uses_are_lowered_too() {
         .fold(x, |x, op| x.linear(weight(&format!("{op:?}"), &[12, 12]), None).activation(op) / 0.5 - x);
     // Widths of queries and values differ, so this one is not fused.
     let y = target.embed(table);
-    let causal = b.mask(Visible::Causal, 0, DEC, DEC);
+    let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
     let (q, k, v) = (weight("self.q", &[12, 12]), weight("self.k", &[12, 12]), weight("self.v", &[6, 12]));
     let y = heads(y, q).attention(heads(y, k), heads(y, v), Some(causal), 0.3, None).merge_heads();
     let y = y.linear(weight("self.o", &[12, 6]), None);

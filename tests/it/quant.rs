@@ -23,6 +23,7 @@ fn bytes(data: &WeightData) -> Vec<u8> {
     match data {
         WeightData::Stored { blob, .. } => blob.read().expect("reads"),
         WeightData::Derived(_, base) => bytes(base),
+        WeightData::Computed(_) => Vec::new(),
         WeightData::Quantized(Quantized::Ggml { blocks, .. }) => blocks.read().expect("reads"),
         WeightData::Quantized(Quantized::Affine(tensor)) => {
             let scales = tensor.scales.iter().flat_map(|scale| scale.to_le_bytes());

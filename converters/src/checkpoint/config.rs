@@ -1,6 +1,6 @@
 //! config.json with an account of what was read, and generation_config.json.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Mutex;
 
@@ -27,18 +27,59 @@ pub struct Size {
 #[derive(Debug)]
 pub struct Config {
     json: Value,
+    /// Of a nested object: where it stands, as `decoder.`.
+    path: String,
+    /// Of the whole file: an object inside has a word of its own.
+    model_type: Option<String>,
+    sections: BTreeMap<String, Config>,
     account: Mutex<Account>,
 }
 
 #[derive(Debug, Default)]
 struct Account {
     read: BTreeSet<String>,
+    /// Nested objects whose keys are accounted for, too.
+    opened: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
 impl Config {
     pub(super) fn new(entries: Vec<(String, Value)>) -> Config {
-        Config { json: Value::Object(Map::from_iter(entries)), account: Mutex::default() }
+        let json = Value::Object(Map::from_iter(entries));
+        let model_type = json.get("model_type").and_then(Value::as_str).map(str::to_owned);
+        Config::nested(json, String::new(), model_type)
+    }
+
+    fn nested(json: Value, path: String, model_type: Option<String>) -> Config {
+        let objects = json.as_object().into_iter().flatten().filter(|(_, value)| value.is_object());
+        let section = |(key, value): (&String, &Value)| {
+            (key.clone(), Config::nested(value.clone(), format!("{path}{key}."), model_type.clone()))
+        };
+        let sections = objects.map(section).collect();
+        Config { json, path, model_type, sections, account: Mutex::default() }
+    }
+
+    /// A nested object, whose keys must be read or ignored like those of the whole; missing is a problem.
+    pub fn section(&self, key: &str) -> Option<&Config> {
+        match (self.value(key), self.sections.get(key)) {
+            (Some(_), Some(section)) => {
+                self.account().opened.insert(key.to_owned());
+                return Some(section);
+            }
+            (Some(found), None) => self.wrong_kind(key, "an object", found),
+            (None, _) => self.problem(Problem::MissingKey { key: self.place(key) }),
+        }
+        None
+    }
+
+    /// The same, if it is there.
+    pub fn section_if_given(&self, key: &str) -> Option<&Config> {
+        self.value(key).and_then(|_| self.section(key))
+    }
+
+    /// A key with the objects around it.
+    fn place(&self, key: &str) -> String {
+        format!("{}{key}", self.path)
     }
 
     /// The whole object.
@@ -56,7 +97,7 @@ impl Config {
         match self.value(key) {
             Some(value) => self.count(key, value),
             None => {
-                self.problem(Problem::MissingKey { key: key.to_owned() });
+                self.problem(Problem::MissingKey { key: self.place(key) });
                 1
             }
         }
@@ -119,11 +160,11 @@ impl Config {
     pub fn unsupported(&self, key: &str, why: impl fmt::Display) {
         let value = self.json.get(key).map_or_else(|| "missing".to_owned(), shown);
         let architecture = self.architecture();
-        self.problem(Problem::Unsupported { key: key.to_owned(), value, architecture, why: why.to_string() });
+        self.problem(Problem::Unsupported { key: self.place(key), value, architecture, why: why.to_string() });
     }
 
     pub(super) fn architecture(&self) -> String {
-        self.model_type().unwrap_or("this architecture").to_owned()
+        self.model_type.clone().unwrap_or_else(|| "this architecture".to_owned())
     }
 
     /// Problems noted so far, then the keys not read so far. A key at null counts as absent.
@@ -132,7 +173,8 @@ impl Config {
         let mut problems = account.problems.clone();
         let entries = self.json.as_object().into_iter().flatten();
         let unread = entries.filter(|(key, value)| !account.read.contains(*key) && !value.is_null());
-        let unread: Vec<(String, String)> = unread.map(|(key, value)| (key.clone(), shown(value))).collect();
+        let unread: Vec<(String, String)> = unread.map(|(key, value)| (self.place(key), shown(value))).collect();
+        let opened = account.opened.clone();
         drop(account);
         let architecture = self.architecture();
         problems.extend(unread.into_iter().map(|(key, value)| Problem::UnreadKey {
@@ -140,13 +182,15 @@ impl Config {
             value,
             architecture: architecture.clone(),
         }));
+        problems.extend(opened.iter().flat_map(|key| self.sections[key].problems()));
         problems
     }
 
     /// Whether a value noted so far leaves shapes unknown.
     pub(super) fn is_broken(&self) -> bool {
         let stops = |p: &Problem| matches!(p, Problem::MissingKey { .. } | Problem::WrongKind { .. });
-        self.account().problems.iter().any(stops)
+        let account = self.account();
+        account.problems.iter().any(stops) || account.opened.iter().any(|key| self.sections[key].is_broken())
     }
 
     fn account(&self) -> std::sync::MutexGuard<'_, Account> {
@@ -165,7 +209,7 @@ impl Config {
     }
 
     fn wrong_kind_in(&self, file: &'static str, key: &str, expected: &str, found: &Value) {
-        let (key, expected, found) = (key.to_owned(), expected.to_owned(), shown(found));
+        let (key, expected, found) = (self.place(key), expected.to_owned(), shown(found));
         self.problem(Problem::WrongKind { file, key, expected, found });
     }
 

@@ -213,9 +213,16 @@ impl Onnx {
                 | Op::Unary(_)
                 | Op::Softmax
                 | Op::RmsNorm { .. }
+                | Op::LayerNorm { .. }
+                | Op::GroupNorm { .. }
+                | Op::Conv { .. }
                 | Op::Reshape(_)
                 | Op::Transpose(_)
+                | Op::Broadcast(_)
+                | Op::Slice { .. }
                 | Op::Concat { .. }
+                | Op::Positions { .. }
+                | Op::Rope(_)
                 | Op::Mask { .. }
                 | Op::PaddingMask
                 | Op::Attention { .. } => {}
@@ -308,7 +315,7 @@ type Ports = Vec<(String, ValueId)>;
 /// The words of Optimum for our ports. Errors: a port that it has no word for.
 fn onnx_name(entry: &str, port: &str, is_input: bool) -> Result<String, String> {
     let word = match (entry, port) {
-        ("encoder", "input_ids" | "attention_mask") | (_, "logits") => port,
+        ("encoder", "input_ids" | "input_features" | "input_values" | "attention_mask") | (_, "logits") => port,
         ("encoder", "encoder_hidden") => "last_hidden_state",
         (_, "decoder_input_ids") => "input_ids",
         (_, "attention_mask") => "encoder_attention_mask",
@@ -340,6 +347,8 @@ fn rank(name: &str) -> (usize, usize, usize) {
         "last_hidden_state",
         "encoder_attention_mask",
         "input_ids",
+        "input_features",
+        "input_values",
         "attention_mask",
         "encoder_hidden_states",
     ];

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use graph::{BATCH, Build, DEC, ENC, Op, Sym, Type, Unary, Val, Visible};
 
-use super::Module;
+use super::{Module, layers};
 use crate::checkpoint::{self, Checkpoint, ImportError, Size};
 use crate::export::gguf::Value;
 use crate::{Architecture, Semantics};
@@ -24,47 +24,8 @@ const ONE_EMBEDDING: &str = "T5 has one embedding for encoder and decoder";
 const HEAD: &str = "lm_head.weight";
 const TIED_HEAD: &str = "config.json ties the head; set tie_word_embeddings to false if it has weights of its own";
 
-/// Training, bookkeeping, defaults of `generate` and what other heads use: without effect on the logits.
-const IGNORED: &[&str] = &[
-    "_name_or_path",
-    "architectures",
-    "bos_token_id",
-    "classifier_dropout",
-    "decoder_start_token_id",
-    "dropout_rate",
-    "dtype",
-    "do_sample",
-    "early_stopping",
-    "eos_token_id",
-    "finetuning_task",
-    "gradient_checkpointing",
-    "id2label",
-    "initializer_factor",
-    "label2id",
-    "length_penalty",
-    "max_length",
-    "max_new_tokens",
-    "min_length",
-    "model_type",
-    "n_positions",
-    "no_repeat_ngram_size",
-    "num_beams",
-    "num_labels",
-    "output_attentions",
-    "output_hidden_states",
-    "output_past",
-    "pad_token_id",
-    "prefix",
-    "problem_type",
-    "return_dict",
-    "scalable_attention",
-    "task_specific_params",
-    "tokenizer_class",
-    "torch_dtype",
-    "torchscript",
-    "transformers_version",
-    "use_cache",
-];
+/// Without effect on the logits, beside [`layers::WITHOUT_EFFECT`].
+const IGNORED: &[&str] = &["initializer_factor", "n_positions", "output_past", "scalable_attention", "finetuning_task"];
 
 /// config.json as T5Config, MT5Config and UMT5Config read it.
 struct Config {
@@ -124,6 +85,7 @@ impl Config {
         c.only("is_decoder", false);
         c.only("add_cross_attention", false);
         c.only("tie_encoder_decoder", false);
+        c.ignore(layers::WITHOUT_EFFECT);
         c.ignore(IGNORED);
         let config = Config {
             d_model: c.size("d_model"),
@@ -163,17 +125,7 @@ fn activation(c: &checkpoint::Config) -> (bool, Unary) {
         None => (false, word),
     };
     let key = if c.str("dense_act_fn").is_some() { "dense_act_fn" } else { "feed_forward_proj" };
-    let activation = match c.str_or("dense_act_fn", derived) {
-        "relu" => Unary::Relu,
-        "gelu" => Unary::Gelu,
-        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Unary::GeluTanh,
-        "silu" | "swish" => Unary::Silu,
-        "tanh" => Unary::Tanh,
-        _ => {
-            c.unsupported(key, "expected relu, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, silu, swish or tanh");
-            Unary::Relu
-        }
-    };
+    let activation = layers::activation_called(c, key, c.str_or("dense_act_fn", derived));
     (c.bool_or("is_gated_act", gated), activation)
 }
 
@@ -229,7 +181,7 @@ impl Architecture for T5 {
         let attention_mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
         let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
         let padding = b.op(Op::PaddingMask, &[attention_mask]);
-        let causal = b.mask(Visible::Causal, 0, DEC, DEC);
+        let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
 
         let stack = |name| Module::new(b, checkpoint, name);
         let encoder = Stack { b, c: &c, module: stack("encoder"), layers: c.num_layers, length: ENC };

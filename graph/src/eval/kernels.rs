@@ -3,7 +3,7 @@
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use crate::op::{Binary, Granularity, Unary, Visible};
+use crate::op::{Binary, Granularity, Rope, Unary, Visible};
 use crate::tensor::Tensor;
 
 /// The floats of a tensor that inference made f32.
@@ -79,6 +79,8 @@ pub(super) fn unary(op: Unary, x: &Tensor) -> Tensor {
             0.5 * x * (1.0 + (SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)).tanh())
         }
         Unary::Silu => x / (1.0 + (-x).exp()),
+        Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Unary::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
     };
     Tensor::f32(x.shape(), f32s(x).iter().map(|x| f(*x)).collect())
 }
@@ -119,6 +121,117 @@ pub(super) fn rms_norm(x: &Tensor, w: &Tensor, eps: f32) -> Tensor {
     Tensor::f32(x.shape(), out)
 }
 
+pub(super) fn layer_norm(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, eps: f32) -> Tensor {
+    let (w, bias) = (f32s(w), bias.map(f32s));
+    let mut out = f32s(x).to_vec();
+    for row in out.chunks_mut(w.len().max(1)) {
+        normalize(row, eps);
+        row.iter_mut().zip(w).for_each(|(x, w)| *x *= w);
+        if let Some(bias) = bias {
+            row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+        }
+    }
+    Tensor::f32(x.shape(), out)
+}
+
+pub(super) fn group_norm(x: &Tensor, w: &Tensor, bias: &Tensor, groups: usize, eps: f32) -> Tensor {
+    let channels = x.shape()[1];
+    let places: usize = x.shape()[2..].iter().product();
+    let mut out = f32s(x).to_vec();
+    out.chunks_mut((channels / groups * places).max(1)).for_each(|group| normalize(group, eps));
+    for (i, channel) in out.chunks_mut(places.max(1)).enumerate() {
+        let (w, b) = (f32s(w)[i % channels], f32s(bias)[i % channels]);
+        channel.iter_mut().for_each(|x| *x = *x * w + b);
+    }
+    Tensor::f32(x.shape(), out)
+}
+
+/// `(x - mean) / sqrt(var + eps)`, with the sums in f64: those of a wide row would lose the bits that it is compared by.
+fn normalize(row: &mut [f32], eps: f32) {
+    let n = row.len() as f64;
+    let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
+    let variance = row.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n;
+    let scale = 1.0 / (variance + f64::from(eps)).sqrt();
+    row.iter_mut().for_each(|x| *x = ((f64::from(*x) - mean) * scale) as f32);
+}
+
+/// As a product of matrices: the windows of the input, side by side, times the kernel.
+pub(super) fn conv(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, stride: usize, pad: usize) -> Option<Tensor> {
+    let ([batch, channels, n], [outputs, _, k]) = (x.shape(), w.shape()) else {
+        unreachable!("inference made both of rank 3")
+    };
+    let windows = (n + 2 * pad).checked_sub(*k)? / stride + 1;
+    let mut out = vec![0.0; batch * outputs * windows];
+    let mut side_by_side = vec![0.0; windows * channels * k];
+    for (x, out) in f32s(x).chunks((channels * n).max(1)).zip(out.chunks_mut((outputs * windows).max(1))) {
+        for (i, cell) in side_by_side.iter_mut().enumerate() {
+            let (window, channel, place) = (i / (channels * k), i / k % channels, i % k);
+            let at = (window * stride + place).checked_sub(pad).filter(|at| at < n);
+            *cell = at.map_or(0.0, |at| x[channel * n + at]);
+        }
+        gemm(f32s(w), &side_by_side, true, [*outputs, channels * k, windows], out);
+        if let Some(bias) = bias {
+            for (row, b) in out.chunks_mut(windows).zip(f32s(bias)) {
+                row.iter_mut().for_each(|x| *x += b);
+            }
+        }
+    }
+    Some(Tensor::f32([*batch, *outputs, windows], out))
+}
+
+pub(super) fn rope(x: &Tensor, positions: &Tensor, rope: &Rope) -> Tensor {
+    let width = x.shape()[3];
+    let frequencies = rope.frequencies();
+    let positions = positions.as_i64().expect("inference made it i64");
+    // Angles are rounded to f32 before their sine is taken, as in the reference.
+    let turns: Vec<Vec<(f32, f32)>> =
+        positions.iter().map(|p| frequencies.iter().map(|f| (*p as f32 * f).sin_cos()).collect()).collect();
+    let mut out = f32s(x).to_vec();
+    for (i, head) in out.chunks_mut(width.max(1)).enumerate() {
+        for (pair, (sin, cos)) in turns[i % positions.len()].iter().enumerate() {
+            let [a, b] = rope.pair(pair);
+            (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[b] * cos + head[a] * sin);
+        }
+    }
+    Tensor::f32(x.shape(), out)
+}
+
+pub(super) fn positions(start: usize, len: usize) -> Tensor {
+    Tensor::i64([len], (0..len).map(|i| (start + i) as i64).collect())
+}
+
+/// The elements of `x` at some flat places, under another shape.
+fn picked(x: &Tensor, shape: Vec<usize>, at: impl Fn(usize) -> usize) -> Tensor {
+    let count = shape.iter().product();
+    match x.as_f32() {
+        Some(xs) => Tensor::f32(shape, (0..count).map(|i| xs[at(i)]).collect()),
+        None => {
+            let xs = x.as_i64().expect("a tensor is f32 or i64");
+            Tensor::i64(shape, (0..count).map(|i| xs[at(i)]).collect())
+        }
+    }
+}
+
+pub(super) fn broadcast(x: &Tensor, to: Vec<usize>) -> Tensor {
+    let strided = Strided::new(x.shape(), &to);
+    picked(x, to.clone(), |i| strided.offset(i, &to))
+}
+
+/// `None`: the places reach past the end.
+pub(super) fn slice(x: &Tensor, axis: usize, start: usize, step: usize, len: usize) -> Option<Tensor> {
+    let n = x.shape()[axis];
+    if len > 0 && start + (len - 1) * step >= n {
+        return None;
+    }
+    let inner: usize = x.shape()[axis + 1..].iter().product();
+    let mut shape = x.shape().to_vec();
+    shape[axis] = len;
+    Some(picked(x, shape, |i| {
+        let (outer, place, rest) = (i / (len * inner), i / inner % len, i % inner);
+        (outer * n + start + place * step) * inner + rest
+    }))
+}
+
 pub(super) fn transpose(x: &Tensor, perm: &[usize]) -> Tensor {
     let shape: Vec<usize> = perm.iter().map(|&i| x.shape()[i]).collect();
     let mut strides = vec![1; perm.len()];
@@ -126,13 +239,7 @@ pub(super) fn transpose(x: &Tensor, perm: &[usize]) -> Tensor {
         strides[i] = strides[i + 1] * x.shape()[i + 1];
     }
     let at = Strided(perm.iter().map(|&i| strides[i]).collect());
-    match x.as_f32() {
-        Some(xs) => Tensor::f32(shape.clone(), (0..x.len()).map(|i| xs[at.offset(i, &shape)]).collect()),
-        None => {
-            let xs = x.as_i64().expect("a tensor is f32 or i64");
-            Tensor::i64(shape.clone(), (0..x.len()).map(|i| xs[at.offset(i, &shape)]).collect())
-        }
-    }
+    picked(x, shape.clone(), |i| at.offset(i, &shape))
 }
 
 pub(super) fn concat(args: &[Tensor], axis: usize) -> Tensor {
@@ -158,10 +265,7 @@ pub(super) fn concat(args: &[Tensor], axis: usize) -> Tensor {
 }
 
 pub(super) fn mask(visible: Visible, start: usize, q: usize, k: usize) -> Tensor {
-    let sees = |query: usize, key: usize| match visible {
-        Visible::Causal => key <= query,
-    };
-    let cell = |i: usize| if sees(start + i / k, i % k) { 0.0 } else { f32::NEG_INFINITY };
+    let cell = |i: usize| if visible.sees(start + i / k, i % k) { 0.0 } else { f32::NEG_INFINITY };
     Tensor::f32([q, k], (0..q * k).map(cell).collect())
 }
 

@@ -13,7 +13,7 @@ fn a_causal_step_sees_its_past() {
     let q = b.input("q", Type::f32([Dim::from(BATCH), 2.into(), DEC.into(), 4.into()]));
     let past = b.input("past", Type::f32([Dim::from(BATCH), 2.into(), PAST.into(), 4.into()]));
     let k = b.op(Op::Concat { axis: 2 }, &[past, q]);
-    let mask = b.mask(Visible::Causal, PAST, DEC, Dim::from(PAST) + DEC.into());
+    let mask = b.mask(Visible::CAUSAL, PAST, DEC, Dim::from(PAST) + DEC.into());
     let y = q.attention(k, k, Some(mask), 0.5, None);
     b.entry("step", &[("q", q), ("past", past)], &[("y", y)], BTreeMap::new());
     b.entry("first", &[("q", q)], &[("y", y)], BTreeMap::from([(PAST, 0)]));
@@ -92,4 +92,184 @@ fn buckets_equal_those_of_transformers() {
     let of = |bidirectional| distances.map(|d| relative_bucket(d, 32, 128, bidirectional));
     assert_eq!(of(true), [15, 15, 10, 10, 8, 8, 1, 0, 17, 23, 24, 24, 26, 26, 31, 31]);
     assert_eq!(of(false), [31, 30, 17, 16, 9, 8, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+/// One op on floats, by the shapes of its arguments.
+fn apply(op: Op, args: &[(&[usize], &[f32])]) -> Vec<f32> {
+    let b = Build::new();
+    let names: Vec<String> = (0..args.len()).map(|i| format!("arg{i}")).collect();
+    let inputs: Vec<_> =
+        names.iter().zip(args).map(|(name, (shape, _))| b.input(name, Type::f32(shape.to_vec()))).collect();
+    let y = b.op(op, &inputs);
+    let ports: Vec<_> = names.iter().map(String::as_str).zip(inputs).collect();
+    b.entry("only", &ports, &[("y", y)], BTreeMap::new());
+    let feeds = names.iter().zip(args).map(|(name, (shape, data))| (name.clone(), Tensor::f32(*shape, data.to_vec())));
+    let mut out = eval(&b.finish().expect("fits"), "only", &feeds.collect(), &mut |_, _| {}).expect("evaluates");
+    out.remove("y").expect("asked for").as_f32().expect("floats").to_vec()
+}
+
+fn assert_near(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() <= 2e-6, "{found} instead of {expected}"); // 7e-7
+    }
+}
+
+const X: [f32; 10] = [1.0, -2.0, 3.0, 0.5, 4.0, 0.25, 6.0, -1.0, 2.0, -3.0];
+
+/// `torch.nn.functional.conv1d(x, w, bias, stride=2, padding=1)` of torch 2.15, x [1, 2, 5], w [4, 2, 3].
+const CONVOLVED: [f32; 12] = [3.2875, 11.6, 7.35, 19.05, 1.8, -1.2, 6.05, 8.05, 1.55, 0.95, 7.975, 2.2];
+
+#[test]
+fn a_convolution_pads_and_strides_as_torch_does() {
+    let w = [
+        1.0, 0.5, -1.0, 2.0, -0.25, 0.125, 0.0, 1.0, 0.0, -1.0, 1.0, 3.0, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0, -2.0, 1.0,
+        0.75, 0.1, 0.2, 0.3,
+    ];
+    let conv = Op::Conv { stride: 2, pad: 1, length: None };
+    assert_near(&apply(conv, &[(&[1, 2, 5], &X), (&[4, 2, 3], &w), (&[4], &[0.1, -0.2, 0.3, -0.4])]), &CONVOLVED);
+}
+
+#[test]
+fn layer_and_group_norms_divide_as_torch_does() {
+    // torch.nn.functional.layer_norm and group_norm of torch 2.15 with an eps large enough to show.
+    let (w, bias) = ([1.0, 2.0, -1.0, 0.5, 3.0], [0.1, 0.2, 0.3, 0.4, 0.5]);
+    let expected = [
+        -0.043_509_43,
+        -2.957_208,
+        -0.513_220_25,
+        0.208_654_08,
+        4.374_755_4,
+        -0.096_747_76,
+        3.577_503_2,
+        0.906_638_9,
+        0.588_549_97,
+        -3.287_394_3,
+    ];
+    let args: [(&[usize], &[f32]); 3] = [(&[1, 2, 5], &X), (&[5], &w), (&[5], &bias)];
+    assert_near(&apply(Op::LayerNorm { eps: 1e-2 }, &args), &expected);
+    let unbiased = apply(Op::LayerNorm { eps: 1e-2 }, &args[..2]);
+    assert_near(&unbiased, &expected.iter().zip(bias.iter().cycle()).map(|(x, b)| x - b).collect::<Vec<f32>>());
+
+    let expected = [
+        -0.445_994_68,
+        0.782_724_56,
+        0.154_507_16,
+        3.767_904_8,
+        -1.331_741_5,
+        -2.218_636_5,
+        -0.230_508_4,
+        -0.898_865_46,
+        1.273_295,
+        -0.186_901_03,
+        0.986_901_04,
+        0.021_960_497,
+    ];
+    let args: [(&[usize], &[f32]); 3] =
+        [(&[1, 4, 3], &CONVOLVED), (&[4], &[1.0, 2.0, -1.0, 0.5]), (&[4], &[0.1, 0.2, 0.3, 0.4])];
+    assert_near(&apply(Op::GroupNorm { groups: 2, eps: 1e-2 }, &args), &expected);
+}
+
+#[test]
+fn rotary_positions_turn_halves_or_pairs_and_leave_the_rest() {
+    // By the formula in torch 2.15: positions 3 and 7, theta 100, factor 2, x = (1..10) / 4 as [1, 1, 2, 5].
+    let cases = [
+        (
+            crate::op::Layout::Half,
+            [
+                -0.730_436_98,
+                0.344_947_4,
+                0.302_426_64,
+                1.063_490_2,
+                1.25,
+                -0.703_118_56,
+                0.872_382_2,
+                -2.399_088_1,
+                2.713_659_8,
+                2.5,
+            ],
+        ),
+        (
+            crate::op::Layout::Pairs,
+            [
+                -0.481_063_2,
+                0.284_742_36,
+                0.592_140_2,
+                1.100_849_6,
+                1.25,
+                -0.790_814_4,
+                -2.164_974,
+                1.107_225_4,
+                2.799_384,
+                2.5,
+            ],
+        ),
+    ];
+    for (layout, expected) in cases {
+        let b = Build::new();
+        let x = b.input("x", Type::f32([1usize, 1, 2, 5]));
+        let positions = b.input("positions", Type::i64([2usize]));
+        let y = x.rope(positions, crate::op::Rope { theta: 100.0, factor: 2.0, dims: 4, layout });
+        b.entry("only", &[("x", x), ("positions", positions)], &[("y", y)], BTreeMap::new());
+        let x = Tensor::f32([1, 1, 2, 5], (1..=10).map(|i| i as f32 / 4.0).collect());
+        let fed = feeds(&[("x", x), ("positions", Tensor::i64([2], vec![3, 7]))]);
+        let out = eval(&b.finish().expect("fits"), "only", &fed, &mut |_, _| {}).expect("evaluates");
+        assert_near(out["y"].as_f32().expect("floats"), &expected);
+    }
+}
+
+#[test]
+fn a_window_ends_on_both_sides_where_it_says() {
+    let seen = |before, after| -> Vec<Vec<usize>> {
+        let visible = Visible { before, after };
+        (0..5).map(|query| (0..5).filter(|key| visible.sees(query, *key)).collect()).collect()
+    };
+    assert_eq!(seen(Some(1), Some(2))[2], [1, 2, 3, 4]);
+    assert_eq!(seen(Some(1), Some(0))[4], [3, 4]);
+    assert_eq!(seen(None, Some(0))[3], [0, 1, 2, 3]);
+    assert_eq!(seen(None, None)[0], [0, 1, 2, 3, 4]);
+}
+
+/// 3 samples a window, every 2nd; a mask over samples is taken where windows begin.
+fn framed() -> crate::ir::Graph {
+    let b = Build::new();
+    let samples = crate::ir::Sym("samples");
+    let x = b.input("input_values", Type::f32([Dim::from(BATCH), 1.into(), samples.into()]));
+    let mask = b.input("attention_mask", Type::i64([BATCH, samples]));
+    let w = b.input("w", Type::f32([1usize, 1, 3]));
+    let frames = x.conv(w, None, 2, 0, Some(ENC));
+    let bias = b.op(Op::PaddingMask, &[mask.slice(1, 0, 2, ENC)]);
+    let ports = [("input_values", x), ("attention_mask", mask), ("w", w)];
+    b.entry(
+        "encoder",
+        &ports,
+        &[("frames", frames), ("bias", bias), ("positions", b.positions(2, ENC))],
+        BTreeMap::new(),
+    );
+    b.finish().expect("fits")
+}
+
+#[test]
+fn a_convolution_tells_the_length_of_what_follows() {
+    let g = framed();
+    crate::verify::verify(&g).expect("holds together");
+    let fed = |n: usize| {
+        let mask = Tensor::i64([1, n], (0..n).map(|i| i64::from(i < 3)).collect());
+        let x = Tensor::f32([1, 1, n], (0..n).map(|i| i as f32).collect());
+        feeds(&[("input_values", x), ("attention_mask", mask), ("w", Tensor::f32([1, 1, 3], vec![1.0, 0.0, 2.0]))])
+    };
+    let out = eval(&g, "encoder", &fed(8), &mut |_, _| {}).expect("evaluates");
+    assert_eq!(out["frames"], Tensor::f32([1, 1, 3], vec![4.0, 10.0, 16.0]));
+    assert_eq!(out["bias"], Tensor::f32([1, 1, 1, 3], vec![0.0, 0.0, f32::NEG_INFINITY]));
+    assert_eq!(out["positions"], Tensor::i64([3], vec![2, 3, 4]));
+    let error = eval(&g, "encoder", &fed(2), &mut |_, _| {}).expect_err("2 samples are no window").to_string();
+    assert_eq!(error, "conv: Conv(stride=2, pad=0) reaches past the end of [1, 1, 2]");
+}
+
+#[test]
+fn a_length_is_told_before_it_is_needed() {
+    let mut g = framed();
+    g.entries[0].outputs.swap(0, 2);
+    let error = crate::verify::verify(&g).expect_err("positions stand before the convolution").to_string();
+    assert!(error.contains("encoder: positions needs the length of enc, which neither"), "{error}");
 }

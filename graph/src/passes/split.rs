@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Pass, PassError};
 use crate::build::Build;
@@ -10,24 +10,37 @@ use crate::op::Op;
 /// 1. An `Attention` of the decoder whose keys do not depend on the decoder's ids is cross-attention; its keys and values
 ///    are the same at every step, so they are where `decoder_with_past` is cut.
 ///    ("Keys that depend on the encoder" would be wrong: those of self-attention do too from layer 1 on.)
-/// 2. Every other one reads `Concat(past, k)` and `Concat(past, v)`.
-/// 3. Queries of `Mask` and `RelativeBias` start at `past`, and their keys are `past + dec` long.
+/// 2. Every other one reads `Concat(past, k)` and `Concat(past, v)`. Keys that are themselves joined from parts, as where
+///    self- and cross-attention are one, are taken part by part.
+/// 3. `Positions` of the decoder and queries of its `Mask` and `RelativeBias` start at `past`; keys are `past + dec` long.
 ///
-/// Nothing is copied: the four entries are cuts through the same values, and `past` is 0 in `full` and `decoder`.
-/// Refused when a softmax of the decoder was left unfused, or the entry `full` lacks a port.
+/// Nothing is copied: the four entries are cuts through the same values, and `past` is 0 in `full` and `decoder`. What
+/// the encoder reads is whatever its output depends on: ids and a mask, features, samples. Refused when a softmax of the
+/// decoder was left unfused, or the entry `full` lacks a port.
 pub struct Split;
+
+/// A place that reads keys or values: an argument of an `Attention`, or a part of the `Concat` that is one.
+#[derive(Clone, Copy)]
+struct Slot {
+    reader: ValueId,
+    arg: usize,
+    value: ValueId,
+}
 
 struct Layer {
     own: [ValueId; 2],
     past: [ValueId; 2],
 }
 
+const DECODER_IDS: &str = "decoder_input_ids";
+const HIDDEN: &str = "encoder_hidden";
+
 impl Pass for Split {
     fn name(&self) -> &'static str {
         "split"
     }
 
-    /// Returns how many attentions of the decoder were cut or given a past.
+    /// Returns how many pairs of keys and values of the decoder were cut or given a past.
     fn run(&self, graph: &mut Graph) -> Result<usize, PassError> {
         if graph.entry("decoder").is_some() {
             return Ok(0);
@@ -37,8 +50,7 @@ impl Pass for Split {
         let port = |name: &str| {
             full.input(name).or_else(|| full.output(name)).ok_or_else(|| refused(format!("full has no port {name}")))
         };
-        let [ids, mask, decoder_ids] = [port("input_ids")?, port("attention_mask")?, port("decoder_input_ids")?];
-        let [logits, hidden] = [port("logits")?, port("encoder_hidden")?];
+        let [decoder_ids, logits, hidden] = [port(DECODER_IDS)?, port("logits")?, port(HIDDEN)?];
 
         let order = graph.order(&full);
         let mut of_decoder = vec![false; graph.values.len()];
@@ -51,12 +63,16 @@ impl Pass for Split {
 
         let (mut cross, mut own) = (Vec::new(), Vec::new());
         for id in order.into_iter().filter(|id| of_decoder[id.0]) {
-            match (graph.op(id), graph.args(id)) {
-                (Some(Op::Attention { .. }), &[_, k, v, ..]) => match of_decoder[k.0] || of_decoder[v.0] {
-                    true => own.push((id, [k, v])),
-                    false => cross.push([k, v]),
-                },
-                (Some(Op::Softmax), _) => {
+            match graph.op(id) {
+                Some(Op::Attention { .. }) => {
+                    for pair in slots(graph, id, &of_decoder).map_err(refused)? {
+                        match pair.iter().any(|slot| of_decoder[slot.value.0]) {
+                            true => own.push(pair),
+                            false => cross.push(pair.map(|slot| slot.value)),
+                        }
+                    }
+                }
+                Some(Op::Softmax) => {
                     let name = &graph.value(id).name;
                     return Err(refused(format!("{name}: expected fused attention in the decoder, found a softmax")));
                 }
@@ -79,55 +95,71 @@ impl Pass for Split {
         let past = ports("past", &mut layers.iter().map(|layer| layer.past));
         let cut = ports("cross", &mut cross.iter().copied());
         let no_past = BTreeMap::from([(PAST, 0)]);
-        let [input_ids, attention_mask] = [in_step("input_ids", ids), in_step("attention_mask", mask)];
-        let decoder_input_ids = in_step("decoder_input_ids", decoder_ids);
-        let [logits, encoder_hidden] = [in_step("logits", logits), in_step("encoder_hidden", hidden)];
+        let [decoder_input_ids, logits] = [in_step(DECODER_IDS, decoder_ids), in_step("logits", logits)];
+        let encoder_hidden = in_step(HIDDEN, hidden);
+        let sources: Vec<Port> = full.inputs.iter().filter(|port| port.name != DECODER_IDS).cloned().collect();
         if let Some(full) = graph.entries.iter_mut().find(|e| e.name == "full") {
             full.fixed = no_past.clone();
         }
-        graph.entries.extend([
-            Entry {
-                name: "encoder".into(),
-                inputs: vec![input_ids, attention_mask.clone()],
-                outputs: vec![encoder_hidden.clone()],
-                fixed: BTreeMap::new(),
-            },
-            Entry {
-                name: "decoder".into(),
-                inputs: vec![decoder_input_ids.clone(), encoder_hidden, attention_mask.clone()],
-                outputs: [vec![logits.clone()], present.clone(), cut.clone()].concat(),
-                fixed: no_past,
-            },
-            Entry {
-                name: "decoder_with_past".into(),
-                inputs: [vec![decoder_input_ids, attention_mask], past, cut].concat(),
-                outputs: [vec![logits], present].concat(),
-                fixed: BTreeMap::new(),
-            },
-        ]);
+        let mut add = |name: &str, first: Vec<Port>, last: Vec<Port>, outputs: Vec<Port>, fixed| {
+            let mut entry = Entry { name: name.into(), inputs: [first.clone(), last.clone()].concat(), outputs, fixed };
+            let reached: HashSet<ValueId> = graph.order(&entry).into_iter().collect();
+            let read = sources.iter().filter(|port| reached.contains(&port.value)).cloned().collect();
+            entry.inputs = [first, read, last].concat();
+            graph.entries.push(entry);
+        };
+        let first = vec![decoder_input_ids.clone(), encoder_hidden.clone()];
+        add("encoder", Vec::new(), Vec::new(), vec![encoder_hidden], BTreeMap::new());
+        add("decoder", first, Vec::new(), [vec![logits.clone()], present.clone(), cut.clone()].concat(), no_past);
+        let caches = [past, cut].concat();
+        add("decoder_with_past", vec![decoder_input_ids], caches, [vec![logits], present].concat(), BTreeMap::new());
         graph.sweep();
         Ok(own.len() + cross.len())
     }
 }
 
-/// Keys and values of self-attention become `Concat(past, new)`; returns the joined ones and the inputs.
-fn give_past(graph: &mut Graph, own: &[(ValueId, [ValueId; 2])]) -> Result<Vec<Layer>, crate::build::BuildError> {
+/// The keys and values that an attention reads, part by part where some of them depend on the decoder and some do not.
+/// Errors: keys and values are not joined from the same parts.
+fn slots(graph: &Graph, attention: ValueId, of_decoder: &[bool]) -> Result<Vec<[Slot; 2]>, String> {
+    let parts = |arg: usize| -> Vec<Slot> {
+        let value = graph.args(attention)[arg];
+        let joined = graph.args(value);
+        let is_mixed = joined.iter().any(|id| of_decoder[id.0]) && joined.iter().any(|id| !of_decoder[id.0]);
+        match graph.op(value) {
+            Some(Op::Concat { axis: 2 }) if is_mixed => {
+                joined.iter().enumerate().map(|(arg, part)| Slot { reader: value, arg, value: *part }).collect()
+            }
+            _ => vec![Slot { reader: attention, arg, value }],
+        }
+    };
+    let [keys, values] = [parts(1), parts(2)];
+    let same = keys.len() == values.len()
+        && keys.iter().zip(&values).all(|(k, v)| of_decoder[k.value.0] == of_decoder[v.value.0]);
+    match same {
+        true => Ok(keys.into_iter().zip(values).map(|(k, v)| [k, v]).collect()),
+        false => Err(format!("{}: keys and values are joined from different parts", graph.value(attention).name)),
+    }
+}
+
+/// Own keys and values become `Concat(past, new)`; returns the joined ones and the inputs.
+fn give_past(graph: &mut Graph, own: &[[Slot; 2]]) -> Result<Vec<Layer>, crate::build::BuildError> {
     let b = Build::edit(std::mem::take(graph));
     let mut layers = Vec::new();
-    for (i, (attention, pair)) in own.iter().enumerate() {
-        let [k, v] = [("k", pair[0]), ("v", pair[1])].map(|(word, new)| {
-            let shape = b.with_graph(|g| g.value(new).ty.shape.clone());
+    for (i, pair) in own.iter().enumerate() {
+        let [k, v] = [("k", pair[0]), ("v", pair[1])].map(|(word, slot)| {
+            let shape = b.with_graph(|g| g.value(slot.value).ty.shape.clone());
             let past = Type::f32([Dim::from(BATCH), shape[1].clone(), PAST.into(), shape[3].clone()]);
             let past = b.input(&format!("past.{i}.{word}"), past);
-            (b.op(Op::Concat { axis: 2 }, &[past, b.val(new)]).id(), past.id())
-        });
-        // A misfit is recorded in the builder, which finish() returns.
-        if let ((Some(k), Some(past_k)), (Some(v), Some(past_v))) = (k, v) {
+            let joined = b.concat(&[past, b.val(slot.value)], 2).id()?;
             b.with_graph_mut(|g| {
-                if let Def::Op(_, args) = &mut g.values[attention.0].def {
-                    args[1..3].copy_from_slice(&[k, v]);
+                if let Def::Op(_, args) = &mut g.values[slot.reader.0].def {
+                    args[slot.arg] = joined;
                 }
             });
+            Some((joined, past.id()?))
+        });
+        // A misfit is recorded in the builder, which finish() returns.
+        if let (Some((k, past_k)), Some((v, past_v))) = (k, v) {
             layers.push(Layer { own: [k, v], past: [past_k, past_v] });
         }
     }
@@ -135,17 +167,19 @@ fn give_past(graph: &mut Graph, own: &[(ValueId, [ValueId; 2])]) -> Result<Vec<L
     Ok(layers)
 }
 
-/// Queries of the decoder start at `past`; keys of the decoder's own tokens are `past + dec` long.
+/// Positions and queries of the decoder start at `past`; keys of the decoder's own tokens are `past + dec` long.
 fn start_at_past(graph: &mut Graph) {
     let dec = Dim::from(DEC);
     for value in &mut graph.values {
-        if let Def::Op(Op::Mask { start, q, k, .. } | Op::RelativeBias { start, q, k, .. }, _) = &mut value.def
-            && *q == dec
-        {
-            *start = start.clone() + PAST.into();
-            if *k == dec {
-                *k = Dim::from(PAST) + dec.clone();
+        match &mut value.def {
+            Def::Op(Op::Mask { start, q, k, .. } | Op::RelativeBias { start, q, k, .. }, _) if *q == dec => {
+                *start = start.clone() + PAST.into();
+                if *k == dec {
+                    *k = Dim::from(PAST) + dec.clone();
+                }
             }
+            Def::Op(Op::Positions { start, len }, _) if *len == dec => *start = start.clone() + PAST.into(),
+            _ => {}
         }
     }
 }
@@ -154,12 +188,17 @@ fn start_at_past(graph: &mut Graph) {
 fn infer_again(graph: &mut Graph) -> Result<(), String> {
     let whole = Entry { name: "full".into(), inputs: Vec::new(), outputs: all_outputs(graph), fixed: BTreeMap::new() };
     for id in graph.order(&whole) {
-        if let Def::Op(op, args) = &graph.value(id).def {
-            let types: Vec<&Type> = args.iter().map(|arg| &graph.value(*arg).ty).collect();
-            let ty =
-                op.infer(&types).map_err(|message| format!("{}: with past keys, {message}", graph.value(id).name))?;
-            graph.values[id.0].ty = ty;
+        let Def::Op(mut op, args) = graph.value(id).def.clone() else { continue };
+        let types: Vec<&Type> = args.iter().map(|arg| &graph.value(*arg).ty).collect();
+        if let (Op::Broadcast(to), [x]) = (&mut op, &types[..]) {
+            // An axis that is not stretched has the length of the argument.
+            let aligned = to.len() - x.shape.len().min(to.len());
+            let kept = to[aligned..].iter_mut().zip(&x.shape).filter(|(_, n)| n.literal() != Some(1));
+            kept.for_each(|(to, n)| *to = n.clone());
         }
+        let ty = op.infer(&types).map_err(|message| format!("{}: with past keys, {message}", graph.value(id).name))?;
+        let value = &mut graph.values[id.0];
+        (value.ty, value.def) = (ty, Def::Op(op, args));
     }
     Ok(())
 }

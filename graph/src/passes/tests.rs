@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::build::{Build, Val};
 use crate::eval::{Feeds, Interpreter, Tensors};
-use crate::ir::{BATCH, DEC, Def, Dim, ENC, PAST, Type};
-use crate::op::{Granularity, Op, Visible};
+use crate::ir::{BATCH, DEC, Def, Dim, ENC, PAST, Sym, Type};
+use crate::op::{Granularity, Layout, Op, Rope, Visible};
 use crate::tensor::Tensor;
 use crate::weights::{AffineTensor, Block, FloatType, Quantized, Weight, WeightData};
 use crate::{Blob, Graph};
@@ -200,7 +200,7 @@ fn tiny_seq2seq() -> Graph {
             q: DEC.into(),
             k: DEC.into(),
         };
-        b.op(op, &[w("bias", 6, 2)]) + b.mask(Visible::Causal, Dim::default(), DEC, DEC)
+        b.op(op, &[w("bias", 6, 2)]) + b.mask(Visible::CAUSAL, Dim::default(), DEC, DEC)
     };
     let mut y = decoder_ids.embed(table);
     for layer in 0..2 {
@@ -238,38 +238,69 @@ fn source() -> Feeds {
     ])
 }
 
-#[test]
-fn decoding_step_by_step_equals_the_whole_pass() {
-    let mut graph = tiny_seq2seq();
-    let targets = [[0, 3, 9, 1], [0, 2, 2, 10]];
-    let mut feeds = source();
-    feeds.insert("decoder_input_ids".into(), ids([2, 4], targets.as_flattened()));
+/// One layer whose self- and cross-attention are one, over samples that a convolution makes frames of; positions are
+/// learned and rotary, and the mask is one of samples.
+fn tiny_speech_model() -> Graph {
+    let b = Build::new();
+    let samples = Sym("samples");
+    let x = b.input("input_values", Type::f32([Dim::from(BATCH), 1.into(), samples.into()]));
+    let mask = b.input("attention_mask", Type::i64([BATCH, samples]));
+    let decoder_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
+    let w = |name: &str, shape: &[usize]| {
+        let values = random(name.bytes().map(u64::from).sum(), shape.iter().product());
+        let bytes = values.iter().flat_map(|x| (x / 10.0).to_le_bytes()).collect::<Vec<u8>>();
+        let data = WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F32 };
+        b.weight(Weight { name: name.into(), shape: shape.to_vec(), data })
+    };
+    let encoder = x.conv(w("conv", &[8, 1, 4]), None, 3, 0, Some(ENC)).transpose(vec![0, 2, 1]);
+    let seen = b.op(Op::PaddingMask, &[mask.slice(1, 0, 3, ENC)]);
+    let table = w("table", &[11, 8]);
+    let y = decoder_ids.embed(table) + b.positions(2, DEC).embed(w("learned", &[9, 8]));
+    let rope = Rope { theta: 100.0, factor: 1.0, dims: 2, layout: Layout::Pairs };
+    let turned = |x: Val<'_>| x.rope(b.positions(0, DEC), rope).id().map(|id| b.val(id)).expect("fits");
+    let heads =
+        |x: Val<'_>, name: &str| x.linear(w(name, &[8, 8]), None).heads(2).id().map(|id| b.val(id)).expect("fits");
+    let k = b.concat(&[turned(heads(y, "k")), heads(encoder, "k")], 2);
+    let v = b.concat(&[heads(y, "v"), heads(encoder, "v")], 2);
+    let own = b.mask(Visible { before: Some(1), after: Some(0) }, 0, DEC, DEC);
+    let own = own.broadcast([BATCH.into(), 1.into(), DEC.into(), DEC.into()]);
+    let seen = seen.broadcast([BATCH.into(), 1.into(), DEC.into(), ENC.into()]);
+    let scores = turned(heads(y, "q")).matmul(k.t()) * 0.5 + b.concat(&[own, seen], 3);
+    let y = y + scores.softmax().matmul(v).merge_heads();
+    let inputs = [("input_values", x), ("attention_mask", mask), ("decoder_input_ids", decoder_ids)];
+    b.entry("full", &inputs, &[("logits", y.linear(table, None)), ("encoder_hidden", encoder)], BTreeMap::new());
+    b.finish().expect("fits")
+}
+
+const TARGETS: [[i64; 4]; 2] = [[0, 3, 9, 1], [0, 2, 2, 10]];
+
+/// Runs the passes and compares four single steps with the whole pass before them; returns the caches after the last.
+fn step_by_step(mut graph: Graph, source: &Feeds, expected_counts: [usize; 3]) -> Tensors {
+    let mut feeds = source.clone();
+    feeds.insert("decoder_input_ids".into(), ids([2, 4], TARGETS.as_flattened()));
     let before = Interpreter::new(&graph).call("full", &feeds).expect("unfused");
 
     let fired = run(&mut graph).expect("passes");
-    let counts: Vec<(&str, usize)> = fired.iter().map(|f| (f.pass, f.count)).collect();
-    assert_eq!(counts, [("fold", 0), ("fuse_attention", 5), ("split", 4)]);
+    assert_eq!(fired.iter().map(|f| f.pass).collect::<Vec<_>>(), ["fold", "fuse_attention", "split"]);
+    assert_eq!(fired.iter().map(|f| f.count).collect::<Vec<_>>(), expected_counts);
     assert_eq!(run(&mut graph).expect("again").iter().map(|f| f.count).sum::<usize>(), 0);
 
     let machine = Interpreter::new(&graph).with_cache(1 << 20);
-    let after = machine.call("full", &feeds).expect("fused");
+    let call = |entry: &str, mut feeds: Feeds| {
+        feeds.retain(|name, _| graph.entry(entry).is_some_and(|entry| entry.input(name).is_some()));
+        machine.call(entry, &feeds).unwrap_or_else(|e| panic!("{e}"))
+    };
+    let after = call("full", feeds);
     let whole = before["logits"].as_f32().expect("f32");
     let close = |x: &[f32], y: &[f32]| x.iter().zip(y).all(|(x, y)| (x - y).abs() <= F32_NOISE * 10.0); // 4.8e-7
     assert!(close(whole, after["logits"].as_f32().expect("f32")));
 
-    let hidden = machine.call("encoder", &source()).expect("encoder").remove("encoder_hidden").expect("its output");
-    let mut state = Tensors::new();
+    let mut state = call("encoder", source.clone());
     for step in 0..4 {
-        let mut feeds = Feeds::from([
-            ("decoder_input_ids".into(), ids([2, 1], &[targets[0][step], targets[1][step]])),
-            ("attention_mask".into(), source()["attention_mask"].clone()),
-        ]);
-        let entry = if step == 0 { "decoder" } else { "decoder_with_past" };
-        match step {
-            0 => drop(feeds.insert("encoder_hidden".into(), hidden.clone())),
-            _ => feeds.extend(state.clone()),
-        }
-        let mut out = machine.call(entry, &feeds).expect("a step");
+        let mut feeds = source.clone();
+        feeds.insert("decoder_input_ids".into(), ids([2, 1], &[TARGETS[0][step], TARGETS[1][step]]));
+        feeds.extend(state.clone());
+        let mut out = call(if step == 0 { "decoder" } else { "decoder_with_past" }, feeds);
         let logits = out.remove("logits").expect("its output");
         for row in 0..2 {
             let expected = &whole[(row * 4 + step) * 11..][..11];
@@ -279,7 +310,25 @@ fn decoding_step_by_step_equals_the_whole_pass() {
             state.insert(name.replace("present", "past"), tensor);
         }
     }
+    state
+}
+
+#[test]
+fn decoding_step_by_step_equals_the_whole_pass() {
+    let state = step_by_step(tiny_seq2seq(), &source(), [0, 5, 4]);
     assert_eq!(state["past.1.k"].shape(), [2, 2, 4, 4]);
+}
+
+#[test]
+fn an_attention_over_own_and_cross_keys_is_cut_part_by_part() {
+    let samples = random(5, 2 * 13);
+    let mask: Vec<i64> = (0..26).map(|i| i64::from(i < 20)).collect();
+    let source = Feeds::from([
+        ("input_values".into(), Tensor::f32([2, 1, 13], samples)),
+        ("attention_mask".into(), ids([2, 13], &mask)),
+    ]);
+    let state = step_by_step(tiny_speech_model(), &source, [0, 1, 2]);
+    assert_eq!((state["past.0.k"].shape(), state["cross.0.v"].shape()), (&[2, 2, 4, 4][..], &[2, 2, 4, 4][..]));
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn stored(data: &WeightData) -> Arithmetic {
         WeightData::Stored { dtype: FloatType::F32, .. } => Arithmetic::Floats,
         WeightData::Stored { dtype: FloatType::F16 | FloatType::BF16, .. } => Arithmetic::Halves,
         WeightData::Derived(_, base) => stored(base),
+        WeightData::Computed(_) => Arithmetic::Floats,
         WeightData::Quantized(_) => Arithmetic::Integers,
     }
 }

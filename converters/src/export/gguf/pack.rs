@@ -17,7 +17,9 @@ pub(super) fn exact_type(name: &str, weight: &Weight) -> Result<TensorType, Stri
     match &weight.data {
         WeightData::Quantized(_) if float_only => Err("llama.cpp reads it as F32 only; keep it".to_owned()),
         WeightData::Stored { dtype, .. } if !float_only => Ok(TensorType::Float(*dtype)),
-        WeightData::Stored { .. } | WeightData::Derived(..) => Ok(TensorType::Float(FloatType::F32)),
+        WeightData::Stored { .. } | WeightData::Derived(..) | WeightData::Computed(_) => {
+            Ok(TensorType::Float(FloatType::F32))
+        }
         WeightData::Quantized(Quantized::Ggml { kind, .. }) => match row.is_multiple_of(kind.block_len()) {
             true => Ok(TensorType::Ggml(*kind)),
             false => Err(format!("rows of {row} are not a multiple of {}", kind.block_len())),

@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use graph::eval::relative_bucket;
-use graph::{Binary, Def, Dim, Entry, Granularity, Graph, Op, Sym, Unary, ValueId, Visible, WeightId};
+use graph::{Binary, Def, Dim, Entry, Granularity, Graph, Layout as Pairing, Op, Rope, Sym, Unary, ValueId, WeightId};
 
 use super::onnx::tensor_proto::DataType;
 use super::onnx::{AttributeProto, NodeProto, TensorProto};
-use super::proto::{int, ints, node, prune, tensor, text};
+use super::proto::{float, int, ints, node, prune, tensor, text};
 use super::tensors::Layout;
 use super::{Attention, Compute};
 
@@ -77,6 +77,7 @@ impl<'g> Lowering<'g> {
             names: inputs.iter().cloned().collect(),
             nodes: Vec::new(),
             made: HashMap::new(),
+            lengths: HashMap::new(),
             quantized: HashMap::new(),
             merged: HashMap::new(),
             place: String::new(),
@@ -134,6 +135,11 @@ impl<'g> Lowering<'g> {
         self.constant(format!("const/float/{value:?}"), DataType::Float, &[], value.to_le_bytes().to_vec())
     }
 
+    fn floats(&mut self, name: &str, values: &[f32]) -> String {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(format!("const/floats/{name}"), DataType::Float, &[values.len()], bytes)
+    }
+
     fn byte_scalar(&mut self, value: u8) -> String {
         self.constant(format!("const/byte/{value}"), DataType::Uint8, &[], vec![value])
     }
@@ -162,6 +168,8 @@ struct Block<'a, 'g> {
     nodes: Vec<NodeProto>,
     // Lengths, positions and the like, by what they are.
     made: HashMap<String, String>,
+    // Symbols that a convolution made: its result, and the axis.
+    lengths: HashMap<Sym, (String, i64)>,
     // Dynamically quantized values: codes, scale, zero point.
     quantized: HashMap<ValueId, [String; 3]>,
     // Results of fused attentions as [b, q, h·d].
@@ -277,7 +285,7 @@ impl Block<'_, '_> {
         })
     }
 
-    /// `i64[1]`: the length of a symbol, read off the first input that has it.
+    /// `i64[1]`: the length of a symbol, read off the first input that has it, or off the convolution that made it.
     fn symbol(&mut self, sym: Sym) -> Result<String, String> {
         self.once(sym.0.to_owned(), |b| {
             let graph = b.outer.graph;
@@ -285,7 +293,8 @@ impl Block<'_, '_> {
                 let axis = graph.value(*id).ty.shape.iter().position(|dim| dim.symbol() == Some(sym))?;
                 Some((name.clone(), axis as i64))
             });
-            let (name, axis) = found.ok_or_else(|| format!("no input tells the length `{}`", sym.0))?;
+            let found = found.or_else(|| b.lengths.get(&sym).cloned());
+            let (name, axis) = found.ok_or_else(|| format!("nothing tells the length `{}`", sym.0))?;
             Ok(b.emit_with("Shape", &[&name], vec![int("start", axis), int("end", axis + 1)]))
         })
     }
@@ -374,21 +383,68 @@ impl Block<'_, '_> {
                 let normed = self.emit("Div", &[&x, &root]);
                 Ok(self.emit("Mul", &[&normed, &w]))
             }
+            Op::LayerNorm { eps } => {
+                let names = args.iter().map(|arg| self.name(*arg)).collect::<Result<Vec<String>, String>>()?;
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                Ok(self.emit_with("LayerNormalization", &names, vec![int("axis", -1), float("epsilon", *eps)]))
+            }
+            Op::GroupNorm { groups, eps } => self.group_norm(id, args, *groups, *eps),
+            Op::Conv { stride, pad, length } => {
+                let names = args.iter().map(|arg| self.name(*arg)).collect::<Result<Vec<String>, String>>()?;
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                let attributes = vec![ints("strides", [*stride]), ints("pads", [*pad, *pad])];
+                let out = self.emit_with("Conv", &names, attributes);
+                if let Some(length) = length {
+                    self.lengths.insert(*length, (out.clone(), 2));
+                }
+                Ok(out)
+            }
+            Op::Broadcast(to) => {
+                let x = self.name(args[0])?;
+                let lengths = to.iter().map(|dim| self.length(dim)).collect::<Result<Vec<String>, String>>()?;
+                let lengths: Vec<&str> = lengths.iter().map(String::as_str).collect();
+                let shape = self.emit_with("Concat", &lengths, vec![int("axis", 0)]);
+                Ok(self.emit("Expand", &[&x, &shape]))
+            }
+            Op::Slice { axis, start, step, len } => {
+                let x = self.name(args[0])?;
+                self.slice(&x, *axis as i64, *start, *step, len)
+            }
+            Op::Positions { start, len } => self.positions(Some(start), len),
+            Op::Rope(rope) => {
+                let [x, positions] = [self.name(args[0])?, self.name(args[1])?];
+                let width = self.shape(id)[3].literal().ok_or("the head width is not a number")?;
+                self.rope(&x, &positions, rope, width)
+            }
             Op::Reshape(_) => self.reshape(id, args[0]),
             Op::Transpose(perm) => {
                 let x = self.name(args[0])?;
                 Ok(self.emit_with("Transpose", &[&x], vec![ints("perm", perm.iter().copied())]))
             }
             Op::Concat { axis } => self.concat(args, *axis),
-            Op::Mask { visible: Visible::Causal, start, q, k } => {
-                self.once(format!("causal({start}, {q}, {k})"), |b| {
-                    let distances = b.distances(start, q, k)?;
-                    let (zero, seen, masked) =
-                        (b.outer.int_scalar(0), b.outer.float_scalar(0.0), b.outer.float_scalar(MASKED));
-                    let visible = b.emit("LessOrEqual", &[&distances, &zero]);
-                    Ok(b.emit("Where", &[&visible, &seen, &masked]))
-                })
-            }
+            Op::Mask { visible, start, q, k } => self.once(format!("mask({visible}, {start}, {q}, {k})"), |b| {
+                let distances = b.distances(start, q, k)?;
+                let bounds = [("LessOrEqual", visible.after, 1), ("GreaterOrEqual", visible.before, -1)];
+                let mut sees: Option<String> = None;
+                for (op, bound, sign) in bounds {
+                    let Some(bound) = bound else { continue };
+                    let bound = b.outer.int_scalar(sign * bound as i64);
+                    let one = b.emit(op, &[&distances, &bound]);
+                    sees = Some(match sees {
+                        None => one,
+                        Some(other) => b.emit("And", &[&other, &one]),
+                    });
+                }
+                let (seen, masked) = (b.outer.float_scalar(0.0), b.outer.float_scalar(MASKED));
+                match sees {
+                    Some(sees) => Ok(b.emit("Where", &[&sees, &seen, &masked])),
+                    // Nothing is hidden, and the mask has its shape all the same.
+                    None => {
+                        let zeros = b.cast(&distances, DataType::Float);
+                        Ok(b.emit("Mul", &[&zeros, &seen]))
+                    }
+                }
+            }),
             Op::PaddingMask => {
                 let mask = self.name(args[0])?;
                 let real = self.cast(&mask, DataType::Bool);
@@ -453,6 +509,97 @@ impl Block<'_, '_> {
             Unary::Silu => {
                 let gate = self.emit("Sigmoid", &[x]);
                 self.emit("Mul", &[x, &gate])
+            }
+            Unary::Sigmoid => self.emit("Sigmoid", &[x]),
+            Unary::QuickGelu => {
+                let gate = self.scaled("Mul", x, 1.702);
+                let gate = self.emit("Sigmoid", &[&gate]);
+                self.emit("Mul", &[x, &gate])
+            }
+        }
+    }
+
+    /// Instance normalization of the groups as if each were a channel, then the weight and bias of each channel.
+    fn group_norm(&mut self, id: ValueId, args: &[ValueId], groups: usize, eps: f32) -> Result<String, String> {
+        let [x, w, bias] = [self.name(args[0])?, self.name(args[1])?, self.name(args[2])?];
+        let shape = self.shape(id);
+        let channels = shape[1].literal().ok_or("the number of channels is not a number")? as i64;
+        let grouped = self.outer.ints(&[0, groups as i64, -1]);
+        let grouped = self.emit("Reshape", &[&x, &grouped]);
+        let name = |word: &str| format!("{word}/{groups}");
+        let [ones, zeros] = [
+            self.outer.floats(&name("ones"), &vec![1.0; groups]),
+            self.outer.floats(&name("zeros"), &vec![0.0; groups]),
+        ];
+        let inputs = [grouped.as_str(), &ones, &zeros];
+        let normed = self.emit_with("InstanceNormalization", &inputs, vec![float("epsilon", eps)]);
+        let apart = self.emit("Shape", &[&x]);
+        let normed = self.emit("Reshape", &[&normed, &apart]);
+        let column = self.outer.ints(&[&[channels][..], &vec![1; shape.len() - 2]].concat());
+        let [w, bias] = [w, bias].map(|v| self.emit("Reshape", &[&v, &column]));
+        let scaled = self.emit("Mul", &[&normed, &w]);
+        Ok(self.emit("Add", &[&scaled, &bias]))
+    }
+
+    fn slice(&mut self, x: &str, axis: i64, start: usize, step: usize, len: &Dim) -> Result<String, String> {
+        let [first, axis, stride] = [start as i64, axis, step as i64].map(|i| self.outer.ints(&[i]));
+        // One past the last place: start + (len - 1) · step + 1.
+        let end = match len.fix(self.fixed).literal() {
+            Some(n) => self.outer.ints(&[(start + n.saturating_sub(1) * step + n.min(1)) as i64]),
+            None => {
+                let len = self.length(len)?;
+                let [one, step, rest] = [1, step as i64, start as i64 + 1].map(|i| self.outer.ints(&[i]));
+                let last = self.emit("Sub", &[&len, &one]);
+                let last = self.emit("Mul", &[&last, &step]);
+                self.emit("Add", &[&last, &rest])
+            }
+        };
+        Ok(self.emit("Slice", &[x, &first, &end, &axis, &stride]))
+    }
+
+    fn rope(&mut self, x: &str, positions: &str, rope: &Rope, width: usize) -> Result<String, String> {
+        let half = rope.dims / 2;
+        let Rope { theta, factor, dims, layout } = *rope;
+        let mut sine_of = |op: &str| {
+            self.once(format!("{op}({positions}, {theta}, {factor}, {dims})"), |b| {
+                let turns = b.once(format!("turns({positions}, {theta}, {factor}, {dims})"), |b| {
+                    let frequencies = b.outer.floats(&format!("rope/{theta}/{factor}/{dims}"), &rope.frequencies());
+                    let column = b.unsqueeze(positions, &[1]);
+                    let column = b.cast(&column, DataType::Float);
+                    Ok(b.emit("Mul", &[&column, &frequencies]))
+                })?;
+                Ok(b.emit(op, &[&turns]))
+            })
+        };
+        let [cos, sin] = [sine_of("Cos")?, sine_of("Sin")?]; // [q, half]
+        let (second, step) = match layout {
+            Pairing::Half => (half, 1),
+            Pairing::Pairs => (1, 2),
+        };
+        let a = self.slice(x, 3, 0, step, &half.into())?;
+        let b = self.slice(x, 3, second, step, &half.into())?;
+        let product = |block: &mut Self, x: &str, y: &str| block.emit("Mul", &[x, y]);
+        let (a_cos, a_sin, b_cos, b_sin) =
+            (product(self, &a, &cos), product(self, &a, &sin), product(self, &b, &cos), product(self, &b, &sin));
+        let turned_a = self.emit("Sub", &[&a_cos, &b_sin]);
+        let turned_b = self.emit("Add", &[&b_cos, &a_sin]);
+        let mut parts = match layout {
+            Pairing::Half => vec![turned_a, turned_b],
+            Pairing::Pairs => {
+                let [a, b] = [turned_a, turned_b].map(|part| self.unsqueeze(&part, &[-1]));
+                let pairs = self.emit_with("Concat", &[&a, &b], vec![int("axis", -1)]);
+                let flat = self.outer.ints(&[0, 0, 0, dims as i64]);
+                vec![self.emit("Reshape", &[&pairs, &flat])]
+            }
+        };
+        if dims < width {
+            parts.push(self.slice(x, 3, dims, 1, &(width - dims).into())?);
+        }
+        match parts.as_slice() {
+            [one] => Ok(one.clone()),
+            many => {
+                let many: Vec<&str> = many.iter().map(String::as_str).collect();
+                Ok(self.emit_with("Concat", &many, vec![int("axis", 3)]))
             }
         }
     }

@@ -45,7 +45,9 @@ impl Layout {
         let affine = match &weight.data {
             // ONNX Runtime computes in f16 or f32; bf16 fits into f32 exactly.
             WeightData::Stored { dtype: FloatType::F16, .. } => return Ok(Layout::Float(FloatType::F16)),
-            WeightData::Stored { .. } | WeightData::Derived(..) => return Ok(Layout::Float(FloatType::F32)),
+            WeightData::Stored { .. } | WeightData::Derived(..) | WeightData::Computed(_) => {
+                return Ok(Layout::Float(FloatType::F32));
+            }
             WeightData::Quantized(Quantized::Ggml { kind, .. }) => {
                 return Err(format!("{} is a block type of GGUF", kind.name()));
             }

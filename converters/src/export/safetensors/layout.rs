@@ -15,6 +15,8 @@ use crate::{ExportError, Model};
 pub struct Layout<'a> {
     /// Each weight, in the order of the graph.
     weights: Vec<(&'a Weight, Form<'a>)>,
+    /// Tensors that the graph does not use and the model of transformers has.
+    carried: Vec<Weight>,
     /// `dtype` of config.json.
     dtype: FloatType,
     /// Kinds of codes; empty without codes.
@@ -82,6 +84,7 @@ impl<'a> Layout<'a> {
         let rounded = uses.values().any(|u| u.rounded);
         let mut layout = Layout {
             weights: Vec::new(),
+            carried: model.checkpoint.carried(),
             dtype: FloatType::F32,
             groups: Vec::new(),
             packed: !rounded,
@@ -101,7 +104,7 @@ impl<'a> Layout<'a> {
                 WeightData::Quantized(Quantized::Ggml { kind, .. }) => {
                     faults.push(format!("{}: {kind} blocks exist only in gguf", weight.name));
                 }
-                WeightData::Stored { .. } | WeightData::Derived(..) => {}
+                WeightData::Stored { .. } | WeightData::Derived(..) | WeightData::Computed(_) => {}
             }
         }
         layout.group(&codes, options, &mut faults);
@@ -110,6 +113,7 @@ impl<'a> Layout<'a> {
             let form = match &weight.data {
                 WeightData::Stored { dtype, .. } => Form::Floats(float_type(options.dtype, *dtype)),
                 WeightData::Derived(..) => Form::Floats(FloatType::F32),
+                WeightData::Computed(_) => continue, // its readers compute it too
                 WeightData::Quantized(_) => match of_codes.next() {
                     Some((_, tensor, used)) => Form::Codes(tensor, layout.group_of(tensor, used)),
                     None => continue, // a ggml weight, which is a fault already
@@ -122,8 +126,9 @@ impl<'a> Layout<'a> {
             }
             layout.weights.push((weight, form));
         }
-        if graph.weights.find("lm_head.weight").is_none() {
-            layout.ignored.push("lm_head".to_owned()); // it has the weight of the embedding, which is no Linear's
+        let head = model.architecture.head();
+        if graph.weights.find(&format!("{head}.weight")).is_none() {
+            layout.ignored.push(head.to_owned()); // it has the weight of the embedding, which is no Linear's
         }
         let types: BTreeSet<&str> =
             layout.weights.iter().filter_map(|(_, form)| form.float().map(FloatType::name)).collect();
@@ -186,7 +191,7 @@ impl<'a> Layout<'a> {
     }
 
     /// Every tensor of the files; those of one weight stand together.
-    pub fn tensors(&self) -> Vec<Vec<Tensor<'a>>> {
+    pub fn tensors(&self) -> Vec<Vec<Tensor<'_>>> {
         let tensors = |(weight, form): &(&'a Weight, Form<'a>)| match form {
             Form::Floats(dtype) => {
                 let content = Content::Floats { weight, dtype: *dtype };
@@ -196,7 +201,18 @@ impl<'a> Layout<'a> {
                 Codes { weight, tensor, kind: self.groups[*group].kind, packed: self.packed }.tensors()
             }
         };
-        self.weights.iter().map(tensors).collect()
+        let carried = self.carried.iter().map(|weight| {
+            let dtype = match weight.data {
+                WeightData::Stored { dtype, .. } => dtype,
+                _ => unreachable!("the checkpoint stores it"),
+            };
+            vec![Tensor {
+                name: weight.name.clone(),
+                shape: weight.shape.clone(),
+                content: Content::Floats { weight, dtype },
+            }]
+        });
+        self.weights.iter().map(tensors).chain(carried).collect()
     }
 
     /// The checkpoint's config.json with `dtype` and `quantization_config`.

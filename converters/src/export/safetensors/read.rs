@@ -20,6 +20,10 @@ pub fn weights(model: &Model, artifact: &Artifact) -> Result<Weights, ExportErro
     let scratch = Scratch::new().map_err(|source| ExportError::Io { file: artifact.dir.clone(), source })?;
     let mut weights = Weights::default();
     for (_, weight) in model.graph.weights.iter() {
+        if let WeightData::Computed(_) = weight.data {
+            weights.push(weight.clone());
+            continue;
+        }
         let data = match files.take_if(&weight.name, |entry| float_type(&entry.dtype).is_some()) {
             Some(entry) => {
                 let dtype = float_type(&entry.dtype).expect("just asked");
@@ -29,6 +33,9 @@ pub fn weights(model: &Model, artifact: &Artifact) -> Result<Weights, ExportErro
             None => WeightData::Quantized(Quantized::Affine(files.codes(weight, &scratch)?)),
         };
         weights.push(Weight { name: weight.name.clone(), shape: weight.shape.clone(), data });
+    }
+    for carried in model.checkpoint.carried() {
+        files.tensors.remove(&carried.name);
     }
     match files.tensors.keys().next() {
         None => Ok(weights),

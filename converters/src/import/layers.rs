@@ -1,0 +1,103 @@
+//! What two or more families share.
+
+use graph::Unary;
+
+use crate::checkpoint::Config;
+
+/// Keys of config.json without effect on the logits: training, bookkeeping, defaults of `generate`, what other heads use.
+pub(super) const WITHOUT_EFFECT: &[&str] = &[
+    "_name_or_path",
+    "_num_labels",
+    "architectures",
+    "attn_implementation",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "classif_dropout",
+    "classifier_dropout",
+    "classifier_dropout_rate",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "dropout_rate",
+    "dtype",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "eos_token_id",
+    "extra_pos_embeddings",
+    "force_bos_token_to_be_generated",
+    "forced_bos_token_id",
+    "forced_decoder_ids",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
+    "id2label",
+    "initializer_range",
+    "init_std",
+    "label2id",
+    "length_penalty",
+    "max_length",
+    "max_new_tokens",
+    "min_length",
+    "model_type",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_labels",
+    "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
+    "pad_token_id",
+    "prefix",
+    "problem_type",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "task_specific_params",
+    "temperature",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "typical_p",
+    "use_bfloat16",
+    "use_cache",
+];
+
+/// The functions of an element, by the words of `ACT2FN` in transformers' activations.py.
+const ACTIVATIONS: &[(&str, Unary)] = &[
+    ("relu", Unary::Relu),
+    ("gelu", Unary::Gelu),
+    ("gelu_python", Unary::Gelu),
+    ("gelu_new", Unary::GeluTanh),
+    ("gelu_pytorch_tanh", Unary::GeluTanh),
+    ("gelu_fast", Unary::GeluTanh),
+    ("quick_gelu", Unary::QuickGelu),
+    ("silu", Unary::Silu),
+    ("swish", Unary::Silu),
+    ("tanh", Unary::Tanh),
+    ("sigmoid", Unary::Sigmoid),
+];
+
+/// The function that a key names. A word that is not known is noted as unsupported.
+pub(super) fn activation(c: &Config, key: &str, default: &str) -> Unary {
+    activation_called(c, key, c.str_or(key, default))
+}
+
+/// The function called `word`, which follows from `key`.
+pub(super) fn activation_called(c: &Config, key: &str, word: &str) -> Unary {
+    match ACTIVATIONS.iter().find(|(known, _)| *known == word) {
+        Some((_, activation)) => *activation,
+        None => {
+            let words: Vec<&str> = ACTIVATIONS.iter().map(|(word, _)| *word).collect();
+            c.unsupported(key, format!("expected one of {}", words.join(", ")));
+            Unary::Relu
+        }
+    }
+}
