@@ -8,8 +8,8 @@ use converters::{Artifact, Format, Model, import};
 use graph::passes::quantize_activations;
 use graph::progress::Quiet;
 use graph::{
-    BATCH, Blob, Build, DEC, Dim, ENC, FloatType, Granularity, Graph, Interpreter, Op, Scratch, Sym, Tensor, Type,
-    Unary, Val, Visible, Weight, WeightData,
+    BATCH, Blob, Build, DEC, Dim, ENC, FloatType, Granularity, Graph, Interpreter, Layout, Op, Rope, Scratch, Sym,
+    Tensor, Type, Unary, Val, Visible, Weight, WeightData,
 };
 use quant::{Policy, Scheme};
 use validate::runtime::onnx::OnnxRuntime;
@@ -252,6 +252,66 @@ fn ops_that_no_t5_uses_are_lowered_too() {
     b.entry("full", &inputs_of, &[("logits", logits), ("encoder_hidden", hidden)], Default::default());
     let mut graph = b.finish().expect("fits");
     graph::passes::run(&mut graph).expect("passes");
+
+    let home = tempfile::tempdir().expect("temporary folder");
+    Onnx::DEFAULT.write_graphs(&graph, home.path()).unwrap_or_else(|e| panic!("{e}"));
+    let artifact = Artifact::list("onnx", home.path()).expect("listed");
+    let worst = run(&graph, &artifact, &inputs());
+    assert!(worst <= F32_NOISE, "{worst:e}");
+}
+
+/// A convolution whose length the decoder's cross-attention needs, norms of layers and groups, windows, both rotations,
+/// positions, and an attention over own and cross keys at once.
+#[test]
+fn ops_of_speech_and_rotary_models_are_lowered_too() {
+    let b = Build::new();
+    let weight = |name: &str, shape: &[usize]| {
+        let seed: u32 = name.bytes().map(u32::from).sum();
+        let values = (0..shape.iter().product::<usize>()).map(|i| ((i as u32 * 7 + seed) as f32 * 0.61).sin() * 0.4);
+        let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+        let data = WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F32 };
+        b.weight(Weight { name: name.to_owned(), shape: shape.to_vec(), data })
+    };
+    let sized = |name: &str| weight(name, &[12]);
+    let ids = |name, n: Sym| b.input(name, Type::i64([Dim::from(BATCH), n.into()]));
+    let (source, mask, target) = (ids("input_ids", ENC), ids("attention_mask", ENC), ids("decoder_input_ids", DEC));
+    let frames = Sym("frames");
+    let x = source.embed(weight("table", &[50, 12])).transpose(vec![0, 2, 1]);
+    let x = x.conv(weight("conv", &[12, 12, 3]), Some(sized("conv.bias")), 2, 1, Some(frames));
+    let x = x.group_norm(sized("group"), sized("group.bias"), 3, 1e-5).activation(Unary::QuickGelu);
+    let x = x.transpose(vec![0, 2, 1]);
+    let padding = b.op(Op::PaddingMask, &[mask.slice(1, 0, 2, frames)]);
+    let near = b.mask(Visible { before: Some(1), after: Some(1) }, 0, frames, frames) + padding;
+    let pairs = Rope { theta: 100.0, factor: 1.0, dims: 4, layout: Layout::Pairs };
+    let [q, k, v] = ["q", "k", "v"].map(|name| x.linear(weight(name, &[12, 12]), None).heads(2));
+    let turned = |x: Val<'_>| x.rope(b.positions(0, frames), pairs).id().map(|id| b.val(id)).expect("fits");
+    let x = x + turned(q).attention(turned(k), v, Some(near), 0.4, None).merge_heads();
+    let hidden = x.layer_norm(sized("norm") + 1.0, None, 1e-5);
+
+    let y = target.embed(weight("table", &[50, 12])) + b.positions(2, DEC).embed(weight("learned", &[20, 12]));
+    let y = y.layer_norm(sized("norm2"), Some(sized("norm2.bias")), 1e-5);
+    let halves = Rope { theta: 50.0, factor: 2.0, dims: 6, layout: Layout::Half };
+    let heads = |x: Val<'_>, name: &str, n: usize| {
+        x.linear(weight(name, &[6 * n, 12]), None).heads(n).id().map(|id| b.val(id)).expect("fits")
+    };
+    let turned = |x: Val<'_>| x.rope(b.positions(0, DEC), halves).id().map(|id| b.val(id)).expect("fits");
+    // Two query heads share a key head.
+    let k = b.concat(&[turned(heads(y, "mk", 1)), heads(hidden, "mk", 1)], 2);
+    let v = b.concat(&[heads(y, "mv", 1), heads(hidden, "mv", 1)], 2);
+    let own = b.mask(Visible { before: Some(3), after: Some(0) }, 0, DEC, DEC);
+    let own = own.broadcast([BATCH.into(), 1.into(), DEC.into(), DEC.into()]);
+    let seen = padding.broadcast([BATCH.into(), 1.into(), DEC.into(), frames.into()]);
+    let bias = b.concat(&[own, seen], 3);
+    let y = y + turned(heads(y, "mq", 2)).attention(k, v, Some(bias), 0.5, Some(3.0)).merge_heads();
+    let (gate, up) = {
+        let both = y.linear(weight("both", &[24, 12]), None);
+        (both.slice(2, 12, 1, 12).activation(Unary::Sigmoid), both.slice(2, 0, 1, 12))
+    };
+    let logits = (gate * up).linear(weight("table", &[50, 12]), None);
+    let inputs_of = [("input_ids", source), ("attention_mask", mask), ("decoder_input_ids", target)];
+    b.entry("full", &inputs_of, &[("logits", logits), ("encoder_hidden", hidden)], Default::default());
+    let mut graph = b.finish().unwrap_or_else(|e| panic!("{e}"));
+    graph::passes::run(&mut graph).unwrap_or_else(|e| panic!("{e}"));
 
     let home = tempfile::tempdir().expect("temporary folder");
     Onnx::DEFAULT.write_graphs(&graph, home.path()).unwrap_or_else(|e| panic!("{e}"));
