@@ -2,7 +2,7 @@
 
 mod config;
 mod error;
-mod json;
+pub(crate) mod json;
 mod pickle;
 pub mod safetensors;
 

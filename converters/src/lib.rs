@@ -4,6 +4,7 @@
 //! writes a graph as files and reads their weights back.
 
 pub mod artifact;
+pub mod audio;
 pub mod checkpoint;
 pub mod export;
 pub mod import;

@@ -1,0 +1,196 @@
+//! From a WAV to what a speech model's encoder is fed: `WhisperFeatureExtractor` and, for Moonshine,
+//! `Wav2Vec2FeatureExtractor` of transformers 5.23.
+
+mod log_mel;
+mod parameters;
+#[cfg(test)]
+mod tests;
+mod wav;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use graph::{Feeds, Tensor};
+
+use crate::checkpoint::ImportError;
+use log_mel::LogMel;
+
+/// Where the parameters of a feature extractor are.
+pub const PREPROCESSOR_CONFIG: &str = "preprocessor_config.json";
+/// Where transformers 5 puts them, in the object `feature_extractor`; it goes before the other file.
+pub const PROCESSOR_CONFIG: &str = "processor_config.json";
+
+/// A clip cannot be read or is not what a model takes.
+#[derive(Debug, thiserror::Error)]
+pub enum AudioError {
+    /// The system refused.
+    #[error("{}: {source}", .file.display())]
+    Io {
+        /// The clip.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not a WAV, or not a whole one.
+    #[error("{}: {message}", .file.display())]
+    Malformed {
+        /// The clip.
+        file: PathBuf,
+        /// Where, expected, found.
+        message: String,
+    },
+    /// Samples at another rate: their features would be those of another sound.
+    #[error(
+        "{}: expected {expected} samples a second, found {found}\nhint: ffmpeg -i {} -ar {expected} -ac 1 resampled.wav",
+        .file.display(), .file.display()
+    )]
+    Rate {
+        /// The clip.
+        file: PathBuf,
+        /// What the model was trained on.
+        expected: u32,
+        /// What the header says.
+        found: u32,
+    },
+    /// A clip outside the lengths that the model takes.
+    #[error("{}: expected {expected}, found {found_seconds:.2} s: {why}", .file.display())]
+    Length {
+        /// The clip.
+        file: PathBuf,
+        /// As `at most 30 s`.
+        expected: String,
+        /// Its length.
+        found_seconds: f64,
+        /// Where the bound comes from and what to do.
+        why: &'static str,
+    },
+    /// preprocessor_config.json cannot be read or asks for something else.
+    #[error(transparent)]
+    Parameters(#[from] ImportError),
+}
+
+/// The least and the most samples of a clip, each with its seconds.
+#[derive(Clone, Copy, Debug)]
+struct Lengths {
+    least: usize,
+    most: usize,
+    why: &'static str,
+}
+
+/// What a family makes of a clip.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Features {
+    /// `input_features` f32[b, feature_size, frames]: the logarithm of the power in each band of the mel scale, of clips that
+    /// are padded with silence to one length (Whisper).
+    LogMel,
+    /// `input_values` f32[b, n] and `attention_mask` i64[b, n]: the samples (Moonshine).
+    Samples,
+}
+
+impl Features {
+    /// The input of the encoder that takes them.
+    pub fn input(self) -> &'static str {
+        match self {
+            Features::LogMel => "input_features",
+            Features::Samples => "input_values",
+        }
+    }
+}
+
+/// Reads clips and computes features from them.
+pub struct FrontEnd {
+    sampling_rate: u32,
+    lengths: Lengths,
+    kind: Kind,
+}
+
+enum Kind {
+    LogMel(LogMel),
+    Samples { normalize: bool, padding_value: f32 },
+}
+
+impl FrontEnd {
+    /// The front end that the checkpoint or artifact in `dir` asks for.
+    ///
+    /// Without preprocessor_config.json: the extractor's defaults for `LogMel`; an error for `Samples`, since the default of
+    /// `Wav2Vec2FeatureExtractor` normalizes and published Moonshine checkpoints do not. Errors: a key that changes the
+    /// features and is not supported or not known.
+    pub fn open(dir: &Path, features: Features) -> Result<FrontEnd, AudioError> {
+        Ok(match features {
+            Features::LogMel => {
+                let parameters = parameters::log_mel(dir)?;
+                let most = parameters.samples;
+                let why = "long-form decoding is not supported; cut the clip at silences";
+                FrontEnd {
+                    sampling_rate: parameters.sampling_rate,
+                    lengths: Lengths { least: 1, most, why },
+                    kind: Kind::LogMel(LogMel::new(&parameters)),
+                }
+            }
+            Features::Samples => {
+                let parameters::Samples { sampling_rate, normalize, padding_value } = parameters::samples(dir)?;
+                // `assert 0.1 < num_seconds < 64` in transcribe.py of github.com/moonshine-ai/moonshine.
+                let [least, most] = [sampling_rate as usize / 10, sampling_rate as usize * 64];
+                let why = "Moonshine takes clips of 0.1 to 64 s; cut longer ones at silences";
+                let lengths = Lengths { least, most, why };
+                FrontEnd { sampling_rate, lengths, kind: Kind::Samples { normalize, padding_value } }
+            }
+        })
+    }
+
+    /// What it computes.
+    pub fn features(&self) -> Features {
+        match self.kind {
+            Kind::LogMel(_) => Features::LogMel,
+            Kind::Samples { .. } => Features::Samples,
+        }
+    }
+
+    /// The samples of a WAV, channels averaged, from -1 to 1 where the file holds integers.
+    ///
+    /// Reads 8, 16, 24 and 32-bit PCM and 32 and 64-bit floats. Errors: another format, a file cut short, a sample that is
+    /// not a number, another sampling rate, a length that the model does not take.
+    pub fn read(&self, clip: &Path) -> Result<Vec<f32>, AudioError> {
+        wav::read(clip, self.sampling_rate, self.lengths)
+    }
+
+    /// The inputs of the encoder for clips side by side, each at most as long as [`FrontEnd::read`] gives them.
+    ///
+    /// Padding one clip of Moonshine to the length of another changes its result: the encoder's first norm is over all frames.
+    pub fn inputs(&self, clips: &[Vec<f32>]) -> Feeds {
+        match &self.kind {
+            Kind::LogMel(log_mel) => {
+                let features = clips.iter().flat_map(|clip| log_mel.features(clip)).collect();
+                Feeds::from([(
+                    Features::LogMel.input().to_owned(),
+                    Tensor::f32([clips.len(), log_mel.bins(), log_mel.frames()], features),
+                )])
+            }
+            Kind::Samples { normalize, padding_value } => {
+                let width = clips.iter().map(Vec::len).max().unwrap_or(0);
+                let (mut values, mut mask) = (Vec::new(), Vec::new());
+                for clip in clips {
+                    match normalize {
+                        true => values.extend(normalized(clip)),
+                        false => values.extend(clip),
+                    }
+                    values.resize(mask.len() + width, *padding_value);
+                    mask.extend((0..width).map(|at| i64::from(at < clip.len())));
+                }
+                Feeds::from([
+                    (Features::Samples.input().to_owned(), Tensor::f32([clips.len(), width], values)),
+                    ("attention_mask".to_owned(), Tensor::i64([clips.len(), width], mask)),
+                ])
+            }
+        }
+    }
+}
+
+/// `(x - mean) / √(variance + 1e-7)`, as `zero_mean_unit_var_norm` does.
+fn normalized(clip: &[f32]) -> impl Iterator<Item = f32> {
+    let count = clip.len().max(1) as f64;
+    let mean = clip.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+    let variance = clip.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count;
+    let scale = (variance + 1e-7).sqrt();
+    clip.iter().map(move |x| ((f64::from(*x) - mean) / scale) as f32)
+}
