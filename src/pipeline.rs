@@ -23,7 +23,7 @@ use crate::recipe::{Loaded, RecipeError, Target, Validation};
 use crate::run::text_of;
 use crate::{Common, Verdict, summary};
 
-/// Inputs drawn from the vocabulary when a recipe names no data.
+/// Inputs drawn when a recipe names no data.
 const DRAWN_SAMPLES: usize = 64;
 
 /// Arguments of `convert`.
@@ -58,7 +58,7 @@ pub struct Validate {
     /// The checkpoint that it was made from
     #[arg(long, value_name = "DIR")]
     reference: PathBuf,
-    /// Lines {"input": …, "target": …} or plain text [default: inputs drawn from the vocabulary]
+    /// Lines {"input": …, "target": …} or plain text [default: drawn inputs]
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// How many of them, from the first [default: as the artifact's recipe says]
@@ -188,10 +188,12 @@ impl Source {
         display: &Display,
     ) -> Result<Baseline<'a>, PipelineError> {
         let greedy = Decoding::of(&self.exact.checkpoint).greedy();
-        let vocabulary = self.exact.checkpoint.config().usize("vocab_size");
         let data = match &wanted.data {
             Some(file) => Data::load(file, wanted.samples.map_or(usize::MAX, NonZeroUsize::get), text)?,
-            None => Data::drawn(wanted.samples.map_or(DRAWN_SAMPLES, NonZeroUsize::get), vocabulary, greedy.eos[0]),
+            None => {
+                let count = wanted.samples.map_or(DRAWN_SAMPLES, NonZeroUsize::get);
+                Data::drawn(count, &self.exact.graph, greedy.eos.first().copied()).map_err(ChainError::Data)?
+            }
         };
         let metric = wanted.metric;
         let subject = Subject { imported: &self.imported, exact: &self.exact, recorded, data, text, greedy, metric };

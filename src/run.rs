@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use converters::tokenizer::TokenizerError;
 use converters::{Artifact, FORMATS, Tokenizer};
-use graph::{Interpreter, Tensor};
+use graph::Interpreter;
 use serde_json::json;
 use validate::runtime::reference::Reference;
 use validate::task::{Ids, Text};
-use validate::{Engine, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session};
+use validate::{Engine, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session, Source as Input};
 
 use crate::inspect::{InspectError, kind, read_manifest};
 use crate::manifest::{self, Decoding};
@@ -181,8 +181,7 @@ fn in_engine(
 }
 
 fn answered(session: &mut dyn Session, greedy: &Greedy, ids: &[i64]) -> Result<(Engine, Generated), RunError> {
-    let shape = [1, ids.len()];
-    let mask = Tensor::i64(shape, vec![1; ids.len()]);
-    let mut found = greedy.run(session, &Tensor::i64(shape, ids.to_vec()), &mask)?;
+    let source = Input::batch(&[&Input::Ids(ids.to_vec())], greedy.pad).expect("one source fits itself");
+    let mut found = greedy.run(session, &source)?;
     Ok((session.engine(), found.pop().expect("one sequence in, one out")))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use graph::Tensor;
+use graph::{Feeds, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
 
@@ -26,6 +26,12 @@ pub fn copy(name: &str) -> TempDir {
         fs::copy(&from, folder.path().join(from.file_name().expect("a file"))).expect("copied");
     }
     folder
+}
+
+/// What an encoder of tokens is fed.
+pub fn tokens(input_ids: &Tensor, attention_mask: &Tensor) -> Feeds {
+    let named = [("input_ids", input_ids), ("attention_mask", attention_mask)];
+    named.map(|(name, tensor)| (name.to_owned(), tensor.clone())).into()
 }
 
 /// Every checkpoint below `tests/fixtures` with recorded numbers.

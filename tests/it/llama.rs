@@ -13,7 +13,7 @@ use validate::metrics::{Distances, Meter};
 use validate::runtime::llama::LlamaCpp;
 use validate::runtime::{Options, Runtime, Session};
 
-use crate::fixture::{expected, fixture, repository};
+use crate::fixture::{expected, fixture, repository, tokens};
 
 /// Relative L2 of logits with f32 weights: GELU is a table in f16.
 const F32_FLOOR: f64 = 2e-3; // 8.1e-4, t5-tied-unscaled; 1.3e-4 on the real model
@@ -117,7 +117,7 @@ fn logits_of_every_kind_of_t5_are_the_interpreters_and_those_of_transformers() {
             ["input_ids", "attention_mask", "decoder_input_ids"].map(|tensor| &recorded[tensor]);
         let meant = meant(&exported.model, [source, mask, target]);
         let mut session = session(&exported);
-        session.encode(source, mask).expect("encoded");
+        session.encode(&tokens(source, mask)).expect("encoded");
         let found = session.decode(target).expect("decoded");
         assert_eq!(found.shape(), meant.shape(), "{name}");
         let floor = if name.starts_with("t5-v1.0") { RELU_FLOOR } else { F32_FLOOR };
@@ -135,17 +135,17 @@ fn steps_give_the_logits_of_the_whole_target_and_a_row_those_it_has_alone() {
     let (recorded, _) = expected(&fixture("t5-v1.1"));
     let [source, mask, target] = ["input_ids", "attention_mask", "decoder_input_ids"].map(|tensor| &recorded[tensor]);
     let mut session = session(&exported);
-    session.encode(source, mask).expect("encoded");
+    session.encode(&tokens(source, mask)).expect("encoded");
     let whole = fed(&mut *session, target, &[7]);
     // The same sources again start the target anew, whether or not the encoder runs.
     for calls in [&[1; 7][..], &[3, 4], &[7]] {
-        session.encode(source, mask).expect("encoded");
+        session.encode(&tokens(source, mask)).expect("encoded");
         let rel = rel_l2(&whole, &fed(&mut *session, target, calls));
         println!("{calls:?}: {rel:.1e}");
         assert!(rel <= F32_FLOOR, "{calls:?}: {rel:e}");
     }
     for i in 0..3 {
-        session.encode(&row(source, i), &row(mask, i)).expect("encoded");
+        session.encode(&tokens(&row(source, i), &row(mask, i))).expect("encoded");
         let alone = fed(&mut *session, &row(target, i), &[7]);
         assert!(alone == whole[i * alone.len()..][..alone.len()], "row {i} depends on the others or on its padding");
     }
@@ -154,7 +154,7 @@ fn steps_give_the_logits_of_the_whole_target_and_a_row_those_it_has_alone() {
         let rows: Vec<i64> = (0..3).rev().flat_map(|i| row(ids, i).as_i64().expect("integers").to_vec()).collect();
         Tensor::i64(ids.shape(), rows)
     };
-    session.encode(&reversed(source), &reversed(mask)).expect("encoded");
+    session.encode(&tokens(&reversed(source), &reversed(mask))).expect("encoded");
     let found = fed(&mut *session, &reversed(target), &[7]);
     let n = whole.len() / 3;
     assert!((0..3).all(|i| found[i * n..][..n] == whole[(2 - i) * n..][..n]), "rows are mixed up");
@@ -167,7 +167,7 @@ fn padding_may_stand_on_either_side() {
     let mask = Tensor::i64([2, 6], vec![1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]);
     let target = Tensor::i64([2, 3], vec![0, 12, 40, 0, 3, 9]);
     let mut session = session(&exported);
-    session.encode(&source, &mask).expect("encoded");
+    session.encode(&tokens(&source, &mask)).expect("encoded");
     let found = session.decode(&target).expect("decoded");
     let rel = rel_l2(floats(&meant(&exported.model, [&source, &mask, &target])), floats(&found));
     assert!(rel <= RELU_FLOOR, "{rel:e}");
@@ -182,13 +182,15 @@ fn a_target_that_outgrows_the_cache_goes_on_from_where_it_was() {
     let meant = meant(&exported.model, [&source, &mask, &target]);
     let mut session = session(&exported);
     for calls in [&[300][..], &[200, 55, 1, 1, 43], &[255, 1, 44]] {
-        session.encode(&source, &mask).expect("encoded");
+        session.encode(&tokens(&source, &mask)).expect("encoded");
         let rel = rel_l2(floats(&meant), &fed(&mut *session, &target, calls));
         println!("{calls:?}: {rel:.1e}");
         assert!(rel <= RELU_FLOOR, "{calls:?}: {rel:e}");
     }
     let source = Tensor::i64([1, 600], ids(300, 2));
-    session.encode(&source, &Tensor::i64([1, 600], vec![1; 600])).expect("a source longer than the first context");
+    session
+        .encode(&tokens(&source, &Tensor::i64([1, 600], vec![1; 600])))
+        .expect("a source longer than the first context");
 }
 
 fn g2p() -> std::path::PathBuf {
@@ -218,7 +220,7 @@ fn greedy_tokens_of_the_real_model_are_those_of_transformers_but_for_ties() {
     let greedy = Greedy { start: 0, eos: vec![1], pad: 0, max_new_tokens: recorded["greedy"].shape()[1] - 1 };
     let mut session = session(&exported);
     let [source, mask] = words(WORDS);
-    let found = greedy.run(&mut *session, &source, &mask).expect("decoded");
+    let found = greedy.run(&mut *session, &tokens(&source, &mask)).expect("decoded");
     let mut differing = 0;
     for (word, found) in found.iter().enumerate() {
         let recorded = row(&recorded["greedy"], word);
@@ -249,7 +251,7 @@ fn logits_of_the_real_model_are_within_the_floor_of_each_kind_of_arithmetic() {
         let exported = exported(&g2p(), scheme);
         let meant = meant(&exported.model, [source, mask, target]);
         let mut session = session(&exported);
-        session.encode(source, mask).expect("encoded");
+        session.encode(&tokens(source, mask)).expect("encoded");
         let found = session.decode(target).expect("decoded");
         let distances = distances(floats(&meant), floats(&found), 128);
         println!("{scheme}: {distances:?}");
@@ -262,7 +264,8 @@ fn what_llama_cpp_would_abort_on_is_refused_before_it() {
     let exported = exported(&fixture("t5-v1.0"), "f32");
     let mut session = session(&exported);
     let ids = |rows: usize, ids: &[i64]| Tensor::i64([rows, ids.len() / rows], ids.to_vec());
-    let mut said = |source: &Tensor, mask: &Tensor| session.encode(source, mask).expect_err("refused").to_string();
+    let mut said =
+        |source: &Tensor, mask: &Tensor| session.encode(&tokens(source, mask)).expect_err("refused").to_string();
     assert_eq!(
         said(&ids(2, &[5, 1, 7, 1]), &ids(2, &[1, 1, 0, 0])),
         "llama.cpp: attention_mask[1]: expected one run of tokens between padding, found [0, 0]"
@@ -286,9 +289,12 @@ fn what_llama_cpp_would_abort_on_is_refused_before_it() {
     );
     let empty = Tensor::i64([1, 0], vec![]);
     assert_eq!(said(&empty, &empty), "llama.cpp: input_ids: expected i64[b, n] with b and n above 0, found i64[1, 0]");
+    let features = Feeds::from([("input_features".to_owned(), Tensor::f32([1, 2, 3], vec![0.0; 6]))]);
+    let message = session.encode(&features).expect_err("refused").to_string();
+    assert_eq!(message, "llama.cpp: input_ids: expected it, found input_features");
     let mut said = |ids: &Tensor| session.decode(ids).expect_err("refused").to_string();
     assert_eq!(said(&ids(1, &[0])), "llama.cpp: decode before encode");
-    session.encode(&ids(2, &[5, 1, 7, 1]), &ids(2, &[1, 1, 1, 1])).expect("encoded");
+    session.encode(&tokens(&ids(2, &[5, 1, 7, 1]), &ids(2, &[1, 1, 1, 1]))).expect("encoded");
     let mut said = |ids: &Tensor| session.decode(ids).expect_err("refused").to_string();
     assert_eq!(said(&ids(1, &[0])), "llama.cpp: decoder_input_ids: expected 2 sequences, as encoded, found 1");
     assert_eq!(

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use converters::{Artifact, ExportError, Format, Model};
 use graph::eval::Interpreter;
 use graph::progress::Quiet;
-use graph::{Def, Derive, Graph, Op, PAST, Tensor, WeightData, Weights};
+use graph::{Def, Derive, Feeds, Graph, Op, PAST, Tensor, WeightData, Weights};
 use validate::chain::{Floor, validate_in};
 use validate::report::{ArtifactReport, Link, Metric, ModelReport, Note, Outcome, TensorRow};
 use validate::runtime::Options;
@@ -14,7 +14,8 @@ use validate::runtime::hf::Transformers;
 use validate::runtime::reference::Reference;
 use validate::task::Ids;
 use validate::{
-    Baseline, Check, Context, Data, Engine, Greedy, Limits, Report, Runtime, RuntimeError, Session, Subject, TaskMetric,
+    Baseline, Check, Context, Data, Engine, Greedy, Limits, Report, Runtime, RuntimeError, Session, Source, Subject,
+    TaskMetric,
 };
 
 use crate::fixture::{fixture, fixtures, repository};
@@ -36,10 +37,11 @@ fn grown(dir: &Path) -> Grown {
 impl Grown {
     fn baseline<'a>(&'a self, recorded: &'a Path) -> Baseline<'a> {
         let greedy = Greedy { max_new_tokens: 9, ..Greedy::from(self.exact.checkpoint.generation()) };
-        let mut data = Data::drawn(11, 30, greedy.eos[0]);
+        let mut data = Data::drawn(11, &self.exact.graph, Some(greedy.eos[0])).expect("an encoder of ids");
         for sample in &mut data.samples {
             // A target of its own length for each, ending as targets do.
-            sample.target_ids = sample.input_ids.iter().rev().skip(1).take(7).copied().chain([greedy.eos[0]]).collect();
+            let Source::Ids(ids) = &sample.source else { panic!("{:?}", sample.source) };
+            sample.target_ids = ids.iter().rev().skip(1).take(7).copied().chain([greedy.eos[0]]).collect();
             sample.target = Some(sample.input.clone());
         }
         let subject = Subject {
@@ -133,7 +135,7 @@ impl Runtime for Fake {
 struct FakeSession {
     inner: Reference<'static>,
     fault: Fault,
-    encoded: Option<[Tensor; 2]>,
+    encoded: Option<Feeds>,
     steps: usize,
 }
 
@@ -142,22 +144,23 @@ impl Session for FakeSession {
         Engine { name: "onnxruntime".into(), version: "0.0".into(), settings: "in a test".into() }
     }
 
-    fn encode(&mut self, input_ids: &Tensor, attention_mask: &Tensor) -> Result<(), RuntimeError> {
+    fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
         self.steps = 0;
-        let mask = match self.fault {
-            Fault::IgnoresTheMask => Tensor::i64(attention_mask.shape(), vec![1; attention_mask.len()]),
-            _ => attention_mask.clone(),
-        };
-        self.encoded = Some([input_ids.clone(), mask.clone()]);
-        self.inner.encode(input_ids, &mask)
+        let mut source = source.clone();
+        if let (Fault::IgnoresTheMask, Some(mask)) = (self.fault, source.get_mut("attention_mask")) {
+            *mask = Tensor::i64(mask.shape(), vec![1; mask.len()]);
+        }
+        self.inner.encode(&source)?;
+        self.encoded = Some(source);
+        Ok(())
     }
 
     fn decode(&mut self, ids: &Tensor) -> Result<Tensor, RuntimeError> {
         self.steps += 1;
         if self.fault == Fault::ForgetsItsCache
-            && let Some([input_ids, mask]) = &self.encoded
+            && let Some(source) = &self.encoded
         {
-            self.inner.encode(input_ids, mask)?;
+            self.inner.encode(source)?;
         }
         if self.fault == Fault::DiesAtTheSecondStep && self.steps == 2 {
             return Err(RuntimeError::Failed { runtime: "onnxruntime", message: "broken pipe".to_owned() });

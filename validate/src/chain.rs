@@ -104,6 +104,9 @@ pub enum ChainError {
     /// The scratch file or the artifact's folder cannot be used.
     #[error("validation: {0}")]
     Io(#[from] io::Error),
+    /// The samples do not fit each other.
+    #[error("the evaluation data: {0}")]
+    Data(String),
     /// The graph lacks what a comparison needs.
     #[error("validation: expected {expected}, found none; run the passes first")]
     Lacks {
@@ -130,7 +133,7 @@ impl<'a> Baseline<'a> {
                 }
             }
         }
-        let plan = Plan::new(&subject.data, subject.greedy.clone(), vocabulary(&subject.exact.graph)?);
+        let plan = Plan::new(&subject.data, subject.greedy.clone(), vocabulary(&subject.exact.graph)?)?;
         let scratch = Scratch::new()?;
         progress.stage("float model", samples, progress::Unit::Samples);
         let outputs = measure::graph(&interpreter, &plan, &[], &scratch, progress)?.outputs;

@@ -1,7 +1,7 @@
 //! Greedy decoding over any session.
 
 use converters::checkpoint::Generation;
-use graph::Tensor;
+use graph::{Feeds, Tensor};
 
 use crate::metrics::argmax;
 use crate::runtime::{RuntimeError, Session};
@@ -49,20 +49,15 @@ impl Greedy {
 
     /// Decodes a batch: at each step the token with the largest logit, the first of equal ones.
     ///
-    /// `input_ids`, `attention_mask`: i64[b, enc]. A sequence whose logits hold a NaN stops there without having ended.
+    /// `source`: as [`Session::encode`] takes it. A sequence whose logits hold a NaN stops there without having ended.
     /// Errors: those of the session, and logits of a wrong shape.
-    pub fn run(
-        &self,
-        session: &mut dyn Session,
-        input_ids: &Tensor,
-        attention_mask: &Tensor,
-    ) -> Result<Vec<Generated>, RuntimeError> {
-        let rows = input_ids.shape()[0];
+    pub fn run(&self, session: &mut dyn Session, source: &Feeds) -> Result<Vec<Generated>, RuntimeError> {
+        let rows = source.values().next().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(0);
         let steps = self.within(session.limit_tokens()).max_new_tokens;
         let mut generated = vec![Generated::default(); rows];
         let mut running = vec![true; rows];
         let mut next = vec![self.start; rows];
-        session.encode(input_ids, attention_mask)?;
+        session.encode(source)?;
         for _ in 0..steps {
             let logits = decode(session, &Tensor::i64([rows, 1], next.clone()))?;
             let width = logits.shape()[2];
@@ -124,7 +119,7 @@ mod tests {
             Engine { name: "script".into(), version: "1".into(), settings: String::new() }
         }
 
-        fn encode(&mut self, _: &Tensor, _: &Tensor) -> Result<(), RuntimeError> {
+        fn encode(&mut self, _: &Feeds) -> Result<(), RuntimeError> {
             self.step = 0;
             Ok(())
         }
@@ -152,7 +147,7 @@ mod tests {
         let greedy = Greedy { start: 2, eos: vec![1, 3], pad: 0, max_new_tokens: 4 };
         let mut script = Script { rows, step: 0, limit, fed: Vec::new() };
         let ids = Tensor::i64([script.rows.len(), 1], vec![5; script.rows.len()]);
-        let found = greedy.run(&mut script, &ids, &ids).expect("decoded");
+        let found = greedy.run(&mut script, &Feeds::from([("input_ids".to_owned(), ids)])).expect("decoded");
         (found, script.fed)
     }
 

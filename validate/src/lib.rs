@@ -14,4 +14,4 @@ pub use chain::{Baseline, ChainError, Context, Limits, Subject, validate_artifac
 pub use generate::{Generated, Greedy};
 pub use report::{Check, Note, Report};
 pub use runtime::{Engine, RUNTIMES, Runtime, RuntimeError, Session};
-pub use task::{Data, DataError, TaskMetric};
+pub use task::{Data, DataError, Source, TaskMetric};

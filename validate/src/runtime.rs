@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use converters::Artifact;
-use graph::Tensor;
+use graph::{Feeds, Tensor};
 
 pub mod hf;
 pub mod llama;
@@ -43,8 +43,10 @@ pub trait Session {
 
     /// Encodes a batch and forgets the one before.
     ///
-    /// `input_ids`, `attention_mask`: i64[b, enc]; the mask is 0 at padding.
-    fn encode(&mut self, input_ids: &Tensor, attention_mask: &Tensor) -> Result<(), RuntimeError>;
+    /// `source`: the encoder's inputs by the names of the graph's ports, all with the batch first: `input_ids` i64[b, enc] with
+    /// `attention_mask` i64[b, enc], 0 at padding; `input_features` f32[b, n_mels, frames]; or `input_values`
+    /// f32[b, samples] with `attention_mask` i64[b, samples].
+    fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError>;
 
     /// Feeds the next target tokens of every sequence, after those of earlier calls since [`Session::encode`].
     ///

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use converters::Tokenizer;
-use graph::Tensor;
+use graph::{DType, Feeds, Graph, Op, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,6 +14,9 @@ use crate::metrics::Score;
 
 /// The longest line of a data file, so that a binary file is refused instead of read into memory.
 const LONGEST_LINE_BYTES: u64 = 1 << 20;
+
+/// Most numbers of sources in one batch: encoders of features hold memory for the square of their frames.
+const SOURCE_ELEMENTS: usize = 1 << 20;
 
 /// Text to token ids and back.
 pub trait Text: Sync {
@@ -80,21 +83,98 @@ impl TaskMetric {
     }
 }
 
+/// What an encoder is fed for one sample.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Source {
+    /// `input_ids`; not empty.
+    Ids(Vec<i64>),
+    /// `input_features`: f32[n_mels, frames], as many frames in every sample.
+    Features(Tensor),
+    /// `input_values`: raw samples of one channel; not empty.
+    Samples(Vec<f32>),
+}
+
+impl Source {
+    /// Tokens, frames or samples: what attention or convolutions run along.
+    pub fn len(&self) -> usize {
+        match self {
+            Source::Ids(ids) => ids.len(),
+            Source::Features(features) => features.shape().last().copied().unwrap_or(0),
+            Source::Samples(samples) => samples.len(),
+        }
+    }
+
+    /// Whether there is nothing to encode.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Numbers in it.
+    fn elements(&self) -> usize {
+        match self {
+            Source::Features(features) => features.len(),
+            Source::Ids(_) | Source::Samples(_) => self.len(),
+        }
+    }
+
+    /// What sources are called together: all of one kind, and features of one shape.
+    ///
+    /// `input_ids` are filled with `pad` at the end, `input_values` with 0, each beside an `attention_mask` i64 that is 0 there;
+    /// `input_features` are stacked and have no mask. Errors: sources that cannot stand in one batch, in words.
+    pub fn batch(sources: &[&Source], pad: i64) -> Result<Feeds, String> {
+        let mixed = || "expected sources of one kind, found several".to_owned();
+        let named = |pairs: Vec<(&str, Tensor)>| pairs.into_iter().map(|(name, t)| (name.to_owned(), t)).collect();
+        let mask = || {
+            let ones: Vec<Vec<i64>> = sources.iter().map(|s| vec![1; s.len()]).collect();
+            let (shape, mask) = padded(&ones, 0);
+            ("attention_mask", Tensor::i64(shape, mask))
+        };
+        match sources.first() {
+            None => Err("expected at least one source, found none".to_owned()),
+            Some(Source::Ids(_)) => {
+                let ids = sources.iter().map(|s| if let Source::Ids(ids) = s { Some(ids) } else { None });
+                let (shape, ids) = padded(&ids.collect::<Option<Vec<_>>>().ok_or_else(mixed)?, pad);
+                Ok(named(vec![("input_ids", Tensor::i64(shape, ids)), mask()]))
+            }
+            Some(Source::Samples(_)) => {
+                let rows = sources.iter().map(|s| if let Source::Samples(row) = s { Some(row) } else { None });
+                let (shape, samples) = padded(&rows.collect::<Option<Vec<_>>>().ok_or_else(mixed)?, 0.0);
+                Ok(named(vec![("input_values", Tensor::f32(shape, samples)), mask()]))
+            }
+            Some(Source::Features(first)) => {
+                let mut all = Vec::with_capacity(first.len() * sources.len());
+                for source in sources {
+                    let Source::Features(features) = source else { return Err(mixed()) };
+                    if features.shape() != first.shape() {
+                        let (expected, found) = (first.shape(), features.shape());
+                        return Err(format!(
+                            "expected features f32{expected:?} as in the first sample, found f32{found:?}"
+                        ));
+                    }
+                    all.extend_from_slice(features.as_f32().ok_or("expected features of f32, found i64")?);
+                }
+                let shape = [&[sources.len()], first.shape()].concat();
+                Ok(named(vec![("input_features", Tensor::f32(shape, all))]))
+            }
+        }
+    }
+}
+
 /// One input and, if known, the right answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Sample {
     /// As in the file.
     pub input: String,
     /// As in the file.
     pub target: Option<String>,
-    /// What the encoder is fed; not empty.
-    pub input_ids: Vec<i64>,
+    /// What the encoder is fed.
+    pub source: Source,
     /// What the decoder should say, ending with the end-of-sequence id; empty when there is no target.
     pub target_ids: Vec<i64>,
 }
 
-/// Samples and where they come from.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Samples, their sources all of one kind, and where they come from.
+#[derive(Clone, PartialEq, Debug)]
 pub struct Data {
     /// File name, or how they were made.
     pub source: String,
@@ -179,7 +259,8 @@ impl Data {
                 return Err(bad("the input has no tokens".to_owned()));
             }
             let target_ids = found.target.as_deref().map_or(Ok(Vec::new()), encode)?;
-            samples.push(Sample { input: found.input, target: found.target, input_ids, target_ids });
+            let source = Source::Ids(input_ids);
+            samples.push(Sample { input: found.input, target: found.target, source, target_ids });
         }
         if samples.is_empty() {
             return Err(DataError::Empty { file: file.to_owned() });
@@ -189,25 +270,24 @@ impl Data {
         Ok(Data { source, sha256, samples })
     }
 
-    /// `count` inputs of 3 to 24 tokens drawn from `vocabulary` by a fixed rule, each ending with `eos`; without targets.
+    /// `count` inputs drawn by a fixed rule for the encoder of a graph that was split; without targets.
     ///
-    /// For models whose recipe names no data: logits can be compared, a task cannot.
-    pub fn drawn(count: usize, vocabulary: usize, eos: i64) -> Data {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = |below: usize| {
-            // Xorshift (Marsaglia 2003); its lower bits are enough for token ids.
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state % below.max(1) as u64) as usize
-        };
-        let samples = (0..count.max(1)).map(|_| {
-            let mut input_ids: Vec<i64> = (0..2 + next(22)).map(|_| next(vocabulary) as i64).collect();
-            input_ids.push(eos);
-            Sample { input: Ids.decode(&input_ids), target: None, input_ids, target_ids: Vec::new() }
+    /// 3 to 24 tokens of the vocabulary of its embedding, the last of them `eos` if there is one; features of the shape that
+    /// it takes, between -1 and 1; or a tenth to half a second of noise at 16 kHz. For models whose recipe names no data:
+    /// logits can be compared, a task cannot. Errors: it takes nothing of the kind, in words.
+    pub fn drawn(count: usize, graph: &Graph, eos: Option<i64>) -> Result<Data, String> {
+        let takes = Takes::of(graph)?;
+        let mut draw = Draw(0x9e37_79b9_7f4a_7c15);
+        let samples = (0..count.max(1)).map(|i| {
+            let source = takes.draw(&mut draw, eos);
+            let input = match &source {
+                Source::Ids(ids) => Ids.decode(ids),
+                Source::Features(_) | Source::Samples(_) => format!("noise {i}"),
+            };
+            Sample { input, target: None, source, target_ids: Vec::new() }
         });
         let samples: Vec<Sample> = samples.collect();
-        Data { source: format!("{} drawn inputs", samples.len()), sha256: String::new(), samples }
+        Ok(Data { source: format!("{} drawn inputs", samples.len()), sha256: String::new(), samples })
     }
 
     /// Whether every sample has a target, so that the task can be scored.
@@ -216,15 +296,83 @@ impl Data {
     }
 }
 
+/// Xorshift (Marsaglia 2003), never 0.
+struct Draw(u64);
+
+impl Draw {
+    /// A number below `bound`; the lower bits are enough for token ids.
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound.max(1) as u64) as usize
+    }
+
+    /// A multiple of 2^-15 in [-1, 1).
+    fn float(&mut self) -> f32 {
+        self.below(1 << 16) as f32 / 32768.0 - 1.0
+    }
+}
+
+/// What an encoder takes.
+enum Takes {
+    Ids { vocabulary: usize },
+    Features { n_mels: usize, frames: usize },
+    Samples,
+}
+
+impl Takes {
+    fn of(graph: &Graph) -> Result<Takes, String> {
+        let entry = graph.entry("encoder").ok_or("expected an entry encoder, found none; run the passes first")?;
+        let input = |name: &str| entry.input(name).map(|id| (id, &graph.value(id).ty));
+        if let Some((ids, _)) = input("input_ids") {
+            let tables = graph.order(entry).into_iter().filter_map(|id| match (graph.op(id), graph.args(id)) {
+                (Some(Op::Embed), &[of, table]) if of == ids => graph.value(table).ty.shape[0].literal(),
+                _ => None,
+            });
+            let vocabulary = tables.min().ok_or("encoder: expected a table that embeds input_ids, found none")?;
+            return Ok(Takes::Ids { vocabulary });
+        }
+        if let Some((_, ty)) = input("input_features") {
+            let lengths: Vec<Option<usize>> = ty.shape.iter().map(|dim| dim.literal()).collect();
+            return match (ty.dtype, &lengths[..]) {
+                (DType::F32, &[_, Some(n_mels), Some(frames)]) => Ok(Takes::Features { n_mels, frames }),
+                _ => Err(format!("encoder: expected input_features f32[batch, n_mels, frames], found {ty}")),
+            };
+        }
+        match input("input_values") {
+            Some((_, ty)) if ty.dtype == DType::F32 && ty.shape.len() == 2 => Ok(Takes::Samples),
+            Some((_, ty)) => Err(format!("encoder: expected input_values f32[batch, samples], found {ty}")),
+            None => {
+                let found: Vec<&str> = entry.inputs.iter().map(|port| port.name.as_str()).collect();
+                let found = found.join(", ");
+                Err(format!("encoder: expected one of input_ids, input_features, input_values, found {found}"))
+            }
+        }
+    }
+
+    fn draw(&self, draw: &mut Draw, eos: Option<i64>) -> Source {
+        match *self {
+            Takes::Ids { vocabulary } => {
+                let tokens = 2 + draw.below(22);
+                Source::Ids((0..tokens).map(|_| draw.below(vocabulary) as i64).chain(eos).collect())
+            }
+            Takes::Features { n_mels, frames } => {
+                Source::Features(Tensor::f32([n_mels, frames], (0..n_mels * frames).map(|_| draw.float()).collect()))
+            }
+            // A frame of Moonshine's front end needs 895 samples.
+            Takes::Samples => Source::Samples((0..1600 + draw.below(6400)).map(|_| draw.float()).collect()),
+        }
+    }
+}
+
 /// Samples that are encoded and decoded side by side.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// Their places in [`Data::samples`].
     pub samples: Vec<usize>,
-    /// i64[b, enc], padded at the end.
-    pub input_ids: Tensor,
-    /// i64[b, enc], 0 at padding.
-    pub attention_mask: Tensor,
+    /// For [`crate::Session::encode`].
+    pub source: Feeds,
     /// i64[b, dec]: the start token and the target but its last token, padded at the end.
     pub decoder_input_ids: Tensor,
     /// Tokens of each target: so many rows of logits count.
@@ -232,22 +380,21 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Batches the samples at the places `which`.
-    pub fn new(data: &Data, which: &[usize], start: i64, pad: i64) -> Batch {
+    /// Batches the samples at the places `which`. Errors: those of [`Source::batch`].
+    pub fn new(data: &Data, which: &[usize], start: i64, pad: i64) -> Result<Batch, String> {
         let samples: Vec<&Sample> = which.iter().map(|&i| &data.samples[i]).collect();
-        let inputs: Vec<Vec<i64>> = samples.iter().map(|s| s.input_ids.clone()).collect();
-        let masks: Vec<Vec<i64>> = inputs.iter().map(|ids| vec![1; ids.len()]).collect();
+        let sources: Vec<&Source> = samples.iter().map(|s| &s.source).collect();
         let shifted: Vec<Vec<i64>> = samples
             .iter()
             .map(|s| [&[start][..], s.target_ids.split_last().map_or(&[][..], |(_, before)| before)].concat())
             .collect();
-        Batch {
+        let (shape, shifted) = padded(&shifted, pad);
+        Ok(Batch {
             samples: which.to_vec(),
-            input_ids: padded(&inputs, pad),
-            attention_mask: padded(&masks, 0),
-            decoder_input_ids: padded(&shifted, pad),
+            source: Source::batch(&sources, pad)?,
+            decoder_input_ids: Tensor::i64(shape, shifted),
             target_tokens: samples.iter().map(|s| s.target_ids.len()).collect(),
-        }
+        })
     }
 
     /// Number of sequences.
@@ -274,22 +421,30 @@ impl Batch {
     }
 }
 
-fn padded(rows: &[Vec<i64>], fill: i64) -> Tensor {
-    let width = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let ids = rows.iter().flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(fill, width - row.len())));
-    Tensor::i64([rows.len(), width], ids.collect())
+/// Rows filled to the length of the longest, and the shape of all.
+fn padded<T: Copy>(rows: &[impl AsRef<[T]>], fill: T) -> ([usize; 2], Vec<T>) {
+    let width = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+    let filled = |row: &[T]| [row, &vec![fill; width - row.len()]].concat();
+    ([rows.len(), width], rows.iter().flat_map(|row| filled(row.as_ref())).collect())
 }
 
 /// All samples in batches of at most `rows`, neighbours in length together so that little is padding.
-pub fn batches(data: &Data, rows: usize, start: i64, pad: i64) -> Vec<Batch> {
+///
+/// Errors: those of [`Source::batch`].
+pub fn batches(data: &Data, rows: usize, start: i64, pad: i64) -> Result<Vec<Batch>, String> {
     let mut order: Vec<usize> = (0..data.samples.len()).collect();
-    order.sort_by_key(|&i| (data.samples[i].input_ids.len(), data.samples[i].target_ids.len(), i));
-    order.chunks(rows.max(1)).map(|which| Batch::new(data, which, start, pad)).collect()
+    order.sort_by_key(|&i| (data.samples[i].source.len(), data.samples[i].target_ids.len(), i));
+    let largest = data.samples.iter().map(|s| s.source.elements()).max().unwrap_or(1).max(1);
+    let rows = rows.min(SOURCE_ELEMENTS / largest).max(1);
+    order.chunks(rows).map(|which| Batch::new(data, which, start, pad)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::io::Write;
+
+    use graph::{BATCH, Blob, Build, Dim, ENC, FloatType, Sym, Type, Weight, WeightData};
 
     use super::*;
 
@@ -306,12 +461,15 @@ mod tests {
             file("a.jsonl", b"{\"input\":\"3 4 1\",\"target\":\"5 1\"}\n\n{\"input\":\"7 1\"}\n{\"input\":\"9\"}\n");
         let data = Data::load(&path, 2, &Ids).expect("two samples");
         assert_eq!(data.samples.len(), 2);
-        assert_eq!((&data.samples[0].input_ids[..], &data.samples[0].target_ids[..]), (&[3, 4, 1][..], &[5, 1][..]));
+        assert_eq!(
+            (&data.samples[0].source, &data.samples[0].target_ids[..]),
+            (&Source::Ids(vec![3, 4, 1]), &[5, 1][..])
+        );
         assert!(!data.has_targets());
         let whole = Data::load(&path, 9, &Ids).expect("three samples");
         assert_eq!((whole.samples.len(), &whole.sha256), (3, &data.sha256));
         let (_home, path) = file("a.txt", b"3 4\n5\n");
-        assert_eq!(Data::load(&path, 9, &Ids).expect("two samples").samples[1].input_ids, [5]);
+        assert_eq!(Data::load(&path, 9, &Ids).expect("two samples").samples[1].source, Source::Ids(vec![5]));
     }
 
     #[test]
@@ -336,17 +494,87 @@ mod tests {
         let sample = |input: &[i64], target: &[i64]| Sample {
             input: String::new(),
             target: None,
-            input_ids: input.to_vec(),
+            source: Source::Ids(input.to_vec()),
             target_ids: target.to_vec(),
         };
         let samples = vec![sample(&[7, 8, 1], &[5, 1]), sample(&[9, 1], &[4, 5, 6, 1])];
         let data = Data { source: String::new(), sha256: String::new(), samples };
-        let batch = Batch::new(&data, &[0, 1], 2, 0);
-        assert_eq!(batch.input_ids, Tensor::i64([2, 3], vec![7, 8, 1, 9, 1, 0]));
-        assert_eq!(batch.attention_mask, Tensor::i64([2, 3], vec![1, 1, 1, 1, 1, 0]));
+        let batch = Batch::new(&data, &[0, 1], 2, 0).expect("one kind");
+        assert_eq!(batch.source["input_ids"], Tensor::i64([2, 3], vec![7, 8, 1, 9, 1, 0]));
+        assert_eq!(batch.source["attention_mask"], Tensor::i64([2, 3], vec![1, 1, 1, 1, 1, 0]));
         assert_eq!(batch.decoder_input_ids, Tensor::i64([2, 4], vec![2, 5, 0, 0, 2, 4, 5, 6]));
         assert_eq!(batch.decoder_columns(1, 3), Tensor::i64([2, 2], vec![5, 0, 4, 5]));
-        let all = batches(&data, 1, 2, 0);
+        let all = batches(&data, 1, 2, 0).expect("one kind");
         assert_eq!(all.iter().map(|b| b.samples[0]).collect::<Vec<_>>(), [1, 0]);
+    }
+
+    #[test]
+    fn features_are_stacked_without_a_mask_and_samples_are_filled_with_silence_beside_one() {
+        let features = |first: f32, shape: [usize; 2]| {
+            Source::Features(Tensor::f32(shape, (0..shape[0] * shape[1]).map(|i| first + i as f32).collect()))
+        };
+        let (a, b) = (features(0.0, [2, 3]), features(10.0, [2, 3]));
+        let batch = Source::batch(&[&a, &b], 9).expect("one shape");
+        let stacked = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
+        assert_eq!(batch, Feeds::from([("input_features".to_owned(), Tensor::f32([2, 2, 3], stacked.to_vec()))]));
+
+        let (short, long) = (Source::Samples(vec![0.5]), Source::Samples(vec![0.25, -1.0]));
+        let batch = Source::batch(&[&short, &long], 9).expect("one kind");
+        assert_eq!(batch["input_values"], Tensor::f32([2, 2], vec![0.5, 0.0, 0.25, -1.0]));
+        assert_eq!(batch["attention_mask"], Tensor::i64([2, 2], vec![1, 0, 1, 1]));
+
+        let error = Source::batch(&[&a, &features(0.0, [2, 4])], 9).expect_err("another length");
+        assert_eq!(error, "expected features f32[2, 3] as in the first sample, found f32[2, 4]");
+        for mixed in [[&a, &short], [&short, &a], [&Source::Ids(vec![1]), &short]] {
+            assert_eq!(Source::batch(&mixed, 9), Err("expected sources of one kind, found several".to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_batch_holds_few_sources_that_are_large() {
+        let sample = |source: Source| Sample { input: String::new(), target: None, source, target_ids: vec![1] };
+        let large = || sample(Source::Features(Tensor::f32([80, 3000], vec![0.0; 80 * 3000])));
+        let data = Data { source: String::new(), sha256: String::new(), samples: (0..9).map(|_| large()).collect() };
+        assert_eq!(batches(&data, 64, 2, 0).expect("one kind").iter().map(Batch::len).collect::<Vec<_>>(), [4, 4, 1]);
+    }
+
+    /// A graph with an encoder that takes what the test says.
+    fn encoder(name: &str, ty: Type) -> Graph {
+        let b = Build::new();
+        let input = b.input(name, ty);
+        let table = b.weight(Weight {
+            name: "table".into(),
+            shape: vec![7, 2],
+            data: WeightData::Stored { blob: Blob::memory([0; 56]), dtype: FloatType::F32 },
+        });
+        let y = if name == "input_ids" { input.embed(table) } else { input * 2.0 };
+        b.entry("encoder", &[(name, input)], &[("encoder_hidden", y)], BTreeMap::new());
+        b.finish().expect("a graph")
+    }
+
+    #[test]
+    fn what_is_drawn_is_what_the_encoder_takes() {
+        let drawn = |graph: &Graph| Data::drawn(40, graph, Some(1)).map(|data| data.samples);
+        for sample in drawn(&encoder("input_ids", Type::i64([BATCH, ENC]))).expect("ids") {
+            let Source::Ids(ids) = sample.source else { panic!("{:?}", sample.source) };
+            assert!(
+                (3..=24).contains(&ids.len()) && ids.last() == Some(&1) && ids.iter().all(|id| (0..7).contains(id))
+            );
+        }
+        let features = encoder("input_features", Type::f32([Dim::from(BATCH), 4.into(), 6.into()]));
+        let found = drawn(&features).expect("features");
+        assert!(found[0].source != found[1].source);
+        for sample in found {
+            let Source::Features(features) = sample.source else { panic!("{:?}", sample.source) };
+            assert_eq!(features.shape(), [4, 6]);
+            assert!(features.as_f32().expect("floats").iter().all(|x| (-1.0..1.0).contains(x)));
+        }
+        let found = drawn(&encoder("input_values", Type::f32([BATCH, Sym("samples")]))).expect("samples");
+        assert!(found.iter().all(|s| (1600..8000).contains(&s.source.len()) && matches!(s.source, Source::Samples(_))));
+
+        let error = drawn(&encoder("pixels", Type::f32([BATCH]))).expect_err("no such source");
+        assert_eq!(error, "encoder: expected one of input_ids, input_features, input_values, found pixels");
+        let error = drawn(&encoder("input_features", Type::f32([BATCH, ENC]))).expect_err("two dimensions");
+        assert_eq!(error, "encoder: expected input_features f32[batch, n_mels, frames], found f32[batch, enc]");
     }
 }

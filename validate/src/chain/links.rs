@@ -5,7 +5,7 @@ use std::path::Path;
 
 use converters::ExportError;
 use graph::eval::{Feeds, Interpreter};
-use graph::{Graph, Tensor, WeightData, WeightError, Weights};
+use graph::{DType, Graph, Tensor, WeightData, WeightError, Weights};
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 
@@ -26,12 +26,12 @@ const NAMED: usize = 5;
 
 /// What transformers computed with the checkpoint.
 struct Recorded {
-    input_ids: Tensor,
-    attention_mask: Tensor,
+    /// What the entry `full` takes, without `decoder_input_ids`.
+    source: Feeds,
     decoder_input_ids: Tensor,
     encoder_hidden: Tensor,
     logits: Tensor,
-    /// Greedy tokens with the start token, for the first rows of `input_ids`.
+    /// Greedy tokens with the start token, for the first rows of the source.
     greedy: Option<Tensor>,
     /// `none` or `d_model^-0.5`.
     logit_scale: Option<String>,
@@ -40,8 +40,10 @@ struct Recorded {
 }
 
 impl Recorded {
+    /// What is recorded of the inputs and outputs of the entry `full` of a graph.
+    ///
     /// Errors: a sentence that says what is wrong with the file.
-    fn read(file: &Path) -> Result<Recorded, String> {
+    fn read(file: &Path, graph: &Graph) -> Result<Recorded, String> {
         let place = |message: String| format!("{}: {message}", file.display());
         let len = fs::metadata(file).map_err(|e| place(e.to_string()))?.len();
         if len > RECORDED_BYTES {
@@ -64,9 +66,18 @@ impl Recorded {
                 _ => Ok(Tensor::f32(shape, bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())),
             }
         };
+        let mut source = Feeds::new();
+        let full = graph.entry("full").ok_or("expected an entry full, found none")?;
+        for port in full.inputs.iter().filter(|port| port.name != "decoder_input_ids") {
+            let ty = &graph.value(port.value).ty;
+            let dtype = match ty.dtype {
+                DType::F32 => Dtype::F32,
+                DType::I64 => Dtype::I64,
+            };
+            source.insert(port.name.clone(), get(&port.name, dtype, ty.shape.len())?);
+        }
         Ok(Recorded {
-            input_ids: get("input_ids", Dtype::I64, 2)?,
-            attention_mask: get("attention_mask", Dtype::I64, 2)?,
+            source,
             decoder_input_ids: get("decoder_input_ids", Dtype::I64, 2)?,
             encoder_hidden: get("encoder_hidden", Dtype::F32, 3)?,
             logits: get("logits", Dtype::F32, 3)?,
@@ -74,6 +85,24 @@ impl Recorded {
             logit_scale: metadata.get("logit_scale").cloned(),
             version: metadata.get("transformers").cloned().unwrap_or_else(|| "of unknown version".to_owned()),
         })
+    }
+
+    /// What the encoder is fed and the decoder, together.
+    fn feeds(&self) -> Feeds {
+        let mut feeds = self.source.clone();
+        feeds.insert("decoder_input_ids".to_owned(), self.decoder_input_ids.clone());
+        feeds
+    }
+
+    /// Whether row `row` of the encoder's output, all sequences after each other, is not of padding.
+    ///
+    /// The mask is over what the encoder is fed; where that is finer than its output, a frame stands at its share of it. A
+    /// front end that looks ahead leaves fewer frames than that, so that at least one frame before padding is left out.
+    fn is_real(&self, row: usize) -> bool {
+        let Some(mask) = self.source.get("attention_mask") else { return true };
+        let (fed, frames) = (mask.shape()[1], self.encoder_hidden.shape()[1]);
+        let (sequence, frame) = (row / frames, row % frames);
+        mask.as_i64().expect("read as i64")[sequence * fed + frame * fed / frames] != 0
     }
 
     /// What the recorded logits are multiplied with to follow the semantics `ours`, which a checkpoint may leave open:
@@ -97,7 +126,7 @@ pub fn import(subject: &Subject) -> Vec<Check> {
     }
     let broken = "the importer computes something else than transformers: compare layer by layer with `trefoil inspect`, \
                   beginning at the encoder";
-    let compared = Recorded::read(subject.recorded).and_then(|recorded| {
+    let compared = Recorded::read(subject.recorded, subject.imported).and_then(|recorded| {
         let [hidden, logits] = compare_recorded(subject, &recorded)?;
         Ok((recorded, hidden, logits))
     });
@@ -121,15 +150,7 @@ pub fn import(subject: &Subject) -> Vec<Check> {
 }
 
 fn compare_recorded(subject: &Subject, recorded: &Recorded) -> Result<[Meter; 2], String> {
-    let feeds: Feeds = [
-        ("input_ids", &recorded.input_ids),
-        ("attention_mask", &recorded.attention_mask),
-        ("decoder_input_ids", &recorded.decoder_input_ids),
-    ]
-    .into_iter()
-    .map(|(name, tensor)| (name.to_owned(), tensor.clone()))
-    .collect();
-    let out = Interpreter::new(subject.imported).call("full", &feeds).map_err(|e| e.to_string())?;
+    let out = Interpreter::new(subject.imported).call("full", &recorded.feeds()).map_err(|e| e.to_string())?;
     let mut meters = [Meter::ZERO; 2];
     for (meter, (name, expected)) in
         meters.iter_mut().zip([("encoder_hidden", &recorded.encoder_hidden), ("logits", &recorded.logits)])
@@ -145,9 +166,8 @@ fn compare_recorded(subject: &Subject, recorded: &Recorded) -> Result<[Meter; 2]
             continue;
         }
         // What the encoder says at padding is never looked at, and differs between implementations.
-        let mask = recorded.attention_mask.as_i64().expect("read as i64");
-        for ((a, b), mask) in a.chunks(width).zip(b.chunks(width)).zip(mask) {
-            if *mask != 0 {
+        for (row, (a, b)) in a.chunks(width).zip(b.chunks(width)).enumerate() {
+            if recorded.is_real(row) {
                 meter.add(a, b, width);
             }
         }
@@ -162,7 +182,7 @@ fn greedy_check(subject: &Subject, recorded: &Recorded, greedy: &Tensor) -> Chec
     // The recording counts the start token, and ends where its longest sequence does.
     let limit = crate::generate::Greedy { max_new_tokens: width.saturating_sub(1), ..subject.greedy.clone() };
     let what = format!("greedy tokens against transformers {}", recorded.version);
-    match limit.run(&mut session, &recorded.input_ids, &recorded.attention_mask) {
+    match limit.run(&mut session, &recorded.source) {
         Err(error) => Check::failed(Link::Import, what, error.to_string()),
         Ok(found) => {
             let expected: Vec<Generated> = greedy
@@ -198,14 +218,9 @@ pub fn passes(
     let mut checks = Vec::new();
     let (_, call) = plan.of(Way::Padded).next().expect("every plan has a padded batch");
     let tokens = plan.tokens(&call.batch, None);
-    let feeds: Feeds = [
-        ("input_ids", call.batch.input_ids.clone()),
-        ("attention_mask", call.batch.attention_mask.clone()),
-        ("decoder_input_ids", call.batch.decoder_columns(0, tokens)),
-    ]
-    .into_iter()
-    .map(|(name, tensor)| (name.to_owned(), tensor))
-    .collect();
+    let decoder_input_ids = call.batch.decoder_columns(0, tokens);
+    let mut feeds = call.batch.source.clone();
+    feeds.insert("decoder_input_ids".to_owned(), decoder_input_ids.clone());
     let failed = |e: graph::EvalError| RuntimeError::Failed { runtime: "reference", message: e.to_string() };
     let whole = |interpreter: &Interpreter| -> Result<Tensor, ChainError> {
         let mut out = interpreter.call("full", &feeds).map_err(failed)?;
@@ -213,8 +228,8 @@ pub fn passes(
     };
     let before = whole(&super::interpreter(subject.imported))?;
     let mut session = Reference::new(interpreter);
-    session.encode(&feeds["input_ids"], &feeds["attention_mask"])?;
-    let split = crate::generate::decode(&mut session, &feeds["decoder_input_ids"])?;
+    session.encode(&call.batch.source)?;
+    let split = crate::generate::decode(&mut session, &decoder_input_ids)?;
     let mut compare = |what: &str, found: &Tensor, broken: &str| {
         let (Some(a), Some(b), true) = (before.as_f32(), found.as_f32(), before.shape() == found.shape()) else {
             let sentence = format!("expected logits {:?}, found {:?}", before.shape(), found.shape());

@@ -57,19 +57,23 @@ pub struct Plan {
 
 impl Plan {
     /// Batches the data, and picks the shortest, the longest and two inputs between as probes.
-    pub fn new(data: &Data, greedy: Greedy, vocabulary: usize) -> Plan {
+    ///
+    /// Errors: samples that cannot stand in one batch.
+    pub fn new(data: &Data, greedy: Greedy, vocabulary: usize) -> Result<Plan, ChainError> {
         let longest = data.samples.iter().map(|s| s.target_ids.len()).max().unwrap_or(1).max(1);
         let rows = (LOGIT_BYTES / (4 * vocabulary.max(1) * longest)).clamp(1, BATCH_ROWS);
-        let batches = task::batches(data, rows, greedy.start, greedy.pad);
+        let batches = task::batches(data, rows, greedy.start, greedy.pad).map_err(ChainError::Data)?;
 
         let sorted: Vec<usize> = batches.iter().flat_map(|b| b.samples.iter().copied()).collect();
         let mut probes: Vec<usize> = (0..PROBES).map(|i| sorted[i * (sorted.len() - 1) / (PROBES - 1)]).collect();
         probes.dedup();
-        let batch = |which: &[usize]| Batch::new(data, which, greedy.start, greedy.pad);
         let mut calls: Vec<Call> = batches.into_iter().map(|batch| Call { way: Way::Data, batch }).collect();
-        calls.extend(probes.iter().map(|&sample| Call { way: Way::Alone, batch: batch(&[sample]) }));
-        calls.extend([Way::Padded, Way::Steps].map(|way| Call { way, batch: batch(&probes) }));
-        Plan { calls, vocabulary, samples: data.samples.len(), greedy }
+        let alone = probes.iter().map(|&sample| (Way::Alone, vec![sample]));
+        for (way, which) in alone.chain([Way::Padded, Way::Steps].map(|way| (way, probes.clone()))) {
+            let batch = Batch::new(data, &which, greedy.start, greedy.pad).map_err(ChainError::Data)?;
+            calls.push(Call { way, batch });
+        }
+        Ok(Plan { calls, vocabulary, samples: data.samples.len(), greedy })
     }
 
     /// The calls of a way and their places.
@@ -197,7 +201,7 @@ fn one_call(
     let meters: Result<Vec<[Meter; 2]>, ChainError> = meters;
     let mut generated = Vec::new();
     if call.way == Way::Data {
-        generated = plan.greedy.run(session, &call.batch.input_ids, &call.batch.attention_mask)?;
+        generated = plan.greedy.run(session, &call.batch.source)?;
         progress.advance(call.batch.len() as u64);
     }
     Ok(Done { logits: keep.map(|scratch| kept(scratch, &logits)).transpose()?, meters: meters?, generated })
@@ -223,7 +227,7 @@ fn rows(session: &mut dyn Session, plan: &Plan, call: &Call) -> Result<Vec<f32>,
     let (batch, width) = (&call.batch, plan.vocabulary);
     let tokens = plan.tokens(batch, session.limit_tokens());
     let step = if call.way == Way::Steps { 1 } else { tokens };
-    session.encode(&batch.input_ids, &batch.attention_mask)?;
+    session.encode(&batch.source)?;
     let mut out = Vec::with_capacity(plan.kept_rows(batch, tokens) * width);
     for from in (0..tokens).step_by(step.max(1)) {
         let logits = decode(session, &batch.decoder_columns(from, from + step))?;
@@ -283,9 +287,9 @@ pub fn generate(
     greedy: &Greedy,
     progress: &dyn Progress,
 ) -> Result<Vec<Generated>, ChainError> {
-    let batches = task::batches(data, BATCH_ROWS, greedy.start, greedy.pad);
+    let batches = task::batches(data, BATCH_ROWS, greedy.start, greedy.pad).map_err(ChainError::Data)?;
     let run = |batch: &Batch| {
-        let found = greedy.run(&mut Reference::new(interpreter), &batch.input_ids, &batch.attention_mask);
+        let found = greedy.run(&mut Reference::new(interpreter), &batch.source);
         progress.advance(batch.len() as u64);
         found
     };

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use converters::Artifact;
-use graph::{FloatType, Tensor};
+use graph::tensor::Data;
+use graph::{Feeds, FloatType, Tensor};
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session};
 
@@ -123,7 +125,7 @@ impl HfSession {
 
     /// Asks what runs, and refuses a checkpoint that transformers would complete with random tensors.
     fn greet(&mut self, threads: usize) -> Result<(), RuntimeError> {
-        let reply = self.call("{\"call\":\"versions\"}", &[])?;
+        let reply = self.call("versions", &[])?;
         let (missing, unexpected) = (reply.missing.unwrap_or_default(), reply.unexpected.unwrap_or_default());
         if !missing.is_empty() || !unexpected.is_empty() {
             return Err(failed(format!(
@@ -143,9 +145,9 @@ impl HfSession {
         Ok(())
     }
 
-    /// Sends a request with its values and reads the header of the reply.
-    fn call(&mut self, header: &str, values: &[&Tensor]) -> Result<Reply, RuntimeError> {
-        if let Err(e) = self.send(header, values) {
+    /// Sends a request with its tensors and reads the header of the reply.
+    fn call(&mut self, call: &str, tensors: &[(&str, &Tensor)]) -> Result<Reply, RuntimeError> {
+        if let Err(e) = self.send(call, tensors) {
             return Err(self.nonsense(&format!("it does not take requests: {e}")));
         }
         let mut line = Vec::new();
@@ -168,13 +170,23 @@ impl HfSession {
         Err(if lacks_package { unavailable(error) } else { failed(error) })
     }
 
-    fn send(&mut self, header: &str, values: &[&Tensor]) -> io::Result<()> {
+    fn send(&mut self, call: &str, tensors: &[(&str, &Tensor)]) -> io::Result<()> {
         let requests = self.requests.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        requests.write_all(header.as_bytes())?;
-        requests.write_all(b"\n")?;
-        for tensor in values {
-            let ids = tensor.as_i64().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-            requests.write_all(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>())?;
+        let described = tensors.iter().map(|(name, tensor)| {
+            let dtype = match tensor.data() {
+                Data::F32(_) => "f32",
+                Data::I64(_) => "i64",
+            };
+            json!({ "name": name, "dtype": dtype, "shape": tensor.shape() })
+        });
+        let header = json!({ "call": call, "tensors": described.collect::<Vec<_>>() });
+        requests.write_all(format!("{header}\n").as_bytes())?;
+        for (_, tensor) in tensors {
+            let bytes: Vec<u8> = match tensor.data() {
+                Data::F32(floats) => floats.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                Data::I64(ids) => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
+            };
+            requests.write_all(&bytes)?;
         }
         requests.flush()
     }
@@ -245,17 +257,15 @@ impl Session for HfSession {
         self.engine.clone()
     }
 
-    fn encode(&mut self, input_ids: &Tensor, attention_mask: &Tensor) -> Result<(), RuntimeError> {
-        let [batch, length] = rank_2(input_ids)?;
-        let header = format!("{{\"call\":\"encode\",\"batch\":{batch},\"length\":{length}}}");
-        self.call(&header, &[input_ids, attention_mask])?;
+    fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
+        let tensors: Vec<(&str, &Tensor)> = source.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        self.call("encode", &tensors)?;
         Ok(())
     }
 
     fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
         let [batch, length] = rank_2(decoder_input_ids)?;
-        let header = format!("{{\"call\":\"decode\",\"batch\":{batch},\"length\":{length}}}");
-        let reply = self.call(&header, &[decoder_input_ids])?;
+        let reply = self.call("decode", &[("decoder_input_ids", decoder_input_ids)])?;
         let vocabulary = reply.vocab.unwrap_or(0);
         let bytes = [batch, length, vocabulary, 4].into_iter().try_fold(1_usize, usize::checked_mul);
         let Some(bytes) = bytes.filter(|bytes| (1..=LOGIT_BYTES).contains(bytes)) else {

@@ -2,27 +2,34 @@
 
 usage: python hf_session.py FOLDER [--dtype float32]
 
-Loads FOLDER with plain `AutoModelForSeq2SeqLM.from_pretrained` on the CPU (eager attention; the checkpoint's own dtype
-unless --dtype is given), then answers requests from stdin on stdout until `quit` or the end of stdin. A request or reply
-is one line of JSON, then raw little-endian values, row-major, as many as the line implies:
+Loads FOLDER with plain `from_pretrained` of `AutoModelForSpeechSeq2Seq` where that knows config.json's `model_type`, else of
+`AutoModelForSeq2SeqLM`, on the CPU (eager attention; the checkpoint's own dtype unless --dtype is given), then answers
+requests from stdin on stdout until `quit` or the end of stdin. A request or reply is one line of JSON, then raw little-endian
+values, row-major, as many as the line implies. A request lists its tensors as {"name":..,"dtype":"f32" or "i64","shape":[..]}
+under `tensors`, and their values follow in that order:
 
     {"call":"versions"}                          -> {"ok":true,"transformers":..,"torch":..,"compressed_tensors":.. or null,
                                                      "dtype":..,"missing":[..],"unexpected":[..]}
-    {"call":"encode","batch":B,"length":S}       -> {"ok":true}
-        i64 ids[B,S], i64 mask[B,S]
-    {"call":"decode","batch":B,"length":n}       -> {"ok":true,"vocab":V}
-        i64 ids[B,n]                                 f32 logits[B,n,V]
+    {"call":"encode","tensors":[..]}             -> {"ok":true}
+        what the encoder takes, by its names
+    {"call":"decode","tensors":[..]}             -> {"ok":true,"vocab":V}
+        i64 decoder_input_ids[B,n]                   f32 logits[B,n,V]
     {"call":"quit"}                              -> {"ok":true}, then exit 0
 
 `encode` starts a sequence with an empty cache; each `decode` continues it with n more tokens, so the whole pass is one
-`decode` and a greedy loop is many with n = 1. The mask of `encode` also masks cross-attention. A call that fails answers
+`decode` and a greedy loop is many with n = 1. An `attention_mask` of `encode` also masks cross-attention. A call that fails answers
 {"ok":false,"error":".."} without values. A checkpoint that did not load answers so to every call but `quit`; one that loaded with
 tensors missing, unexpected or of another shape answers `versions` only, since transformers fills such gaps at random.
 """
 import argparse
 import json
+import math
 import os
 import sys
+
+VALUE_BYTES = {"f32": 4, "i64": 8}
+# More than the receptive field of one frame in any front end on raw audio (895 in Moonshine's).
+SAMPLES = 16000
 
 
 def main():
@@ -43,23 +50,23 @@ def main():
         broken = f"{args.folder}: {type(e).__name__}: {e}"
 
     while line := requests.readline():
-        values = b""
+        logits = b""
         try:
             request = json.loads(line)
             values = read_values(request, requests)
             if request.get("call") == "quit":
-                head, values = {"ok": True}, b""
+                head = {"ok": True}
             elif session is None:
                 raise Refused(broken)
             else:
-                head, values = session.answer(request, values)
+                head, logits = session.answer(request, values)
         except EOFError:
             return 1
         except Refused as e:
-            head, values = {"ok": False, "error": str(e)}, b""
+            head = {"ok": False, "error": str(e)}
         except Exception as e:
-            head, values = {"ok": False, "error": f"{type(e).__name__}: {e}"}, b""
-        replies.write(json.dumps(head).encode() + b"\n" + values)
+            head = {"ok": False, "error": f"{type(e).__name__}: {e}"}
+        replies.write(json.dumps(head).encode() + b"\n" + logits)
         replies.flush()
         if head["ok"] and request["call"] == "quit":
             return 0
@@ -71,12 +78,14 @@ class Refused(Exception):
 
 
 def read_values(request, stream):
-    """The i64 values that follow `request`; read even if the call is then refused, so that the next line is a request."""
-    tensors = {"encode": 2, "decode": 1}.get(request.get("call"), 0)
-    count = tensors * int(request.get("batch", 0)) * int(request.get("length", 0)) * 8
-    values = stream.read(count) if count else b""
-    if len(values) < count:
-        raise EOFError
+    """The bytes of each tensor that `request` lists, by name; read even if the call is then refused, so that the next line is
+    a request."""
+    values = {}
+    for tensor in request.get("tensors", ()):
+        count = math.prod(tensor["shape"]) * VALUE_BYTES[tensor["dtype"]]
+        values[tensor["name"]] = stream.read(count)
+        if len(values[tensor["name"]]) < count:
+            raise EOFError
     return values
 
 
@@ -88,18 +97,26 @@ class Session:
         transformers.utils.logging.disable_progress_bar()
         asked = {"dtype": getattr(torch, dtype)} if dtype else {}
         self.torch, self.transformers = torch, transformers
-        self.model, info = transformers.AutoModelForSeq2SeqLM.from_pretrained(
-            folder, attn_implementation="eager", output_loading_info=True, **asked
-        )
+        speech = type(transformers.AutoConfig.from_pretrained(folder)) in transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
+        auto = transformers.AutoModelForSpeechSeq2Seq if speech else transformers.AutoModelForSeq2SeqLM
+        self.model, info = auto.from_pretrained(folder, attn_implementation="eager", output_loading_info=True, **asked)
         self.model.eval()
         # compressed-tensors unpacks W8A8 in a hook on the whole model; the encoder alone would run on the codes.
         if hasattr(self.model, "ct_decompress_hook"):
             one = torch.ones((1, 1), dtype=torch.int64)
             with torch.no_grad():
-                self.model(input_ids=one, decoder_input_ids=one)
+                self.model(**self.any_source(), decoder_input_ids=one)
         self.missing = sorted(map(str, info["missing_keys"]))
         self.unexpected = sorted(map(str, [*info["unexpected_keys"], *info.get("mismatched_keys", ())]))
         self.encoded = self.mask = self.past = None
+
+    def any_source(self):
+        config, name = self.model.config, self.model.main_input_name
+        if name == "input_features":
+            return {name: self.torch.zeros((1, config.num_mel_bins, 2 * config.max_source_positions))}
+        if name == "input_values":
+            return {name: self.torch.zeros((1, SAMPLES))}
+        return {name: self.torch.ones((1, 1), dtype=self.torch.int64)}
 
     def answer(self, request, values):
         call = request.get("call")
@@ -108,14 +125,17 @@ class Session:
         if self.missing or self.unexpected:
             raise Refused(f"checkpoint and model differ: missing {self.missing}, unexpected or of another shape {self.unexpected}")
         if call == "encode":
-            return self.encode(*self.ids(request, values, 2))
+            return self.encode(self.tensors(request, values))
         if call == "decode":
-            return self.decode(*self.ids(request, values, 1))
+            return self.decode(**self.tensors(request, values))
         raise Refused(f"call: expected versions, encode, decode or quit, found {call!r}")
 
-    def ids(self, request, values, tensors):
-        shape = (tensors, int(request["batch"]), int(request["length"]))
-        return self.torch.frombuffer(bytearray(values), dtype=self.torch.int64).view(shape)
+    def tensors(self, request, values):
+        dtypes = {"f32": self.torch.float32, "i64": self.torch.int64}
+        return {
+            t["name"]: self.torch.frombuffer(bytearray(values[t["name"]]), dtype=dtypes[t["dtype"]]).view(t["shape"])
+            for t in request["tensors"]
+        }
 
     def versions(self):
         try:
@@ -128,20 +148,22 @@ class Session:
             "missing": self.missing, "unexpected": self.unexpected,
         }  # fmt: skip
 
-    def encode(self, ids, mask):
+    def encode(self, source):
+        floats = {name: t.to(self.model.dtype) if t.is_floating_point() else t for name, t in source.items()}
         with self.torch.inference_mode():
-            self.encoded = self.model.get_encoder()(input_ids=ids, attention_mask=mask)
-        self.mask, self.past = mask, None
+            self.encoded = self.model.get_encoder()(**floats)
+        self.mask, self.past = source.get("attention_mask"), None
         return {"ok": True}, b""
 
-    def decode(self, ids):
+    def decode(self, decoder_input_ids):
         if self.encoded is None:
             raise Refused("decode before encode")
-        if len(ids) != len(self.mask):
-            raise Refused(f"batch: expected {len(self.mask)} as encoded, found {len(ids)}")
+        rows = len(self.encoded.last_hidden_state)
+        if len(decoder_input_ids) != rows:
+            raise Refused(f"batch: expected {rows} as encoded, found {len(decoder_input_ids)}")
         with self.torch.inference_mode():
             out = self.model(
-                encoder_outputs=self.encoded, attention_mask=self.mask, decoder_input_ids=ids,
+                encoder_outputs=self.encoded, attention_mask=self.mask, decoder_input_ids=decoder_input_ids,
                 past_key_values=self.past, use_cache=True,
             )  # fmt: skip
         self.past = out.past_key_values

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use converters::Artifact;
-use graph::Tensor;
 use graph::tensor::Data;
+use graph::{Feeds, Tensor};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
@@ -45,6 +45,10 @@ fn failed(message: impl ToString) -> RuntimeError {
 // What is set because it matters for numbers. By default (4) onnxruntime 1.32 rounds the activations of weight-only int8
 // layers to int8, which would be told as an error of the artifact; 1 keeps them in f32.
 const CONFIG: [(&str, &str); 1] = [("session.qdq_matmulnbits_accuracy_level", "1")];
+
+fn nothing_for(input: &str) -> RuntimeError {
+    failed(format!("nothing to feed to the input {input}"))
+}
 
 /// The library of this process; it cannot be loaded twice.
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
@@ -98,8 +102,8 @@ struct OnnxSession {
     encoder: OrtSession,
     decoder: Decoder,
     engine: Engine,
-    /// The encoder's output and the mask, from [`Session::encode`] on.
-    memory: Option<(DynValue, Tensor)>,
+    /// The encoder's output and the mask, if there is one, from [`Session::encode`] on.
+    memory: Option<(DynValue, Option<DynValue>)>,
     /// By the names of the inputs they go to; empty before the first step.
     caches: HashMap<String, DynValue>,
 }
@@ -176,13 +180,17 @@ impl Session for OnnxSession {
         self.engine.clone()
     }
 
-    fn encode(&mut self, input_ids: &Tensor, attention_mask: &Tensor) -> Result<(), RuntimeError> {
+    fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
         self.caches.clear();
         self.memory = None;
-        let inputs = vec![("input_ids", to_ort(input_ids)?), ("attention_mask", to_ort(attention_mask)?)];
+        let inputs = self.encoder.inputs().iter().map(|input| {
+            let tensor = source.get(input.name()).ok_or_else(|| nothing_for(input.name()))?;
+            Ok((input.name().to_owned(), to_ort(tensor)?))
+        });
+        let inputs = inputs.collect::<Result<Vec<_>, RuntimeError>>()?;
         let mut outputs = self.encoder.run(inputs).map_err(failed)?;
         let hidden = outputs.remove("last_hidden_state").ok_or_else(|| failed("no output last_hidden_state"))?;
-        self.memory = Some((hidden, attention_mask.clone()));
+        self.memory = Some((hidden, source.get("attention_mask").map(to_ort).transpose()?));
         Ok(())
     }
 
@@ -194,19 +202,19 @@ impl Session for OnnxSession {
             Decoder::Pair(session, _) if first => session,
             Decoder::Pair(_, session) => session,
         };
-        let (ids, mask) = (to_ort(decoder_input_ids)?, to_ort(mask)?);
+        let ids = to_ort(decoder_input_ids)?;
         let use_cache = OrtTensor::from_array(([1usize], vec![!first])).map_err(failed)?.into_dyn();
         let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
         for input in session.inputs() {
             let value: SessionInputValue<'_> = match input.name() {
                 "input_ids" => (&ids).into(),
-                "encoder_attention_mask" => (&mask).into(),
+                name @ "encoder_attention_mask" => mask.as_ref().ok_or_else(|| nothing_for(name))?.into(),
                 "encoder_hidden_states" => hidden.into(),
                 "use_cache_branch" => (&use_cache).into(),
                 name => match self.caches.get(name) {
                     Some(cache) => cache.into(),
                     None if first => empty_cache(input, decoder_input_ids.shape()[0])?.into(),
-                    None => return Err(failed(format!("nothing to feed to the input {name}"))),
+                    None => return Err(nothing_for(name)),
                 },
             };
             inputs.push((Cow::Owned(input.name().to_owned()), value));

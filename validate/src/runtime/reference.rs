@@ -12,8 +12,7 @@ pub struct Reference<'i> {
 }
 
 struct Encoded {
-    input_ids: Tensor,
-    attention_mask: Tensor,
+    source: Feeds,
     hidden: Tensor,
     /// `past.{i}.k`, `past.{i}.v`, `cross.{i}.k`, `cross.{i}.v`; empty before the first decoding call.
     caches: Tensors,
@@ -42,10 +41,6 @@ fn lacks(entry: &str, output: &str) -> RuntimeError {
     RuntimeError::Failed { runtime: "reference", message: format!("{entry}: expected an output {output}, found none") }
 }
 
-fn feeds<const N: usize>(pairs: [(&str, &Tensor); N]) -> Feeds {
-    pairs.into_iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
-}
-
 impl Session for Reference<'_> {
     fn engine(&self) -> Engine {
         Engine {
@@ -55,18 +50,17 @@ impl Session for Reference<'_> {
         }
     }
 
-    fn encode(&mut self, input_ids: &Tensor, attention_mask: &Tensor) -> Result<(), RuntimeError> {
+    fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
         if let Some(known) = &mut self.encoded
-            && (&known.input_ids, &known.attention_mask) == (input_ids, attention_mask)
+            && known.source == *source
         {
             // The same sources again: only the targets start anew.
             known.caches.clear();
             return Ok(());
         }
-        let mut out = self.call("encoder", feeds([("input_ids", input_ids), ("attention_mask", attention_mask)]))?;
+        let mut out = self.call("encoder", source.clone())?;
         self.encoded = Some(Encoded {
-            input_ids: input_ids.clone(),
-            attention_mask: attention_mask.clone(),
+            source: source.clone(),
             hidden: out.remove("encoder_hidden").ok_or_else(|| lacks("encoder", "encoder_hidden"))?,
             caches: Tensors::new(),
         });
@@ -77,14 +71,17 @@ impl Session for Reference<'_> {
         let Some(encoded) = &self.encoded else {
             return Err(RuntimeError::Failed { runtime: "reference", message: "decode before encode".to_owned() });
         };
-        let ids = ("decoder_input_ids", decoder_input_ids);
-        let mask = ("attention_mask", &encoded.attention_mask);
-        let (entry, feeds) = match encoded.caches.is_empty() {
-            true => ("decoder", feeds([ids, mask, ("encoder_hidden", &encoded.hidden)])),
+        // The source, because a decoder may need its mask.
+        let mut feeds = encoded.source.clone();
+        feeds.insert("decoder_input_ids".to_owned(), decoder_input_ids.clone());
+        let entry = match encoded.caches.is_empty() {
+            true => {
+                feeds.insert("encoder_hidden".to_owned(), encoded.hidden.clone());
+                "decoder"
+            }
             false => {
-                let mut feeds = feeds([ids, mask]);
                 feeds.extend(encoded.caches.iter().map(|(name, cache)| (name.clone(), cache.clone())));
-                ("decoder_with_past", feeds)
+                "decoder_with_past"
             }
         };
         let mut out = self.call(entry, feeds)?;

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use converters::Artifact;
-use graph::Tensor;
+use graph::{Feeds, Tensor};
 use llama_cpp_2::token::LlamaToken;
 use rayon::ThreadPoolBuilder;
 
@@ -107,8 +107,13 @@ impl Session for Llama {
         }
     }
 
-    fn encode(&mut self, input_ids: &Tensor, attention_mask: &Tensor) -> Result<(), RuntimeError> {
+    fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
         self.encoded = None;
+        let given = |name: &str| {
+            let found: Vec<&str> = source.keys().map(String::as_str).collect();
+            source.get(name).ok_or_else(|| failed(&format!("{name}: expected it, found {}", found.join(", "))))
+        };
+        let [input_ids, attention_mask] = [given("input_ids")?, given("attention_mask")?];
         if attention_mask.shape() != input_ids.shape() {
             let (expected, found) = (input_ids.shape(), attention_mask.shape());
             return Err(failed(&format!("attention_mask: expected i64{expected:?}, as input_ids, found {found:?}")));
