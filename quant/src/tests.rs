@@ -174,7 +174,7 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
                 WeightData::Stored { blob, .. } => blob.read(),
                 WeightData::Quantized(Quantized::Affine(tensor)) => tensor.codes.read(),
                 WeightData::Quantized(Quantized::Ggml { blocks, .. }) => blocks.read(),
-                WeightData::Derived(..) => panic!("no quantizer derives"),
+                WeightData::Derived(..) | WeightData::Computed(_) => panic!("no quantizer derives or computes"),
             };
             (bytes.expect("scratch"), outcome.scales, outcome.errors)
         });
