@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use converters::tokenizer::TokenizerError;
 use converters::{Artifact, FORMATS, Tokenizer};
-use graph::Interpreter;
 use serde_json::json;
-use validate::runtime::reference::Reference;
+use validate::runtime::reference::{Reference, caching};
 use validate::task::{Ids, Text};
-use validate::{Engine, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session, Source as Input};
+use validate::{Engine, Fit, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session, Source as Input};
 
 use crate::inspect::{InspectError, kind, read_manifest};
 use crate::manifest::{self, Decoding};
@@ -18,8 +17,6 @@ use crate::progress::Display;
 use crate::yaml::nearest;
 use crate::{Common, Verdict};
 
-/// Weights that the interpreter may hold.
-const CACHED_WEIGHTS_BYTES: usize = 1 << 30;
 /// The engine of checkpoints.
 const INTERPRETER: &str = "interpreter";
 
@@ -142,7 +139,7 @@ fn in_interpreter(dir: &Path, arguments: &Run, ids: &[i64]) -> Result<(Engine, G
         return Err(RunError::NoEngine { found: found.clone(), kind: "checkpoints", known: vec![INTERPRETER] });
     }
     let model = Source::open(dir)?.exact;
-    let interpreter = Interpreter::new(&model.graph).with_cache(CACHED_WEIGHTS_BYTES);
+    let interpreter = caching(&model.graph);
     let mut session = Reference::new(&interpreter);
     answered(&mut session, &Decoding::of(&model.checkpoint).greedy(), ids)
 }
@@ -157,13 +154,17 @@ fn in_engine(
     let manifest = read_manifest(dir)?.ok_or_else(|| RunError::NoManifest(dir.clone()))?;
     let format = FORMATS.iter().map(|f| f.name()).find(|name| *name == manifest.format).unwrap_or(kind);
     let artifact = Artifact::list(format, dir).map_err(|source| RunError::Io { file: dir.clone(), source })?;
-    let fitting: Vec<&dyn Runtime> = RUNTIMES.iter().copied().filter(|engine| engine.runs(format)).collect();
+    let fits: Vec<(&dyn Runtime, Fit)> = RUNTIMES.iter().map(|engine| (*engine, engine.fit(&artifact))).collect();
+    let fitting = fits.iter().filter(|(_, fit)| *fit == Fit::Runs).map(|(engine, _)| *engine);
     let wanted: Vec<&dyn Runtime> = match &arguments.engine {
-        None => fitting,
-        Some(name) => match fitting.iter().find(|engine| engine.name() == name) {
-            Some(engine) => vec![*engine],
-            None => {
-                let known = fitting.iter().map(|engine| engine.name()).collect();
+        None => fitting.collect(),
+        Some(name) => match fits.iter().find(|(engine, _)| engine.name() == name) {
+            Some((engine, Fit::Runs)) => vec![*engine],
+            Some((engine, Fit::CannotRun(why))) => {
+                return Err(RuntimeError::Failed { runtime: engine.name(), message: why.clone() }.into());
+            }
+            Some((_, Fit::Foreign)) | None => {
+                let known = fitting.map(|engine| engine.name()).collect();
                 return Err(RunError::NoEngine { found: name.clone(), kind: format, known });
             }
         },

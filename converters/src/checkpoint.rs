@@ -1,7 +1,8 @@
-//! A Hugging Face folder: config, weights by name, and an account of what was asked for.
+//! A Hugging Face folder, or a GGUF artifact: config, weights by name, and an account of what was asked for.
 
 mod config;
 mod error;
+mod gguf;
 pub(crate) mod json;
 mod pickle;
 pub mod safetensors;
@@ -11,7 +12,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
-use graph::{Blob, FloatType, Scratch, Weight, WeightData, Weights};
+use graph::{Blob, FloatType, GgmlType, Quantized, Scratch, Weight, WeightData, Weights};
 use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 pub use config::{Config, Generation, Size};
 pub use error::{ImportError, NotFinite, Problem};
+use gguf::Whole;
 use json::Unique;
 
 /// Files of a tokenizer, in any of the forms that T5's have.
@@ -60,9 +62,13 @@ impl Source for Path {
 pub struct Checkpoint {
     dir: PathBuf,
     files: Vec<PathBuf>,
+    /// What holds the config.
+    config_file: PathBuf,
     config: Config,
     generation: Generation,
-    tensors: BTreeMap<String, Stored>,
+    tensors: Tensors,
+    /// Of a GGUF artifact.
+    whole: Option<Whole>,
     account: Mutex<Account>,
     // Takes tensors of pickles, which have no plain range of bytes in their file.
     scratch: OnceLock<Scratch>,
@@ -88,11 +94,13 @@ struct Stored {
 enum Bytes {
     Range(Blob),
     Pickled(pytorch_reader::Tensor),
+    Blocks(GgmlType, Blob),
 }
 
 impl Checkpoint {
     /// Opens a folder with config.json and weights: `model.safetensors`, `model.safetensors.index.json`,
-    /// `pytorch_model.bin` or `pytorch_model.bin.index.json`, the first of them that is there.
+    /// `pytorch_model.bin` or `pytorch_model.bin.index.json`, the first of them that is there; or a `model.gguf` that trefoil
+    /// wrote, which holds the configs too, and they count rather than what lies beside it.
     ///
     /// Errors: a missing file, JSON or a header that is not one, shards and index that disagree.
     pub fn open(dir: &Path) -> Result<Checkpoint, ImportError> {
@@ -102,30 +110,54 @@ impl Checkpoint {
     /// Opens what a source locates.
     pub fn from_source<S: Source + ?Sized>(source: &S) -> Result<Checkpoint, ImportError> {
         let missing = |expected: String| ImportError::NotACheckpoint { dir: source.dir().to_owned(), expected };
+        let opened = CONTAINERS.iter().find_map(|(file, open)| Some((*open, source.locate(file)?)));
+        if opened.is_none()
+            && let Some(file) = source.locate(GGUF_FILE)
+        {
+            return Checkpoint::from_gguf(source, file);
+        }
         let config_file = source.locate("config.json").ok_or_else(|| missing("config.json".to_owned()))?;
-        let config = Config::new(json::read::<Unique<Value>>(&config_file)?.0);
+        let config = json::read::<Unique<Value>>(&config_file)?;
         let generation_file = source.locate("generation_config.json");
-        let generation = generation_file.as_deref().map(json::read::<Unique<Value>>).transpose()?;
-        let generation = generation.map(|Unique(entries)| entries.into_iter().collect());
-        let generation = Generation::read(generation.as_ref(), &config);
-        let mut files: Vec<PathBuf> = [config_file].into_iter().chain(generation_file).collect();
+        let generation = generation_file.as_deref().map(json::read).transpose()?;
+        let mut files: Vec<PathBuf> = [config_file.clone()].into_iter().chain(generation_file).collect();
         files.extend(TOKENIZER_FILES.iter().filter_map(|file| source.locate(file)));
 
-        let opened = CONTAINERS.iter().find_map(|(file, open)| Some((*open, source.locate(file)?)));
         let (open, weights_file) = opened.ok_or_else(|| {
             let names: Vec<&str> = CONTAINERS.iter().map(|(file, _)| *file).collect();
-            missing(format!("one of {}", names.join(", ")))
+            missing(format!("one of {}, {GGUF_FILE}", names.join(", ")))
         })?;
         let tensors = open(&weights_file, &mut files, &|shard| source.locate(shard))?;
-        Ok(Checkpoint {
-            dir: source.dir().to_owned(),
-            files,
-            config,
-            generation,
-            tensors,
-            account: Mutex::default(),
-            scratch: OnceLock::new(),
-        })
+        Ok(Checkpoint::new(source.dir(), files, config_file, (config, generation), tensors, None))
+    }
+
+    fn from_gguf<S: Source + ?Sized>(source: &S, file: PathBuf) -> Result<Checkpoint, ImportError> {
+        let (whole, tensors) = gguf::open(&file)?;
+        let json = |name: &str| -> Result<Option<Unique<Value>>, ImportError> {
+            let parsed = whole.texts.get(name).map(|text| json::parse(text.as_bytes())).transpose();
+            parsed.map_err(|message| ImportError::malformed(&file, format!("its {name}: {message}")))
+        };
+        let config = json("config.json")?
+            .ok_or_else(|| ImportError::malformed(&file, "expected the key trefoil.config, found no such key"))?;
+        let configs = (config, json("generation_config.json")?);
+        let tokenizer = TOKENIZER_FILES.iter().filter_map(|file| source.locate(file));
+        let files = [file.clone()].into_iter().chain(tokenizer).collect();
+        Ok(Checkpoint::new(source.dir(), files, file, configs, tensors, Some(whole)))
+    }
+
+    fn new(
+        dir: &Path,
+        files: Vec<PathBuf>,
+        config_file: PathBuf,
+        (config, generation): (Unique<Value>, Option<Unique<Value>>),
+        tensors: Tensors,
+        whole: Option<Whole>,
+    ) -> Checkpoint {
+        let config = Config::new(config.0);
+        let generation = generation.map(|Unique(entries)| entries.into_iter().collect());
+        let generation = Generation::read(generation.as_ref(), &config);
+        let (dir, account, scratch) = (dir.to_owned(), Mutex::default(), OnceLock::new());
+        Checkpoint { dir, files, config_file, config, generation, tensors, whole, account, scratch }
     }
 
     /// The folder.
@@ -136,6 +168,32 @@ impl Checkpoint {
     /// Every file that was read or that an artifact copies: configs, tokenizer, weights with their index.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// The text of a file of the checkpoint, such as preprocessor_config.json. A GGUF artifact has those that its metadata
+    /// holds. Errors: the file cannot be read, or is not UTF-8.
+    pub fn text(&self, file: &str) -> Result<Option<String>, ImportError> {
+        if let Some(whole) = &self.whole {
+            return Ok(whole.texts.get(file).cloned());
+        }
+        let path = self.dir.join(file);
+        match path.is_file() {
+            false => Ok(None),
+            true => match String::from_utf8(json::bytes(&path)?) {
+                Ok(text) => Ok(Some(text)),
+                Err(error) => Err(ImportError::malformed(&path, error)),
+            },
+        }
+    }
+
+    /// What a GGUF artifact holds in place of files.
+    pub(crate) fn whole(&self) -> Option<&Whole> {
+        self.whole.as_ref()
+    }
+
+    /// The file that holds the config.
+    pub(crate) fn config_file(&self) -> &Path {
+        &self.config_file
     }
 
     /// config.json.
@@ -153,7 +211,7 @@ impl Checkpoint {
         &self.generation
     }
 
-    /// Name, element type in safetensors' words and shape of every tensor, by name.
+    /// Name, element type in safetensors' or ggml's words and shape of every tensor, by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &str, &[usize])> {
         self.tensors.iter().map(|(name, stored)| (name.as_str(), stored.dtype.as_str(), stored.shape.as_slice()))
     }
@@ -293,6 +351,9 @@ impl Checkpoint {
             let (name, file) = (name.to_owned(), file.clone());
             return Err(Problem::WrongShape { name, expected: expected(), found: found.clone(), file });
         }
+        if let Bytes::Blocks(kind, blocks) = &stored.bytes {
+            return Ok(WeightData::Quantized(Quantized::Ggml { kind: *kind, blocks: blocks.clone() }));
+        }
         let (blob, dtype) = self.floats(name, stored)?;
         Ok(WeightData::Stored { blob, dtype })
     }
@@ -308,7 +369,7 @@ impl Checkpoint {
             }
         };
         let blob = match &stored.bytes {
-            Bytes::Range(blob) => Ok(blob.clone()),
+            Bytes::Range(blob) | Bytes::Blocks(_, blob) => Ok(blob.clone()),
             Bytes::Pickled(tensor) => self.unpickle(tensor, dtype),
         };
         let unreadable = |e: io::Error| Problem::Unreadable {
@@ -371,6 +432,9 @@ impl Checkpoint {
         Ok(None)
     }
 }
+
+/// The container that is not one of files that a checkpoint has.
+const GGUF_FILE: &str = crate::export::gguf::FILE;
 
 type Tensors = BTreeMap<String, Stored>;
 type Locate<'s> = dyn Fn(&str) -> Option<PathBuf> + 's;

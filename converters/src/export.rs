@@ -32,9 +32,18 @@ const COMPANIONS: &[&str] = &[
 
 /// Copies the config, the generation config and the tokenizer files of the checkpoint into `dir`, byte for byte.
 ///
-/// Returns their names. Files that the checkpoint lacks are left out.
+/// Returns their names. Files that the checkpoint lacks are left out; those that a GGUF artifact holds in its metadata are
+/// written from there.
 pub fn copy_companions(model: &Model, dir: &Path) -> Result<Vec<PathBuf>, ExportError> {
-    copy_listed(model.checkpoint.dir(), dir)
+    let mut copied = copy_listed(model.checkpoint.dir(), dir)?;
+    for (name, text) in model.checkpoint.whole().iter().flat_map(|whole| &whole.texts) {
+        let file = dir.join(name);
+        fs::write(&file, text).map_err(|source| ExportError::Io { file, source })?;
+        copied.push(PathBuf::from(name));
+    }
+    copied.sort();
+    copied.dedup();
+    Ok(copied)
 }
 
 fn copy_listed(from: &Path, to: &Path) -> Result<Vec<PathBuf>, ExportError> {

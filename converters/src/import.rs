@@ -6,6 +6,7 @@ use std::sync::Arc;
 use graph::{Build, Val};
 
 use crate::checkpoint::{Checkpoint, ImportError, Size};
+use crate::export::gguf::names::gguf_name;
 use crate::{Architecture, Model};
 
 mod layers;
@@ -20,11 +21,33 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[&t5::T5];
 pub fn import(dir: &Path) -> Result<Model, ImportError> {
     let checkpoint = Checkpoint::open(dir)?;
     let architecture = architecture(&checkpoint)?;
+    check_names(&checkpoint, architecture)?;
     let build = Build::new();
     let semantics = architecture.build(&build, &checkpoint)?;
     // A graph with stand-ins for missing weights is not a graph of this checkpoint, so this comes first.
     checkpoint.finish()?;
-    Ok(Model { graph: build.finish()?, checkpoint: Arc::new(checkpoint), architecture, semantics })
+    let mut graph = build.finish()?;
+    let folded_logit_scale = checkpoint.whole().and_then(|whole| whole.folded_logit_scale);
+    if let Some(c) = folded_logit_scale {
+        graph::passes::drop_logit_scale(&mut graph, c)
+            .map_err(|error| ImportError::malformed(checkpoint.config_file(), error))?;
+    }
+    Ok(Model { graph, checkpoint: Arc::new(checkpoint), architecture, semantics, folded_logit_scale })
+}
+
+/// Whether the tensors of a GGUF artifact have the names that the architecture gives them. Errors: all that do not.
+fn check_names(checkpoint: &Checkpoint, architecture: &dyn Architecture) -> Result<(), ImportError> {
+    let wrong = |(name, found): &(String, String)| match gguf_name(name, architecture.gguf_names()) {
+        Some(expected) if expected == *found => None,
+        Some(expected) => Some(format!("{found}: expected {expected}, the name of {name}")),
+        None => Some(format!("{found}: {name} has no GGUF name")),
+    };
+    let faults: Vec<String> =
+        checkpoint.whole().iter().flat_map(|whole| whole.names.iter().filter_map(wrong)).collect();
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(ImportError::malformed(checkpoint.config_file(), faults.join("; "))),
+    }
 }
 
 /// Who reads this checkpoint, by its `model_type`.
@@ -32,7 +55,7 @@ fn architecture(checkpoint: &Checkpoint) -> Result<&'static dyn Architecture, Im
     let found = checkpoint.config().model_type();
     let reads = |a: &&&'static dyn Architecture| found.is_some_and(|found| a.model_types().contains(&found));
     ARCHITECTURES.iter().find(reads).copied().ok_or_else(|| ImportError::UnknownModelType {
-        file: checkpoint.dir().join("config.json"),
+        file: checkpoint.config_file().to_owned(),
         found: found.map_or_else(|| "missing".to_owned(), |found| format!("{found:?}")),
         known: ARCHITECTURES.iter().flat_map(|a| a.model_types()).copied().collect(),
     })

@@ -36,8 +36,9 @@ pub trait Architecture: Sync {
         "lm_head"
     }
 
-    /// GGUF's tensor names: pattern of a checkpoint name -> GGUF name, both without `.weight`, `{i}` a layer number. In the
-    /// order of the file within a stack of layers.
+    /// GGUF's tensor names: module of the checkpoint -> module of GGUF, `{i}` a layer number; `.weight` and `.bias` follow.
+    /// A GGUF name that ends in either names one tensor (`final_logits_bias` -> `output.bias`). In the order of the file
+    /// within a stack of layers.
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)];
 
     /// GGUF's metadata of the architecture, in order, keys whole (`t5.embedding_length`).
@@ -66,6 +67,8 @@ pub struct Model {
     pub semantics: Semantics,
     /// The forward pass; after the passes, all entries.
     pub graph: Graph,
+    /// What the last norm's weight is multiplied by, in place of the decoder's output.
+    pub folded_logit_scale: Option<f32>,
 }
 
 /// A kind of artifact, with its options set by the recipe.

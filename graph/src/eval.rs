@@ -6,6 +6,7 @@ mod kernels;
 
 pub use kernels::relative_bucket;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
@@ -69,7 +70,7 @@ pub enum EvalError {
 /// Without a cache, a weight is read when an op uses it and dropped after: the peak is the largest weight plus live
 /// activations.
 pub struct Interpreter<'g> {
-    graph: &'g Graph,
+    graph: Cow<'g, Graph>,
     cache_bytes: usize,
     cache: Mutex<Cache>,
 }
@@ -86,7 +87,12 @@ type Floats = Arc<Vec<f32>>;
 impl<'g> Interpreter<'g> {
     /// Reads weights anew at each use.
     pub fn new(graph: &'g Graph) -> Interpreter<'g> {
-        Interpreter { graph, cache_bytes: 0, cache: Mutex::default() }
+        Interpreter { graph: Cow::Borrowed(graph), cache_bytes: 0, cache: Mutex::default() }
+    }
+
+    /// The same with a graph of its own.
+    pub fn owning(graph: Graph) -> Interpreter<'static> {
+        Interpreter { graph: Cow::Owned(graph), cache_bytes: 0, cache: Mutex::default() }
     }
 
     /// Keeps weights as f32 between uses, as long as they fit into `bytes`.
@@ -96,8 +102,8 @@ impl<'g> Interpreter<'g> {
     }
 
     /// The graph it evaluates.
-    pub fn graph(&self) -> &'g Graph {
-        self.graph
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// Evaluates an entry: feeds by port name in, results by port name out.
@@ -114,7 +120,7 @@ impl<'g> Interpreter<'g> {
         feeds: &Feeds,
         tap: &mut dyn FnMut(ValueId, &Tensor),
     ) -> Result<Tensors, EvalError> {
-        let graph = self.graph;
+        let graph = self.graph();
         let entry = graph.entry(entry).ok_or_else(|| EvalError::NoEntry {
             entry: entry.to_owned(),
             known: graph.entries.iter().map(|e| e.name.clone()).collect(),

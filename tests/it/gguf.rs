@@ -16,7 +16,7 @@ use crate::fixture::{fixture, fixtures, repository};
 const NOT_RUN: &str = "t5-long";
 
 /// An imported checkpoint, ready for the format.
-fn prepared(checkpoint: &Path) -> Model {
+pub fn prepared(checkpoint: &Path) -> Model {
     let mut model = import(checkpoint).unwrap_or_else(|e| panic!("{e}"));
     graph::passes::run(&mut model.graph).expect("passes");
     Gguf::DEFAULT.prepare(&mut model).unwrap_or_else(|e| panic!("{}: {e}", checkpoint.display()));
@@ -24,21 +24,21 @@ fn prepared(checkpoint: &Path) -> Model {
 }
 
 /// The same with other weights; `None` when rows do not divide into the scheme's blocks.
-fn quantized(prepared: &Model, scheme: Scheme) -> Option<Model> {
+pub fn quantized(prepared: &Model, scheme: Scheme) -> Option<Model> {
     let mut model = prepared.clone();
     let plan = Policy::of(scheme).plan(&model.graph).ok()?;
     quant::quantize(&mut model.graph, &plan, &Scratch::new().expect("scratch"), &Quiet).expect("quantized");
     Some(model)
 }
 
-fn write(model: &Model, format: &Gguf) -> (TempDir, Artifact) {
+pub fn write(model: &Model, format: &Gguf) -> (TempDir, Artifact) {
     let home = tempfile::tempdir().expect("temporary folder");
     let artifact = format.write(model, home.path()).expect("written");
     (home, artifact)
 }
 
 /// Names, shapes and the bits of every number.
-fn bits(weights: &Weights) -> Vec<(String, Vec<usize>, Vec<u32>)> {
+pub fn bits(weights: &Weights) -> Vec<(String, Vec<usize>, Vec<u32>)> {
     let mut all: Vec<_> = weights
         .iter()
         .map(|(_, w)| {
@@ -49,7 +49,7 @@ fn bits(weights: &Weights) -> Vec<(String, Vec<usize>, Vec<u32>)> {
     all
 }
 
-fn all_models() -> Vec<PathBuf> {
+pub fn all_models() -> Vec<PathBuf> {
     let mut folders = fixtures();
     folders.retain(|dir| !dir.ends_with(NOT_RUN));
     folders.push(repository("models/g2p-t5"));
@@ -140,11 +140,17 @@ fn the_metadata_of_the_bundled_model_is_what_llama_cpp_asks_for() {
     let model = quantized(&prepared(&repository("models/g2p-t5")), "q8_0".parse().expect("a scheme")).expect("fits");
     let (_home, artifact) = write(&model, &Gguf { name: Some("g2p".into()), ..Gguf::DEFAULT });
     let file = GgufFile::open(&artifact.dir.join(FILE)).expect("opens");
+    let texts = ["config.json", "generation_config.json", "tokenizer_config.json"]
+        .map(|file| (file, fs::read_to_string(repository("models/g2p-t5").join(file)).expect("there")));
     let plain: Vec<String> = file
         .metadata
         .iter()
         .map(|(key, value)| match value {
             Value::Array(array) => format!("{key}: {} elements", array.len()),
+            Value::String(text) if texts.iter().any(|(_, whole)| whole == text) => {
+                let (file, _) = texts.iter().find(|(_, whole)| whole == text).expect("just found");
+                format!("{key}: {file}")
+            }
             other => format!("{key}: {other:?}"),
         })
         .collect();
@@ -180,6 +186,11 @@ fn the_metadata_of_the_bundled_model_is_what_llama_cpp_asks_for() {
             "tokenizer.ggml.padding_token_id: U32(0)",
             "tokenizer.ggml.add_bos_token: Bool(false)",
             "tokenizer.ggml.add_eos_token: Bool(true)",
+            "trefoil.version: U32(1)",
+            "trefoil.config: config.json",
+            "trefoil.generation_config: generation_config.json",
+            "trefoil.tokenizer_config: tokenizer_config.json",
+            "trefoil.tensors: 67 elements",
         ]
     );
     let Some(Value::Array(Array::String(tokens))) = file.get("tokenizer.ggml.tokens") else { panic!("not strings") };

@@ -4,6 +4,7 @@ mod cli;
 mod fixture;
 mod foreign;
 mod gguf;
+mod gguf_checkpoint;
 mod hostile;
 mod import;
 #[cfg(feature = "llama-cpp")]

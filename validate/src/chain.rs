@@ -32,11 +32,9 @@ use crate::report::{
     ArtifactReport, Check, DataReport, Generation, Limit, Link, Metric, Note, OutputFile, Run, TensorRow,
 };
 use crate::runtime::reference::{Reference, caching};
-use crate::runtime::{Options, RUNTIMES, Runtime, RuntimeError, Session};
+use crate::runtime::{Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
 use crate::task::{Data, TaskMetric, Text};
 
-/// Weights of a graph that its interpreter may hold, so that decoding does not read them at every step.
-const CACHED_WEIGHTS_BYTES: usize = 1 << 30;
 /// Outputs that a report shows side by side.
 const GENERATIONS_SHOWN: usize = 24;
 /// Tensors that a sentence names as the worst.
@@ -180,7 +178,7 @@ fn agreement(reference: &[Generated], found: &[Generated], limit_tokens: Option<
 }
 
 fn interpreter(graph: &Graph) -> Interpreter<'_> {
-    caching(graph, CACHED_WEIGHTS_BYTES)
+    caching(graph)
 }
 
 fn vocabulary(graph: &Graph) -> Result<usize, ChainError> {
@@ -207,11 +205,20 @@ pub fn validate_in(
     progress.stage(&format!("{name}: quantized graph"), baseline.plan.samples as u64, progress::Unit::Samples);
     let quantized = walk.quantization(progress)?;
     walk.checks.push(links::export(&context.quantized.graph, context.format.read_weights(context.quantized, artifact)));
-    for runtime in runtimes.iter().filter(|r| r.runs(artifact.format)) {
-        progress.stage(&format!("{name}: {}", runtime.name()), baseline.plan.samples as u64, progress::Unit::Samples);
-        walk.runtime(*runtime, quantized.as_ref(), progress)?;
+    let mut foreign = true;
+    for runtime in runtimes {
+        match runtime.fit(artifact) {
+            Fit::Foreign => continue,
+            Fit::CannotRun(why) => walk.checks.push(Check::not_run(Link::Runtime, in_engine(runtime.name()), why)),
+            Fit::Runs => {
+                let what = format!("{name}: {}", runtime.name());
+                progress.stage(&what, baseline.plan.samples as u64, progress::Unit::Samples);
+                walk.runtime(*runtime, quantized.as_ref(), progress)?;
+            }
+        }
+        foreign = false;
     }
-    if !runtimes.iter().any(|r| r.runs(artifact.format)) {
+    if foreign {
         let why = format!("no engine of trefoil opens {} artifacts", artifact.format);
         walk.checks.push(Check::not_run(Link::Runtime, "the artifact in an engine", why));
     }
@@ -468,8 +475,12 @@ impl Walk<'_> {
 
 const UNKNOWN_FLOOR: &str = "nobody has measured this engine's noise with such weights; set `runtime_rel_l2` in the recipe's limits to judge it";
 
+fn in_engine(runtime: &str) -> String {
+    format!("the artifact in {runtime}")
+}
+
 fn not_opened(runtime: &str, error: &RuntimeError) -> Check {
-    let what = format!("the artifact in {runtime}");
+    let what = in_engine(runtime);
     match error {
         RuntimeError::Unavailable { why, install, .. } => {
             Check::not_run(Link::Runtime, what, format!("{why}; to run it: {install}"))

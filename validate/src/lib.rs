@@ -13,5 +13,5 @@ pub mod task;
 pub use chain::{Baseline, ChainError, Context, Limits, Subject, validate_artifact};
 pub use generate::{Generated, Greedy};
 pub use report::{Check, Note, Report};
-pub use runtime::{Engine, RUNTIMES, Runtime, RuntimeError, Session};
+pub use runtime::{Engine, Fit, RUNTIMES, Runtime, RuntimeError, Session};
 pub use task::{Data, DataError, Source, TaskMetric};

@@ -6,21 +6,38 @@ use converters::Artifact;
 use graph::{Feeds, Tensor};
 
 pub mod hf;
+pub mod interpreter;
 pub mod llama;
 pub mod onnx;
 pub mod reference;
 
 /// An engine that can open artifacts of some formats.
 pub trait Runtime: Sync {
-    /// `reference`, `onnxruntime`, `llama.cpp`, `transformers`.
+    /// `onnxruntime`, `transformers`, `llama.cpp`, `interpreter`.
     fn name(&self) -> &'static str;
 
     /// Whether it can open artifacts of a format (`onnx`, `gguf`, `safetensors`).
     fn runs(&self, format: &str) -> bool;
 
+    /// What it makes of an artifact, before it opens it.
+    fn fit(&self, artifact: &Artifact) -> Fit {
+        if self.runs(artifact.format) { Fit::Runs } else { Fit::Foreign }
+    }
+
     /// Opens an artifact. Errors: [`RuntimeError::Unavailable`] when the engine is not on this machine, which a report
     /// shows as "not run" and never as passed; [`RuntimeError::Failed`] when it refuses the artifact.
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError>;
+}
+
+/// What an engine makes of an artifact.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fit {
+    /// It can be opened.
+    Runs,
+    /// The format is its own and the model is not, for this reason; a report shows it as "not run".
+    CannotRun(String),
+    /// It is another engine's.
+    Foreign,
 }
 
 /// What every engine is told when it opens an artifact.
@@ -93,5 +110,6 @@ pub enum RuntimeError {
     },
 }
 
-/// Every engine; `reference`, the interpreter, runs graphs rather than artifacts and is not among them.
-pub const RUNTIMES: &[&dyn Runtime] = &[&onnx::OnnxRuntime, &hf::Transformers, &llama::LlamaCpp];
+/// Every engine. [`reference`], which gives graphs their meaning, runs no artifacts and is not among them.
+pub const RUNTIMES: &[&dyn Runtime] =
+    &[&onnx::OnnxRuntime, &hf::Transformers, &llama::LlamaCpp, &interpreter::OwnInterpreter];

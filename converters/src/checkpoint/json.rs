@@ -16,6 +16,16 @@ const LIMIT_BYTES: u64 = 100_000_000;
 
 /// A JSON file of at most 100 MB. Errors: what the parser says, with line and column.
 pub(crate) fn read<T: DeserializeOwned>(file: &Path) -> Result<T, ImportError> {
+    parse(&bytes(file)?).map_err(|message| ImportError::malformed(file, message))
+}
+
+/// JSON from memory. Errors: what the parser says, with line and column.
+pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(json).map_err(|e| format!("not the expected JSON: {e}"))
+}
+
+/// A file of at most 100 MB.
+pub(crate) fn bytes(file: &Path) -> Result<Vec<u8>, ImportError> {
     let len = std::fs::metadata(file).map_err(ImportError::io(file))?.len();
     if len > LIMIT_BYTES {
         return Err(ImportError::malformed(file, format!("expected at most {LIMIT_BYTES} bytes, found {len}")));
@@ -24,7 +34,7 @@ pub(crate) fn read<T: DeserializeOwned>(file: &Path) -> Result<T, ImportError> {
     // A pipe has no length, so the limit holds here too.
     let reader = File::open(file).map_err(ImportError::io(file))?;
     reader.take(LIMIT_BYTES).read_to_end(&mut bytes).map_err(ImportError::io(file))?;
-    serde_json::from_slice(&bytes).map_err(|e| ImportError::malformed(file, format!("not the expected JSON: {e}")))
+    Ok(bytes)
 }
 
 /// Entries in the order of the file. A key that comes twice is an error: readers disagree on which one counts.

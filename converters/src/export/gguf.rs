@@ -1,7 +1,9 @@
-//! GGUF: one file with metadata, tokenizer and weights, as llama.cpp reads it.
+//! GGUF: one file with metadata, tokenizer and weights: as llama.cpp reads it, where it runs the model, and in its manner
+//! elsewhere. With the keys of [`keys`] the file is whole: it opens as a checkpoint.
 
 mod container;
-mod names;
+pub(crate) mod keys;
+pub(crate) mod names;
 mod pack;
 mod value;
 
@@ -21,7 +23,7 @@ use crate::{Artifact, ExportError, Format, Model, Tokenizer};
 /// The file in the artifact's folder.
 pub const FILE: &str = "model.gguf";
 /// Encoder-decoders that llama.cpp runs, by `general.architecture`.
-const LLAMA_CPP: &[&str] = &["t5"];
+pub const LLAMA_CPP: &[&str] = &["t5"];
 /// Score of a piece that fills the vocabulary up, as in llama.cpp's own converter.
 const PAD_SCORE: f32 = -10000.0;
 
@@ -98,15 +100,21 @@ impl Gguf {
         let vocab_size = plans.iter().find(|plan| plan.name == "token_embd.weight");
         let vocab_size = vocab_size.map_or(0, |plan| model.graph.weights.get(plan.id).matrix()[0]);
         metadata.extend(of_model);
-        match tokenizer(model)? {
-            Ok(tokenizer) => metadata.extend(tokenizer_metadata(vocabulary(&tokenizer)?, vocab_size)?),
-            Err(_) => {
+        let (tokenizer, _) = Held::of(model, &prefix)?;
+        match &tokenizer {
+            Held::Pieces(tokenizer) => metadata.extend(tokenizer_metadata(vocabulary(tokenizer)?, vocab_size)?),
+            Held::Json(_) | Held::Bytes | Held::Nothing => {
                 // llama.cpp then takes ids as they come, and asks here how many there are.
                 let count = u32::try_from(vocab_size).map_err(|_| unsupported("the vocabulary is too large"))?;
                 metadata.push((format!("{prefix}.vocab_size"), Value::U32(count)));
                 metadata.push(("tokenizer.ggml.model".to_owned(), Value::string("none")));
             }
         }
+        if let Held::Json(text) = tokenizer {
+            metadata.push((keys::TOKENIZER_JSON.to_owned(), Value::String(text)));
+        }
+        let names = plans.iter().map(|plan| model.graph.weights.get(plan.id).name.clone()).collect();
+        metadata.extend(keys::whole(model, names)?);
         Ok(metadata)
     }
 }
@@ -127,18 +135,42 @@ fn architecture(metadata: &[(String, Value)]) -> &str {
     metadata.first().and_then(|(key, _)| key.split('.').next()).unwrap_or_default()
 }
 
-/// The tokenizer, if GGUF can hold it; else why not.
-fn tokenizer(model: &Model) -> Result<Result<Tokenizer, String>, ExportError> {
-    match Tokenizer::open(model.checkpoint.dir()) {
-        Ok(tokenizer) => {
-            let why = tokenizer.vocabulary().err().map(str::to_owned);
-            Ok(why.map_or(Ok(tokenizer), Err))
-        }
-        Err(TokenizerError::Missing { .. }) => Ok(Err("the checkpoint has no tokenizer".to_owned())),
-        Err(TokenizerError::Io { file, source }) => Err(ExportError::Io { file, source }),
-        Err(TokenizerError::Malformed { file, message } | TokenizerError::Failed { file, message }) => {
-            Err(ExportError::Malformed { file, message })
-        }
+/// The form in which a file has the tokenizer.
+enum Held {
+    /// SentencePiece's pieces, the only form that llama.cpp's T5 reads.
+    Pieces(Box<Tokenizer>),
+    /// tokenizer.json whole, which says more: what surrounds a text, languages, merges.
+    Json(String),
+    /// ByT5's, of which tokenizer_config.json says everything.
+    Bytes,
+    /// None.
+    Nothing,
+}
+
+impl Held {
+    /// Pieces for llama.cpp; for our own engine tokenizer.json, and pieces where there is none. With the reason when they
+    /// are not pieces.
+    fn of(model: &Model, family: &str) -> Result<(Held, String), ExportError> {
+        let tokenizer = match Tokenizer::open(model.checkpoint.dir()) {
+            Ok(tokenizer) => tokenizer,
+            Err(TokenizerError::Missing { .. }) => {
+                return Ok((Held::Nothing, "the checkpoint has no tokenizer".to_owned()));
+            }
+            Err(TokenizerError::Io { file, source }) => return Err(ExportError::Io { file, source }),
+            Err(TokenizerError::Malformed { file, message } | TokenizerError::Failed { file, message }) => {
+                return Err(ExportError::Malformed { file, message });
+            }
+        };
+        let why = tokenizer.vocabulary().err().unwrap_or_default().to_owned();
+        let has_pieces = tokenizer.vocabulary().is_ok();
+        let held = match model.checkpoint.text("tokenizer.json")? {
+            _ if has_pieces && LLAMA_CPP.contains(&family) => Held::Pieces(Box::new(tokenizer)),
+            Some(json) => Held::Json(json),
+            None if has_pieces => Held::Pieces(Box::new(tokenizer)),
+            None if tokenizer.is_bytes() => Held::Bytes,
+            None => Held::Nothing,
+        };
+        Ok((held, why))
     }
 }
 
@@ -224,22 +256,32 @@ impl Format for Gguf {
 
     fn prepare(&self, model: &mut Model) -> Result<Vec<String>, ExportError> {
         let mut said = Vec::new();
-        let folded = graph::passes::fold_logit_scale(&mut model.graph).map_err(|e| unsupported(e.to_string()))?;
-        if let Some(scale) = folded {
-            said.push(format!(
-                "the decoder's output times {scale} is folded into dec.output_norm.weight, because llama.cpp does not \
-                 scale it"
-            ));
-        }
         let metadata = model.architecture.gguf_metadata(&model.checkpoint)?;
         let family = architecture(&metadata);
-        if !LLAMA_CPP.contains(&family) {
+        if LLAMA_CPP.contains(&family) {
+            let folded = graph::passes::fold_logit_scale(&mut model.graph).map_err(|e| unsupported(e.to_string()))?;
+            if let Some(scale) = folded {
+                said.push(format!(
+                    "the decoder's output times {scale} is folded into dec.output_norm.weight, because llama.cpp does not \
+                     scale it"
+                ));
+                model.folded_logit_scale = folded;
+            }
+        } else {
             said.push(format!(
-                "llama.cpp does not run the architecture {family}; the file follows its naming all the same"
+                "llama.cpp does not run the architecture {family}; the file follows its naming all the same, and trefoil's \
+                 interpreter runs it"
             ));
         }
-        if let Err(why) = tokenizer(model)? {
-            said.push(format!("the file has no tokenizer and its consumer must bring ids: {why}"));
+        match Held::of(model, family)? {
+            (Held::Pieces(_), _) => {}
+            (Held::Nothing, why) => {
+                said.push(format!("the file has no tokenizer and its consumer must bring ids: {why}"));
+            }
+            (Held::Json(_) | Held::Bytes, why) if LLAMA_CPP.contains(&family) => {
+                said.push(format!("llama.cpp has no tokenizer for the file and must be brought ids: {why}"));
+            }
+            (Held::Json(_) | Held::Bytes, _) => {}
         }
         Ok(said)
     }

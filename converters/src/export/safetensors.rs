@@ -101,6 +101,14 @@ impl Format for Safetensors {
     }
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
+        if let Some(c) = model.folded_logit_scale {
+            let message = format!(
+                "the weight of the last norm is multiplied by {c} in {}, and transformers would scale once more: convert the \
+                 checkpoint that it was made from",
+                model.checkpoint.config_file().display()
+            );
+            return Err(ExportError::Unsupported { format: "safetensors", message });
+        }
         Layout::of(self, model).map(drop)
     }
 

@@ -1,7 +1,15 @@
 use super::PassError;
 use crate::ir::{Def, Graph, ValueId};
 use crate::op::{Binary, Op};
-use crate::weights::{Derive, WeightData};
+use crate::weights::{Derive, WeightData, WeightId};
+
+/// `linear(rms_norm(x, w) · c, head)` where the result is the logits.
+struct Scaled {
+    logits: ValueId,
+    norm: ValueId,
+    weight: WeightId,
+    c: f32,
+}
 
 /// `linear(rms_norm(x, w) · c, head)  ->  linear(rms_norm(x, w·c), head)` where the result is the logits.
 ///
@@ -10,7 +18,43 @@ use crate::weights::{Derive, WeightData};
 ///
 /// Errors: the norm or its weight has another reader, which would be scaled too.
 pub fn fold_logit_scale(graph: &mut Graph) -> Result<Option<f32>, PassError> {
-    let refused = |message: String| Err(PassError::Refused { pass: "fold_logit_scale", message });
+    let Some(found) = scaled(graph, "fold_logit_scale")? else { return Ok(None) };
+    let data = &mut graph.weights.get_mut(found.weight).data;
+    *data = WeightData::Derived(Derive::MulScalar(found.c), Box::new(data.clone()));
+    found.without_scale(graph);
+    Ok(Some(found.c))
+}
+
+/// `linear(rms_norm(x, w) · c, head)  ->  linear(rms_norm(x, w), head)`, for a `w` that is stored times `c`: what
+/// [`fold_logit_scale`] made and a file kept.
+///
+/// Errors: the graph scales by something else, or not at all.
+pub fn drop_logit_scale(graph: &mut Graph, c: f32) -> Result<(), PassError> {
+    let found = scaled(graph, "drop_logit_scale")?;
+    match found {
+        Some(found) if found.c == c => {
+            found.without_scale(graph);
+            Ok(())
+        }
+        _ => {
+            let found = found.map_or("none".to_owned(), |found| found.c.to_string());
+            let message = format!("expected a logit scale of {c}, found {found}");
+            Err(PassError::Refused { pass: "drop_logit_scale", message })
+        }
+    }
+}
+
+impl Scaled {
+    fn without_scale(&self, graph: &mut Graph) {
+        if let Def::Op(_, args) = &mut graph.values[self.logits.0].def {
+            args[0] = self.norm;
+        }
+        graph.sweep();
+    }
+}
+
+fn scaled(graph: &Graph, pass: &'static str) -> Result<Option<Scaled>, PassError> {
+    let refused = |message: String| Err(PassError::Refused { pass, message });
     let Some(logits) = graph.entries.iter().find_map(|e| e.output("logits")) else { return Ok(None) };
     let (Some(Op::Linear), &[scaled, ..]) = (graph.op(logits), graph.args(logits)) else { return Ok(None) };
     let (Some(Op::Binary(Binary::Mul)), &[a, b]) = (graph.op(scaled), graph.args(scaled)) else { return Ok(None) };
@@ -30,11 +74,5 @@ pub fn fold_logit_scale(graph: &mut Graph) -> Result<Option<f32>, PassError> {
     let Some(weight) = graph.weight_of(weight_value) else {
         return refused(format!("{}: expected a weight", graph.value(weight_value).name));
     };
-    let data = &mut graph.weights.get_mut(weight).data;
-    *data = WeightData::Derived(Derive::MulScalar(c), Box::new(data.clone()));
-    if let Def::Op(_, args) = &mut graph.values[logits.0].def {
-        args[0] = norm;
-    }
-    graph.sweep();
-    Ok(Some(c))
+    Ok(Some(Scaled { logits, norm, weight, c }))
 }

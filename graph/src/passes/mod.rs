@@ -7,7 +7,8 @@
 //!    say it and the next pass must recognise it.
 //! 3. [`split`]: `full` -> `encoder`, `decoder`, `decoder_with_past`, which is what engines call.
 //!
-//! Two more are applied when a format or a recipe asks: [`fold_logit_scale`] and [`quantize_activations`].
+//! Three more are applied when a format, a file or a recipe asks: [`fold_logit_scale`], [`drop_logit_scale`] and
+//! [`quantize_activations`].
 
 mod fold;
 mod fold_logit_scale;
@@ -16,7 +17,7 @@ mod quantize_activations;
 mod split;
 
 pub use fold::FOLD;
-pub use fold_logit_scale::fold_logit_scale;
+pub use fold_logit_scale::{drop_logit_scale, fold_logit_scale};
 pub use fuse_attention::FUSE_ATTENTION;
 pub use quantize_activations::quantize_activations;
 pub use split::Split;

@@ -368,6 +368,24 @@ fn the_logit_scale_moves_into_the_norm_and_the_logits_stay() {
 }
 
 #[test]
+fn a_scale_that_a_norm_has_in_it_already_is_dropped_once_and_only_when_it_is_the_graphs() {
+    let mut graph = tiny_seq2seq();
+    let refusal = |graph: &mut Graph, c| drop_logit_scale(graph, c).expect_err("another scale").to_string();
+    assert_eq!(refusal(&mut graph, 0.5), "drop_logit_scale: expected a logit scale of 0.5, found 0.25");
+    let mut folded = graph.clone();
+    fold_logit_scale(&mut folded).expect("folds");
+    drop_logit_scale(&mut graph, 0.25).expect("the graph's own");
+    verify(&graph).expect("holds together");
+    // The file keeps the folded weight; here it is put back.
+    graph.weights = folded.weights.clone();
+    let mut feeds = source();
+    feeds.insert("decoder_input_ids".into(), ids([2, 2], &[0, 3, 0, 4]));
+    let of = |graph: &Graph| Interpreter::new(graph).call("full", &feeds).expect("evaluates");
+    assert_eq!(of(&folded), of(&graph));
+    assert_eq!(refusal(&mut graph, 0.25), "drop_logit_scale: expected a logit scale of 0.25, found none");
+}
+
+#[test]
 fn activations_are_rounded_once_for_all_their_readers() {
     let mut graph = tiny_seq2seq();
     run(&mut graph).expect("passes");

@@ -1,8 +1,10 @@
 //! llama.cpp in this process: GGUF artifacts, under the cargo feature `llama-cpp`.
 
 use converters::Artifact;
+use converters::export::gguf::LLAMA_CPP;
 
-use crate::runtime::{Options, Runtime, RuntimeError, Session};
+use crate::runtime::interpreter::family;
+use crate::runtime::{Fit, Options, Runtime, RuntimeError, Session};
 
 #[cfg(feature = "llama-cpp")]
 mod contexts;
@@ -28,6 +30,19 @@ impl Runtime for LlamaCpp {
 
     fn runs(&self, format: &str) -> bool {
         format == "gguf"
+    }
+
+    fn fit(&self, artifact: &Artifact) -> Fit {
+        if !self.runs(artifact.format) {
+            return Fit::Foreign;
+        }
+        match family(artifact) {
+            Some(family) if !LLAMA_CPP.contains(&family.as_str()) => {
+                let known = LLAMA_CPP.join(", ");
+                Fit::CannotRun(format!("of encoder-decoders it knows the architecture {known}, and this is {family}"))
+            }
+            _ => Fit::Runs,
+        }
     }
 
     #[cfg(feature = "llama-cpp")]

@@ -1,13 +1,17 @@
 //! The interpreter as a session: the meaning that every engine is compared with.
 
+use std::ops::Deref;
+
 use graph::eval::{EvalError, Feeds, Interpreter, Tensors};
 use graph::{Graph, Tensor};
 
 use crate::runtime::{Engine, RuntimeError, Session};
 
 /// Decodes with the entries `encoder`, `decoder` and `decoder_with_past` of a graph.
-pub struct Reference<'i> {
-    interpreter: &'i Interpreter<'i>,
+///
+/// `I`: an interpreter, or a reference to one; several sessions may share it, on several threads.
+pub struct Reference<I> {
+    interpreter: I,
     encoded: Option<Encoded>,
 }
 
@@ -18,9 +22,12 @@ struct Encoded {
     caches: Tensors,
 }
 
-impl<'i> Reference<'i> {
-    /// A session; several may share one interpreter, on several threads.
-    pub fn new(interpreter: &'i Interpreter<'i>) -> Reference<'i> {
+/// Weights of a graph that an interpreter may hold, so that decoding does not read them at every step.
+pub const CACHED_WEIGHTS_BYTES: usize = 1 << 30;
+
+impl<'g, I: Deref<Target = Interpreter<'g>>> Reference<I> {
+    /// A session.
+    pub fn new(interpreter: I) -> Reference<I> {
         Reference { interpreter, encoded: None }
     }
 
@@ -41,7 +48,7 @@ fn lacks(entry: &str, output: &str) -> RuntimeError {
     RuntimeError::Failed { runtime: "reference", message: format!("{entry}: expected an output {output}, found none") }
 }
 
-impl Session for Reference<'_> {
+impl<'g, I: Deref<Target = Interpreter<'g>>> Session for Reference<I> {
     fn engine(&self) -> Engine {
         Engine {
             name: "interpreter".to_owned(),
@@ -95,8 +102,7 @@ impl Session for Reference<'_> {
     }
 }
 
-/// An interpreter that keeps the weights it has read, up to `bytes` of f32, so that decoding does not read them anew at
-/// every step.
-pub fn caching(graph: &Graph, bytes: usize) -> Interpreter<'_> {
-    Interpreter::new(graph).with_cache(bytes)
+/// An interpreter that keeps the weights it has read, up to [`CACHED_WEIGHTS_BYTES`].
+pub fn caching(graph: &Graph) -> Interpreter<'_> {
+    Interpreter::new(graph).with_cache(CACHED_WEIGHTS_BYTES)
 }

@@ -20,7 +20,7 @@ const ALIGNMENT: u64 = 32;
 /// Longest metadata and tensor table that is read; the largest vocabularies in use take about 20 MB.
 const HEADER_LIMIT_BYTES: u64 = 64 << 20;
 /// Most dimensions of a tensor (`GGML_MAX_DIMS`).
-const MAX_DIMS: u32 = 4;
+pub(super) const MAX_DIMS: u32 = 4;
 /// Bytes written or read at once.
 pub(super) const CHUNK_BYTES: usize = 4 << 20;
 
@@ -131,6 +131,10 @@ pub(super) fn write(
         lengths.push(bytes);
     }
     header.resize(header.len().next_multiple_of(ALIGNMENT as usize), 0);
+    if header.len() as u64 > HEADER_LIMIT_BYTES {
+        let message = format!("metadata and tensor table take {} of {HEADER_LIMIT_BYTES} bytes", header.len());
+        return Err(ExportError::Unsupported { format: "gguf", message });
+    }
 
     let mut out = BufWriter::with_capacity(CHUNK_BYTES, File::create(path).map_err(failed)?);
     out.write_all(&header).map_err(failed)?;

@@ -4,10 +4,17 @@ use std::collections::BTreeMap;
 
 use graph::{WeightId, Weights};
 
-/// Every weight in the order of the file, with its GGUF name: tables as the architecture lists them, layers counted up.
+/// What follows the name of a module, in the order of the file.
+const ENDS: [&str; 2] = [".weight", ".bias"];
+
+/// Where a tensor stands among the others: its stack, its layer, its row of the table, its end.
+type Place = (usize, Option<usize>, usize, usize);
+
+/// Every weight in the order of the file, with its GGUF name: tables as the architecture lists them, layers counted up, a
+/// weight before its bias.
 ///
-/// `table`: pattern of a checkpoint name -> pattern of a GGUF name, both without `.weight`, `{i}` a layer number. Errors:
-/// every weight without a name, and every name that two weights claim.
+/// `table`: pattern of a checkpoint name -> pattern of a GGUF name, see [`gguf_name`]. Errors: every weight without a
+/// name, and every name that two weights claim.
 pub(super) fn in_order(
     weights: &Weights,
     table: &[(&'static str, &'static str)],
@@ -16,20 +23,13 @@ pub(super) fn in_order(
     let mut named = BTreeMap::new();
     let mut claimed: BTreeMap<String, WeightId> = BTreeMap::new();
     for (id, weight) in weights.iter() {
-        let found = table.iter().enumerate().find_map(|(index, (ours, theirs))| {
-            let layer = layer_of(weight.name.strip_suffix(".weight")?, ours)?;
-            // All of one stack come before the next stack, and in it layer by layer.
-            let stack = table.iter().position(|(_, other)| stack_of(other) == stack_of(theirs)).unwrap_or(index);
-            let name = layer.map_or((*theirs).to_owned(), |layer| theirs.replace("{i}", &layer.to_string()));
-            Some(((stack, layer, index), format!("{name}.weight")))
-        });
-        match found {
+        match placed(&weight.name, table) {
             None => faults.push(format!("{} has no GGUF name", weight.name)),
-            Some((key, name)) => {
+            Some((place, name)) => {
                 if let Some(other) = claimed.insert(name.clone(), id) {
                     faults.push(format!("{} and {} are both {name}", weights.get(other).name, weight.name));
                 }
-                named.insert(key, (id, name));
+                named.insert(place, (id, name));
             }
         }
     }
@@ -37,6 +37,32 @@ pub(super) fn in_order(
         true => Ok(named.into_values().collect()),
         false => Err(faults),
     }
+}
+
+/// The GGUF name of a tensor of the checkpoint, by the first row of the table that fits.
+///
+/// `{i}` in a row is a layer number. A row whose GGUF name ends in `.weight` or `.bias` names one tensor; any other row names
+/// a module, whose tensors keep these ends.
+pub(crate) fn gguf_name(name: &str, table: &[(&'static str, &'static str)]) -> Option<String> {
+    placed(name, table).map(|(_, name)| name)
+}
+
+fn placed(name: &str, table: &[(&'static str, &'static str)]) -> Option<(Place, String)> {
+    table.iter().enumerate().find_map(|(index, (ours, theirs))| {
+        let whole = ENDS.iter().any(|end| theirs.ends_with(end));
+        let (layer, end, ending) = match whole {
+            true => (layer_of(name, ours)?, 0, ""),
+            false => {
+                let split =
+                    |(at, end): (usize, &&'static str)| Some((layer_of(name.strip_suffix(end)?, ours)?, at, *end));
+                ENDS.iter().enumerate().find_map(split)?
+            }
+        };
+        // All of one stack come before the next stack, and in it layer by layer.
+        let stack = table.iter().position(|(_, other)| stack_of(other) == stack_of(theirs)).unwrap_or(index);
+        let name = layer.map_or((*theirs).to_owned(), |layer| theirs.replace("{i}", &layer.to_string()));
+        Some(((stack, layer, index, end), format!("{name}{ending}")))
+    })
 }
 
 /// What stands before the layer number.
@@ -62,8 +88,10 @@ mod tests {
     const TABLE: &[(&str, &str)] = &[
         ("shared", "token_embd"),
         ("decoder.embed_tokens", "token_embd"),
+        ("final_logits_bias", "output.bias"),
         ("encoder.block.{i}.norm", "enc.blk.{i}.attn_norm"),
         ("encoder.block.{i}.q", "enc.blk.{i}.attn_q"),
+        ("encoder.block.{i}.gate", "enc.blk.{i}.gate.weight"),
         ("encoder.norm", "enc.output_norm"),
     ];
 
@@ -77,12 +105,16 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_counted_as_numbers_and_not_as_text() {
+    fn layers_are_counted_as_numbers_and_a_bias_follows_its_weight() {
         let found = weights(&[
             "encoder.norm.weight",
+            "encoder.block.10.norm.bias",
             "encoder.block.10.norm.weight",
+            "encoder.block.10.gate",
             "encoder.block.2.q.weight",
+            "encoder.block.2.q.bias",
             "encoder.block.2.norm.weight",
+            "final_logits_bias",
             "shared.weight",
         ]);
         let names: Vec<String> =
@@ -91,9 +123,13 @@ mod tests {
             names,
             [
                 "token_embd.weight",
+                "output.bias",
                 "enc.blk.2.attn_norm.weight",
                 "enc.blk.2.attn_q.weight",
+                "enc.blk.2.attn_q.bias",
                 "enc.blk.10.attn_norm.weight",
+                "enc.blk.10.attn_norm.bias",
+                "enc.blk.10.gate.weight",
                 "enc.output_norm.weight"
             ]
         );
@@ -101,14 +137,24 @@ mod tests {
 
     #[test]
     fn every_weight_without_a_name_is_listed() {
-        let names =
-            ["encoder.block.02.q.weight", "encoder.block.2.q.bias", "shared.weight", "decoder.embed_tokens.weight"];
-        let faults = in_order(&weights(&names), TABLE).expect_err("three faults");
+        let names = [
+            "encoder.block.02.q.weight",
+            "encoder.block.2.q.scale",
+            "encoder.block.2.gate.weight",
+            "final_logits_bias.bias",
+            "shared",
+            "shared.weight",
+            "decoder.embed_tokens.weight",
+        ];
+        let faults = in_order(&weights(&names), TABLE).expect_err("six faults");
         assert_eq!(
             faults,
             [
                 "encoder.block.02.q.weight has no GGUF name",
-                "encoder.block.2.q.bias has no GGUF name",
+                "encoder.block.2.q.scale has no GGUF name",
+                "encoder.block.2.gate.weight has no GGUF name",
+                "final_logits_bias.bias has no GGUF name",
+                "shared has no GGUF name",
                 "shared.weight and decoder.embed_tokens.weight are both token_embd.weight"
             ]
         );

@@ -2,7 +2,7 @@
 
 use graph::{AffineTensor, Blob, Block, FloatType, GgmlType, Quantized, Weight, WeightData, WeightError};
 
-use super::container::{CHUNK_BYTES, Sink, TensorType};
+use super::container::{CHUNK_BYTES, MAX_DIMS, Sink, TensorType};
 use crate::ExportError;
 
 /// Weights in a block of `Q8_0` and `Q4_0`.
@@ -10,9 +10,14 @@ const BLOCK: usize = 32;
 
 /// The type that holds a weight without changing a number. Errors: why none does.
 ///
-/// Vectors, norms and relative biases are F32, because llama.cpp reads them as nothing else; `name` is GGUF's.
+/// Vectors, biases, norms and relative biases are F32, because llama.cpp reads them as nothing else; `name` is GGUF's.
 pub(super) fn exact_type(name: &str, weight: &Weight) -> Result<TensorType, String> {
-    let float_only = weight.shape.len() < 2 || name.ends_with("_norm.weight") || name.ends_with("_rel_b.weight");
+    const FLOAT_ENDS: [&str; 3] = [".bias", "_norm.weight", "_rel_b.weight"];
+    let rank = weight.shape.len();
+    if rank > MAX_DIMS as usize {
+        return Err(format!("expected at most {MAX_DIMS} dimensions, found {rank}"));
+    }
+    let float_only = rank < 2 || FLOAT_ENDS.iter().any(|end| name.ends_with(end));
     let row = weight.shape.last().copied().unwrap_or(1);
     match &weight.data {
         WeightData::Quantized(_) if float_only => Err("llama.cpp reads it as F32 only; keep it".to_owned()),

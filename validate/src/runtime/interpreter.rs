@@ -1,0 +1,68 @@
+//! The interpreter on a file: GGUF artifacts of families that llama.cpp does not run.
+
+use converters::Artifact;
+use converters::export::gguf::{FILE, GgufFile, LLAMA_CPP, Value};
+use graph::{Interpreter, Tensor};
+
+use crate::runtime::reference::{CACHED_WEIGHTS_BYTES, Reference};
+use crate::runtime::{Engine, Fit, Options, Runtime, RuntimeError, Session};
+
+const NAME: &str = "interpreter";
+
+/// Opens a GGUF artifact as a checkpoint, with nothing but the file, and evaluates the graph that its config makes.
+///
+/// The arithmetic is that of the quantized graph, so what differs is what the file lost: the noise floor is 0.
+pub struct OwnInterpreter;
+
+/// `general.architecture` of a GGUF artifact; `None` when the file does not say.
+pub(super) fn family(artifact: &Artifact) -> Option<String> {
+    match GgufFile::open(&artifact.dir.join(FILE)).ok()?.get("general.architecture")? {
+        Value::String(family) => Some(family.clone()),
+        _ => None,
+    }
+}
+
+impl Runtime for OwnInterpreter {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn runs(&self, format: &str) -> bool {
+        format == "gguf"
+    }
+
+    fn fit(&self, artifact: &Artifact) -> Fit {
+        if !self.runs(artifact.format) {
+            return Fit::Foreign;
+        }
+        match family(artifact) {
+            Some(family) if !LLAMA_CPP.contains(&family.as_str()) => Fit::Runs,
+            // A file that nobody can read is llama.cpp's to refuse.
+            _ => Fit::Foreign,
+        }
+    }
+
+    fn open(&self, artifact: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+        let failed = |message: String| RuntimeError::Failed { runtime: NAME, message };
+        let mut graph = converters::import(&artifact.dir).map_err(|error| failed(error.to_string()))?.graph;
+        graph::passes::run(&mut graph).map_err(|error| failed(error.to_string()))?;
+        let interpreter = Interpreter::owning(graph).with_cache(CACHED_WEIGHTS_BYTES);
+        Ok(Box::new(Opened(Reference::new(Box::new(interpreter)))))
+    }
+}
+
+struct Opened(Reference<Box<Interpreter<'static>>>);
+
+impl Session for Opened {
+    fn engine(&self) -> Engine {
+        Engine { settings: format!("f32, graph and weights of {FILE}"), ..self.0.engine() }
+    }
+
+    fn encode(&mut self, input_ids: &Tensor, attention_mask: &Tensor) -> Result<(), RuntimeError> {
+        self.0.encode(input_ids, attention_mask)
+    }
+
+    fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
+        self.0.decode(decoder_input_ids)
+    }
+}
