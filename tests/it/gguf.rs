@@ -190,7 +190,7 @@ fn the_metadata_of_the_bundled_model_is_what_llama_cpp_asks_for() {
             "trefoil.config: config.json",
             "trefoil.generation_config: generation_config.json",
             "trefoil.tokenizer_config: tokenizer_config.json",
-            "trefoil.tensors: 67 elements",
+            "trefoil.tensors: 69 elements",
         ]
     );
     let Some(Value::Array(Array::String(tokens))) = file.get("tokenizer.ggml.tokens") else { panic!("not strings") };

@@ -65,6 +65,12 @@ fn opened(dir: &Path) -> Model {
     model
 }
 
+/// What the import of a folder says about its file.
+fn refusal(dir: &Path) -> String {
+    let error = import(dir).err().expect("refused").to_string();
+    error.strip_prefix(&format!("{}: ", dir.join(FILE).display())).unwrap_or_else(|| panic!("{error}")).to_owned()
+}
+
 #[test]
 fn a_file_alone_opens_as_the_graph_that_it_was_written_from_with_not_a_bit_changed() {
     let (mut opened_files, mut compared) = (0, 0);
@@ -104,12 +110,8 @@ fn what_stands_in_the_file_counts_and_not_what_lies_beside_it() {
     assert_eq!(files, [FILE]);
     // Weights that a checkpoint has of its own win over a file that was grown from one.
     fs::copy(fixture("t5-v1.1").join("model.safetensors"), home.path().join("model.safetensors")).expect("copied");
-    assert!(
-        import(home.path())
-            .expect_err("config.json counts now")
-            .to_string()
-            .contains("config.json: not the expected JSON")
-    );
+    let error = import(home.path()).err().expect("config.json counts now").to_string();
+    assert!(error.contains("config.json: not the expected JSON"), "{error}");
 }
 
 #[test]
@@ -122,10 +124,10 @@ fn the_interpreter_on_the_file_says_what_the_quantized_graph_says_bit_for_bit_at
         let mut file = OwnInterpreter.open(&artifact, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
         let interpreter = caching(&model.graph);
         let mut graph = Reference::new(&interpreter);
-        let feeds = inputs(&fixture(name), &model);
-        let mut said = |session: &mut dyn Session| -> Vec<Tensor> {
-            session.encode(&feeds["input_ids"], &feeds["attention_mask"]).expect("encoded");
-            let ids = &feeds["decoder_input_ids"];
+        let mut source = inputs(&fixture(name), &model);
+        let ids = source.remove("decoder_input_ids").expect("recorded");
+        let said = |session: &mut dyn Session| -> Vec<Tensor> {
+            session.encode(&source).expect("encoded");
             let [rows, columns] = *ids.shape() else { panic!("i64[b, dec]") };
             let column = |j: usize| (0..rows).map(|i| ids.as_i64().expect("ids")[i * columns + j]).collect();
             (0..columns).map(|j| session.decode(&Tensor::i64([rows, 1], column(j))).expect("decoded")).collect()
@@ -159,14 +161,10 @@ fn a_scale_that_the_last_norm_has_in_it_is_not_applied_again() {
     };
     let twice = edited(0, b"n");
     assert!(logits(&opened(twice.path()), &feeds) != logits(&model, &feeds));
-    let refusal = |folder: &TempDir| {
-        let error = import(folder.path()).expect_err("another scale").to_string();
-        error.strip_prefix(&format!("{}: ", folder.path().join(FILE).display())).expect("its file").to_owned()
-    };
     let value = "trefoil.folded_logit_scale".len() + 4;
-    let other = refusal(&edited(value, &0.5_f32.to_le_bytes()));
+    let other = refusal(edited(value, &0.5_f32.to_le_bytes()).path());
     assert_eq!(other, "drop_logit_scale: expected a logit scale of 0.5, found 0.25");
-    let nan = refusal(&edited(value, &f32::NAN.to_le_bytes()));
+    let nan = refusal(edited(value, &f32::NAN.to_le_bytes()).path());
     assert_eq!(nan, "trefoil.folded_logit_scale: expected a finite f32, found F32(NaN)");
 
     // Written once more it is the same file; transformers' config has no word for it.
@@ -178,4 +176,130 @@ fn a_scale_that_the_last_norm_has_in_it_is_not_applied_again() {
     assert!(fs::read(second.dir.join(FILE)).expect("there") == fs::read(artifact.dir.join(FILE)).expect("there"));
     let error = Safetensors::DEFAULT.check(&read).expect_err("scaled already").to_string();
     assert!(error.starts_with("safetensors: the weight of the last norm is multiplied by 0.25 in "), "{error}");
+}
+
+/// The file of a fixture, and what the import of an edited copy says.
+struct Lie {
+    home: TempDir,
+    bytes: Vec<u8>,
+}
+
+impl Lie {
+    fn new(name: &str, scheme: &str) -> Lie {
+        let model = quantized(&prepared(&fixture(name)), self::scheme(scheme)).expect("fits");
+        let (home, artifact) = write(&model, &Gguf::DEFAULT);
+        let bytes = fs::read(artifact.dir.join(FILE)).expect("written");
+        fs::remove_file(home.path().join("config.json")).expect("removed");
+        Lie { home, bytes }
+    }
+
+    /// Where a text begins for the `nth` time.
+    fn at(&self, text: &str, nth: usize) -> usize {
+        let places = self.bytes.windows(text.len()).enumerate().filter(|(_, w)| *w == text.as_bytes());
+        places.map(|(at, _)| at).nth(nth).unwrap_or_else(|| panic!("{text} is not in the file"))
+    }
+
+    fn import(&self, bytes: &[u8]) -> Result<Model, String> {
+        fs::write(self.home.path().join(FILE), bytes).expect("written");
+        import(self.home.path()).map_err(|error| error.to_string())
+    }
+
+    /// With `new` in place of `text`, `skip` bytes after its start.
+    fn says(&self, text: &str, skip: usize, new: &[u8]) -> String {
+        self.says_all(&[(self.at(text, 0) + skip, new)])
+    }
+
+    fn says_all(&self, edits: &[(usize, &[u8])]) -> String {
+        let mut bytes = self.bytes.clone();
+        for (at, new) in edits {
+            bytes[*at..at + new.len()].copy_from_slice(new);
+        }
+        let error = self.import(&bytes).err().expect("refused");
+        let (file, dir) = (self.home.path().join(FILE), self.home.path());
+        error.replace(&file.display().to_string(), "FILE").replace(&dir.display().to_string(), "DIR")
+    }
+}
+
+#[test]
+fn a_file_that_lies_about_the_checkpoint_is_refused_with_the_key() {
+    let lie = Lie::new("t5-v1.1", "keep");
+    assert!(lie.import(&lie.bytes).is_ok());
+    let key = "trefoil.version".len();
+    assert_eq!(
+        lie.says("trefoil.version", 0, b"n"),
+        "FILE: trefoil.version: expected 1, found no such key; only a file that trefoil wrote opens as a checkpoint"
+    );
+    assert_eq!(lie.says("trefoil.version", key + 4, &[2]), "FILE: trefoil.version: expected 1, found U32(2)");
+    assert_eq!(lie.says("trefoil.version", key, &[5]), "FILE: trefoil.version: expected 1, found I32(1)");
+    assert_eq!(lie.says("trefoil.config", 0, b"n"), "FILE: expected the key trefoil.config, found no such key");
+    assert_eq!(
+        lie.says("trefoil.tensors", 0, b"n"),
+        "FILE: trefoil.tensors: expected 61 strings, one a tensor, found no such key"
+    );
+    // One string less, and that many bytes of the tensor table are no longer strings.
+    let array = lie.at("trefoil.tensors", 0) + "trefoil.tensors".len() + 4 + 4;
+    assert!(lie.says_all(&[(array, &60_u64.to_le_bytes())]).starts_with("FILE: "));
+    // One tensor less: what is left is well-formed and means nothing.
+    assert_eq!(
+        lie.says_all(&[(8, &60_u64.to_le_bytes())]),
+        "FILE: trefoil.tensors: expected 60 strings, one a tensor, found 61 strings"
+    );
+    let text = "trefoil.config".len() + 4 + 8;
+    let json = lie.says("trefoil.config", text, b"[");
+    assert!(json.starts_with("FILE: its config.json: not the expected JSON: "), "{json}");
+    let generation = lie.says("trefoil.generation_config", "trefoil.generation_config".len() + 4 + 8, b"!");
+    assert!(generation.starts_with("FILE: its generation_config.json: not the expected JSON: "), "{generation}");
+    let not_a_string = lie.says("trefoil.generation_config", "trefoil.generation_config".len(), &[10]);
+    assert!(not_a_string.starts_with("FILE: "), "{not_a_string}");
+
+    let at = |text: &str| lie.at(text, 0);
+    let model_type = lie.at("\"model_type\": \"t5\"", 0) + 16;
+    assert!(lie.says_all(&[(model_type, b"x")]).starts_with("FILE: model_type is \"x5\"; known are t5, "));
+    let width = at("\"d_model\": 16") + 12;
+    let shapes = lie.says_all(&[(width, b"8")]);
+    assert!(
+        shapes.contains("shared.weight: expected [66, 86] (vocab_size, d_model), found [66, 16] in FILE"),
+        "{shapes}"
+    );
+
+    let q = at("encoder.block.0.layer.0.SelfAttention.q.weight") + "encoder.block.0.layer.0.SelfAttention.".len();
+    let k = at("encoder.block.0.layer.0.SelfAttention.k.weight") + "encoder.block.0.layer.0.SelfAttention.".len();
+    assert_eq!(
+        lie.says_all(&[(q, b"k")]),
+        "FILE: trefoil.tensors: encoder.block.0.layer.0.SelfAttention.k.weight comes twice"
+    );
+    assert_eq!(
+        lie.says_all(&[(q, b"k"), (k, b"q")]),
+        "FILE: enc.blk.0.attn_q.weight: expected enc.blk.0.attn_k.weight, the name of \
+         encoder.block.0.layer.0.SelfAttention.k.weight; enc.blk.0.attn_k.weight: expected enc.blk.0.attn_q.weight, the name of \
+         encoder.block.0.layer.0.SelfAttention.q.weight"
+    );
+    assert_eq!(
+        lie.says_all(&[(q, b"z")]),
+        "FILE: enc.blk.0.attn_q.weight: encoder.block.0.layer.0.SelfAttention.z.weight has no GGUF name"
+    );
+}
+
+#[test]
+fn a_file_cut_short_or_damaged_anywhere_in_its_header_is_an_error_or_a_model_and_never_a_panic() {
+    let lie = Lie::new("t5-rows-of-32", "q8_0");
+    let len = lie.bytes.len();
+    for end in (0..16).map(|i| len * i / 16).chain([len - 1]) {
+        assert!(lie.import(&lie.bytes[..end]).is_err(), "{end} of {len}");
+    }
+    let start = lie.at("trefoil.version", 0) - 8;
+    let (mut opened, mut refused) = (0, 0);
+    for (at, to) in (start..start + 2500).step_by(3).flat_map(|at| [(at, 0), (at, 0xff), (at, lie.bytes[at] ^ 1)]) {
+        let mut bytes = lie.bytes.clone();
+        bytes[at] = to;
+        match lie.import(&bytes) {
+            Ok(model) => {
+                // Whatever was opened has all its numbers.
+                model.graph.weights.iter().for_each(|(_, weight)| drop(weight.read().expect("reads")));
+                opened += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(opened > 5 && refused > 1000, "{opened} opened, {refused} refused");
 }

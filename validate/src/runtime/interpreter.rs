@@ -2,7 +2,7 @@
 
 use converters::Artifact;
 use converters::export::gguf::{FILE, GgufFile, LLAMA_CPP, Value};
-use graph::{Interpreter, Tensor};
+use graph::{Feeds, Interpreter, Tensor};
 
 use crate::runtime::reference::{CACHED_WEIGHTS_BYTES, Reference};
 use crate::runtime::{Engine, Fit, Options, Runtime, RuntimeError, Session};
@@ -58,8 +58,8 @@ impl Session for Opened {
         Engine { settings: format!("f32, graph and weights of {FILE}"), ..self.0.engine() }
     }
 
-    fn encode(&mut self, input_ids: &Tensor, attention_mask: &Tensor) -> Result<(), RuntimeError> {
-        self.0.encode(input_ids, attention_mask)
+    fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
+        self.0.encode(source)
     }
 
     fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
