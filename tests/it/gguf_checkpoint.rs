@@ -3,21 +3,30 @@
 use std::fs;
 use std::path::Path;
 
-use converters::export::gguf::{FILE, Fallback, Gguf};
+use converters::checkpoint::ImportError;
+use converters::export::gguf::{FILE, Fallback, Gguf, GgufFile, Value};
 use converters::export::safetensors::Safetensors;
-use converters::{Artifact, Format, Model, import};
-use graph::{Feeds, Interpreter, Tensor};
+use converters::{ARCHITECTURES, Architecture, Artifact, Checkpoint, Format, Model, Semantics, import};
+use graph::progress::Quiet;
+use graph::{Blob, Build, Computed, Feeds, FloatType, Interpreter, Tensor, Weight, WeightData};
 use quant::Scheme;
 use tempfile::TempDir;
+use validate::chain::validate_in;
+use validate::report::{Link, Outcome};
+use validate::runtime::Options;
 use validate::runtime::interpreter::OwnInterpreter;
+use validate::runtime::llama::LlamaCpp;
 use validate::runtime::reference::{Reference, caching};
-use validate::{Runtime, Session};
+use validate::{Context, Fit, Limits, Runtime, Session};
 
 use crate::fixture::{expected, fixture};
 use crate::gguf::{all_models, bits, prepared, quantized, write};
+use crate::validate::grown;
 
 /// Schemes whose logits are compared; the weights of all are.
 const RUN: [&str; 4] = ["keep", "f16", "q8_0", "q4_k"];
+
+const OPTIONS: Options = Options { threads: 1, offline: true, python: None, merged: false };
 
 fn scheme(name: &str) -> Scheme {
     name.parse().expect("a scheme")
@@ -120,8 +129,7 @@ fn the_interpreter_on_the_file_says_what_the_quantized_graph_says_bit_for_bit_at
         let model = quantized(&prepared(&fixture(name)), self::scheme(scheme)).expect("fits");
         let (_home, artifact) = write(&model, &Gguf::DEFAULT);
         let (_alone, artifact) = alone(&artifact);
-        let options = validate::runtime::Options { threads: 1, offline: true, python: None, merged: false };
-        let mut file = OwnInterpreter.open(&artifact, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mut file = OwnInterpreter.open(&artifact, &OPTIONS).unwrap_or_else(|e| panic!("{name}: {e}"));
         let interpreter = caching(&model.graph);
         let mut graph = Reference::new(&interpreter);
         let mut source = inputs(&fixture(name), &model);
@@ -253,9 +261,9 @@ fn a_file_that_lies_about_the_checkpoint_is_refused_with_the_key() {
     assert!(not_a_string.starts_with("FILE: "), "{not_a_string}");
 
     let at = |text: &str| lie.at(text, 0);
-    let model_type = lie.at("\"model_type\": \"t5\"", 0) + 16;
+    let model_type = lie.at("\"model_type\": \"t5\"", 0) + 15;
     assert!(lie.says_all(&[(model_type, b"x")]).starts_with("FILE: model_type is \"x5\"; known are t5, "));
-    let width = at("\"d_model\": 16") + 12;
+    let width = at("\"d_model\": 16") + 11;
     let shapes = lie.says_all(&[(width, b"8")]);
     assert!(
         shapes.contains("shared.weight: expected [66, 86] (vocab_size, d_model), found [66, 16] in FILE"),
@@ -302,4 +310,124 @@ fn a_file_cut_short_or_damaged_anywhere_in_its_header_is_an_error_or_a_model_and
         }
     }
     assert!(opened > 5 && refused > 1000, "{opened} opened, {refused} refused");
+}
+
+/// T5 as a family that llama.cpp has never heard of, with tensors of every kind that T5 lacks.
+struct HandMade;
+
+impl Architecture for HandMade {
+    fn model_types(&self) -> &'static [&'static str] {
+        &["handmade"]
+    }
+
+    fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError> {
+        t5().build(b, checkpoint)
+    }
+
+    fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {
+        let more = [
+            ("final_logits_bias", "output.bias"),
+            ("encoder.conv1", "enc.conv1"),
+            ("encoder.embed_positions", "enc.position_embd"),
+        ];
+        Box::leak([t5().gguf_names(), &more].concat().into_boxed_slice())
+    }
+
+    fn gguf_metadata(&self, _: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
+        Ok(vec![("handmade.block_count".to_owned(), Value::U32(3))])
+    }
+}
+
+fn t5() -> &'static dyn Architecture {
+    *ARCHITECTURES.iter().find(|a| a.model_types().contains(&"t5")).expect("T5")
+}
+
+#[test]
+fn a_family_that_llama_cpp_does_not_know_is_run_by_the_interpreter_alone_and_without_noise() {
+    let mut grown = grown(&fixture("t5-v1.0"));
+    grown.exact.architecture = &HandMade;
+    let recorded = grown.recorded();
+    let baseline = grown.baseline(&recorded);
+    let mut model = grown.exact.clone();
+    let said = Gguf::DEFAULT.prepare(&mut model).expect("prepared");
+    assert!(said[0].starts_with("llama.cpp does not run the architecture handmade; "), "{said:?}");
+    assert_eq!(model.folded_logit_scale, None, "nothing is folded for an engine that does not run it");
+    let model = quantized(&model, scheme("f16")).expect("fits");
+    let (_home, artifact) = write(&model, &Gguf::DEFAULT);
+    let (_alone, artifact) = alone(&artifact);
+    let context = Context {
+        baseline: &baseline,
+        name: "leaf",
+        quantized: &model,
+        artifact: &artifact,
+        format: &Gguf::DEFAULT,
+        limits: &Limits { max_kl: 1.0, min_top1: 0.0, max_points_lost: 100.0, ..Limits::default() },
+        options: &OPTIONS,
+        tensors: Vec::new(),
+        substitutions: said.into_iter().map(|text| validate::Note { about: "gguf".to_owned(), text }).collect(),
+    };
+    let report = validate_in(validate::RUNTIMES, context, &Quiet).expect("the chain runs to its end");
+    let mut runtime = report.checks.iter().filter(|check| check.link == Link::Runtime);
+    let llama = runtime.next().expect("llama.cpp");
+    assert_eq!((llama.what.as_str(), llama.outcome), ("the artifact in llama.cpp", Outcome::NotRun));
+    assert_eq!(llama.sentence, "of encoder-decoders it knows the architecture t5, and this is handmade");
+    let mut exact = 0;
+    for check in runtime {
+        assert!(check.what.starts_with("interpreter ") && check.outcome == Outcome::Passed, "{check:#?}");
+        let expected = if check.what.contains("greedy tokens") { 1.0 } else { 0.0 };
+        assert_eq!(check.value, Some(expected), "{check:#?}");
+        exact += usize::from(check.sentence.contains("not a bit may differ"));
+    }
+    assert_eq!(exact, 5, "data, alone, padded, first step, later steps");
+
+    let (_home, t5) = write(&prepared(&fixture("t5-v1.0")), &Gguf::DEFAULT);
+    assert_eq!((LlamaCpp.fit(&t5), OwnInterpreter.fit(&t5)), (Fit::Runs, Fit::Foreign));
+    let onnx = Artifact { format: "onnx", ..t5.clone() };
+    assert_eq!((LlamaCpp.fit(&onnx), OwnInterpreter.fit(&onnx)), (Fit::Foreign, Fit::Foreign));
+    fs::write(t5.dir.join(FILE), "GGUF").expect("written");
+    assert_eq!((LlamaCpp.fit(&t5), OwnInterpreter.fit(&t5)), (Fit::Runs, Fit::Foreign));
+}
+
+#[test]
+fn kernels_biases_and_computed_tables_are_written_and_read_by_us_and_by_gguf_rs() {
+    let mut model = prepared(&fixture("t5-v1.1"));
+    model.architecture = &HandMade;
+    let halves = |shape: &[usize]| {
+        let bytes: Vec<u8> = (0..2 * shape.iter().product::<usize>()).map(|i| (i * 7 % 120) as u8).collect();
+        WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F16 }
+    };
+    let computed = |_: &[usize]| WeightData::Computed(Computed::Sinusoid);
+    let added: [(&str, &[usize], &dyn Fn(&[usize]) -> WeightData); 4] = [
+        ("encoder.conv1.bias", &[6], &halves),
+        ("encoder.conv1.weight", &[6, 5, 3], &halves),
+        ("final_logits_bias", &[1, 66], &halves),
+        ("encoder.embed_positions.weight", &[9, 16], &computed),
+    ];
+    for (name, shape, data) in added {
+        model.graph.weights.push(Weight { name: name.to_owned(), shape: shape.to_vec(), data: data(shape) });
+    }
+    Gguf::DEFAULT.check(&model).expect("holds them");
+    let (_home, artifact) = write(&model, &Gguf::DEFAULT);
+    let read = Gguf::DEFAULT.read_weights(&model, &artifact).expect("reads");
+    assert!(bits(&read) == bits(&model.graph.weights));
+
+    let path = artifact.dir.join(FILE);
+    let file = GgufFile::open(&path).expect("opens");
+    let last: Vec<(&str, &[usize], &str)> =
+        file.tensors.iter().rev().take(4).map(|t| (t.name.as_str(), t.shape.as_slice(), t.kind.name())).collect();
+    assert_eq!(
+        last,
+        [
+            ("enc.position_embd.weight", &[9, 16][..], "F32"),
+            ("enc.conv1.bias", &[6], "F32"),
+            ("enc.conv1.weight", &[6, 5, 3], "F16"),
+            ("output.bias", &[1, 66], "F32"),
+        ]
+    );
+    let text = path.to_str().expect("a path of the test");
+    let foreign = gguf_rs::get_gguf_container_array_size(text, 1 << 20).expect("opens").decode().expect("decodes");
+    let kernel = foreign.tensors().iter().find(|t| t.name == "enc.conv1.weight").expect("there");
+    assert_eq!((kernel.kind, kernel.shape.clone(), kernel.size), (1, vec![3, 5, 6], 2 * 90));
+    let config = fs::read_to_string(fixture("t5-v1.1").join("config.json")).expect("there");
+    assert_eq!(foreign.metadata()["trefoil.config"], serde_json::json!(config));
 }

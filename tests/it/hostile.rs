@@ -288,7 +288,7 @@ fn a_folder_that_is_not_a_checkpoint_says_what_is_missing() {
     assert_eq!(
         folder.refusal(),
         "not a checkpoint: expected one of model.safetensors, model.safetensors.index.json, pytorch_model.bin, \
-         pytorch_model.bin.index.json, found none"
+         pytorch_model.bin.index.json, model.gguf, found none"
     );
     fs::remove_file(folder.path("config.json")).expect("removed");
     assert_eq!(folder.refusal(), "not a checkpoint: expected config.json, found none");

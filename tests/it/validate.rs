@@ -21,13 +21,13 @@ use validate::{
 use crate::fixture::{fixture, fixtures, repository};
 
 /// A checkpoint after import and after the passes.
-struct Grown {
-    dir: PathBuf,
+pub struct Grown {
+    pub dir: PathBuf,
     imported: Graph,
-    exact: Model,
+    pub exact: Model,
 }
 
-fn grown(dir: &Path) -> Grown {
+pub fn grown(dir: &Path) -> Grown {
     let mut exact = converters::import(dir).expect("a sound checkpoint");
     let imported = exact.graph.clone();
     graph::passes::run(&mut exact.graph).expect("passes apply");
@@ -35,7 +35,7 @@ fn grown(dir: &Path) -> Grown {
 }
 
 impl Grown {
-    fn baseline<'a>(&'a self, recorded: &'a Path) -> Baseline<'a> {
+    pub fn baseline<'a>(&'a self, recorded: &'a Path) -> Baseline<'a> {
         let greedy = Greedy { max_new_tokens: 9, ..Greedy::from(self.exact.checkpoint.generation()) };
         let mut data = Data::drawn(11, &self.exact.graph, Some(greedy.eos[0])).expect("an encoder of ids");
         for sample in &mut data.samples {
@@ -56,7 +56,7 @@ impl Grown {
         Baseline::measure(subject, &Quiet).expect("the float model runs")
     }
 
-    fn recorded(&self) -> PathBuf {
+    pub fn recorded(&self) -> PathBuf {
         self.dir.join("expected.safetensors")
     }
 }
