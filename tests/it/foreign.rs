@@ -1,11 +1,16 @@
 //! Artifacts opened by programs that are not ours. Ignored by default: they need the environments of `tools/setup.sh`.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use converters::Format;
+use converters::export::gguf::{self, FILE, Fallback, Gguf, GgufFile};
 use serde_json::Value;
 
 use crate::fixture::{expected, repository};
+use crate::gguf::{all_models, prepared, quantized, write};
 
 /// Test words that each program decodes.
 const WORDS: usize = 50;
@@ -105,4 +110,52 @@ fn the_gguf_package_reads_what_we_write() {
     // 9 an encoder layer, 14 a decoder layer, a bias table each, the embedding and the two final norms.
     assert_eq!(tensors.len(), 4 * 9 + 2 * 14 + 2 + 3);
     assert!(tensors.iter().any(|t| t[0] == "dec.blk.1.cross_attn_k.weight" && t[1] == "Q8_0"), "{tensors:?}");
+}
+
+#[test]
+#[ignore = "needs .venv: tools/setup.sh"]
+fn the_gguf_package_reads_the_same_numbers_from_the_files_of_every_family() {
+    let mut compared = 0;
+    for dir in all_models() {
+        let prepared = prepared(&dir);
+        for scheme in ["keep", "q8_0"] {
+            let Some(model) = quantized(&prepared, scheme.parse().expect("a scheme")) else { continue };
+            let place = format!("{} as {scheme}", dir.display());
+            let (_home, artifact) = write(&model, &Gguf { fallback: Fallback::F32, ..Gguf::DEFAULT });
+            let path = artifact.dir.join(FILE);
+            let ours = GgufFile::open(&path).unwrap_or_else(|e| panic!("{place}: {e}"));
+            let seen = open(".venv", "gguf_open.py", &[&path, Path::new("--sums")]);
+            let config = fs::read_to_string(dir.join("config.json")).expect("there");
+            assert_eq!(seen["metadata"]["trefoil.config"], serde_json::json!([["STRING"], config]), "{place}");
+            let listed = &seen["metadata"]["trefoil.tensors"];
+            assert_eq!(listed[1]["len"], ours.tensors.len(), "{place}: {listed}");
+            let theirs: BTreeMap<&str, &Value> = seen["tensors"]
+                .as_array()
+                .expect("a table")
+                .iter()
+                .map(|t| (t[0].as_str().expect("a name"), t))
+                .collect();
+            assert_eq!(theirs.len(), ours.tensors.len(), "{place}");
+            let read = Gguf::DEFAULT.read_weights(&model, &artifact).unwrap_or_else(|e| panic!("{place}: {e}"));
+            let Some(gguf::Value::Array(gguf::Array::String(names))) = ours.get("trefoil.tensors") else {
+                panic!("{place}: no list of names")
+            };
+            for (name, tensor) in names.iter().zip(&ours.tensors) {
+                let theirs = theirs[tensor.name.as_str()];
+                let shape: Vec<usize> = tensor.shape.iter().rev().copied().collect();
+                let expected =
+                    serde_json::json!([tensor.name, tensor.kind.name(), shape, tensor.offset_bytes, tensor.data.len()]);
+                assert_eq!(theirs.as_array().expect("a row")[..5], expected.as_array().expect("a row")[..], "{place}");
+                let weight = read.get(read.find(name).unwrap_or_else(|| panic!("{place}: {name}")));
+                let numbers = weight.read().expect("reads");
+                let (sum, size) =
+                    numbers.iter().fold((0.0, 0.0), |(sum, size), x| (sum + f64::from(*x), size + f64::from(x.abs())));
+                let difference = (theirs[5].as_f64().expect("a sum") - sum).abs();
+                // numpy sums pairwise.
+                assert!(difference <= 1e-12 * size, "{place}: {name}: {difference:e} of {size}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 1000, "{compared}");
 }

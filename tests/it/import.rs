@@ -202,31 +202,6 @@ fn trained_weights_are_finite() {
 }
 
 #[test]
-fn every_weight_of_every_fixture_has_a_name_in_gguf() {
-    for dir in fixtures() {
-        let model = import(&dir).expect("supported");
-        let mut names = Vec::new();
-        for (_, weight) in model.graph.weights.iter() {
-            let module = weight.name.strip_suffix(".weight").expect("T5 has weights only");
-            // The layer is the one number after `block.`.
-            let parts: Vec<&str> = module.split('.').collect();
-            let layer = parts.iter().position(|p| *p == "block").map(|at| parts[at + 1]);
-            let pattern = match layer {
-                Some(layer) => module.replacen(&format!(".block.{layer}."), ".block.{i}.", 1),
-                None => module.to_owned(),
-            };
-            let known = model.architecture.gguf_names().iter().find(|(from, _)| *from == pattern);
-            let (_, to) = known.unwrap_or_else(|| panic!("{} has no name", weight.name));
-            names.push(to.replace("{i}", layer.unwrap_or_default()));
-        }
-        let count = names.len();
-        names.sort();
-        names.dedup();
-        assert_eq!(names.len(), count, "{}: two weights share a name", dir.display());
-    }
-}
-
-#[test]
 fn what_llama_cpp_cannot_run_is_refused_and_the_rest_is_described() {
     use converters::export::gguf::Value::U32;
     let metadata = |name: &str| {

@@ -5,6 +5,7 @@ mod fixture;
 mod foreign;
 mod gguf;
 mod gguf_checkpoint;
+mod gguf_names;
 mod hostile;
 mod import;
 #[cfg(feature = "llama-cpp")]
