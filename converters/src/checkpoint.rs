@@ -2,6 +2,7 @@
 
 mod config;
 mod error;
+pub mod generation;
 mod gguf;
 pub(crate) mod json;
 mod pickle;
@@ -18,8 +19,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-pub use config::{Config, Generation, Size};
+pub use config::{Config, Size};
 pub use error::{ImportError, NotFinite, Problem};
+pub use generation::{Generation, Overrides};
 use gguf::Whole;
 use json::Unique;
 
@@ -66,6 +68,8 @@ pub struct Checkpoint {
     config_file: PathBuf,
     config: Config,
     generation: Generation,
+    /// Whose words `generation` is.
+    generation_file: &'static str,
     tensors: Tensors,
     /// Of a GGUF artifact.
     whole: Option<Whole>,
@@ -155,9 +159,10 @@ impl Checkpoint {
     ) -> Checkpoint {
         let config = Config::new(config.0);
         let generation = generation.map(|Unique(entries)| entries.into_iter().collect());
+        let generation_file = if generation.is_some() { "generation_config.json" } else { "config.json" };
         let generation = Generation::read(generation.as_ref(), &config);
         let (dir, account, scratch) = (dir.to_owned(), Mutex::default(), OnceLock::new());
-        Checkpoint { dir, files, config_file, config, generation, tensors, whole, account, scratch }
+        Checkpoint { dir, files, config_file, config, generation, generation_file, tensors, whole, account, scratch }
     }
 
     /// The folder.
@@ -206,9 +211,16 @@ impl Checkpoint {
         self.config.json()
     }
 
-    /// Where greedy decoding starts and ends.
+    /// How the checkpoint decodes greedily.
     pub fn generation(&self) -> &Generation {
         &self.generation
+    }
+
+    /// Notes that decoding has no end, which few families allow.
+    pub(crate) fn require_end(&self) {
+        if self.generation.eos_token_ids.is_empty() {
+            self.config.note(Problem::MissingKey { file: self.generation_file, key: "eos_token_id".to_owned() });
+        }
     }
 
     /// Name, element type in safetensors' or ggml's words and shape of every tensor, by name.

@@ -23,6 +23,9 @@ pub fn import(dir: &Path) -> Result<Model, ImportError> {
     let architecture = architecture(&checkpoint)?;
     check_names(&checkpoint, architecture)?;
     let build = Build::new();
+    if !architecture.may_lack_an_end() {
+        checkpoint.require_end();
+    }
     let semantics = architecture.build(&build, &checkpoint)?;
     // A graph with stand-ins for missing weights is not a graph of this checkpoint, so this comes first.
     checkpoint.finish()?;

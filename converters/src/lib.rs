@@ -36,6 +36,11 @@ pub trait Architecture: Sync {
         "lm_head"
     }
 
+    /// Whether its checkpoints may name no end-of-sequence token, so that only the limit ends a sequence.
+    fn may_lack_an_end(&self) -> bool {
+        false
+    }
+
     /// GGUF's tensor names: module of the checkpoint -> module of GGUF, `{i}` a layer number; `.weight` and `.bias` follow.
     /// A GGUF name that ends in either names one tensor (`final_logits_bias` -> `output.bias`). In the order of the file
     /// within a stack of layers.

@@ -1,4 +1,4 @@
-//! config.json with an account of what was read, and generation_config.json.
+//! config.json with an account of what was read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,7 +9,10 @@ use serde_json::{Map, Value};
 use super::Problem;
 
 /// No dimension of a model is longer, so a product of two fits.
-const LIMIT: usize = 1 << 31;
+pub(super) const LIMIT: usize = 1 << 31;
+
+/// The file that it is read from.
+const FILE: &str = "config.json";
 
 /// A dimension and its name, so that a shape can be told in the words of the config.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +70,7 @@ impl Config {
                 return Some(section);
             }
             (Some(found), None) => self.wrong_kind(key, "an object", found),
-            (None, _) => self.problem(Problem::MissingKey { key: self.place(key) }),
+            (None, _) => self.note(Problem::MissingKey { file: FILE, key: self.place(key) }),
         }
         None
     }
@@ -97,7 +100,7 @@ impl Config {
         match self.value(key) {
             Some(value) => self.count(key, value),
             None => {
-                self.problem(Problem::MissingKey { key: self.place(key) });
+                self.note(Problem::MissingKey { file: FILE, key: self.place(key) });
                 1
             }
         }
@@ -160,7 +163,7 @@ impl Config {
     pub fn unsupported(&self, key: &str, why: impl fmt::Display) {
         let value = self.json.get(key).map_or_else(|| "missing".to_owned(), shown);
         let architecture = self.architecture();
-        self.problem(Problem::Unsupported { key: self.place(key), value, architecture, why: why.to_string() });
+        self.note(Problem::Unsupported { file: FILE, key: self.place(key), value, architecture, why: why.to_string() });
     }
 
     pub(super) fn architecture(&self) -> String {
@@ -178,6 +181,7 @@ impl Config {
         drop(account);
         let architecture = self.architecture();
         problems.extend(unread.into_iter().map(|(key, value)| Problem::UnreadKey {
+            file: FILE,
             key,
             value,
             architecture: architecture.clone(),
@@ -197,7 +201,8 @@ impl Config {
         self.account.lock().expect("no panic while holding the lock")
     }
 
-    fn problem(&self, problem: Problem) {
+    /// Notes a problem once.
+    pub(super) fn note(&self, problem: Problem) {
         let mut account = self.account();
         if !account.problems.contains(&problem) {
             account.problems.push(problem);
@@ -205,12 +210,8 @@ impl Config {
     }
 
     pub(super) fn wrong_kind(&self, key: &str, expected: &str, found: &Value) {
-        self.wrong_kind_in("config.json", key, expected, found);
-    }
-
-    fn wrong_kind_in(&self, file: &'static str, key: &str, expected: &str, found: &Value) {
         let (key, expected, found) = (self.place(key), expected.to_owned(), shown(found));
-        self.problem(Problem::WrongKind { file, key, expected, found });
+        self.note(Problem::WrongKind { file: FILE, key, expected, found });
     }
 
     /// Marks a key as read; null counts as absent.
@@ -236,73 +237,17 @@ impl Config {
     }
 }
 
-const COUNT: &str = "a number from 1 to 2^31";
+pub(super) const COUNT: &str = "a number from 1 to 2^31";
 
 fn count(value: &Value) -> Option<usize> {
     value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=LIMIT).contains(n))
 }
 
 /// A value as JSON, cut where it would fill the screen.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(100) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
-    }
-}
-
-/// Where greedy decoding starts and ends.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Generation {
-    /// The first target token.
-    pub decoder_start_token_id: u32,
-    /// Any of these ends a sequence.
-    pub eos_token_ids: Vec<u32>,
-    /// Fills the rest of a shorter sequence in a batch.
-    pub pad_token_id: u32,
-    /// Tokens after the first one.
-    pub max_new_tokens: usize,
-}
-
-impl Generation {
-    /// From generation_config.json where it says something, else from config.json; the same precedence as
-    /// `GenerationConfig.from_pretrained`, and the same default of 20 new tokens.
-    pub(super) fn read(generation: Option<&Value>, config: &Config) -> Generation {
-        let value = |key: &str| {
-            let own = generation.and_then(|g| g.get(key)).filter(|v| !v.is_null());
-            own.map(|v| ("generation_config.json", v)).or_else(|| Some(("config.json", config.value(key)?)))
-        };
-        let ids = |key: &str| -> Option<Vec<u32>> {
-            let (file, value) = value(key)?;
-            let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-            let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
-            match list.iter().map(id).collect::<Option<Vec<u32>>>() {
-                Some(ids) if !ids.is_empty() => return Some(ids),
-                _ => config.wrong_kind_in(file, key, "a token id", value),
-            }
-            Some(vec![0])
-        };
-        let required = |key: &str| {
-            ids(key).unwrap_or_else(|| {
-                config.problem(Problem::MissingKey { key: key.to_owned() });
-                vec![0]
-            })
-        };
-        let eos_token_ids = required("eos_token_id");
-        let length = |key: &str| {
-            let (file, value) = value(key)?;
-            if count(value).is_none() {
-                config.wrong_kind_in(file, key, COUNT, value);
-            }
-            count(value)
-        };
-        // max_length counts the first token.
-        let max_new_tokens = length("max_new_tokens").or(length("max_length").map(|n| n - 1)).unwrap_or(20);
-        Generation {
-            decoder_start_token_id: required("decoder_start_token_id")[0],
-            pad_token_id: ids("pad_token_id").map_or(eos_token_ids[0], |ids| ids[0]),
-            eos_token_ids,
-            max_new_tokens,
-        }
     }
 }

@@ -87,9 +87,11 @@ fn listed<T: fmt::Display>(items: &[T]) -> String {
 /// One thing about a checkpoint that does not fit its architecture.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum Problem {
-    /// A key that decides a shape is not there.
-    #[error("config.json: {key} is missing")]
+    /// A key that decides a shape or where decoding starts is not there.
+    #[error("{file}: {key} is missing")]
     MissingKey {
+        /// `config.json` or `generation_config.json`.
+        file: &'static str,
         /// The key.
         key: String,
     },
@@ -106,8 +108,10 @@ pub enum Problem {
         found: String,
     },
     /// A value that changes the result and is not supported.
-    #[error("config.json: {key} = {value} is not supported by {architecture}: {why}")]
+    #[error("{file}: {key} = {value} is not supported by {architecture}: {why}")]
     Unsupported {
+        /// `config.json` or `generation_config.json`.
+        file: &'static str,
         /// The key.
         key: String,
         /// Its value as JSON.
@@ -118,8 +122,10 @@ pub enum Problem {
         why: String,
     },
     /// A key that the importer neither read nor knows to be without effect.
-    #[error("config.json: {key} = {value} is not known to {architecture}; it may change the result")]
+    #[error("{file}: {key} = {value} is not known to {architecture}; it may change the result")]
     UnreadKey {
+        /// `config.json` or `generation_config.json`.
+        file: &'static str,
         /// The key.
         key: String,
         /// Its value as JSON.

@@ -12,7 +12,13 @@ pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Result<Vec<(Strin
     let mut refuse = |key: &str, why: &str| {
         let value = checkpoint.config_json().get(key).map_or_else(|| "missing".to_owned(), ToString::to_string);
         let architecture = "llama.cpp's t5".to_owned();
-        problems.push(Problem::Unsupported { key: key.to_owned(), value, architecture, why: why.to_owned() });
+        problems.push(Problem::Unsupported {
+            file: "config.json",
+            key: key.to_owned(),
+            value,
+            architecture,
+            why: why.to_owned(),
+        });
     };
     if c.max_distance != 128 {
         refuse("relative_attention_max_distance", "it is fixed at 128 there");
@@ -29,7 +35,7 @@ pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Result<Vec<(Strin
         return Err(ImportError::DoesNotFit { dir: checkpoint.dir().to_owned(), problems });
     }
     let count = |key: &str, n: usize| (format!("t5.{key}"), Value::U32(n as u32)); // at most 2^31
-    let start = checkpoint.generation().decoder_start_token_id;
+    let start = checkpoint.generation().decoder_start_token_id as u32; // read as a u32
     Ok(vec![
         count("context_length", checkpoint.config().usize_or("n_positions", 512)),
         count("embedding_length", c.d_model.len),
