@@ -1,6 +1,7 @@
 //! One test binary, because linking is slow.
 
 mod cli;
+mod consumers;
 mod fixture;
 mod foreign;
 mod gguf;

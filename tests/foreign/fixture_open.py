@@ -1,0 +1,72 @@
+"""Opens an artifact of a fixture with Optimum or with transformers, and generates from the recorded sources.
+
+usage: python fixture_open.py optimum|transformers DIR EXPECTED.safetensors
+
+EXPECTED holds what `tests/fixtures/make.py` recorded; its sources are fed as they are, without a tokenizer. Prints one line of JSON:
+{FORM: {"greedy": [[ids]], "prompt_greedy": [[ids]] where text prompts are recorded} or {"error": ".."}, "versions": {..}}, where
+FORM is `merged` and `pair` for Optimum and `folder` for transformers. Exits 1 when no form generates.
+"""
+import json
+import sys
+from importlib.metadata import version
+
+import torch
+from safetensors.torch import load_file
+
+MAX_NEW_TOKENS = 12  # as recorded
+SPEECH = ("whisper", "moonshine")
+
+
+def sources(recorded):
+    """Name of the recorded tokens -> what they were generated from."""
+    names = ("input_ids", "input_features", "input_values", "attention_mask")
+    found = {"greedy": {name: recorded[name] for name in names if name in recorded}}
+    if "prompt_ids" in recorded:
+        found["prompt_greedy"] = {"input_ids": recorded["prompt_ids"], "attention_mask": recorded["prompt_mask"]}
+    return found
+
+
+def optimum(folder, speech, form):
+    from optimum.onnxruntime import ORTModelForSeq2SeqLM, ORTModelForSpeechSeq2Seq
+
+    family = ORTModelForSpeechSeq2Seq if speech else ORTModelForSeq2SeqLM
+    return family.from_pretrained(folder, use_merged=form == "merged", use_cache=True, provider="CPUExecutionProvider")
+
+
+def transformers(folder, speech, form):
+    from transformers import AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq
+
+    family = AutoModelForSpeechSeq2Seq if speech else AutoModelForSeq2SeqLM
+    model, info = family.from_pretrained(folder, output_loading_info=True)
+    left = {key: sorted(map(str, info[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[key]}
+    if left:
+        raise ValueError(f"checkpoint and model differ: {left}")
+    return model.eval()
+
+
+def generate(open_model, folder, speech, form, recorded):
+    try:
+        model = open_model(folder, speech, form)
+        with torch.no_grad():
+            return {
+                name: model.generate(**source, num_beams=1, do_sample=False, max_new_tokens=MAX_NEW_TOKENS).tolist()
+                for name, source in sources(recorded).items()
+            }
+    except Exception as e:
+        return {"error": f"{type(e).__name__}: {e}"}
+
+
+def main(consumer, folder, expected):
+    torch.set_num_threads(1)
+    with open(f"{folder}/config.json") as f:
+        speech = json.load(f)["model_type"] in SPEECH
+    open_model, forms = {"optimum": (optimum, ["merged", "pair"]), "transformers": (transformers, ["folder"])}[consumer]
+    recorded = load_file(expected)
+    said = {form: generate(open_model, folder, speech, form, recorded) for form in forms}
+    packages = ["torch", "transformers", *(["optimum-onnx", "onnxruntime"] if consumer == "optimum" else ["compressed-tensors"])]
+    print(json.dumps(said | {"versions": {p: version(p) for p in packages}}))
+    return 0 if any("error" not in tokens for tokens in said.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

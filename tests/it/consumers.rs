@@ -1,0 +1,208 @@
+//! Every family in the programs that its users open artifacts with. Ignored by default: they need the environments of
+//! `tools/setup.sh --all`, and CI turns them on. The lists here are what the README's table of families says.
+
+use std::path::Path;
+use std::process::Command;
+
+use converters::export::onnx::{Onnx, Placement};
+use converters::export::safetensors::Safetensors;
+use converters::{Artifact, Format, Model, import};
+use graph::progress::Quiet;
+use graph::{Feeds, Interpreter, Scratch, Tensor};
+use quant::{Policy, Scheme};
+use serde_json::Value;
+use validate::runtime::hf::Transformers;
+use validate::runtime::reference::Reference;
+use validate::runtime::{Options, Runtime, Session};
+
+use crate::fixture::{expected, fixture, repository};
+
+/// What a consumer makes of a fixture.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Opens {
+    /// It says the recorded tokens, in every form that it has.
+    All,
+    /// Only as decoder and decoder with past; why the merged decoder does not do.
+    Pair(&'static str),
+}
+use Opens::{All, Pair};
+
+const HEAD_WIDTH: &str = "it takes d_model / heads for the head width, and encoder heads for those of the decoder";
+
+/// Optimum 2.1 with transformers 4.57, by fixture.
+pub const OPTIMUM: &[(&str, Opens)] = &[("t5-rows-of-32", Pair(HEAD_WIDTH)), ("mt5", Pair(HEAD_WIDTH))];
+
+/// transformers.js 4.3 under Node, which opens the merged decoder.
+pub const TRANSFORMERS_JS: &[&str] = &["t5-rows-of-32", "mt5"];
+
+/// transformers 5.23, the whole of what is recorded with it.
+pub const TRANSFORMERS: &[&str] = &["t5-v1.0", "t5-v1.1", "mt5", "umt5"];
+
+fn model(name: &str) -> Model {
+    let mut model = import(&fixture(name)).unwrap_or_else(|e| panic!("{e}"));
+    graph::passes::run(&mut model.graph).unwrap_or_else(|e| panic!("{name}: {e}"));
+    model
+}
+
+fn write(model: &Model, format: &dyn Format, dir: &Path) -> Artifact {
+    format.check(model).unwrap_or_else(|e| panic!("{e}"));
+    format.write(model, dir).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The JSON that a program prints.
+fn printed(mut command: Command) -> Value {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; tools/setup.sh --all makes it"));
+    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&out).unwrap_or_else(|e| panic!("{command:?}: {e}\n{out}\n{errors}"))
+}
+
+fn opened_in_python(environment: &str, consumer: &str, dir: &Path, name: &str) -> Value {
+    let mut command = Command::new(repository(environment).join("bin/python"));
+    command.arg(repository("tests/foreign/fixture_open.py")).arg(consumer).arg(dir);
+    command.arg(fixture(name).join("expected.safetensors"));
+    printed(command)
+}
+
+/// Rows of ids without the padding at their ends.
+fn rows(ids: impl Iterator<Item = Vec<i64>>, pad: i64) -> Vec<Vec<i64>> {
+    ids.map(|mut row| {
+        while row.last() == Some(&pad) {
+            row.pop();
+        }
+        row
+    })
+    .collect()
+}
+
+/// Whether a program said what is recorded. Errors: the first row that differs, or the program's own words.
+fn compare(said: &Value, name: &str, pad: i64) -> Result<(), String> {
+    if let Some(error) = said.get("error") {
+        return Err(error.to_string());
+    }
+    let (recorded, _) = expected(&fixture(name));
+    for what in ["greedy", "prompt_greedy"] {
+        let Some(tokens) = recorded.get(what) else { continue };
+        let Some(found) = said.get(what).and_then(Value::as_array) else { continue };
+        let width = tokens.shape()[1];
+        let expected = rows(tokens.as_i64().expect("ids").chunks(width).map(<[i64]>::to_vec), pad);
+        let ids = |row: &Value| row.as_array().expect("a row").iter().map(|id| id.as_i64().expect("an id")).collect();
+        let found = rows(found.iter().map(ids), pad);
+        if expected.len() != found.len() {
+            return Err(format!("{what}: expected {} rows, found {}", expected.len(), found.len()));
+        }
+        if let Some(i) = (0..expected.len()).find(|&i| expected[i] != found[i]) {
+            return Err(format!("{what}, row {i}: expected {:?}, found {:?}", expected[i], found[i]));
+        }
+    }
+    Ok(())
+}
+
+fn pad(model: &Model) -> i64 {
+    i64::from(model.checkpoint.generation().pad_token_id)
+}
+
+fn told(faults: &[String]) {
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+#[ignore = "needs .venv-optimum; CI turns it on"]
+fn optimum_says_the_recorded_tokens_for_every_family_that_it_knows() {
+    let mut faults = Vec::new();
+    for (name, opens) in OPTIMUM {
+        let (model, home) = (model(name), tempfile::tempdir().expect("temporary folder"));
+        write(&model, &Onnx::DEFAULT, home.path());
+        let said = opened_in_python(".venv-optimum", "optimum", home.path(), name);
+        for form in ["merged", "pair"] {
+            let found = compare(&said[form], name, pad(&model));
+            match (found, form, opens) {
+                (Ok(()), "merged", Pair(why)) => faults.push(format!("{name}: merged opens now, in spite of: {why}")),
+                (Err(e), "pair", _) | (Err(e), _, All) => faults.push(format!("{name}, {form}: {e}")),
+                _ => {}
+            }
+        }
+    }
+    told(&faults);
+}
+
+#[test]
+#[ignore = "needs Node and .node; CI turns it on"]
+fn transformers_js_says_the_recorded_tokens_for_every_family_that_it_knows() {
+    let format = Onnx { weights: Placement::Embedded, ..Onnx::DEFAULT };
+    let mut faults = Vec::new();
+    for name in TRANSFORMERS_JS {
+        let (model, home) = (model(name), tempfile::tempdir().expect("temporary folder"));
+        write(&model, &format, home.path());
+        let mut command = Command::new("node");
+        command.arg(repository("tests/foreign/fixture_open.mjs")).arg(repository(".node/node_modules"));
+        command.arg(home.path()).arg(fixture(name).join("expected.safetensors"));
+        if let Err(e) = compare(&printed(command), name, pad(&model)) {
+            faults.push(format!("{name}: {e}"));
+        }
+    }
+    told(&faults);
+}
+
+#[test]
+#[ignore = "needs .venv; CI turns it on"]
+fn transformers_says_the_recorded_tokens_from_our_floats() {
+    let mut faults = Vec::new();
+    for name in TRANSFORMERS {
+        let (model, home) = (model(name), tempfile::tempdir().expect("temporary folder"));
+        write(&model, &Safetensors::DEFAULT, home.path());
+        let said = opened_in_python(".venv", "transformers", home.path(), name);
+        if let Err(e) = compare(&said["folder"], name, pad(&model)) {
+            faults.push(format!("{name}: {e}"));
+        }
+    }
+    told(&faults);
+}
+
+/// The encoder's inputs, as recorded.
+fn source(model: &Model, recorded: &graph::Tensors) -> Feeds {
+    let encoder = model.graph.entry("encoder").expect("split made it");
+    encoder.inputs.iter().map(|port| (port.name.clone(), recorded[&port.name].clone())).collect()
+}
+
+/// Largest difference of logits, relative to the largest.
+fn distance(expected: &Tensor, found: &Tensor) -> f32 {
+    assert_eq!(expected.shape(), found.shape());
+    let [expected, found] = [expected, found].map(|t| t.as_f32().expect("floats"));
+    let scale = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    expected.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale
+}
+
+/// compressed-tensors decodes to the same f32; sums are in another order.
+const F32_NOISE: f32 = 1e-5;
+
+#[test]
+#[ignore = "needs .venv; CI turns it on"]
+fn transformers_computes_with_compressed_tensors_what_the_interpreter_does() {
+    let mut faults = Vec::new();
+    for name in TRANSFORMERS {
+        for scheme in ["int8", "int4-g32"] {
+            let mut model = model(name);
+            let scheme: Scheme = scheme.parse().expect("a scheme");
+            let plan = Policy::of(scheme).plan(&model.graph).unwrap_or_else(|e| panic!("{name}: {e}"));
+            quant::quantize(&mut model.graph, &plan, &Scratch::new().expect("scratch"), &Quiet).expect("quantized");
+            let home = tempfile::tempdir().expect("temporary folder");
+            let artifact = write(&model, &Safetensors { widen_codes: true, ..Safetensors::DEFAULT }, home.path());
+            let python = Some(repository(".venv").join("bin/python"));
+            let options = Options { threads: 1, offline: true, python, merged: false };
+            let (recorded, _) = expected(&fixture(name));
+            let said = |session: &mut dyn Session| {
+                session.encode(&source(&model, &recorded))?;
+                session.decode(&recorded["decoder_input_ids"])
+            };
+            let found = Transformers.open(&artifact, &options).and_then(|mut session| said(&mut *session));
+            let interpreter = Interpreter::new(&model.graph);
+            let expected = said(&mut Reference::new(&interpreter)).unwrap_or_else(|e| panic!("{name}: {e}"));
+            match found.map(|found| distance(&expected, &found)) {
+                Ok(worst) if worst <= F32_NOISE => {}
+                Ok(worst) => faults.push(format!("{name} as {scheme}: {worst:e}")),
+                Err(e) => faults.push(format!("{name} as {scheme}: {e}")),
+            }
+        }
+    }
+    told(&faults);
+}
