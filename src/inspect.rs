@@ -195,11 +195,12 @@ fn with_passes(dir: &Path) -> Result<converters::Model, InspectError> {
 
 fn checkpoint(dir: &Path) -> Result<Inspection, InspectError> {
     let model = with_passes(dir)?;
-    let facts = vec![
+    let mut facts = vec![
         ("model_type".to_owned(), model.checkpoint.config().model_type().unwrap_or_default().to_owned()),
         ("reference".to_owned(), model.semantics.reference.to_owned()),
         ("logit scale".to_owned(), model.semantics.logit_scale.clone()),
     ];
+    facts.extend(model.architecture.assumes().iter().map(|fact| ("assumes".to_owned(), (*fact).to_owned())));
     let tensors = model.graph.weights.iter().map(|(_, weight)| TensorRow {
         name: weight.name.clone(),
         ty: weight.data.type_name(),
@@ -281,7 +282,7 @@ fn safetensors(dir: &Path) -> Result<Inspection, InspectError> {
     let checkpoint = Checkpoint::open(dir)?;
     let config = checkpoint.config_json();
     let quantization = config.pointer("/quantization_config/format").and_then(|v| v.as_str());
-    let facts = vec![
+    let mut facts = vec![
         ("model_type".to_owned(), checkpoint.config().model_type().unwrap_or_default().to_owned()),
         ("quantization".to_owned(), quantization.unwrap_or("none").to_owned()),
     ];

@@ -9,11 +9,15 @@ use crate::checkpoint::{Checkpoint, ImportError, Size};
 use crate::export::gguf::names::gguf_name;
 use crate::{Architecture, Model};
 
+mod bart;
+mod fairseq;
 mod layers;
+mod m2m_100;
+mod marian;
 mod t5;
 
 /// Every family.
-pub const ARCHITECTURES: &[&dyn Architecture] = &[&t5::T5];
+pub const ARCHITECTURES: &[&dyn Architecture] = &[&bart::Bart, &m2m_100::M2m100, &marian::Marian, &t5::T5];
 
 /// Reads a Hugging Face folder as a graph with the one entry `full`.
 ///

@@ -41,6 +41,11 @@ pub trait Architecture: Sync {
         false
     }
 
+    /// What the graph takes for granted about its inputs and the reference does not; a sentence each.
+    fn assumes(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// GGUF's tensor names: module of the checkpoint -> module of GGUF, `{i}` a layer number; `.weight` and `.bias` follow.
     /// A GGUF name that ends in either names one tensor (`final_logits_bias` -> `output.bias`). In the order of the file
     /// within a stack of layers.

@@ -116,6 +116,12 @@ impl Config {
         Size { len: self.usize(key), name: key }
     }
 
+    /// A token id, if given.
+    pub fn token(&self, key: &str) -> Option<usize> {
+        let found = |value: &Value| value.as_u64().and_then(|id| usize::try_from(id).ok()).filter(|id| *id < LIMIT);
+        self.typed(key, "a token id", found)
+    }
+
     /// A float, rounded to f32 as the reference does.
     pub fn f32_or(&self, key: &str, default: f32) -> f32 {
         let found = |value: &Value| value.as_f64().map(|x| x as f32).filter(|x| x.is_finite());

@@ -101,3 +101,12 @@ pub(super) fn activation_called(c: &Config, key: &str, word: &str) -> Unary {
         }
     }
 }
+
+/// Rows of a table of GGUF names for modules that stand in `model.` or, where a base model was saved, in nothing; and after
+/// the semicolon rows as they are.
+macro_rules! with_and_without_model_prefix {
+    ($($from:literal => $to:literal),+; $($as_it_is:literal => $name:literal),+ $(,)?) => {
+        &[$((concat!("model.", $from), $to),)+ $(($from, $to),)+ $(($as_it_is, $name),)+]
+    };
+}
+pub(super) use with_and_without_model_prefix;

@@ -1,0 +1,340 @@
+//! What BART, Marian and M2M100 share with their relatives: one transformer, and the places where [`Family`]s differ.
+
+mod gguf;
+
+use std::collections::BTreeMap;
+
+use graph::{BATCH, Build, Computed, DEC, ENC, Op, Sym, Type, Unary, Val, Visible, Weight, WeightData};
+
+use super::Module;
+use super::layers::{WITHOUT_EFFECT, activation};
+use crate::Semantics;
+use crate::checkpoint::{Checkpoint, ImportError, Size};
+
+pub(super) use gguf::{NAMES, metadata};
+
+/// Where the families differ.
+#[derive(Debug)]
+pub(super) struct Family {
+    /// The word in config.json.
+    pub model_type: &'static str,
+    /// The norm of a sublayer comes before it, and one more after each stack; else it comes after the residual.
+    pub norm_before: bool,
+    /// `layernorm_embedding`.
+    pub embedding_norm: EmbeddingNorm,
+    /// What is added to the embeddings.
+    pub positions: Positions,
+    /// Default of `activation_function`.
+    pub activation: &'static str,
+    /// Default of `scale_embedding`.
+    pub scale_embedding: bool,
+}
+
+/// The norm of the embeddings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum EmbeddingNorm {
+    /// None.
+    Absent,
+    /// Of tokens and positions together.
+    OfSum,
+    /// In the encoder of both together, in the decoder of the tokens alone (`BlenderbotSmallDecoder`).
+    OfTokensInDecoder,
+}
+
+impl EmbeddingNorm {
+    fn name(self) -> &'static str {
+        match self {
+            EmbeddingNorm::Absent => "none",
+            EmbeddingNorm::OfSum => "sum",
+            EmbeddingNorm::OfTokensInDecoder => "tokens_in_decoder",
+        }
+    }
+}
+
+/// The table of positions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Positions {
+    /// Stored; the first token has row `offset`.
+    Learned { offset: usize },
+    /// Sines, then cosines. A stored table counts; most files leave it out.
+    Sinusoid,
+    /// Sines, then cosines, never read from a file. The first token has the row after that of `pad_token_id`.
+    SinusoidAfterPad,
+}
+
+/// The default of `nn.LayerNorm`; no key changes it.
+const EPS: f32 = 1e-5;
+const HEAD: &str = "lm_head.weight";
+const LOGITS_BIAS: &str = "final_logits_bias";
+const ONE: Size = Size { len: 1, name: "1" };
+const ONE_EMBEDDING: &str =
+    "config.json ties the embeddings of encoder and decoder; set tie_word_embeddings to false if they differ";
+pub(super) const TIED_HEAD: &str =
+    "config.json ties the head; set tie_word_embeddings to false if it has weights of its own";
+
+/// Training, and keys of transformers 3, where one class was all families: 4 and 5 read none of them, and what they said of
+/// norms and positions shows in the tensors. `normalize_before` alone does not, see [`Config::read`].
+const IGNORED: &[&str] = &[
+    "activation_dropout",
+    "add_bias_logits",
+    "add_final_layer_norm",
+    "attention_dropout",
+    "decoder_layerdrop",
+    "do_blenderbot_90_layernorm",
+    "dropout",
+    "encoder_layerdrop",
+    "extra_layer_norm",
+    "layernorm_variant",
+    "model_parallel",
+    "normalize_embedding",
+    "output_past",
+    "save_step",
+    "static_position_embeddings",
+    "unk_token_id",
+];
+
+/// config.json as the families' configs read it.
+pub(super) struct Config {
+    pub family: &'static Family,
+    pub d_model: Size,
+    /// Of the encoder's ids.
+    pub vocab: Size,
+    /// Of the decoder's.
+    pub target_vocab: Size,
+    pub max_positions: Size,
+    pub encoder: Layers,
+    pub decoder: Layers,
+    pub activation: Unary,
+    pub scale_embedding: bool,
+    pub tied: bool,
+    pub pad: usize,
+}
+
+/// What differs between the stacks.
+#[derive(Clone, Copy)]
+pub(super) struct Layers {
+    pub count: usize,
+    pub heads: Size,
+    pub ffn: Size,
+}
+
+impl Config {
+    /// Reads the keys that all families have; the caller has read its own. Errors: dimensions that are not known.
+    pub fn read(checkpoint: &Checkpoint, family: &'static Family) -> Result<Config, ImportError> {
+        let c = checkpoint.config();
+        let d_model = c.size("d_model");
+        let layers = |count, heads, ffn| Layers {
+            count: checkpoint.layers(c.usize(count), count),
+            heads: c.size(heads),
+            ffn: c.size(ffn),
+        };
+        let encoder = layers("encoder_layers", "encoder_attention_heads", "encoder_ffn_dim");
+        let decoder = layers("decoder_layers", "decoder_attention_heads", "decoder_ffn_dim");
+        for heads in [encoder.heads, decoder.heads] {
+            if d_model.len % heads.len != 0 {
+                c.unsupported(heads.name, format!("it does not divide d_model = {}", d_model.len));
+            }
+        }
+        // Other names of three keys: transformers 5 lets them overwrite what they are names of.
+        c.only("num_hidden_layers", encoder.count);
+        c.only("num_attention_heads", encoder.heads.len);
+        c.only("hidden_size", d_model.len);
+        // No tensor tells whether a norm stands before or after its sublayer.
+        c.only("normalize_before", family.norm_before);
+        c.only("is_encoder_decoder", true);
+        c.only("is_decoder", false);
+        c.only("add_cross_attention", false);
+        c.only("tie_encoder_decoder", false);
+        c.ignore(WITHOUT_EFFECT);
+        c.ignore(IGNORED);
+        let vocab = c.size("vocab_size");
+        let config = Config {
+            family,
+            d_model,
+            vocab,
+            target_vocab: vocab,
+            max_positions: c.size("max_position_embeddings"),
+            encoder,
+            decoder,
+            activation: activation(c, "activation_function", family.activation),
+            scale_embedding: c.bool_or("scale_embedding", family.scale_embedding),
+            tied: c.bool_or("tie_word_embeddings", true),
+            pad: c.token("pad_token_id").unwrap_or(0),
+        };
+        checkpoint.config_fits()?;
+        Ok(config)
+    }
+}
+
+/// Tables of the encoder's and the decoder's tokens, and the head.
+pub(super) struct Tables {
+    pub encoder: Weight,
+    pub decoder: Weight,
+    pub head: Weight,
+}
+
+impl Tables {
+    /// One vocabulary. Tied, all are one weight. Untied, the head is a weight of its own, and so is the table of a stack that
+    /// has one stored which is not `shared`.
+    pub fn of_one_vocabulary(c: &Config, checkpoint: &Checkpoint) -> Tables {
+        let root = checkpoint.prefix("model.");
+        let [shared, encoder, decoder] =
+            ["shared", "encoder.embed_tokens", "decoder.embed_tokens"].map(|name| format!("{root}{name}.weight"));
+        let shape = [c.vocab, c.d_model];
+        let names = [&shared, &encoder, &decoder].map(|name| (name.as_str(), ONE_EMBEDDING));
+        if c.tied {
+            let weight = checkpoint.tied_weight(&[&names[..], &[(HEAD, TIED_HEAD)]].concat(), &shape);
+            return Tables { encoder: weight.clone(), decoder: weight.clone(), head: weight };
+        }
+        let head = checkpoint.weight(HEAD, &shape);
+        let stored: Vec<&str> = names.iter().map(|(name, _)| *name).filter(|name| checkpoint.has(name)).collect();
+        if stored.windows(2).all(|pair| checkpoint.same(pair[0], pair[1])) {
+            let weight = checkpoint.tied_weight(&names, &shape);
+            return Tables { encoder: weight.clone(), decoder: weight, head };
+        }
+        checkpoint.ignore_tensor(&shared);
+        let own = |name: &str| checkpoint.weight(if checkpoint.has(name) { name } else { &shared }, &shape);
+        Tables { encoder: own(&encoder), decoder: own(&decoder), head }
+    }
+}
+
+/// Writes the entry `full`.
+pub(super) fn write<'b>(b: &'b Build, checkpoint: &'b Checkpoint, c: &Config, tables: Tables) {
+    let root = checkpoint.prefix("model.");
+    // fairseq's version of a stack, which old pickles hold.
+    checkpoint.ignore_tensor(&format!("{root}encoder.version"));
+    checkpoint.ignore_tensor(&format!("{root}decoder.version"));
+    let input_ids = b.input("input_ids", Type::i64([BATCH, ENC]));
+    let attention_mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
+    let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
+    let padding = b.op(Op::PaddingMask, &[attention_mask]);
+    let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
+
+    let path = |name: &str| format!("{root}{name}");
+    let stack = |name: &'static str, layers, length| {
+        let module = Module::new(b, checkpoint, &path(name));
+        Stack { b, c, checkpoint, name, path: path(name), module, layers, length }
+    };
+    let encoder = stack("encoder", c.encoder, ENC);
+    let encoder_hidden = encoder.write(encoder.embed(input_ids, b.weight(tables.encoder)), padding, None);
+    let decoder = stack("decoder", c.decoder, DEC);
+    let x = decoder.embed(decoder_input_ids, b.weight(tables.decoder));
+    let x = decoder.write(x, causal, Some((encoder_hidden, padding)));
+    let mut logits = x.linear(b.weight(tables.head), None);
+    // A buffer, which transformers sets to zeros where a file lacks it. M2M100 has none.
+    if checkpoint.has(LOGITS_BIAS) && c.family.positions != Positions::SinusoidAfterPad {
+        logits = logits + b.weight(checkpoint.weight(LOGITS_BIAS, &[ONE, c.target_vocab]));
+    }
+    let inputs =
+        [("input_ids", input_ids), ("attention_mask", attention_mask), ("decoder_input_ids", decoder_input_ids)];
+    b.entry("full", &inputs, &[("logits", logits), ("encoder_hidden", encoder_hidden)], BTreeMap::new());
+}
+
+/// The semantics of all families.
+pub(super) fn semantics() -> Semantics {
+    Semantics { reference: "transformers 5.23", logit_scale: "none: only T5 has one".to_owned() }
+}
+
+/// Encoder or decoder.
+struct Stack<'b, 'c> {
+    b: &'b Build,
+    c: &'c Config,
+    checkpoint: &'b Checkpoint,
+    name: &'static str,
+    path: String,
+    module: Module<'b>,
+    layers: Layers,
+    length: Sym,
+}
+
+impl<'b> Stack<'b, '_> {
+    /// Tokens and positions, with their norm.
+    fn embed(&self, ids: Val<'b>, table: Val<'b>) -> Val<'b> {
+        let _stack = self.b.scope(self.name);
+        let norm = |x| self.module.layer_norm(x, "layernorm_embedding", self.c.d_model, EPS);
+        let mut x = ids.embed(table);
+        if self.c.scale_embedding {
+            // Rounded once from f64, as the Python float is.
+            x = x * (self.c.d_model.len as f64).sqrt() as f32;
+        }
+        match self.c.family.embedding_norm {
+            EmbeddingNorm::Absent => x + self.positions(),
+            EmbeddingNorm::OfTokensInDecoder if self.name == "decoder" => norm(x) + self.positions(),
+            EmbeddingNorm::OfSum | EmbeddingNorm::OfTokensInDecoder => norm(x + self.positions()),
+        }
+    }
+
+    /// f32[length, d_model].
+    fn positions(&self) -> Val<'b> {
+        let Config { d_model, max_positions, pad, .. } = *self.c;
+        let rows = |extra: usize, name| Size { len: max_positions.len + extra, name };
+        let computed = |name: String, rows: Size, computed| {
+            let data = WeightData::Computed(computed);
+            self.b.weight(Weight { name, shape: vec![rows.len, d_model.len], data })
+        };
+        let (start, table) = match self.c.family.positions {
+            Positions::Learned { offset } => {
+                let name = if offset == 0 { max_positions.name } else { "max_position_embeddings + 2" };
+                (offset, self.module.get("embed_positions", [rows(offset, name), d_model]))
+            }
+            Positions::Sinusoid => {
+                let name = format!("{}.embed_positions.weight", self.path);
+                let table = match self.checkpoint.has(&name) {
+                    true => self.module.get("embed_positions", [max_positions, d_model]),
+                    false => computed(name, max_positions, Computed::Sinusoid),
+                };
+                (0, table)
+            }
+            Positions::SinusoidAfterPad => {
+                let name = format!("{}.embed_positions.weights", self.path);
+                // Not persistent: transformers computes it anew beside a stored one.
+                self.checkpoint.ignore_tensor(&name);
+                let rows = rows(2, "max_position_embeddings + 2");
+                (pad + 1, computed(name, rows, Computed::SinusoidBetweenEnds { zero_row: Some(pad) }))
+            }
+        };
+        self.b.positions(start, self.length).embed(table)
+    }
+
+    /// The layers, and the last norm if there is one. `mask` is added to every self-attention; `memory` is the encoder's output
+    /// and its mask, which makes this a decoder.
+    fn write(&self, mut x: Val<'b>, mask: Val<'b>, memory: Option<(Val<'b>, Val<'b>)>) -> Val<'b> {
+        let (d_model, ffn) = (self.c.d_model, self.layers.ffn);
+        for i in 0..self.layers.count {
+            let _layer = self.b.scope(format!("{}.{i}", self.name));
+            let layer = self.module.at(format!("layers.{i}"));
+            {
+                let _attn = self.b.scope("attn");
+                let w = layer.at("self_attn");
+                x = self.residual(&layer, "self_attn_layer_norm", x, |x| self.attention(&w, x, x, mask));
+            }
+            if let Some((memory, padding)) = memory {
+                let _cross = self.b.scope("cross");
+                let w = layer.at("encoder_attn");
+                x = self.residual(&layer, "encoder_attn_layer_norm", x, |x| self.attention(&w, x, memory, padding));
+            }
+            let _ffn = self.b.scope("ffn");
+            x = self.residual(&layer, "final_layer_norm", x, |x| {
+                let hidden = layer.linear(x, "fc1", [ffn, d_model]).activation(self.c.activation);
+                layer.linear(hidden, "fc2", [d_model, ffn])
+            });
+        }
+        let _stack = self.b.scope(self.name);
+        if self.c.family.norm_before { self.module.layer_norm(x, "layer_norm", d_model, EPS) } else { x }
+    }
+
+    /// `x + sublayer(norm(x))`, or `norm(x + sublayer(x))`.
+    fn residual(&self, w: &Module<'b>, norm: &str, x: Val<'b>, sublayer: impl FnOnce(Val<'b>) -> Val<'b>) -> Val<'b> {
+        let norm = |x| w.layer_norm(x, norm, self.c.d_model, EPS);
+        if self.c.family.norm_before { x + sublayer(norm(x)) } else { norm(x + sublayer(x)) }
+    }
+
+    fn attention(&self, w: &Module<'b>, x: Val<'b>, memory: Val<'b>, bias: Val<'b>) -> Val<'b> {
+        let (d_model, heads) = (self.c.d_model, self.layers.heads.len);
+        let [q, k, v] = [("q_proj", x), ("k_proj", memory), ("v_proj", memory)]
+            .map(|(name, x)| w.linear(x, name, [d_model, d_model]).heads(heads));
+        let scale = ((d_model.len / heads) as f64).powf(-0.5) as f32;
+        let scores = q.matmul(k.t()) * scale + bias;
+        w.linear(scores.softmax().matmul(v).merge_heads(), "out_proj", [d_model, d_model])
+    }
+}

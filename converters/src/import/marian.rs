@@ -1,0 +1,67 @@
+//! Marian: modeling_marian.py of transformers 5.23.
+
+use graph::Build;
+
+use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, TIED_HEAD, Tables};
+use crate::checkpoint::{Checkpoint, ImportError, Size};
+use crate::export::gguf::Value;
+use crate::{Architecture, Semantics};
+
+/// The family.
+pub(super) struct Marian;
+
+const MARIAN: Family = Family {
+    model_type: "marian",
+    norm_before: false,
+    embedding_norm: EmbeddingNorm::Absent,
+    positions: Positions::Sinusoid,
+    activation: "gelu",
+    scale_embedding: false,
+};
+
+/// The config, and whether both sides have one table of tokens.
+fn config(checkpoint: &Checkpoint) -> Result<(Config, bool), ImportError> {
+    let c = checkpoint.config();
+    let shared = c.bool_or("share_encoder_decoder_embeddings", true);
+    let decoder_vocab = c.usize_or("decoder_vocab_size", c.usize("vocab_size"));
+    if shared {
+        c.only("decoder_vocab_size", c.usize("vocab_size"));
+    }
+    let target_vocab = Size { len: decoder_vocab, name: "decoder_vocab_size" };
+    let config = Config::read(checkpoint, &MARIAN)?;
+    Ok(if shared { (config, shared) } else { (Config { target_vocab, ..config }, shared) })
+}
+
+/// Of two vocabularies: the head is tied to the decoder's alone.
+fn tables(c: &Config, checkpoint: &Checkpoint) -> Tables {
+    const DECODER: &str = "model.decoder.embed_tokens.weight";
+    const HEAD: &str = "lm_head.weight";
+    let encoder = checkpoint.weight("model.encoder.embed_tokens.weight", &[c.vocab, c.d_model]);
+    let shape = [c.target_vocab, c.d_model];
+    if c.tied {
+        let weight = checkpoint.tied_weight(&[(DECODER, TIED_HEAD), (HEAD, TIED_HEAD)], &shape);
+        return Tables { encoder, decoder: weight.clone(), head: weight };
+    }
+    Tables { encoder, decoder: checkpoint.weight(DECODER, &shape), head: checkpoint.weight(HEAD, &shape) }
+}
+
+impl Architecture for Marian {
+    fn model_types(&self) -> &'static [&'static str] {
+        &["marian"]
+    }
+
+    fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError> {
+        let (c, shared) = config(checkpoint)?;
+        let tables = if shared { Tables::of_one_vocabulary(&c, checkpoint) } else { tables(&c, checkpoint) };
+        fairseq::write(b, checkpoint, &c, tables);
+        Ok(fairseq::semantics())
+    }
+
+    fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {
+        fairseq::NAMES
+    }
+
+    fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
+        Ok(fairseq::metadata(&config(checkpoint)?.0, checkpoint))
+    }
+}
