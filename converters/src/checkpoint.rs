@@ -25,18 +25,6 @@ pub use generation::{Generation, Overrides};
 use gguf::Whole;
 use json::Unique;
 
-/// Files of a tokenizer, in any of the forms that T5's have.
-const TOKENIZER_FILES: [&str; 8] = [
-    "tokenizer.json",
-    "spiece.model",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-];
-
 /// Bytes read at once when a whole file or tensor is streamed.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -125,7 +113,7 @@ impl Checkpoint {
         let generation_file = source.locate("generation_config.json");
         let generation = generation_file.as_deref().map(json::read).transpose()?;
         let mut files: Vec<PathBuf> = [config_file.clone()].into_iter().chain(generation_file).collect();
-        files.extend(TOKENIZER_FILES.iter().filter_map(|file| source.locate(file)));
+        files.extend(crate::tokenizer::FILES.iter().filter_map(|file| source.locate(file)));
 
         let (open, weights_file) = opened.ok_or_else(|| {
             let names: Vec<&str> = CONTAINERS.iter().map(|(file, _)| *file).collect();
@@ -144,7 +132,7 @@ impl Checkpoint {
         let config = json("config.json")?
             .ok_or_else(|| ImportError::malformed(&file, "expected the key trefoil.config, found no such key"))?;
         let configs = (config, json("generation_config.json")?);
-        let tokenizer = TOKENIZER_FILES.iter().filter_map(|file| source.locate(file));
+        let tokenizer = crate::tokenizer::FILES.iter().filter_map(|file| source.locate(file));
         let files = [file.clone()].into_iter().chain(tokenizer).collect();
         Ok(Checkpoint::new(source.dir(), files, file, configs, tensors, Some(whole)))
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Format, Model};
+use crate::{Format, Model, tokenizer};
 
 pub mod gguf;
 pub mod onnx;
@@ -13,22 +13,8 @@ pub mod safetensors;
 /// Every format, with its default options.
 pub const FORMATS: &[&dyn Format] = &[&onnx::Onnx::DEFAULT, &gguf::Gguf::DEFAULT, &safetensors::Safetensors::DEFAULT];
 
-// What a consumer reads beside the weights: transformers, Optimum, transformers.js and llama.cpp's scripts look for these.
-const COMPANIONS: &[&str] = &[
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "spiece.model",
-    "tokenizer.model",
-    "source.spm",
-    "target.spm",
-    "vocab.json",
-    "merges.txt",
-    "preprocessor_config.json",
-];
+// What a consumer reads beside the weights and the tokenizer.
+const COMPANIONS: &[&str] = &["config.json", "generation_config.json", "preprocessor_config.json"];
 
 /// Copies the config, the generation config and the tokenizer files of the checkpoint into `dir`, byte for byte.
 ///
@@ -48,7 +34,7 @@ pub fn copy_companions(model: &Model, dir: &Path) -> Result<Vec<PathBuf>, Export
 
 fn copy_listed(from: &Path, to: &Path) -> Result<Vec<PathBuf>, ExportError> {
     let mut copied = Vec::new();
-    for name in COMPANIONS {
+    for name in COMPANIONS.iter().chain(tokenizer::FILES) {
         let failed = |source| ExportError::Io { file: from.join(name), source };
         // Not `fs::copy`, which would copy a read-only permission too.
         match fs::read(from.join(name)) {

@@ -1,37 +1,66 @@
 //! Text to token ids and back, and the vocabulary that GGUF wants.
 
+mod added;
+mod byte_level;
 mod bytes;
 mod charsmap;
+mod folder;
 mod json;
+mod languages;
+mod pieces;
+mod pipeline;
 mod sentencepiece;
+mod unigram;
+mod words;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use bytes::ByteTokenizer;
+use folder::Folder;
+pub use languages::Languages;
+use languages::{Framing, Side};
+use pieces::PieceTokenizer;
+use pipeline::Pipeline;
+use words::WordTokenizer;
+
+/// The files that tokenizers are read from, here and by the consumers of artifacts.
+pub const FILES: &[&str] = &[
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "source.spm",
+    "target.spm",
+    "vocab.json",
+    "target_vocab.json",
+    "merges.txt",
+    "normalizer.json",
+];
 
 /// The tokenizer of a checkpoint.
+///
+/// The files count: where transformers 5.23 builds a class anew and leaves out what a file says (mBART's character map,
+/// T5's byte fallback, Blenderbot's `</s>`), the file is followed, as transformers 4.57 and SentencePiece do.
 #[derive(Debug)]
-pub struct Tokenizer(Kind);
+pub struct Tokenizer {
+    kind: Kind,
+    /// What stands around a text; the pipeline's own last step when absent.
+    framing: Option<Framing>,
+    /// For messages.
+    file: PathBuf,
+    json: Option<String>,
+}
 
 #[derive(Debug)]
 enum Kind {
     Pipeline(Box<Pipeline>),
+    Pieces(Box<PieceTokenizer>),
+    Words(Box<WordTokenizer>),
     Bytes(ByteTokenizer),
-}
-
-#[derive(Debug)]
-struct Pipeline {
-    file: PathBuf,
-    tokenizer: tokenizers::Tokenizer,
-    /// The end of a sequence, when no post-processor appends it.
-    append: Option<u32>,
-    /// `clean_up_tokenization_spaces` of tokenizer_config.json.
-    clean_up: bool,
-    vocabulary: Result<Vocabulary, String>,
 }
 
 /// SentencePiece's word for what a piece is, with the numbers that its file and GGUF share.
@@ -88,8 +117,8 @@ impl Vocabulary {
 pub enum TokenizerError {
     /// The folder has none.
     #[error(
-        "{}: expected tokenizer.json, spiece.model, or a tokenizer_config.json with tokenizer_class ByT5Tokenizer, \
-         found none", .dir.display()
+        "{}: expected tokenizer.json, spiece.model, source.spm, sentencepiece.bpe.model, vocab.json, or a \
+         tokenizer_config.json with tokenizer_class ByT5Tokenizer, found none", .dir.display()
     )]
     Missing {
         /// The folder.
@@ -111,6 +140,14 @@ pub enum TokenizerError {
         /// Where, expected, found.
         message: String,
     },
+    /// A language is needed, or is none of the tokenizer's.
+    #[error("{}: {message}", .file.display())]
+    Language {
+        /// The tokenizer's file.
+        file: PathBuf,
+        /// Expected, found, and the nearest.
+        message: String,
+    },
     /// A text does not tokenize, or ids do not decode.
     #[error("{}: {message}", .file.display())]
     Failed {
@@ -121,111 +158,167 @@ pub enum TokenizerError {
     },
 }
 
-/// What tokenizer_config.json says, as far as it matters here.
-struct Settings {
-    json: Value,
-}
-
-impl Settings {
-    fn read(dir: &Path) -> Result<Settings, TokenizerError> {
-        let file = dir.join("tokenizer_config.json");
-        let json = match read_if_there(&file)? {
-            None => Value::Null,
-            Some(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| TokenizerError::Malformed { file, message: error.to_string() })?,
-        };
-        Ok(Settings { json })
-    }
-
-    /// The text of a special token: a string, or an object with `content`.
-    fn token(&self, key: &str, default: &str) -> String {
-        let value = self.json.get(key);
-        let text = value.and_then(|v| v.get("content").unwrap_or(v).as_str());
-        text.unwrap_or(default).to_owned()
-    }
-}
-
-fn read_if_there(file: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
-    match fs::read(file) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TokenizerError::Io { file: file.to_owned(), source }),
-    }
-}
-
 impl Tokenizer {
-    /// Opens the tokenizer of a checkpoint folder: tokenizer.json, else spiece.model, else ByT5's bytes.
+    /// Opens the tokenizer of a checkpoint folder, with the languages of tokenizer_config.json.
     ///
-    /// spiece.model means what SentencePiece makes of it: pieces that the user defined are text, and byte fallback is on
-    /// where the file says so. transformers 5 builds its T5Tokenizer without byte fallback, and takes every token that
-    /// tokenizer_config.json lists as special out of decoded text.
+    /// | files | tokenizer |
+    /// | --- | --- |
+    /// | source.spm, target.spm, vocab.json | Marian's |
+    /// | sentencepiece.bpe.model, vocab.json | M2M100's |
+    /// | tokenizer.json | the pipeline that it describes |
+    /// | spiece.model | T5's, or Pegasus' |
+    /// | sentencepiece.bpe.model | mBART's, mBART-50's or PLBart's |
+    /// | vocab.json, merges.txt | byte pairs: BART's, Blenderbot's, Whisper's; or Blenderbot-small's words |
+    /// | none | ByT5's bytes |
+    ///
+    /// The first row that fits counts. Which of two it is says `tokenizer_class` of tokenizer_config.json, else
+    /// `model_type` of config.json.
     pub fn open(dir: &Path) -> Result<Tokenizer, TokenizerError> {
-        let settings = Settings::read(dir)?;
-        for (name, read) in [
-            ("tokenizer.json", json::read as fn(&[u8], &Settings) -> Result<json::Opened, String>),
-            ("spiece.model", sentencepiece::read),
-        ] {
-            let file = dir.join(name);
-            let Some(bytes) = read_if_there(&file)? else { continue };
-            let opened =
-                read(&bytes, &settings).map_err(|message| TokenizerError::Malformed { file: file.clone(), message })?;
-            let clean_up = settings.json.get("clean_up_tokenization_spaces") == Some(&Value::Bool(true));
-            let json::Opened { tokenizer, append, vocabulary } = opened;
-            return Ok(Tokenizer(Kind::Pipeline(Box::new(Pipeline { file, tokenizer, append, clean_up, vocabulary }))));
-        }
-        match settings.json.get("tokenizer_class").and_then(Value::as_str) {
-            Some("ByT5Tokenizer") => match ByteTokenizer::new(&settings) {
-                Ok(tokenizer) => Ok(Tokenizer(Kind::Bytes(tokenizer))),
-                Err(message) => Err(TokenizerError::Malformed { file: dir.join("tokenizer_config.json"), message }),
-            },
-            _ => Err(TokenizerError::Missing { dir: dir.to_owned() }),
-        }
+        let folder = Folder::open(dir)?;
+        let text = folder.bytes(json::FILE)?;
+        let class = folder.class();
+        let bpe = "sentencepiece.bpe.model";
+        let pieces = |(pieces, framing)| (Kind::Pieces(Box::new(pieces)), Some(framing));
+        let pipeline = |(pipeline, framing)| (Kind::Pipeline(Box::new(pipeline)), framing);
+        let fixed = |(pipeline, framing)| (Kind::Pipeline(Box::new(pipeline)), Some(framing));
+        // A tokenizer.json has one side only, and transformers reads these two from their own files.
+        let (file, (kind, framing)) = if folder.has("source.spm") {
+            ("source.spm", pieces(pieces::marian(&folder)?))
+        } else if folder.has(bpe) && folder.has("vocab.json") {
+            (bpe, pieces(pieces::m2m100(&folder)?))
+        } else if let Some(text) = &text {
+            (json::FILE, pipeline(json::open(text, &folder)?))
+        } else if folder.has("spiece.model") {
+            let open = if class == "PegasusTokenizer" { unigram::pegasus } else { unigram::t5 };
+            ("spiece.model", fixed(open(&folder, "spiece.model")?))
+        } else if folder.has(bpe) {
+            let opened = match class {
+                "MBartTokenizer" => fixed(unigram::mbart(&folder, bpe, false)?),
+                "MBart50Tokenizer" => fixed(unigram::mbart(&folder, bpe, true)?),
+                "PLBartTokenizer" => pieces(pieces::plbart(&folder)?),
+                other => {
+                    let known = "MBartTokenizer, MBart50Tokenizer or PLBartTokenizer";
+                    let message = format!(
+                        "tokenizer_class: expected {known} beside {bpe} without tokenizer.json, found {other:?}"
+                    );
+                    return Err(folder.malformed("tokenizer_config.json", message));
+                }
+            };
+            (bpe, opened)
+        } else if folder.has("vocab.json") {
+            let opened = match class {
+                "BartTokenizer" | "RobertaTokenizer" | "BlenderbotTokenizer" | "WhisperTokenizer" => {
+                    pipeline(byte_level::open(&folder)?)
+                }
+                "BlenderbotSmallTokenizer" => (Kind::Words(Box::new(WordTokenizer::open(&folder)?)), None),
+                other => {
+                    let known = "BartTokenizer, BlenderbotTokenizer, BlenderbotSmallTokenizer or WhisperTokenizer";
+                    let message = format!(
+                        "tokenizer_class: expected {known} beside vocab.json without tokenizer.json, found {other:?}"
+                    );
+                    return Err(folder.malformed("tokenizer_config.json", message));
+                }
+            };
+            ("vocab.json", opened)
+        } else if class == "ByT5Tokenizer" {
+            ("tokenizer_config.json", (Kind::Bytes(ByteTokenizer::open(&folder)?), None))
+        } else {
+            return Err(TokenizerError::Missing { dir: dir.to_owned() });
+        };
+        let json = text.map(String::from_utf8).transpose();
+        let json = json.map_err(|error| folder.malformed(json::FILE, error.to_string()))?;
+        Ok(Tokenizer { kind, framing, file: folder.path(file), json })
     }
 
-    /// The ids of a text, with the end of the sequence, as transformers' `tokenizer(text).input_ids`.
-    ///
-    /// Errors: the tokenizer has no token for some part and no unknown token.
-    pub fn encode(&self, text: &str) -> Result<Vec<i64>, TokenizerError> {
-        match &self.0 {
-            Kind::Bytes(tokenizer) => Ok(tokenizer.encode(text)),
-            Kind::Pipeline(pipeline) => {
-                let encoding = pipeline.tokenizer.encode(text, true).map_err(|error| pipeline.failed(&*error))?;
-                let ids = encoding.get_ids().iter().copied().chain(pipeline.append);
-                Ok(ids.map(i64::from).collect())
+    /// The same with other languages; what `languages` does not name stays. Errors: the tokenizer does not have one.
+    pub fn with_languages(mut self, languages: &Languages) -> Result<Tokenizer, TokenizerError> {
+        let none = Framing::fixed(vec![], vec![]);
+        for name in [&languages.source_lang, &languages.target_lang].into_iter().flatten() {
+            let framing = self.framing.as_ref().unwrap_or(&none);
+            if framing.id(name).is_none() {
+                return Err(TokenizerError::Language { file: self.file, message: framing.unknown(name) });
             }
         }
+        if let Some(framing) = &mut self.framing {
+            let Languages { source_lang, target_lang } = &mut framing.languages;
+            *source_lang = languages.source_lang.clone().or(source_lang.take());
+            *target_lang = languages.target_lang.clone().or(target_lang.take());
+        }
+        Ok(self)
+    }
+
+    /// The current languages.
+    pub fn languages(&self) -> Languages {
+        self.framing.as_ref().map_or_else(Languages::default, |framing| framing.languages.clone())
+    }
+
+    /// The id of a language's token: `en_XX`, `eng_Latn`, `en`; M2M100's `__en__` and the like work too.
+    pub fn language_id(&self, name: &str) -> Option<u32> {
+        self.framing.as_ref()?.id(name)
+    }
+
+    /// The ids of an input, with the tokens around it, as transformers' `tokenizer(text).input_ids`.
+    ///
+    /// Errors: the tokenizer has no token for some part and no unknown token; a language is needed or unknown.
+    pub fn encode(&self, text: &str) -> Result<Vec<i64>, TokenizerError> {
+        self.encode_side(text, Side::Source)
+    }
+
+    /// The ids of what is to come out, as transformers' `tokenizer(text_target=text).input_ids`. Errors: as
+    /// [`Tokenizer::encode`].
+    pub fn encode_target(&self, text: &str) -> Result<Vec<i64>, TokenizerError> {
+        self.encode_side(text, Side::Target)
+    }
+
+    fn encode_side(&self, text: &str, side: Side) -> Result<Vec<i64>, TokenizerError> {
+        let failed = |message| TokenizerError::Failed { file: self.file.clone(), message };
+        let ids = match &self.kind {
+            Kind::Bytes(tokenizer) => return Ok(tokenizer.encode(text)),
+            Kind::Pipeline(pipeline) => pipeline.encode(text, self.framing.is_none()).map_err(failed)?,
+            Kind::Pieces(tokenizer) => tokenizer.encode(text, side),
+            Kind::Words(tokenizer) => tokenizer.encode(text),
+        };
+        let around = self.framing.as_ref().map_or(Ok((vec![], vec![])), |framing| framing.around(side));
+        let (before, after) =
+            around.map_err(|message| TokenizerError::Language { file: self.file.clone(), message })?;
+        Ok(before.into_iter().chain(ids).chain(after).map(i64::from).collect())
     }
 
     /// The text of some ids, as transformers' `tokenizer.decode(ids, skip_special_tokens=skip_special)`. An id outside
     /// the vocabulary is no text.
     pub fn decode(&self, ids: &[i64], skip_special: bool) -> Result<String, TokenizerError> {
-        match &self.0 {
+        match &self.kind {
             Kind::Bytes(tokenizer) => Ok(tokenizer.decode(ids, skip_special)),
-            Kind::Pipeline(pipeline) => {
-                let ids: Vec<u32> = ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
-                let text = pipeline.tokenizer.decode(&ids, skip_special).map_err(|error| pipeline.failed(&*error))?;
-                Ok(if pipeline.clean_up { cleaned_up(text) } else { text })
-            }
+            Kind::Pieces(tokenizer) => Ok(tokenizer.decode(ids, skip_special)),
+            Kind::Words(tokenizer) => Ok(tokenizer.decode(ids, skip_special)),
+            Kind::Pipeline(pipeline) => pipeline
+                .decode(ids, skip_special)
+                .map_err(|message| TokenizerError::Failed { file: self.file.clone(), message }),
         }
     }
 
     /// Whether tokens are bytes, so that tokenizer_config.json says everything.
     pub fn is_bytes(&self) -> bool {
-        matches!(self.0, Kind::Bytes(_))
+        matches!(self.kind, Kind::Bytes(_))
     }
 
     /// The vocabulary as SentencePiece has it. Errors: why this tokenizer is not one that GGUF can hold.
     pub fn vocabulary(&self) -> Result<&Vocabulary, &str> {
-        match &self.0 {
+        match &self.kind {
             Kind::Bytes(_) => Err("ByT5's tokens are bytes, which llama.cpp's t5 tokenizer cannot express"),
-            Kind::Pipeline(pipeline) => pipeline.vocabulary.as_ref().map_err(String::as_str),
+            Kind::Pieces(_) => {
+                Err("its ids come from a table beside the SentencePiece model, for which GGUF has no keys")
+            }
+            Kind::Words(_) => {
+                Err("its tokens are words in small letters, which llama.cpp's t5 tokenizer cannot express")
+            }
+            Kind::Pipeline(pipeline) => pipeline.vocabulary(),
         }
     }
-}
 
-impl Pipeline {
-    fn failed(&self, error: &dyn std::error::Error) -> TokenizerError {
-        TokenizerError::Failed { file: self.file.clone(), message: error.to_string() }
+    /// tokenizer.json as it stands in the folder.
+    pub fn json(&self) -> Option<&str> {
+        self.json.as_deref()
     }
 }
 

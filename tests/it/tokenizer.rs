@@ -1,9 +1,10 @@
 //! Ids and texts against transformers and sentencepiece, recorded by tests/fixtures/tokenizer/make.py.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use converters::Tokenizer;
-use converters::tokenizer::PieceType;
+use converters::tokenizer::{Languages, PieceType};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -62,6 +63,85 @@ fn every_recorded_text_has_the_recorded_ids_and_back() {
     }
     assert!(wrong.is_empty(), "{} of {compared}:\n{}", wrong.len(), wrong.join("\n"));
     assert!(compared > 600, "{compared}");
+}
+
+/// The families' folders below tests/fixtures/tokenizer.
+fn families() -> Vec<PathBuf> {
+    let entries = fs::read_dir(repository("tests/fixtures/tokenizer")).expect("a folder");
+    let folders =
+        entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.join("expected.json").exists());
+    let mut folders: Vec<PathBuf> = folders.collect();
+    folders.sort();
+    assert!(folders.len() >= 20, "{folders:?}");
+    folders
+}
+
+fn family(name: &str) -> PathBuf {
+    repository("tests/fixtures/tokenizer").join(name)
+}
+
+/// The runs on a family's folder.
+fn runs(folder: &Path) -> Vec<Value> {
+    let golden = fs::read(folder.join("expected.json")).expect("recorded");
+    let mut golden: Value = serde_json::from_slice(&golden).expect("JSON");
+    let Some(Value::Array(runs)) = golden.get_mut("runs").map(Value::take) else { panic!("{}", folder.display()) };
+    runs
+}
+
+/// A copy of a family's folder with the tokenizer_config.json of a run.
+fn copied(folder: &Path, config: &Value) -> TempDir {
+    let copy = tempfile::tempdir().expect("temporary folder");
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, copy.path().join(path.file_name().expect("a name"))).expect("copied");
+    }
+    if !config.is_null() {
+        fs::write(copy.path().join("tokenizer_config.json"), config.to_string()).expect("written");
+    }
+    copy
+}
+
+fn languages(source: Option<&str>, target: Option<&str>) -> Languages {
+    Languages { source_lang: source.map(str::to_owned), target_lang: target.map(str::to_owned) }
+}
+
+#[test]
+fn every_family_has_the_recorded_ids_of_sources_and_targets_and_back() {
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for folder in families() {
+        let name = folder.file_name().expect("a name").display();
+        for (number, run) in runs(&folder).iter().enumerate() {
+            let asked: Languages = serde_json::from_value(run["languages"].clone()).expect("languages");
+            let tokenizer =
+                Tokenizer::open(copied(&folder, &run["config"]).path()).and_then(|t| t.with_languages(&asked));
+            let tokenizer = tokenizer.unwrap_or_else(|e| panic!("{name} {number}: {e}"));
+            let mut compare = |what: &str, found: String, expected: String| {
+                compared += 1;
+                if found != expected {
+                    wrong.push(format!("{name} {number}: {what}: expected {expected}, found {found}"));
+                }
+            };
+            for row in run["texts"].as_array().expect("texts") {
+                let text = row[0].as_str().expect("text");
+                let source = tokenizer.encode(text).expect("encoded");
+                compare(&format!("source {text:?}"), format!("{source:?}"), format!("{:?}", ids(&row[1])));
+                if !row[2].is_null() {
+                    let target = tokenizer.encode_target(text).expect("encoded");
+                    compare(&format!("target {text:?}"), format!("{target:?}"), format!("{:?}", ids(&row[2])));
+                }
+            }
+            for row in run["ids"].as_array().expect("ids") {
+                for (skip_special, text) in [(true, &row[1]), (false, &row[2])] {
+                    let found = tokenizer.decode(&ids(&row[0]), skip_special).expect("decoded");
+                    let expected = text.as_str().expect("text").to_owned();
+                    compare(&format!("{} {skip_special}", row[0]), format!("{found:?}"), format!("{expected:?}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {compared}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(compared > 5000, "{compared}");
 }
 
 #[test]
@@ -143,7 +223,7 @@ fn damaged_tokenizers_are_errors() {
         "tokenizer.json: the charsmap's trie: unit 0 leads to 4194303 of 1"
     );
     let none = refusal("tokenizer_config.json", br#"{"tokenizer_class": "T5Tokenizer"}"#);
-    assert!(none.contains("expected tokenizer.json, spiece.model, or"), "{none}");
+    assert!(none.contains("expected tokenizer.json, spiece.model, source.spm, "), "{none}");
     let many = refusal("tokenizer_config.json", br#"{"tokenizer_class": "ByT5Tokenizer", "extra_ids": 4294967296}"#);
     assert_eq!(many, "tokenizer_config.json: extra_ids: expected at most 65536, found 4294967296");
 }

@@ -157,9 +157,11 @@ impl Held {
                 return Ok((Held::Nothing, "the checkpoint has no tokenizer".to_owned()));
             }
             Err(TokenizerError::Io { file, source }) => return Err(ExportError::Io { file, source }),
-            Err(TokenizerError::Malformed { file, message } | TokenizerError::Failed { file, message }) => {
-                return Err(ExportError::Malformed { file, message });
-            }
+            Err(
+                TokenizerError::Malformed { file, message }
+                | TokenizerError::Language { file, message }
+                | TokenizerError::Failed { file, message },
+            ) => return Err(ExportError::Malformed { file, message }),
         };
         let why = tokenizer.vocabulary().err().unwrap_or_default().to_owned();
         let has_pieces = tokenizer.vocabulary().is_ok();

@@ -1,35 +1,77 @@
 //! SentencePiece's compiled normalizer: a double-array trie whose leaves point into zero-terminated replacements.
 //!
-//! `u32 size | u32[size / 4] units | utf-8`. The reader in the `tokenizers` crate follows the units without looking, so
-//! they are checked here first.
+//! `u32 size | u32[size / 4] units | utf-8`. Whoever follows the units does so without looking, so they are checked
+//! first.
 
 /// Bits of a unit, as in darts-clone: a leaf's value when the top bit is set, else label, "has a leaf" and offset.
 const VALUE: u32 = 1 << 31;
 
-/// Refuses a map that leads out of its own bytes.
-pub(super) fn check(charsmap: &[u8]) -> Result<(), String> {
-    let (size, rest) = charsmap.split_first_chunk().ok_or("the charsmap is shorter than its own size")?;
-    let size = u32::from_le_bytes(*size) as usize;
-    let (units, replacements) = rest
-        .split_at_checked(size)
-        .ok_or_else(|| format!("the charsmap's trie: expected {size} bytes, found {}", rest.len()))?;
-    let replacements = std::str::from_utf8(replacements).map_err(|_| "the charsmap's replacements are not UTF-8")?;
-    let units: Vec<u32> = units.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
-    if units.is_empty() {
-        return Err("the charsmap's trie is empty".to_owned());
-    }
-    // The root is followed whatever its top bit says.
-    for (at, unit) in units.iter().enumerate().filter(|(at, unit)| *at == 0 || *unit & VALUE == 0) {
-        let offset = (unit >> 10) << ((unit & 1 << 9) >> 6);
-        let base = at ^ offset as usize;
-        // Any byte may follow, so all 256 places of the block must exist.
-        if base | 0xff >= units.len() {
-            return Err(format!("the charsmap's trie: unit {at} leads to {base} of {}", units.len()));
+/// Replacements of the longest prefix.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Charsmap {
+    units: Vec<u32>,
+    replacements: String,
+}
+
+/// Where the children of a unit begin, before their label is added.
+fn base(at: usize, unit: u32) -> usize {
+    at ^ ((unit >> 10) << ((unit & 1 << 9) >> 6)) as usize
+}
+
+fn has_leaf(unit: u32) -> bool {
+    unit >> 8 & 1 == 1
+}
+
+impl Charsmap {
+    /// Refuses a map that leads out of its own bytes. No bytes are no map.
+    pub(super) fn read(charsmap: &[u8]) -> Result<Charsmap, String> {
+        if charsmap.is_empty() {
+            return Ok(Charsmap::default());
         }
-        let leaf = (units[base] & !VALUE) as usize;
-        if unit >> 8 & 1 == 1 && !replacements.is_char_boundary(leaf) {
-            return Err(format!("the charsmap's trie: unit {at} has no replacement at {leaf}"));
+        let (size, rest) = charsmap.split_first_chunk().ok_or("the charsmap is shorter than its own size")?;
+        let size = u32::from_le_bytes(*size) as usize;
+        let (units, replacements) = rest
+            .split_at_checked(size)
+            .ok_or_else(|| format!("the charsmap's trie: expected {size} bytes, found {}", rest.len()))?;
+        let replacements =
+            std::str::from_utf8(replacements).map_err(|_| "the charsmap's replacements are not UTF-8")?;
+        let units: Vec<u32> = units.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+        if units.is_empty() {
+            return Err("the charsmap's trie is empty".to_owned());
         }
+        // The root is followed whatever its top bit says.
+        for (at, &unit) in units.iter().enumerate().filter(|(at, unit)| *at == 0 || **unit & VALUE == 0) {
+            let base = base(at, unit);
+            // Any byte may follow, so all 256 places of the block must exist.
+            if base | 0xff >= units.len() {
+                return Err(format!("the charsmap's trie: unit {at} leads to {base} of {}", units.len()));
+            }
+            let leaf = (units[base] & !VALUE) as usize;
+            if has_leaf(unit) && !replacements.is_char_boundary(leaf) {
+                return Err(format!("the charsmap's trie: unit {at} has no replacement at {leaf}"));
+            }
+        }
+        Ok(Charsmap { units, replacements: replacements.to_owned() })
     }
-    Ok(())
+
+    /// What the longest known prefix of a text becomes, and its length in bytes.
+    pub(super) fn replace_prefix(&self, text: &str) -> Option<(&str, usize)> {
+        let mut place = base(0, *self.units.first()?);
+        let mut found = None;
+        for (at, byte) in text.bytes().enumerate() {
+            place ^= usize::from(byte);
+            let unit = self.units[place];
+            // The label, which no leaf's value equals.
+            if unit & (VALUE | 0xff) != u32::from(byte) {
+                break;
+            }
+            place = base(place, unit);
+            if has_leaf(unit) {
+                found = Some(((self.units[place] & !VALUE) as usize, at + 1));
+            }
+        }
+        let (leaf, len) = found.filter(|(_, len)| text.is_char_boundary(*len))?;
+        let replacement = &self.replacements[leaf..];
+        Some((&replacement[..replacement.find('\0').unwrap_or(replacement.len())], len))
+    }
 }

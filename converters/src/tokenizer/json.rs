@@ -4,40 +4,96 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::{PieceType, Settings, Vocabulary, charsmap};
+use super::charsmap::Charsmap;
+use super::folder::Folder;
+use super::languages::{Framing, Style};
+use super::pipeline::Pipeline;
+use super::sentencepiece::byte_of;
+use super::{PieceType, TokenizerError, Vocabulary};
 
-/// A tokenizer and what it was made of.
-pub(super) struct Opened {
-    pub tokenizer: tokenizers::Tokenizer,
-    /// The end of a sequence, when no post-processor appends it.
-    pub append: Option<u32>,
-    /// Or why there is none.
-    pub vocabulary: Result<Vocabulary, String>,
-}
+/// The file.
+pub(super) const FILE: &str = "tokenizer.json";
 
-pub(super) fn read(bytes: &[u8], settings: &Settings) -> Result<Opened, String> {
-    let json: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+/// Opens the pipeline. What the `tokenizers` crate believes without looking is checked first.
+pub(super) fn open(bytes: &[u8], folder: &Folder) -> Result<(Pipeline, Option<Framing>), TokenizerError> {
+    let malformed = |message: String| folder.malformed(FILE, message);
+    let json: Value = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
     let mut steps = Vec::new();
     flatten(json.get("normalizer"), "normalizers", &mut steps);
     let mut maps = Vec::new();
     for step in &steps {
         if step_type(step) == "Precompiled" {
             let text = step.get("precompiled_charsmap").and_then(Value::as_str).unwrap_or_default();
-            let map = STANDARD.decode(text).map_err(|error| format!("precompiled_charsmap: {error}"))?;
-            charsmap::check(&map)?;
+            let map = STANDARD.decode(text).map_err(|error| malformed(format!("precompiled_charsmap: {error}")))?;
+            Charsmap::read(&map).map_err(malformed)?;
             maps.push(map);
         }
     }
-    let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;
+    check_merges(json.get("model").unwrap_or(&Value::Null)).map_err(malformed)?;
+    check_templates(json.get("post_processor").unwrap_or(&Value::Null)).map_err(malformed)?;
+    let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| malformed(error.to_string()))?;
     // transformers sets both anew for each call, and a call here is one whole text.
-    tokenizer.with_truncation(None).map_err(|error| error.to_string())?;
+    tokenizer.with_truncation(None).map_err(|error| malformed(error.to_string()))?;
     tokenizer.with_padding(None);
 
-    let eos = tokenizer.token_to_id(&settings.token("eos_token", "</s>"));
-    let pad = tokenizer.token_to_id(&settings.token("pad_token", "<pad>"));
-    let append = if tokenizer.get_post_processor().is_none() { eos } else { None };
-    let vocabulary = vocabulary(&json, &tokenizer, &steps, maps).map(|v| Vocabulary { eos, pad, ..v });
-    Ok(Opened { tokenizer, append, vocabulary })
+    let framing = Framing::of_class(&tokenizer, folder, FILE)?;
+    let eos = tokenizer.token_to_id(&folder.token("eos_token", "</s>"));
+    let pad = tokenizer.token_to_id(&folder.token("pad_token", "<pad>"));
+    let vocabulary = match (&framing, eos) {
+        (Some(Framing { style: Style::Fixed { before, after }, .. }), _) => (before.len(), after.clone()),
+        (Some(_), _) => (1, vec![]),
+        (None, _) => (0, tokenizer.encode("", true).map_or(vec![], |encoding| encoding.get_ids().to_vec())),
+    };
+    let vocabulary = match vocabulary {
+        (0, after) if after.iter().copied().eq(eos) => {
+            vocabulary_of(&json, &tokenizer, &steps, maps).map(|v| Vocabulary { eos, pad, ..v })
+        }
+        _ => Err("it puts other tokens around a text than </s> at its end, which GGUF cannot say".to_owned()),
+    };
+    Ok((Pipeline::new(tokenizer, folder, vocabulary), framing))
+}
+
+/// The crate copies every merge into a buffer as long as the longest piece.
+fn check_merges(model: &Value) -> Result<(), String> {
+    let (Some(merges), Some(pieces)) =
+        (model.get("merges").and_then(Value::as_array), model.get("vocab").and_then(Value::as_object))
+    else {
+        return Ok(());
+    };
+    let prefix = model.get("continuing_subword_prefix").and_then(Value::as_str).unwrap_or_default();
+    for (index, merge) in merges.iter().enumerate() {
+        let pair = match merge {
+            Value::String(pair) => pair.split_once(' '),
+            _ => merge.get(0).and_then(Value::as_str).zip(merge.get(1).and_then(Value::as_str)),
+        };
+        let Some((a, b)) = pair else { return Err(format!("merges[{index}]: expected two pieces, found {merge}")) };
+        let tail =
+            b.strip_prefix(prefix).ok_or_else(|| format!("merges[{index}]: expected {prefix:?} before {b:?}"))?;
+        let unknown =
+            [a, b, &format!("{a}{tail}")].into_iter().find(|piece| !pieces.contains_key(*piece)).map(str::to_owned);
+        if let Some(piece) = unknown {
+            return Err(format!(
+                "merges[{index}]: expected pieces of the vocabulary and one that both make, found {piece:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The crate takes every token of a template for one that is listed.
+fn check_templates(processor: &Value) -> Result<(), String> {
+    let mut steps = Vec::new();
+    flatten(Some(processor), "processors", &mut steps);
+    for step in steps {
+        for pieces in ["single", "pair"].iter().filter_map(|key| step.get(*key)?.as_array()) {
+            for token in pieces.iter().filter_map(|piece| piece.pointer("/SpecialToken/id")?.as_str()) {
+                if step.get("special_tokens").is_none_or(|listed| listed.get(token).is_none()) {
+                    return Err(format!("post_processor: expected {token:?} among its special_tokens, found none"));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The steps of a stage that may be a `Sequence` of others.
@@ -54,7 +110,7 @@ fn step_type(step: &Value) -> &str {
 }
 
 /// The SentencePiece vocabulary of a Unigram tokenizer. Errors: the part that GGUF has no words for.
-fn vocabulary(
+fn vocabulary_of(
     json: &Value,
     tokenizer: &tokenizers::Tokenizer,
     normalizers: &[&Value],
@@ -105,8 +161,10 @@ fn vocabulary(
         scores.push(score as f32); // a printed f32
     }
     let bytes = model.get("byte_fallback") == Some(&Value::Bool(true));
-    let mut types: Vec<PieceType> =
-        pieces.iter().map(|piece| if bytes && is_byte(piece) { PieceType::Byte } else { PieceType::Normal }).collect();
+    let mut types: Vec<PieceType> = pieces
+        .iter()
+        .map(|piece| if bytes && byte_of(piece).is_some() { PieceType::Byte } else { PieceType::Normal })
+        .collect();
 
     let mut added: Vec<_> = tokenizer.get_added_tokens_decoder().into_iter().collect();
     added.sort_by_key(|(id, _)| *id);
@@ -129,10 +187,4 @@ fn vocabulary(
     // The caller knows the end and the padding.
     let (eos, pad) = (None, None);
     Ok(Vocabulary { pieces, scores, types, charsmap, add_space_prefix, remove_extra_whitespaces, eos, pad })
-}
-
-/// `<0x00>` to `<0xFF>`.
-fn is_byte(piece: &str) -> bool {
-    let digits = piece.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-    digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
 }

@@ -1,33 +1,30 @@
-//! spiece.model: SentencePiece's own file, as a pipeline of the `tokenizers` crate.
+//! SentencePiece's own file, and what it makes of a text.
+//!
+//! Formulas as in sentencepiece 0.2 (`normalizer.cc`, `unigram_model.cc`, `bpe_model.cc`, `sentencepiece_processor.cc`).
+
+mod bpe;
+mod unigram;
 
 use prost::Message;
-use tokenizers::decoders::byte_fallback::ByteFallback;
-use tokenizers::decoders::sequence::Sequence as Decoders;
-use tokenizers::models::unigram::Unigram;
-use tokenizers::normalizers::Precompiled;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
-use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, DecoderWrapper};
 
-use super::json::Opened;
-use super::{PieceType, Settings, Vocabulary, charsmap};
+use super::PieceType;
+use super::charsmap::Charsmap;
 
 /// Fields of `ModelProto` in sentencepiece_model.proto, as far as they matter here.
 #[derive(Clone, PartialEq, Message)]
 struct ModelProto {
     #[prost(message, repeated, tag = "1")]
-    pieces: Vec<Piece>,
+    pieces: Vec<PieceProto>,
     #[prost(message, optional, tag = "2")]
     trainer: Option<TrainerSpec>,
     #[prost(message, optional, tag = "3")]
     normalizer: Option<NormalizerSpec>,
+    #[prost(message, optional, tag = "5")]
+    denormalizer: Option<NormalizerSpec>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Piece {
+struct PieceProto {
     #[prost(string, optional, tag = "1")]
     piece: Option<String>,
     #[prost(float, optional, tag = "2")]
@@ -44,6 +41,8 @@ struct TrainerSpec {
     treat_whitespace_as_suffix: Option<bool>,
     #[prost(bool, optional, tag = "35")]
     byte_fallback: Option<bool>,
+    #[prost(string, optional, tag = "44")]
+    unk_surface: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -58,118 +57,245 @@ struct NormalizerSpec {
     escape_whitespaces: Option<bool>,
 }
 
-/// `TrainerSpec.ModelType`: Unigram.
-const UNIGRAM: i32 = 1;
-/// Sentinels that T5 adds after the pieces when tokenizer_config.json does not say (`T5Tokenizer` in transformers).
-const EXTRA_IDS: u64 = 100;
-/// More sentinels than any vocabulary has.
-const EXTRA_IDS_LIMIT: u64 = 1 << 16;
+/// What stands for a space.
+pub(super) const SPACE: char = '▁';
 
-pub(super) fn read(bytes: &[u8], settings: &Settings) -> Result<Opened, String> {
-    let vocabulary_and_fallback = vocabulary(bytes, settings)?;
-    let (vocabulary, byte_fallback) = vocabulary_and_fallback;
-    let tokenizer = pipeline(&vocabulary, byte_fallback).map_err(|error| error.to_string())?;
-    Ok(Opened { tokenizer, append: None, vocabulary: Ok(vocabulary) })
+/// How a normalized text is cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Algorithm {
+    /// The most probable pieces (Kudo, arXiv 1804.10959).
+    Unigram,
+    /// Neighbours are joined, the best first (Sennrich et al., arXiv 1508.07909).
+    Bpe,
 }
 
-/// The vocabulary with T5's sentinels, and whether unknown characters become bytes.
-fn vocabulary(bytes: &[u8], settings: &Settings) -> Result<(Vocabulary, bool), String> {
-    let model = ModelProto::decode(bytes).map_err(|error| format!("not a SentencePiece model: {error}"))?;
-    let trainer = model.trainer.unwrap_or_default();
-    let normalizer = model.normalizer.unwrap_or_default();
-    let kind = trainer.model_type.unwrap_or(UNIGRAM);
-    if kind != UNIGRAM {
-        return Err(format!("expected a Unigram model (model_type {UNIGRAM}), found model_type {kind}"));
-    }
-    if trainer.treat_whitespace_as_suffix == Some(true) || normalizer.escape_whitespaces == Some(false) {
-        return Err("treat_whitespace_as_suffix and escape_whitespaces = false are not supported".to_owned());
-    }
-    let extra_ids = settings.json.get("extra_ids").and_then(serde_json::Value::as_u64).unwrap_or(EXTRA_IDS);
-    if extra_ids > EXTRA_IDS_LIMIT {
-        return Err(format!("tokenizer_config.json: extra_ids: expected at most {EXTRA_IDS_LIMIT}, found {extra_ids}"));
-    }
+/// A model file.
+#[derive(Debug)]
+pub(super) struct SentencePiece {
+    /// By id; no two are equal, none is empty.
+    pub pieces: Vec<String>,
+    /// By id; finite.
+    pub scores: Vec<f32>,
+    /// By id; one is unknown.
+    pub types: Vec<PieceType>,
+    pub algorithm: Algorithm,
+    pub charsmap: Vec<u8>,
+    pub add_space_prefix: bool,
+    pub remove_extra_whitespaces: bool,
+    pub byte_fallback: bool,
+    unknown_surface: String,
+    map: Charsmap,
+    /// ids in the order of their pieces.
+    sorted: Vec<u32>,
+    has_user_defined: bool,
+}
 
-    let (mut pieces, mut scores, mut types) = (Vec::new(), Vec::new(), Vec::new());
-    for (id, piece) in model.pieces.into_iter().enumerate() {
-        let score = piece.score.unwrap_or(0.0);
-        if !score.is_finite() {
-            return Err(format!("piece {id}: expected a finite score, found {score}"));
+impl SentencePiece {
+    /// Reads a model. Errors: what the library refuses too, and settings that no published model has.
+    pub(super) fn read(bytes: &[u8]) -> Result<SentencePiece, String> {
+        let model = ModelProto::decode(bytes).map_err(|error| format!("not a SentencePiece model: {error}"))?;
+        let trainer = model.trainer.unwrap_or_default();
+        let normalizer = model.normalizer.unwrap_or_default();
+        let algorithm = match trainer.model_type.unwrap_or(1) {
+            1 => Algorithm::Unigram,
+            2 => Algorithm::Bpe,
+            other => {
+                return Err(format!("expected a Unigram or BPE model (model_type 1 or 2), found model_type {other}"));
+            }
+        };
+        if trainer.treat_whitespace_as_suffix == Some(true) || normalizer.escape_whitespaces == Some(false) {
+            return Err("treat_whitespace_as_suffix and escape_whitespaces = false are not supported".to_owned());
         }
-        types.push(match piece.kind.unwrap_or(1) {
-            1 => PieceType::Normal,
-            2 => PieceType::Unknown,
-            3 => PieceType::Control,
-            4 => PieceType::UserDefined,
-            5 => PieceType::Unused,
-            6 => PieceType::Byte,
-            other => return Err(format!("piece {id}: expected a type of 1 to 6, found {other}")),
-        });
-        pieces.push(piece.piece.unwrap_or_default());
-        scores.push(score);
-    }
-    // The last sentinel comes first: <extra_id_0> is the last id.
-    pieces.extend((0..extra_ids).rev().map(|i| format!("<extra_id_{i}>")));
-    scores.resize(pieces.len(), 0.0);
-    types.resize(pieces.len(), PieceType::Control);
-    let unknown = types.iter().filter(|kind| **kind == PieceType::Unknown).count();
-    if unknown != 1 {
-        return Err(format!("expected one piece of type UNKNOWN, found {unknown}"));
+        if model.denormalizer.and_then(|spec| spec.charsmap).is_some_and(|map| !map.is_empty()) {
+            return Err("a denormalizer is not supported".to_owned());
+        }
+
+        let (mut pieces, mut scores, mut types) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, piece) in model.pieces.into_iter().enumerate() {
+            let score = piece.score.unwrap_or(0.0);
+            if !score.is_finite() {
+                return Err(format!("piece {id}: expected a finite score, found {score}"));
+            }
+            types.push(match piece.kind.unwrap_or(1) {
+                1 => PieceType::Normal,
+                2 => PieceType::Unknown,
+                3 => PieceType::Control,
+                4 => PieceType::UserDefined,
+                5 => PieceType::Unused,
+                6 => PieceType::Byte,
+                other => return Err(format!("piece {id}: expected a type of 1 to 6, found {other}")),
+            });
+            let text = piece.piece.unwrap_or_default();
+            if text.is_empty() {
+                return Err(format!("piece {id}: expected a text, found none"));
+            }
+            pieces.push(text);
+            scores.push(score);
+        }
+        let mut sorted: Vec<u32> = (0..pieces.len() as u32).collect();
+        sorted.sort_by_key(|id| &pieces[*id as usize]);
+        if let Some([a, b]) = sorted.array_windows().find(|[a, b]| pieces[*a as usize] == pieces[*b as usize]) {
+            return Err(format!("pieces {a} and {b} are both {:?}", pieces[*a as usize]));
+        }
+        let unknown = types.iter().filter(|kind| **kind == PieceType::Unknown).count();
+        if unknown != 1 {
+            return Err(format!("expected one piece of type UNKNOWN, found {unknown}"));
+        }
+        let charsmap = normalizer.charsmap.unwrap_or_default();
+        Ok(SentencePiece {
+            map: Charsmap::read(&charsmap)?,
+            charsmap,
+            add_space_prefix: normalizer.add_dummy_prefix.unwrap_or(true),
+            remove_extra_whitespaces: normalizer.remove_extra_whitespaces.unwrap_or(true),
+            byte_fallback: trainer.byte_fallback.unwrap_or(false),
+            unknown_surface: trainer.unk_surface.unwrap_or_else(|| " \u{2047} ".to_owned()),
+            has_user_defined: types.contains(&PieceType::UserDefined),
+            pieces,
+            scores,
+            types,
+            algorithm,
+            sorted,
+        })
     }
 
-    let charsmap = normalizer.charsmap.unwrap_or_default();
-    if !charsmap.is_empty() {
-        charsmap::check(&charsmap)?;
+    /// The id of a piece.
+    pub(super) fn id(&self, piece: &str) -> Option<u32> {
+        let at = self.sorted.binary_search_by_key(&piece, |id| &self.pieces[*id as usize]).ok()?;
+        Some(self.sorted[at])
     }
-    let id_of = |text: &str| pieces.iter().position(|piece| piece == text).map(|id| id as u32);
-    let (eos, pad) = (id_of(&settings.token("eos_token", "</s>")), id_of(&settings.token("pad_token", "<pad>")));
-    let vocabulary = Vocabulary {
-        pieces,
-        scores,
-        types,
-        charsmap,
-        add_space_prefix: normalizer.add_dummy_prefix.unwrap_or(true),
-        remove_extra_whitespaces: normalizer.remove_extra_whitespaces.unwrap_or(true),
-        eos,
-        pad,
-    };
-    Ok((vocabulary, trainer.byte_fallback.unwrap_or(false)))
+
+    /// Pieces that a text begins with and that may stand for text: length in bytes and id, the shortest first.
+    fn prefixes<'t>(&'t self, text: &'t str) -> impl Iterator<Item = (usize, u32)> + 't {
+        let text = text.as_bytes();
+        let byte = |id: &u32, at: usize| self.pieces[*id as usize].as_bytes().get(at).copied();
+        let mut rest = &self.sorted[..];
+        (0..text.len())
+            .map_while(move |at| {
+                // All of `rest` begin with `text[..at]`, so their next bytes are in order.
+                let next = Some(text[at]);
+                rest = &rest[rest.partition_point(|id| byte(id, at) < next)..];
+                rest = &rest[..rest.partition_point(|id| byte(id, at) == next)];
+                // The piece that ends here comes before those that go on.
+                let first = rest.first()?;
+                Some((at + 1, *first))
+            })
+            .filter(|(len, id)| self.pieces[*id as usize].len() == *len && self.is_text(*id))
+    }
+
+    fn is_text(&self, id: u32) -> bool {
+        matches!(self.types[id as usize], PieceType::Normal | PieceType::UserDefined | PieceType::Unused)
+    }
+
+    /// Length of the longest piece of the user's that a text begins with.
+    fn user_defined(&self, text: &str) -> Option<usize> {
+        let found = self.has_user_defined.then(|| self.prefixes(text))?;
+        let is_users = |(_, id): &(usize, u32)| self.types[*id as usize] == PieceType::UserDefined;
+        found.filter(is_users).map(|(len, _)| len).last()
+    }
+
+    /// Replaces characters, and writes `▁` for spaces.
+    fn normalized(&self, text: &str) -> String {
+        let mut normalized = String::with_capacity(text.len() + SPACE.len_utf8());
+        let (mut rest, mut begins) = (text, true);
+        // Whether a space that comes next is one too many.
+        let mut after_space = self.remove_extra_whitespaces;
+        while let Some(first) = rest.chars().next() {
+            let whole = &rest[..first.len_utf8()];
+            let (mut new, len) = match self.user_defined(rest) {
+                Some(len) => (&rest[..len], len),
+                None => self.map.replace_prefix(rest).unwrap_or((whole, whole.len())),
+            };
+            rest = &rest[len..];
+            if begins && self.remove_extra_whitespaces && new == " " {
+                continue;
+            }
+            if begins && self.add_space_prefix {
+                normalized.push(SPACE);
+            }
+            begins = false;
+            if after_space {
+                new = new.trim_start_matches(' ');
+            }
+            if !new.is_empty() {
+                normalized.extend(new.chars().map(|c| if c == ' ' { SPACE } else { c }));
+                after_space = new.ends_with(' ') && self.remove_extra_whitespaces;
+            }
+        }
+        if self.remove_extra_whitespaces {
+            normalized.truncate(normalized.trim_end_matches(SPACE).len());
+        }
+        normalized
+    }
+
+    /// The pieces of a text. An unknown piece is the text that no other fits; with byte fallback, its bytes.
+    pub(super) fn encode(&self, text: &str) -> Vec<String> {
+        let normalized = self.normalized(text);
+        let cuts = match self.algorithm {
+            Algorithm::Unigram => unigram::cut(self, &normalized),
+            Algorithm::Bpe => bpe::cut(self, &normalized),
+        };
+        let mut pieces: Vec<String> = Vec::new();
+        let mut after_unknown = false;
+        for (piece, id) in cuts {
+            let unknown = id.is_none();
+            match pieces.last_mut() {
+                _ if unknown && self.byte_fallback => {
+                    pieces.extend(piece.bytes().map(|byte| format!("<0x{byte:02X}>")));
+                }
+                Some(last) if unknown && after_unknown => last.push_str(piece),
+                _ => pieces.push(piece.to_owned()),
+            }
+            after_unknown = unknown;
+        }
+        pieces
+    }
+
+    /// The text of some pieces.
+    pub(super) fn decode(&self, pieces: &[&str]) -> String {
+        let mut text = String::new();
+        let mut bytes = Vec::new();
+        // Whether the space that a text begins with is still to be dropped, and whether that has happened.
+        let (mut begins, mut dropped) = (true, false);
+        let drops = self.add_space_prefix || self.remove_extra_whitespaces;
+        for piece in pieces {
+            let id = self.id(piece);
+            let kind = id.map_or(PieceType::Unknown, |id| self.types[id as usize]);
+            if let (PieceType::Byte, Some(byte)) = (kind, byte_of(piece)) {
+                bytes.push(byte);
+                continue;
+            }
+            text.push_str(&lossy(&std::mem::take(&mut bytes)));
+            begins &= !(dropped || !text.is_empty());
+            dropped = false;
+            match kind {
+                PieceType::Control => {}
+                PieceType::Unknown if id.is_some() => text.push_str(&self.unknown_surface),
+                PieceType::Unknown => text.push_str(piece),
+                _ => {
+                    let bare = piece.strip_prefix(SPACE).filter(|_| begins && drops);
+                    // Where runs of spaces are dropped, all at the beginning are.
+                    dropped = bare.is_some() && !self.remove_extra_whitespaces;
+                    text.extend(bare.unwrap_or(piece).chars().map(|c| if c == SPACE { ' ' } else { c }));
+                }
+            }
+        }
+        text.push_str(&lossy(&bytes));
+        text
+    }
 }
 
-/// T5's pipeline: replace characters, split at spaces, put `▁` before each word, Unigram, append the end.
-fn pipeline(vocabulary: &Vocabulary, byte_fallback: bool) -> tokenizers::Result<tokenizers::Tokenizer> {
-    let scored = vocabulary.pieces.iter().cloned().zip(vocabulary.scores.iter().copied().map(f64::from)).collect();
-    let unknown = vocabulary.unknown().map(|id| id as usize);
-    let mut tokenizer = tokenizers::Tokenizer::new(Unigram::from(scored, unknown, byte_fallback)?);
-    if !vocabulary.charsmap.is_empty() {
-        tokenizer.with_normalizer(Some(Precompiled::from(&vocabulary.charsmap)?))?;
-    }
-    let words = Metaspace::new('▁', PrependScheme::Always, true);
-    let prefix = if vocabulary.add_space_prefix { PrependScheme::First } else { PrependScheme::Never };
-    tokenizer.with_pre_tokenizer(Some(match (vocabulary.remove_extra_whitespaces, vocabulary.add_space_prefix) {
-        (true, true) => PreTokenizerWrapper::from(Sequence::new(vec![WhitespaceSplit.into(), words.clone().into()])),
-        // A run of spaces is text here, and may be one piece, so the sentence stays whole.
-        _ => Metaspace::new('▁', prefix, false).into(),
-    }));
-    let spaces = if vocabulary.add_space_prefix { words } else { Metaspace::new('▁', PrependScheme::Never, true) };
-    tokenizer.with_decoder(Some(match byte_fallback {
-        true => DecoderWrapper::from(Decoders::new(vec![ByteFallback::new().into(), spaces.into()])),
-        false => spaces.into(),
-    }));
+/// The byte that `<0x00>` to `<0xFF>` stands for.
+pub(super) fn byte_of(piece: &str) -> Option<u8> {
+    let digits = piece.strip_prefix("<0x")?.strip_suffix('>')?;
+    u8::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 2)
+}
 
-    let added = |wanted: fn(PieceType) -> bool, special: bool| {
-        let pieces = vocabulary.pieces.iter().zip(&vocabulary.types);
-        let chosen = pieces.filter(move |(piece, kind)| wanted(**kind) && !piece.is_empty());
-        chosen.map(move |(piece, _)| AddedToken::from(piece.clone(), special).normalized(false)).collect::<Vec<_>>()
-    };
-    tokenizer.add_special_tokens(added(|kind| matches!(kind, PieceType::Control | PieceType::Unknown), true))?;
-    tokenizer.add_tokens(added(|kind| kind == PieceType::UserDefined, false))?;
-    if let Some(eos) = vocabulary.eos {
-        let text = &vocabulary.pieces[eos as usize];
-        let template = TemplateProcessing::builder()
-            .try_single(vec!["$A".to_owned(), text.clone()])?
-            .special_tokens(vec![(text.clone(), eos)])
-            .build()?;
-        tokenizer.with_post_processor(Some(template));
+/// Every byte that begins no character becomes U+FFFD.
+fn lossy(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
     }
-    Ok(tokenizer)
+    text
 }

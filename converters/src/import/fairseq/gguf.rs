@@ -33,7 +33,7 @@ pub(in super::super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(St
         count("position_offset", offset),
         (key("embedding_scale"), Value::F32(scale)),
         word("activation", &format!("{:?}", c.activation).to_lowercase()),
-        (key("decoder_start_token_id"), Value::U32(checkpoint.generation().decoder_start_token_id)),
+        (key("decoder_start_token_id"), Value::U32(checkpoint.generation().decoder_start_token_id as u32)),
     ]
 }
 

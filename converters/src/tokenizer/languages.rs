@@ -1,0 +1,207 @@
+//! What stands around a text, and the languages among it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::TokenizerError;
+use super::folder::Folder;
+
+/// The languages of a model that translates between several, or of speech.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Languages {
+    /// The language of inputs, as the model names it: `en_XX`, `eng_Latn`, `en`. tokenizer_config.json's when absent.
+    pub source_lang: Option<String>,
+    /// The language of outputs.
+    pub target_lang: Option<String>,
+}
+
+/// A text that goes into the encoder, or one that is to come out of the decoder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    Source,
+    Target,
+}
+
+/// Where the tokens around a text stand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Style {
+    /// The same around every text: BART, T5.
+    Fixed { before: Vec<u32>, after: Vec<u32> },
+    /// `language text </s>`: mBART-50, M2M100, NLLB.
+    LanguageFirst { eos: u32 },
+    /// `text </s> language`: mBART, PLBart, NLLB of old.
+    LanguageLast { eos: u32 },
+    /// `text </s>`, with the language of the *output* before a source: multilingual Marian.
+    TargetLanguageFirst { eos: u32 },
+    /// `<|startoftranscript|> language task <|notimestamps|> text <|endoftext|>`: Whisper; the language is what is spoken.
+    Transcript { start: u32, task: Option<u32>, untimed: Option<u32>, eos: u32 },
+}
+
+/// What stands around the texts of a tokenizer.
+#[derive(Clone, Debug)]
+pub(super) struct Framing {
+    pub style: Style,
+    /// ids by the names that users give, without decoration.
+    pub known: BTreeMap<String, u32>,
+    /// The current ones.
+    pub languages: Languages,
+    /// Whether a text may go without a language.
+    pub optional: bool,
+}
+
+impl Framing {
+    pub(super) fn fixed(before: Vec<u32>, after: Vec<u32>) -> Framing {
+        let style = Style::Fixed { before, after };
+        Framing { style, known: BTreeMap::new(), languages: Languages::default(), optional: true }
+    }
+
+    /// What a class of transformers puts around a text; `None` leaves that to the pipeline's last step, which is there for
+    /// all other classes. Errors: a special token is missing.
+    pub(super) fn of_class(
+        tokenizer: &tokenizers::Tokenizer,
+        folder: &Folder,
+        file: &str,
+    ) -> Result<Option<Framing>, TokenizerError> {
+        let special = |text: &str| {
+            tokenizer.token_to_id(text).ok_or_else(|| {
+                folder.malformed(file, format!("expected the special token {text:?} of {}, found none", folder.class()))
+            })
+        };
+        let eos_token = folder.token("eos_token", if folder.class() == "WhisperTokenizer" { END } else { "</s>" });
+        let eos = || special(&eos_token);
+        let is_bare = tokenizer.get_post_processor().is_none();
+        let (style, default, is_language): (_, _, fn(&str) -> bool) = match folder.class() {
+            "MBartTokenizer" => (Style::LanguageLast { eos: eos()? }, "en_XX", |token| is_code(token, [2, 2])),
+            "MBart50Tokenizer" => (Style::LanguageFirst { eos: eos()? }, "en_XX", |token| is_code(token, [2, 2])),
+            "NllbTokenizer" => {
+                let eos = eos()?;
+                let last = folder.is_set("legacy_behaviour");
+                let style = if last { Style::LanguageLast { eos } } else { Style::LanguageFirst { eos } };
+                (style, "eng_Latn", |token| is_code(token, [3, 4]))
+            }
+            "M2M100Tokenizer" => (Style::LanguageFirst { eos: eos()? }, "en", |token| token.starts_with("__")),
+            "WhisperTokenizer" => {
+                let start = special("<|startoftranscript|>")?;
+                let task = match folder.text("task") {
+                    None => None,
+                    Some(task @ ("transcribe" | "translate")) => Some(special(&format!("<|{task}|>"))?),
+                    Some(task) => {
+                        let message = format!("task: expected transcribe or translate, found {task}");
+                        return Err(folder.malformed("tokenizer_config.json", message));
+                    }
+                };
+                let timed = folder.is_set("predict_timestamps");
+                let untimed = if timed { None } else { Some(special("<|notimestamps|>")?) };
+                let is_language = |token: &str| token.starts_with("<|") && is_code(bare(token), [2, 0]);
+                (Style::Transcript { start, task, untimed, eos: eos()? }, "", is_language)
+            }
+            "BartTokenizer" | "RobertaTokenizer" if is_bare => {
+                let [first, last] = [("cls_token", "<s>"), ("sep_token", "</s>")].map(|(key, default)| {
+                    special(&folder.token(key, default)) //
+                });
+                return Ok(Some(Framing::fixed(vec![first?], vec![last?])));
+            }
+            "" | "T5Tokenizer" | "PegasusTokenizer" | "BlenderbotTokenizer" if is_bare => {
+                return Ok(Some(Framing::fixed(vec![], eos().into_iter().collect())));
+            }
+            _ => return Ok(None),
+        };
+        let added = tokenizer.get_added_tokens_decoder().into_iter();
+        let known = added.filter(|(_, token)| token.special && is_language(&token.content));
+        let mut languages = folder.languages(Some(default).filter(|code| !code.is_empty()));
+        if let Style::Transcript { .. } = style {
+            languages.source_lang = folder.text("language").map(str::to_owned);
+        }
+        Ok(Some(Framing {
+            optional: matches!(style, Style::Transcript { .. }),
+            style,
+            known: known.map(|(id, token)| (bare(&token.content).to_owned(), id)).collect(),
+            languages,
+        }))
+    }
+
+    /// The id of a language: `en`, `__en__`, `<|en|>` or `>>en<<`.
+    pub(super) fn id(&self, name: &str) -> Option<u32> {
+        self.known.get(bare(name)).copied()
+    }
+
+    /// The tokens before and after a text. Errors: the language is missing or unknown.
+    pub(super) fn around(&self, side: Side) -> Result<(Vec<u32>, Vec<u32>), String> {
+        let Languages { source_lang, target_lang } = &self.languages;
+        let of = |key: &str, name: &Option<String>| match name {
+            Some(name) => self.id(name).map(Some).ok_or_else(|| self.unknown(name)),
+            None if self.optional => Ok(None),
+            None => Err(format!("expected {key}, one of {} languages, found none", self.known.len())),
+        };
+        let own = || match side {
+            Side::Source => of("source_lang", source_lang),
+            Side::Target => of("target_lang", target_lang),
+        };
+        Ok(match &self.style {
+            Style::Fixed { before, after } => (before.clone(), after.clone()),
+            Style::LanguageFirst { eos } => (own()?.into_iter().collect(), vec![*eos]),
+            Style::LanguageLast { eos } => (vec![], [*eos].into_iter().chain(own()?).collect()),
+            Style::TargetLanguageFirst { eos } => match side {
+                Side::Source => (of("target_lang", target_lang)?.into_iter().collect(), vec![*eos]),
+                Side::Target => (vec![], vec![*eos]),
+            },
+            Style::Transcript { start, task, untimed, eos } => {
+                let language = of("source_lang", source_lang)?;
+                ([Some(*start), language, *task, *untimed].into_iter().flatten().collect(), vec![*eos])
+            }
+        })
+    }
+
+    /// What to say of a language that the tokenizer does not have.
+    pub(super) fn unknown(&self, name: &str) -> String {
+        if self.known.is_empty() {
+            return format!("found the language {name:?}, but this tokenizer has none to choose from");
+        }
+        let mut near: Vec<&str> = self.known.keys().map(String::as_str).collect();
+        let found = bare(name);
+        near.sort_by_key(|known| {
+            let begins = known.starts_with(found) || found.starts_with(known);
+            (!begins, strsim::damerau_levenshtein(found, known))
+        });
+        near.truncate(3);
+        let count = self.known.len();
+        format!("expected one of {count} languages, found {name:?}; the nearest are {}", near.join(", "))
+    }
+}
+
+/// Ends a transcript.
+const END: &str = "<|endoftext|>";
+
+/// Whether a token is a language code: so many small letters or one more, and after `_` so many others; no `_` for 0.
+fn is_code(token: &str, [small, others]: [usize; 2]) -> bool {
+    let (language, rest) = token.split_once('_').unwrap_or((token, ""));
+    (small..=small + 1).contains(&language.len())
+        && language.bytes().all(|byte| byte.is_ascii_lowercase())
+        && rest.len() == others
+        && rest.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+/// A language without what marks it as a token.
+pub(super) fn bare(name: &str) -> &str {
+    let within = |open: &str, close: &str| name.strip_prefix(open).and_then(|name| name.strip_suffix(close));
+    within("__", "__").or_else(|| within("<|", "|>")).or_else(|| within(">>", "<<")).unwrap_or(name)
+}
+
+/// mBART's languages in the order of their ids; mBART-50 has those of the second list after them (fairseq's `lang_list`).
+pub(super) const MBART: &str = "ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR \
+                                lt_LT lv_LV my_MM ne_NP nl_XX ro_RO ru_RU si_LK tr_TR vi_VN zh_CN";
+pub(super) const MBART_50: &str = "af_ZA az_AZ bn_IN fa_IR he_IL hr_HR id_ID ka_GE km_KH mk_MK ml_IN mn_MN mr_IN pl_PL \
+                                   ps_AF pt_XX sv_SE sw_KE ta_IN te_IN th_TH tl_XX uk_UA ur_PK xh_ZA gl_ES sl_SI";
+/// M2M100's languages in the order of their ids, which begin after the vocabulary.
+pub(super) const M2M100: &str = "af am ar ast az ba be bg bn br bs ca ceb cs cy da de el en es et fa ff fi fr fy ga gd gl \
+                                 gu ha he hi hr ht hu hy id ig ilo is it ja jv ka kk km kn ko lb lg ln lo lt lv mg mk ml \
+                                 mn mr ms my ne nl no ns oc or pa pl ps pt ro ru sd si sk sl so sq sr ss su sv sw ta th \
+                                 tl tn tr uk ur uz vi wo xh yi yo zh zu";
+/// The same of the WMT 2021 submission (Tran et al., arXiv 2108.03265).
+pub(super) const WMT_21: &str = "en ha is ja cs ru zh de";
+/// PLBart's, likewise (Ahmad et al., arXiv 2103.06333).
+pub(super) const PLBART: &str = "java python en_XX";
+pub(super) const PLBART_MULTI: &str = "java python en_XX javascript php ruby go";

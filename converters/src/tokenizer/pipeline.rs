@@ -1,0 +1,82 @@
+//! Tokenizers of the `tokenizers` crate.
+
+use super::folder::Folder;
+use super::{Vocabulary, cleaned_up};
+
+/// A pipeline: normalize, split, look up, and back.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    tokenizer: tokenizers::Tokenizer,
+    /// `clean_up_tokenization_spaces` of tokenizer_config.json.
+    clean_up: bool,
+    /// Whisper's `<|startofprev|>` and `<|startoftranscript|>`.
+    transcript: Option<[Option<u32>; 2]>,
+    vocabulary: Result<Vocabulary, String>,
+}
+
+impl Pipeline {
+    pub(super) fn new(
+        tokenizer: tokenizers::Tokenizer,
+        folder: &Folder,
+        vocabulary: Result<Vocabulary, String>,
+    ) -> Pipeline {
+        // It was made for word pieces; transformers 5 leaves byte pairs alone unless told twice.
+        let spares = matches!(tokenizer.get_model(), tokenizers::ModelWrapper::BPE(_))
+            && !folder.is_set("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output");
+        let marks = ["<|startofprev|>", "<|startoftranscript|>"].map(|token| tokenizer.token_to_id(token));
+        Pipeline {
+            clean_up: folder.is_set("clean_up_tokenization_spaces") && !spares,
+            transcript: Some(marks).filter(|_| folder.class() == "WhisperTokenizer"),
+            tokenizer,
+            vocabulary,
+        }
+    }
+
+    /// Ids; with `own`, what the pipeline's last step puts around them too.
+    pub(super) fn encode(&self, text: &str, own: bool) -> Result<Vec<u32>, String> {
+        let encoding = self.tokenizer.encode(text, own).map_err(|error| error.to_string())?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    pub(super) fn decode(&self, ids: &[i64], skip_special: bool) -> Result<String, String> {
+        let mut ids: Vec<u32> = ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
+        if let (Some([prompt, start]), true) = (self.transcript, skip_special) {
+            // What came before is not part of the transcript.
+            if !ids.is_empty() && ids.first().copied() == prompt {
+                let from = ids.iter().position(|id| Some(*id) == start).unwrap_or(ids.len());
+                ids.drain(..from);
+            }
+        }
+        let text = self.tokenizer.decode(&ids, skip_special).map_err(|error| error.to_string())?;
+        let text = if self.clean_up { cleaned_up(text) } else { text };
+        Ok(if self.transcript.is_some() { without_times(&text) } else { text })
+    }
+
+    pub(super) fn vocabulary(&self) -> Result<&Vocabulary, &str> {
+        self.vocabulary.as_ref().map_err(String::as_str)
+    }
+}
+
+/// The text without marks such as `<|1.08|>`.
+fn without_times(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("<|") {
+        let (before, mark) = rest.split_at(at);
+        kept.push_str(before);
+        let inside = mark[2..].split_once("|>").filter(|(inside, _)| is_time(inside));
+        match inside {
+            Some((_, after)) => rest = after,
+            None => {
+                kept.push_str("<|");
+                rest = &mark[2..];
+            }
+        }
+    }
+    kept + rest
+}
+
+fn is_time(text: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('.').is_some_and(|(seconds, hundredths)| is_number(seconds) && is_number(hundredths))
+}
