@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use converters::tokenizer::TokenizerError;
-use converters::{Artifact, FORMATS, Tokenizer};
+use converters::{Artifact, Checkpoint, FORMATS, Tokenizer};
 use serde_json::json;
 use validate::runtime::reference::{Reference, caching};
 use validate::task::{Ids, Text};
@@ -151,8 +151,15 @@ fn in_engine(
     display: &Display,
 ) -> Result<(Engine, Generated), RunError> {
     let dir = &arguments.artifact;
-    let manifest = read_manifest(dir)?.ok_or_else(|| RunError::NoManifest(dir.clone()))?;
-    let format = FORMATS.iter().map(|f| f.name()).find(|name| *name == manifest.format).unwrap_or(kind);
+    let (format, decoding) = match read_manifest(dir)? {
+        Some(manifest) => {
+            let format = FORMATS.iter().map(|f| f.name()).find(|name| *name == manifest.format);
+            (format.unwrap_or(kind), manifest.decoding)
+        }
+        // The file says it all.
+        None if kind == "gguf" => (kind, Decoding::of(&Checkpoint::open(dir).map_err(PipelineError::from)?)),
+        None => return Err(RunError::NoManifest(dir.clone())),
+    };
     let artifact = Artifact::list(format, dir).map_err(|source| RunError::Io { file: dir.clone(), source })?;
     let fits: Vec<(&dyn Runtime, Fit)> = RUNTIMES.iter().map(|engine| (*engine, engine.fit(&artifact))).collect();
     let fitting = fits.iter().filter(|(_, fit)| *fit == Fit::Runs).map(|(engine, _)| *engine);
@@ -173,7 +180,7 @@ fn in_engine(
     for engine in wanted {
         display.say(&format!("open {} in {}", dir.display(), engine.name()));
         match engine.open(&artifact, &arguments.engines.options()) {
-            Ok(mut session) => return answered(&mut *session, &manifest.decoding.greedy(), ids),
+            Ok(mut session) => return answered(&mut *session, &decoding.greedy(), ids),
             Err(error @ RuntimeError::Unavailable { .. }) => refused.push(error),
             Err(error) => return Err(error.into()),
         }
