@@ -396,16 +396,15 @@ fn kernels_biases_and_computed_tables_are_written_and_read_by_us_and_by_gguf_rs(
         let bytes: Vec<u8> = (0..2 * shape.iter().product::<usize>()).map(|i| (i * 7 % 120) as u8).collect();
         WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F16 }
     };
-    let computed = |_: &[usize]| WeightData::Computed(Computed::Sinusoid);
-    let added: [(&str, &[usize], &dyn Fn(&[usize]) -> WeightData); 4] = [
-        ("encoder.conv1.bias", &[6], &halves),
-        ("encoder.conv1.weight", &[6, 5, 3], &halves),
-        ("final_logits_bias", &[1, 66], &halves),
-        ("encoder.embed_positions.weight", &[9, 16], &computed),
-    ];
-    for (name, shape, data) in added {
-        model.graph.weights.push(Weight { name: name.to_owned(), shape: shape.to_vec(), data: data(shape) });
+    let mut add = |name: &str, shape: &[usize], data: WeightData| {
+        model.graph.weights.push(Weight { name: name.to_owned(), shape: shape.to_vec(), data });
+    };
+    for (name, shape) in
+        [("encoder.conv1.bias", &[6][..]), ("encoder.conv1.weight", &[6, 5, 3]), ("final_logits_bias", &[1, 66])]
+    {
+        add(name, shape, halves(shape));
     }
+    add("encoder.embed_positions.weight", &[9, 16], WeightData::Computed(Computed::Sinusoid));
     Gguf::DEFAULT.check(&model).expect("holds them");
     let (_home, artifact) = write(&model, &Gguf::DEFAULT);
     let read = Gguf::DEFAULT.read_weights(&model, &artifact).expect("reads");
