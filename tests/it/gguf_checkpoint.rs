@@ -266,7 +266,7 @@ fn a_file_that_lies_about_the_checkpoint_is_refused_with_the_key() {
     let width = at("\"d_model\": 16") + 11;
     let shapes = lie.says_all(&[(width, b"8")]);
     assert!(
-        shapes.contains("shared.weight: expected [66, 86] (vocab_size, d_model), found [66, 16] in FILE"),
+        shapes.contains("shared.weight: expected [66, 86] (vocab_size, d_model), found [66, 16] in model.gguf"),
         "{shapes}"
     );
 
