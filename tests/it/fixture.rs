@@ -34,6 +34,31 @@ pub fn tokens(input_ids: &Tensor, attention_mask: &Tensor) -> Feeds {
     named.map(|(name, tensor)| (name.to_owned(), tensor.clone())).into()
 }
 
+/// The inputs of a recording that an encoder may take.
+const SOURCES: [&str; 4] = ["input_ids", "input_features", "input_values", "attention_mask"];
+
+/// What the encoder of a recording was fed.
+pub fn source(recorded: &BTreeMap<String, Tensor>) -> Feeds {
+    recorded.iter().filter(|(name, _)| SOURCES.contains(&name.as_str())).map(|(n, t)| (n.clone(), t.clone())).collect()
+}
+
+/// What the whole pass of a recording was fed.
+pub fn feeds(recorded: &BTreeMap<String, Tensor>) -> Feeds {
+    let mut feeds = source(recorded);
+    feeds.insert("decoder_input_ids".to_owned(), recorded["decoder_input_ids"].clone());
+    feeds
+}
+
+/// `count` floats from -1 to 1, made as `lcg` of recording.py makes them.
+pub fn lcg(seed: i64, count: usize) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = (1_103_515_245 * state + 12_345) % (1 << 31);
+        (state as f64 / f64::from(1 << 30) - 1.0) as f32
+    };
+    (0..count).map(|_| next()).collect()
+}
+
 /// Every checkpoint below `tests/fixtures` with recorded numbers.
 pub fn fixtures() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = fs::read_dir(repository("tests/fixtures"))

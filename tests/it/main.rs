@@ -2,6 +2,7 @@
 
 mod cli;
 mod consumers;
+mod decoding;
 mod fixture;
 mod foreign;
 mod gguf;
