@@ -21,7 +21,6 @@ const { AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq, Tensor, env } = await 
 );
 
 env.allowRemoteModels = false;
-env.localModelPath = path.dirname(path.resolve(folder));
 
 function read(file) {
   const bytes = fs.readFileSync(file);
@@ -38,7 +37,8 @@ function read(file) {
 const recorded = read(expected);
 const { model_type } = JSON.parse(fs.readFileSync(path.join(folder, "config.json")));
 const family = SPEECH.includes(model_type) ? AutoModelForSpeechSeq2Seq : AutoModelForSeq2SeqLM;
-const model = await family.from_pretrained(path.basename(folder), { dtype: "fp32", subfolder: "", local_files_only: true });
+// An absolute path is no name on a hub, so it is taken for a path.
+const model = await family.from_pretrained(path.resolve(folder), { dtype: "fp32", subfolder: "", local_files_only: true });
 
 async function generate(inputs, attention_mask) {
   const mask = attention_mask ? { attention_mask } : {};
