@@ -3,7 +3,7 @@
 mod config;
 mod error;
 pub mod generation;
-mod gguf;
+pub(crate) mod gguf;
 pub(crate) mod json;
 mod pickle;
 pub mod safetensors;
@@ -126,7 +126,7 @@ impl Checkpoint {
     fn from_gguf<S: Source + ?Sized>(source: &S, file: PathBuf) -> Result<Checkpoint, ImportError> {
         let (whole, tensors) = gguf::open(&file)?;
         let json = |name: &str| -> Result<Option<Unique<Value>>, ImportError> {
-            let parsed = whole.texts.get(name).map(|text| json::parse(text.as_bytes())).transpose();
+            let parsed = whole.files.get(name).map(|text| json::parse(text)).transpose();
             parsed.map_err(|message| ImportError::malformed(&file, format!("its {name}: {message}")))
         };
         let config = json("config.json")?
@@ -163,20 +163,13 @@ impl Checkpoint {
         &self.files
     }
 
-    /// The text of a file of the checkpoint, such as preprocessor_config.json. A GGUF artifact has those that its metadata
-    /// holds. Errors: the file cannot be read, or is not UTF-8.
-    pub fn text(&self, file: &str) -> Result<Option<String>, ImportError> {
+    /// A small file of the checkpoint, such as preprocessor_config.json. A GGUF artifact has those that its metadata holds.
+    pub(crate) fn file(&self, name: &str) -> Result<Option<Vec<u8>>, ImportError> {
         if let Some(whole) = &self.whole {
-            return Ok(whole.texts.get(file).cloned());
+            return Ok(whole.files.get(name).cloned());
         }
-        let path = self.dir.join(file);
-        match path.is_file() {
-            false => Ok(None),
-            true => match String::from_utf8(json::bytes(&path)?) {
-                Ok(text) => Ok(Some(text)),
-                Err(error) => Err(ImportError::malformed(&path, error)),
-            },
-        }
+        let path = self.dir.join(name);
+        path.is_file().then(|| json::bytes(&path)).transpose()
     }
 
     /// What a GGUF artifact holds in place of files.

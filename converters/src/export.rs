@@ -22,7 +22,7 @@ const COMPANIONS: &[&str] = &["config.json", "generation_config.json", "preproce
 /// written from there.
 pub fn copy_companions(model: &Model, dir: &Path) -> Result<Vec<PathBuf>, ExportError> {
     let mut copied = copy_listed(model.checkpoint.dir(), dir)?;
-    for (name, text) in model.checkpoint.whole().iter().flat_map(|whole| &whole.texts) {
+    for (name, text) in model.checkpoint.whole().iter().flat_map(|whole| &whole.files) {
         let file = dir.join(name);
         fs::write(&file, text).map_err(|source| ExportError::Io { file, source })?;
         copied.push(PathBuf::from(name));

@@ -297,11 +297,6 @@ impl Tokenizer {
         }
     }
 
-    /// Whether tokens are bytes, so that tokenizer_config.json says everything.
-    pub fn is_bytes(&self) -> bool {
-        matches!(self.kind, Kind::Bytes(_))
-    }
-
     /// The vocabulary as SentencePiece has it. Errors: why this tokenizer is not one that GGUF can hold.
     pub fn vocabulary(&self) -> Result<&Vocabulary, &str> {
         match &self.kind {

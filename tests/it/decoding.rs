@@ -44,7 +44,7 @@ fn four_cached_steps_are_the_whole_pass_and_what_transformers_recorded() {
             ];
             worst = [0, 1].map(|i| worst[i].max(errors[i]));
         }
-        println!("{}: {worst:.1e?}", dir.display());
+        println!("{}: {worst:e}", dir.display());
         assert!(worst.iter().all(|e| *e <= F32_NOISE), "{}: {worst:?}", dir.display());
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{PREPROCESSOR_CONFIG, PROCESSOR_CONFIG};
 use crate::checkpoint::ImportError;
+use crate::checkpoint::gguf::{self, HeldFiles};
 use crate::checkpoint::json::{self, Unique};
 
 /// Two hours at 16 kHz: longer than any clip, and a bound on what is allocated.
@@ -93,20 +94,26 @@ struct Keys {
 impl Keys {
     /// The object `feature_extractor` of processor_config.json, else preprocessor_config.json, if there.
     fn open(dir: &Path) -> Result<Option<Keys>, ImportError> {
+        let held = match [PROCESSOR_CONFIG, PREPROCESSOR_CONFIG].iter().any(|name| dir.join(name).is_file()) {
+            true => HeldFiles::new(),
+            false => gguf::files_in(dir)?,
+        };
+        let read = |name: &str| -> Result<Option<Unique<Value>>, ImportError> {
+            let file = dir.join(name);
+            match held.get(name) {
+                Some(text) => json::parse(text).map(Some).map_err(|message| ImportError::malformed(&file, message)),
+                None => file.is_file().then(|| json::read(&file)).transpose(),
+            }
+        };
         let file = dir.join(PROCESSOR_CONFIG);
-        if file.is_file() {
-            let entries = json::read::<Unique<Value>>(&file)?.0;
+        if let Some(Unique(entries)) = read(PROCESSOR_CONFIG)? {
             let nested = entries.into_iter().find(|(key, _)| key == "feature_extractor");
             if let Some((_, Value::Object(entries))) = nested {
                 return Ok(Some(Keys::new(file, entries.into_iter().collect())));
             }
         }
         let file = dir.join(PREPROCESSOR_CONFIG);
-        if !file.is_file() {
-            return Ok(None);
-        }
-        let entries = json::read::<Unique<Value>>(&file)?.0;
-        Ok(Some(Keys::new(file, entries)))
+        Ok(read(PREPROCESSOR_CONFIG)?.map(|Unique(entries)| Keys::new(file, entries)))
     }
 
     fn new(file: PathBuf, entries: Vec<(String, Value)>) -> Keys {

@@ -5,14 +5,17 @@ use std::path::Path;
 
 use super::{Bytes, ImportError, Stored, Tensors, file_name};
 use crate::ExportError;
-use crate::export::gguf::keys::{FOLDED_LOGIT_SCALE, TENSORS, TEXTS, TOKENIZER_JSON, VERSION, VERSION_KEY};
-use crate::export::gguf::{Array, GgufFile, TensorType, Value};
+use crate::export::gguf::keys::{FOLDED_LOGIT_SCALE, TENSORS, VERSION, VERSION_KEY, held_files};
+use crate::export::gguf::{Array, FILE, GgufFile, TensorType, Value};
+
+/// Contents of files of a checkpoint, by name.
+pub(crate) type HeldFiles = BTreeMap<&'static str, Vec<u8>>;
 
 /// What a file holds.
 #[derive(Debug)]
 pub(crate) struct Whole {
-    /// Of files of the checkpoint, by name.
-    pub texts: BTreeMap<&'static str, String>,
+    /// Files that stood beside the weights.
+    pub files: HeldFiles,
     /// Pairs of a checkpoint's name and GGUF's.
     pub names: Vec<(String, String)>,
     /// In the weight of the last norm already.
@@ -25,11 +28,7 @@ pub(crate) struct Whole {
 /// list of names that is not one for each tensor.
 pub(super) fn open(file: &Path) -> Result<(Whole, Tensors), ImportError> {
     let malformed = |message: String| ImportError::malformed(file, message);
-    let gguf = GgufFile::open(file).map_err(|error| match error {
-        ExportError::Io { file, source } => ImportError::Io { file, source },
-        ExportError::Malformed { file, message } => ImportError::Malformed { file, message },
-        other => malformed(other.to_string()),
-    })?;
+    let gguf = opened(file)?;
     match gguf.get(VERSION_KEY) {
         Some(Value::U32(VERSION)) => {}
         None => {
@@ -38,14 +37,7 @@ pub(super) fn open(file: &Path) -> Result<(Whole, Tensors), ImportError> {
         }
         Some(other) => return Err(malformed(format!("{VERSION_KEY}: expected {VERSION}, found {}", told(other)))),
     }
-    let mut texts = BTreeMap::new();
-    for (name, key) in TEXTS.iter().chain([&("tokenizer.json", TOKENIZER_JSON)]) {
-        match gguf.get(key) {
-            None => {}
-            Some(Value::String(text)) => drop(texts.insert(*name, text.clone())),
-            Some(other) => return Err(malformed(format!("{key}: expected a string, found {}", told(other)))),
-        }
-    }
+    let files = held(file, &gguf)?;
     let folded_logit_scale = match gguf.get(FOLDED_LOGIT_SCALE) {
         None => None,
         Some(Value::F32(c)) if c.is_finite() => Some(*c),
@@ -65,7 +57,7 @@ pub(super) fn open(file: &Path) -> Result<(Whole, Tensors), ImportError> {
     if let Some(twice) = listed.iter().find(|name| !seen.insert(name.as_str())) {
         return Err(malformed(format!("{TENSORS}: {twice} comes twice")));
     }
-    let mut whole = Whole { texts, names: Vec::new(), folded_logit_scale };
+    let mut whole = Whole { files, names: Vec::new(), folded_logit_scale };
     let mut tensors = Tensors::new();
     for (name, tensor) in listed.into_iter().zip(gguf.tensors) {
         let bytes = match tensor.kind {
@@ -77,6 +69,40 @@ pub(super) fn open(file: &Path) -> Result<(Whole, Tensors), ImportError> {
         tensors.insert(name, Stored { file: file_name(file), dtype, shape: tensor.shape, bytes });
     }
     Ok((whole, tensors))
+}
+
+fn opened(file: &Path) -> Result<GgufFile, ImportError> {
+    GgufFile::open(file).map_err(|error| match error {
+        ExportError::Io { file, source } => ImportError::Io { file, source },
+        ExportError::Malformed { file, message } => ImportError::Malformed { file, message },
+        other => ImportError::malformed(file, other),
+    })
+}
+
+fn held(file: &Path, gguf: &GgufFile) -> Result<HeldFiles, ImportError> {
+    let mut files = HeldFiles::new();
+    for (name, key) in held_files() {
+        let content = match gguf.get(&key) {
+            None => continue,
+            Some(Value::String(text)) => text.clone().into_bytes(),
+            Some(Value::Array(Array::U8(bytes))) => bytes.clone(),
+            Some(other) => {
+                let message = format!("{key}: expected a string or u8[], found {}", told(other));
+                return Err(ImportError::malformed(file, message));
+            }
+        };
+        files.insert(name, content);
+    }
+    Ok(files)
+}
+
+/// The files that the GGUF artifact in a folder holds; none when there is no such artifact.
+pub(crate) fn files_in(dir: &Path) -> Result<HeldFiles, ImportError> {
+    let file = dir.join(FILE);
+    match file.is_file() {
+        true => held(&file, &opened(&file)?),
+        false => Ok(HeldFiles::new()),
+    }
 }
 
 /// A value for an error.

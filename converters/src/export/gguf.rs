@@ -103,18 +103,15 @@ impl Gguf {
         let (tokenizer, _) = Held::of(model, &prefix)?;
         match &tokenizer {
             Held::Pieces(tokenizer) => metadata.extend(tokenizer_metadata(vocabulary(tokenizer)?, vocab_size)?),
-            Held::Json(_) | Held::Bytes | Held::Nothing => {
+            Held::Files | Held::Nothing => {
                 // llama.cpp then takes ids as they come, and asks here how many there are.
                 let count = u32::try_from(vocab_size).map_err(|_| unsupported("the vocabulary is too large"))?;
                 metadata.push((format!("{prefix}.vocab_size"), Value::U32(count)));
                 metadata.push(("tokenizer.ggml.model".to_owned(), Value::string("none")));
             }
         }
-        if let Held::Json(text) = tokenizer {
-            metadata.push((keys::TOKENIZER_JSON.to_owned(), Value::String(text)));
-        }
         let names = plans.iter().map(|plan| model.graph.weights.get(plan.id).name.clone()).collect();
-        metadata.extend(keys::whole(model, names)?);
+        metadata.extend(keys::whole(model, names, matches!(tokenizer, Held::Files))?);
         Ok(metadata)
     }
 }
@@ -139,17 +136,14 @@ fn architecture(metadata: &[(String, Value)]) -> &str {
 enum Held {
     /// SentencePiece's pieces, the only form that llama.cpp's T5 reads.
     Pieces(Box<Tokenizer>),
-    /// tokenizer.json whole, which says more: what surrounds a text, languages, merges.
-    Json(String),
-    /// ByT5's, of which tokenizer_config.json says everything.
-    Bytes,
+    /// The checkpoint's own files, which say all: what surrounds a text, languages, merges.
+    Files,
     /// None.
     Nothing,
 }
 
 impl Held {
-    /// Pieces for llama.cpp; for our own engine tokenizer.json, and pieces where there is none. With the reason when they
-    /// are not pieces.
+    /// Pieces for llama.cpp, files for our own engine; with the reason when it is not pieces.
     fn of(model: &Model, family: &str) -> Result<(Held, String), ExportError> {
         let tokenizer = match Tokenizer::open(model.checkpoint.dir()) {
             Ok(tokenizer) => tokenizer,
@@ -163,16 +157,10 @@ impl Held {
                 | TokenizerError::Failed { file, message },
             ) => return Err(ExportError::Malformed { file, message }),
         };
-        let why = tokenizer.vocabulary().err().unwrap_or_default().to_owned();
-        let has_pieces = tokenizer.vocabulary().is_ok();
-        let held = match model.checkpoint.text("tokenizer.json")? {
-            _ if has_pieces && LLAMA_CPP.contains(&family) => Held::Pieces(Box::new(tokenizer)),
-            Some(json) => Held::Json(json),
-            None if has_pieces => Held::Pieces(Box::new(tokenizer)),
-            None if tokenizer.is_bytes() => Held::Bytes,
-            None => Held::Nothing,
-        };
-        Ok((held, why))
+        Ok(match tokenizer.vocabulary().err().map(str::to_owned) {
+            None if LLAMA_CPP.contains(&family) => (Held::Pieces(Box::new(tokenizer)), String::new()),
+            why => (Held::Files, why.unwrap_or_default()),
+        })
     }
 }
 
@@ -280,10 +268,10 @@ impl Format for Gguf {
             (Held::Nothing, why) => {
                 said.push(format!("the file has no tokenizer and its consumer must bring ids: {why}"));
             }
-            (Held::Json(_) | Held::Bytes, why) if LLAMA_CPP.contains(&family) => {
+            (Held::Files, why) if LLAMA_CPP.contains(&family) => {
                 said.push(format!("llama.cpp has no tokenizer for the file and must be brought ids: {why}"));
             }
-            (Held::Json(_) | Held::Bytes, _) => {}
+            (Held::Files, _) => {}
         }
         Ok(said)
     }

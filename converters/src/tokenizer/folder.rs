@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use super::{Languages, TokenizerError};
+use crate::checkpoint::ImportError;
+use crate::checkpoint::gguf::{self, HeldFiles};
 use crate::checkpoint::json::Unique;
 
 /// The longest vocabulary file read; the largest published tokenizer.json has 35 MB.
@@ -21,6 +23,8 @@ const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "p
 /// A checkpoint folder, as far as its tokenizer matters.
 pub(super) struct Folder {
     dir: PathBuf,
+    /// What a GGUF artifact holds, where it stands alone.
+    held: HeldFiles,
     config: Map<String, Value>,
     special: Map<String, Value>,
     /// transformers' name of the tokenizer, without `Fast`.
@@ -29,7 +33,15 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn open(dir: &Path) -> Result<Folder, TokenizerError> {
-        let folder = Folder { dir: dir.to_owned(), config: Map::new(), special: Map::new(), class: String::new() };
+        let held = match super::FILES.iter().any(|name| dir.join(name).is_file()) {
+            true => HeldFiles::new(),
+            false => gguf::files_in(dir).map_err(|error| match error {
+                ImportError::Io { file, source } => TokenizerError::Io { file, source },
+                other => TokenizerError::Malformed { file: dir.to_owned(), message: other.to_string() },
+            })?,
+        };
+        let folder =
+            Folder { dir: dir.to_owned(), held, config: Map::new(), special: Map::new(), class: String::new() };
         let config = folder.object("tokenizer_config.json")?.unwrap_or_default();
         // `added_tokens_decoder` is newer and replaces the other files.
         let special = match config.contains_key("added_tokens_decoder") {
@@ -58,6 +70,9 @@ impl Folder {
 
     /// The bytes of a file; `None` when there is none.
     pub(super) fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, TokenizerError> {
+        if !self.held.is_empty() {
+            return Ok(self.held.get(name).cloned());
+        }
         let file = self.path(name);
         let io = |source| TokenizerError::Io { file: file.clone(), source };
         match fs::metadata(&file) {
@@ -77,7 +92,7 @@ impl Folder {
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.path(name).is_file()
+        if self.held.is_empty() { self.path(name).is_file() } else { self.held.contains_key(name) }
     }
 
     fn object(&self, name: &str) -> Result<Option<Map<String, Value>>, TokenizerError> {
