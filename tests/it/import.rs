@@ -69,7 +69,9 @@ fn bits(weights: &Weights, rounded: impl Fn(f32) -> f32) -> Vec<(String, Vec<usi
         .iter()
         .map(|(_, w)| {
             let values = w.read().expect("readable");
-            (w.name.clone(), w.shape.clone(), values.into_iter().map(|x| rounded(x).to_bits()).collect())
+            // A base model is saved without the prefix.
+            let name = w.name.trim_start_matches("model.").to_owned();
+            (name, w.shape.clone(), values.into_iter().map(|x| rounded(x).to_bits()).collect())
         })
         .collect();
     all.sort();
@@ -86,19 +88,27 @@ fn every_container_gives_the_weights_of_its_twin_bit_for_bit() {
         ("mt5", "t5-v1.1"),
         ("t5-aliased", "t5-tied-unscaled"),
         ("t5-v1.0-legacy", "t5-v1.0"),
+        ("moonshine-bare", "moonshine"),
+        ("whisper-bare", "whisper"),
+        ("whisper-bin", "whisper"),
     ];
     for (name, twin) in twins {
         assert!(bits(&weights(name), |x| x) == bits(&weights(twin), |x| x), "{name} against {twin}");
     }
-    let exact = weights("t5-v1.1");
-    for (name, dtype) in [("t5-bf16", FloatType::BF16), ("t5-f16", FloatType::F16)] {
+    let rounded = [
+        ("t5-bf16", "t5-v1.1", FloatType::BF16),
+        ("t5-f16", "t5-v1.1", FloatType::F16),
+        ("whisper-f16", "whisper", FloatType::F16),
+    ];
+    for (name, twin, dtype) in rounded {
+        let exact = weights(twin);
         let rounded = |x: f32| {
             let (mut stored, mut back) = ([0; 2], [0.0]);
             dtype.encode(&[x], &mut stored);
             dtype.decode(&stored, &mut back);
             back[0]
         };
-        assert!(bits(&weights(name), |x| x) == bits(&exact, rounded), "{name} against t5-v1.1 rounded");
+        assert!(bits(&weights(name), |x| x) == bits(&exact, rounded), "{name} against {twin} rounded");
     }
 }
 

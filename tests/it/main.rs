@@ -17,5 +17,6 @@ mod passes;
 mod quant;
 mod recipes;
 mod safetensors;
+mod speech;
 mod tokenizer;
 mod validate;

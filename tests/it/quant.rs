@@ -43,7 +43,11 @@ fn every_weight_of_every_fixture_has_the_role_that_its_name_says() {
             let expected = match weight.name.as_str() {
                 "lm_head.weight" => Role::Head,
                 "shared.weight" => Role::Embedding,
+                name if name.ends_with("embed_tokens.weight") => Role::Embedding,
                 name if name.ends_with("norm.weight") => Role::Norm,
+                name if name.ends_with(".bias") => Role::Bias,
+                name if name.contains("conv") => Role::Conv,
+                name if name.contains("embed_positions") => Role::Position,
                 name if name.ends_with("relative_attention_bias.weight") => Role::RelativeBias,
                 _ => Role::Linear,
             };

@@ -128,6 +128,11 @@ impl Config {
         self.typed(key, "a number", found).unwrap_or(default)
     }
 
+    /// A float of which the reference computes with all bits of Python's.
+    pub fn f64_or(&self, key: &str, default: f64) -> f64 {
+        self.typed(key, "a number", Value::as_f64).unwrap_or(default)
+    }
+
     /// `true` or `false`, if given.
     pub fn bool(&self, key: &str) -> Option<bool> {
         self.typed(key, "true or false", Value::as_bool)

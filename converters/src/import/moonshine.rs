@@ -1,0 +1,288 @@
+//! Moonshine: modeling_moonshine.py of transformers 5.23.
+
+mod gguf;
+
+use std::collections::BTreeMap;
+
+use graph::{BATCH, Build, DEC, Dim, ENC, Layout, Op, Rope, Sym, Type, Unary, Val, Visible, Weight};
+
+use super::Module;
+use super::layers::{WITHOUT_EFFECT, activation};
+use crate::checkpoint::{self, Checkpoint, ImportError, Size};
+use crate::export::gguf::Value;
+use crate::{Architecture, Semantics};
+
+/// The family.
+pub(super) struct Moonshine;
+
+/// The defaults of `nn.LayerNorm` and of the `nn.GroupNorm` there; no key changes them.
+const EPS: f32 = 1e-5;
+/// Frames after the first and after the second convolution.
+const CONV1: Sym = Sym("conv1");
+const CONV2: Sym = Sym("conv2");
+const SAMPLES: Sym = Sym("samples");
+const STRIDES: [usize; 3] = [64, 3, 2];
+const KERNELS: [Size; 3] =
+    [Size { len: 127, name: "kernel" }, Size { len: 7, name: "kernel" }, Size { len: 3, name: "kernel" }];
+const CHANNEL: Size = Size { len: 1, name: "channel" };
+const TIED_HEAD: &str = "config.json ties the head; set tie_word_embeddings to false if it has weights of its own";
+
+/// Training; and the zeros that `pad_head_dim_to_multiple_of` appends to heads, which add nothing to a score and are cut off.
+const IGNORED: &[&str] = &["attention_dropout", "max_position_embeddings", "pad_head_dim_to_multiple_of"];
+
+/// config.json as MoonshineConfig reads it.
+struct Config {
+    width: Size,
+    ffn: Size,
+    gated_ffn: Size,
+    vocab: Size,
+    heads: Size,
+    inner: Size,
+    rope: Rope,
+    encoder: Layers,
+    decoder: Layers,
+    attention_bias: bool,
+    tied: bool,
+}
+
+/// What differs between the stacks.
+#[derive(Clone, Copy)]
+struct Layers {
+    count: usize,
+    activation: Unary,
+}
+
+impl Config {
+    fn read(checkpoint: &Checkpoint) -> Result<Config, ImportError> {
+        let c = checkpoint.config();
+        let width = c.size("hidden_size");
+        let ffn = c.size("intermediate_size");
+        let heads = heads(c);
+        let head_width = head_width(c, width, heads);
+        let layers = |count, key, activation_key, default| Layers {
+            count: checkpoint.layers(count, key),
+            activation: activation(c, activation_key, default),
+        };
+        c.only("is_encoder_decoder", true);
+        c.ignore(WITHOUT_EFFECT);
+        c.ignore(IGNORED);
+        let config = Config {
+            width,
+            ffn,
+            gated_ffn: Size { len: 2 * ffn.len, name: "2·intermediate_size" },
+            vocab: c.size("vocab_size"),
+            heads,
+            inner: Size { len: heads.len * head_width, name: "encoder_num_attention_heads·head_dim" },
+            rope: rope(c, head_width),
+            encoder: layers(
+                c.usize("encoder_num_hidden_layers"),
+                "encoder_num_hidden_layers",
+                "encoder_hidden_act",
+                "gelu",
+            ),
+            decoder: layers(
+                c.usize("decoder_num_hidden_layers"),
+                "decoder_num_hidden_layers",
+                "decoder_hidden_act",
+                "silu",
+            ),
+            attention_bias: c.bool_or("attention_bias", false),
+            tied: c.bool_or("tie_word_embeddings", true),
+        };
+        checkpoint.config_fits()?;
+        Ok(config)
+    }
+}
+
+/// The heads of both stacks. Each attention of the encoder overwrites the counts of the config that the decoder is then made
+/// from, and queries are split by the number of key heads: transformers runs no other checkpoint as its config says.
+fn heads(c: &checkpoint::Config) -> Size {
+    let heads = c.size("encoder_num_attention_heads");
+    for key in ["decoder_num_attention_heads", "encoder_num_key_value_heads", "decoder_num_key_value_heads"] {
+        if c.usize_or(key, heads.len) != heads.len {
+            c.unsupported(
+                key,
+                format!(
+                    "expected encoder_num_attention_heads = {}; transformers 5.23 takes it for all heads",
+                    heads.len
+                ),
+            );
+        }
+    }
+    heads
+}
+
+/// `head_dim`, else `hidden_size / heads` rounded down.
+fn head_width(c: &checkpoint::Config, width: Size, heads: Size) -> usize {
+    let default = width.len / heads.len;
+    if default == 0 {
+        c.unsupported(heads.name, format!("expected at most hidden_size = {}", width.len));
+    }
+    c.usize_or("head_dim", default.max(1))
+}
+
+/// From `rope_parameters` as transformers 5 writes it, or the keys of 4.x.
+fn rope(c: &checkpoint::Config, head_width: usize) -> Rope {
+    c.only("rope_scaling", serde_json::Value::Null);
+    let section = c.section_if_given("rope_parameters").inspect(|section| section.only("rope_type", "default"));
+    let value = |key, default| {
+        let outside = c.f64_or(key, default);
+        section.map_or(outside, |section| section.f64_or(key, outside))
+    };
+    let (theta, part) = (value("rope_theta", 10_000.0), value("partial_rotary_factor", 0.9));
+    // `arange(0, dim, 2) / dim`: an odd `dim` turns one place more, by exponents over `dim`.
+    let dim = (head_width as f64 * part) as usize;
+    let dims = dim.next_multiple_of(2);
+    if dim == 0 || dims > head_width {
+        c.unsupported("partial_rotary_factor", format!("it turns {dims} places of heads of {head_width}"));
+    }
+    let theta = theta.powf(dims as f64 / dim.max(1) as f64);
+    Rope { theta: theta as f32, factor: 1.0, dims, layout: Layout::Pairs }
+}
+
+impl Architecture for Moonshine {
+    fn model_types(&self) -> &'static [&'static str] {
+        &["moonshine"]
+    }
+
+    fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError> {
+        let c = Config::read(checkpoint)?;
+        let root = checkpoint.prefix("model.");
+        let [tokens, head] = embeddings(&c, checkpoint, root).map(|weight| b.weight(weight));
+        let stack = |name: &str| Module::new(b, checkpoint, &format!("{root}{name}"));
+
+        let input_values = b.input("input_values", Type::f32([BATCH, SAMPLES]));
+        let attention_mask = b.input("attention_mask", Type::i64([BATCH, SAMPLES]));
+        let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
+        // A frame counts where the first of its samples does.
+        let frame_mask = attention_mask.slice(1, 0, STRIDES.iter().product(), ENC);
+        let padding = b.op(Op::PaddingMask, &[frame_mask]);
+
+        let encoder = Stack { b, c: &c, name: "encoder", layers: c.encoder, length: ENC, module: stack("encoder") };
+        let encoder_hidden = encoder.write(encoder.frames(input_values), padding, None);
+        let decoder = Stack { name: "decoder", layers: c.decoder, length: DEC, module: stack("decoder"), ..encoder };
+        let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
+        let x = decoder.write(decoder_input_ids.embed(tokens), causal, Some((encoder_hidden, padding)));
+
+        let inputs = [
+            ("input_values", input_values),
+            ("attention_mask", attention_mask),
+            ("decoder_input_ids", decoder_input_ids),
+        ];
+        let outputs = [("logits", x.linear(head, None)), ("encoder_hidden", encoder_hidden)];
+        b.entry("full", &inputs, &outputs, BTreeMap::new());
+        Ok(Semantics { reference: "transformers 5.23", logit_scale: "none: Moonshine never scales".to_owned() })
+    }
+
+    fn head(&self) -> &'static str {
+        "proj_out"
+    }
+
+    fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {
+        gguf::NAMES
+    }
+
+    fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
+        Ok(gguf::metadata(&Config::read(checkpoint)?, checkpoint))
+    }
+}
+
+/// The embedding and the head; the same weight twice when tied.
+fn embeddings(c: &Config, checkpoint: &Checkpoint, root: &str) -> [Weight; 2] {
+    let (name, shape) = (format!("{root}decoder.embed_tokens.weight"), [c.vocab, c.width]);
+    if c.tied {
+        let weight = checkpoint.tied_weight(&[(&name, TIED_HEAD), ("proj_out.weight", TIED_HEAD)], &shape);
+        return [weight.clone(), weight];
+    }
+    [checkpoint.weight(&name, &shape), checkpoint.weight("proj_out.weight", &shape)]
+}
+
+/// Encoder or decoder.
+struct Stack<'b, 'c> {
+    b: &'b Build,
+    c: &'c Config,
+    name: &'static str,
+    layers: Layers,
+    length: Sym,
+    module: Module<'b>,
+}
+
+impl<'b> Stack<'b, '_> {
+    /// Samples as frames: `[b, samples] -> [b, enc, hidden_size]`. Zeros of padding are frames too, and count in the norm.
+    fn frames(&self, samples: Val<'b>) -> Val<'b> {
+        let (w, width) = (&self.module, self.c.width);
+        let wide = Size { len: 2 * width.len, name: "2·hidden_size" };
+        let _stack = self.b.scope(self.name);
+        let x = samples.reshape([BATCH.into(), Dim::from(1), SAMPLES.into()]);
+        let x = x.conv(w.get("conv1", [width, CHANNEL, KERNELS[0]]), None, STRIDES[0], 0, Some(CONV1)).tanh();
+        let x = x.group_norm(w.get("groupnorm", [width]), w.bias("groupnorm", width), 1, EPS);
+        let conv2 = w.get("conv2", [wide, width, KERNELS[1]]);
+        let x = x.conv(conv2, Some(w.bias("conv2", wide)), STRIDES[1], 0, Some(CONV2)).activation(Unary::Gelu);
+        let conv3 = w.get("conv3", [width, wide, KERNELS[2]]);
+        x.conv(conv3, Some(w.bias("conv3", width)), STRIDES[2], 0, Some(ENC)).activation(Unary::Gelu).t()
+    }
+
+    /// The layers and the last norm. `mask` is added to every self-attention; `memory` is the encoder's output and its
+    /// mask, which makes this a decoder.
+    fn write(&self, mut x: Val<'b>, mask: Val<'b>, memory: Option<(Val<'b>, Val<'b>)>) -> Val<'b> {
+        let norm = |x: Val<'b>, w: &Module<'b>, name| x.layer_norm(w.get(name, [self.c.width]), None, EPS);
+        let positions = self.b.positions(0, self.length);
+        for i in 0..self.layers.count {
+            let _layer = self.b.scope(format!("{}.{i}", self.name));
+            let layer = self.module.at(format!("layers.{i}"));
+            {
+                let _attn = self.b.scope("attn");
+                let y = norm(x, &layer, "input_layernorm");
+                x = x + self.attention(&layer.at("self_attn"), y, y, Some(positions), mask);
+            }
+            let mlp = layer.at("mlp");
+            let Some((memory, padding)) = memory else {
+                let _ffn = self.b.scope("ffn");
+                x = x + self.feed_forward(&mlp, norm(x, &layer, "post_attention_layernorm"));
+                continue;
+            };
+            {
+                let _cross = self.b.scope("cross");
+                let y = norm(x, &layer, "post_attention_layernorm");
+                x = x + self.attention(&layer.at("encoder_attn"), y, memory, None, padding);
+            }
+            let _ffn = self.b.scope("ffn");
+            x = x + self.gated_feed_forward(&mlp, norm(x, &layer, "final_layernorm"));
+        }
+        let _stack = self.b.scope(self.name);
+        norm(x, &self.module, if memory.is_some() { "norm" } else { "layer_norm" })
+    }
+
+    /// `positions` turn queries and keys; without them, it is cross-attention.
+    fn attention(
+        &self,
+        w: &Module<'b>,
+        x: Val<'b>,
+        memory: Val<'b>,
+        positions: Option<Val<'b>>,
+        mask: Val<'b>,
+    ) -> Val<'b> {
+        let Config { width, heads, inner, rope, attention_bias, .. } = *self.c;
+        let [q, k, v] = [("q_proj", x), ("k_proj", memory), ("v_proj", memory)].map(|(name, x)| {
+            let bias = attention_bias.then(|| w.bias(name, inner));
+            x.linear(w.get(name, [inner, width]), bias).heads(heads.len)
+        });
+        let [q, k] = [q, k].map(|x| positions.map_or(x, |positions| x.rope(positions, rope)));
+        let scale = ((inner.len / heads.len) as f64).powf(-0.5) as f32;
+        let scores = q.matmul(k.t()) * scale + mask;
+        w.linear_no_bias(scores.softmax().matmul(v).merge_heads(), "o_proj", [width, inner])
+    }
+
+    fn feed_forward(&self, w: &Module<'b>, x: Val<'b>) -> Val<'b> {
+        let hidden = w.linear(x, "fc1", [self.c.ffn, self.c.width]).activation(self.layers.activation);
+        w.linear(hidden, "fc2", [self.c.width, self.c.ffn])
+    }
+
+    /// `fc1` makes values in its first half and gates in the second.
+    fn gated_feed_forward(&self, w: &Module<'b>, x: Val<'b>) -> Val<'b> {
+        let ffn = self.c.ffn.len;
+        let both = w.linear(x, "fc1", [self.c.gated_ffn, self.c.width]);
+        let [values, gates] = [0, ffn].map(|start| both.slice(2, start, 1, ffn));
+        w.linear(gates.activation(self.layers.activation) * values, "fc2", [self.c.width, self.c.ffn])
+    }
+}

@@ -1,0 +1,218 @@
+//! Whisper and distil-whisper: modeling_whisper.py of transformers 5.23.
+
+mod gguf;
+
+use std::collections::BTreeMap;
+
+use graph::{BATCH, Build, DEC, Dim, Type, Unary, Val, Visible, Weight};
+
+use super::Module;
+use super::layers::{WITHOUT_EFFECT, activation};
+use crate::checkpoint::{Checkpoint, ImportError, Size};
+use crate::export::gguf::Value;
+use crate::{Architecture, Semantics};
+
+/// The family.
+pub(super) struct Whisper;
+
+/// The default of `nn.LayerNorm`; no key changes it.
+const EPS: f32 = 1e-5;
+const KERNEL: Size = Size { len: 3, name: "kernel" };
+const TIED_HEAD: &str = "config.json ties the head; set tie_word_embeddings to false if it has weights of its own";
+
+/// Training; `scale_embedding`, from which modeling_whisper.py computes a factor that it never applies; and what is read by
+/// WhisperForAudioClassification or for timestamps of tokens only.
+const IGNORED: &[&str] = &[
+    "activation_dropout",
+    "alignment_heads",
+    "apply_spec_augment",
+    "attention_dropout",
+    "classifier_proj_size",
+    "decoder_layerdrop",
+    "dropout",
+    "encoder_layerdrop",
+    "mask_feature_length",
+    "mask_feature_min_masks",
+    "mask_feature_prob",
+    "mask_time_length",
+    "mask_time_min_masks",
+    "mask_time_prob",
+    "median_filter_width",
+    "scale_embedding",
+    "use_weighted_layer_sum",
+];
+
+/// config.json as WhisperConfig reads it.
+struct Config {
+    d_model: Size,
+    vocab: Size,
+    mels: Size,
+    source_positions: Size,
+    target_positions: Size,
+    encoder: Layers,
+    decoder: Layers,
+    activation: Unary,
+    tied: bool,
+}
+
+/// What differs between the stacks.
+#[derive(Clone, Copy)]
+struct Layers {
+    count: usize,
+    heads: Size,
+    ffn: Size,
+}
+
+impl Config {
+    fn read(checkpoint: &Checkpoint) -> Result<Config, ImportError> {
+        let c = checkpoint.config();
+        c.only("is_encoder_decoder", true);
+        c.ignore(WITHOUT_EFFECT);
+        c.ignore(IGNORED);
+        let encoder_layers = c.usize("encoder_layers");
+        // Another name for it: 4.x takes this one where they differ, 5 the other.
+        c.only("num_hidden_layers", encoder_layers);
+        let config = Config {
+            d_model: c.size("d_model"),
+            vocab: c.size("vocab_size"),
+            mels: c.size("num_mel_bins"),
+            source_positions: c.size("max_source_positions"),
+            target_positions: c.size("max_target_positions"),
+            encoder: Layers {
+                count: checkpoint.layers(encoder_layers, "encoder_layers"),
+                heads: c.size("encoder_attention_heads"),
+                ffn: c.size("encoder_ffn_dim"),
+            },
+            decoder: Layers {
+                count: checkpoint.layers(c.usize("decoder_layers"), "decoder_layers"),
+                heads: c.size("decoder_attention_heads"),
+                ffn: c.size("decoder_ffn_dim"),
+            },
+            activation: activation(c, "activation_function", "gelu"),
+            tied: c.bool_or("tie_word_embeddings", true),
+        };
+        for heads in [config.encoder.heads, config.decoder.heads] {
+            if config.d_model.len % heads.len != 0 {
+                c.unsupported(heads.name, format!("it does not divide d_model = {}", config.d_model.len));
+            }
+        }
+        checkpoint.config_fits()?;
+        Ok(config)
+    }
+}
+
+impl Architecture for Whisper {
+    fn model_types(&self) -> &'static [&'static str] {
+        &["whisper"]
+    }
+
+    fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError> {
+        let c = Config::read(checkpoint)?;
+        let root = checkpoint.prefix("model.");
+        let [tokens, head] = embeddings(&c, checkpoint, root).map(|weight| b.weight(weight));
+        let stack = |name: &str| Module::new(b, checkpoint, &format!("{root}{name}"));
+
+        // The second convolution halves the frames.
+        let frames = 2 * c.source_positions.len;
+        let input_features = b.input("input_features", Type::f32([Dim::from(BATCH), c.mels.len.into(), frames.into()]));
+        let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
+
+        let encoder = Stack { b, c: &c, name: "encoder", layers: c.encoder, module: stack("encoder") };
+        let encoder_hidden = encoder.write(encoder.frames(input_features), None);
+        let decoder = Stack { name: "decoder", layers: c.decoder, module: stack("decoder"), ..encoder };
+        let positions =
+            b.positions(0, DEC).embed(decoder.module.get("embed_positions", [c.target_positions, c.d_model]));
+        let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
+        let x = decoder.write(decoder_input_ids.embed(tokens) + positions, Some((causal, encoder_hidden)));
+
+        let inputs = [("input_features", input_features), ("decoder_input_ids", decoder_input_ids)];
+        let outputs = [("logits", x.linear(head, None)), ("encoder_hidden", encoder_hidden)];
+        b.entry("full", &inputs, &outputs, BTreeMap::new());
+        Ok(Semantics { reference: "transformers 5.23", logit_scale: "none: Whisper never scales".to_owned() })
+    }
+
+    fn head(&self) -> &'static str {
+        "proj_out"
+    }
+
+    fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {
+        gguf::NAMES
+    }
+
+    fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
+        Ok(gguf::metadata(&Config::read(checkpoint)?, checkpoint))
+    }
+}
+
+/// The embedding and the head; the same weight twice when tied.
+fn embeddings(c: &Config, checkpoint: &Checkpoint, root: &str) -> [Weight; 2] {
+    let (name, shape) = (format!("{root}decoder.embed_tokens.weight"), [c.vocab, c.d_model]);
+    if c.tied {
+        let weight = checkpoint.tied_weight(&[(&name, TIED_HEAD), ("proj_out.weight", TIED_HEAD)], &shape);
+        return [weight.clone(), weight];
+    }
+    [checkpoint.weight(&name, &shape), checkpoint.weight("proj_out.weight", &shape)]
+}
+
+/// Encoder or decoder.
+struct Stack<'b, 'c> {
+    b: &'b Build,
+    c: &'c Config,
+    name: &'static str,
+    layers: Layers,
+    module: Module<'b>,
+}
+
+impl<'b> Stack<'b, '_> {
+    /// Log-mel features as frames with positions: `[b, mels, 2n] -> [b, n, d_model]`.
+    fn frames(&self, features: Val<'b>) -> Val<'b> {
+        let Config { d_model, mels, source_positions, .. } = *self.c;
+        let _stack = self.b.scope(self.name);
+        let conv = |x: Val<'b>, name: &str, channels, stride| {
+            let w = self.module.get(name, [d_model, channels, KERNEL]);
+            x.conv(w, Some(self.module.bias(name, d_model)), stride, 1, None).activation(Unary::Gelu)
+        };
+        let x = conv(conv(features, "conv1", mels, 1), "conv2", d_model, 2);
+        // Sinusoids, but stored.
+        let table = self.module.get("embed_positions", [source_positions, d_model]);
+        x.t() + self.b.positions(0, source_positions.len).embed(table)
+    }
+
+    /// The layers and the last norm. `memory`: the mask of self-attention and the encoder's output, which make this a decoder.
+    fn write(&self, mut x: Val<'b>, memory: Option<(Val<'b>, Val<'b>)>) -> Val<'b> {
+        let d_model = self.c.d_model;
+        for i in 0..self.layers.count {
+            let _layer = self.b.scope(format!("{}.{i}", self.name));
+            let layer = self.module.at(format!("layers.{i}"));
+            {
+                let _attn = self.b.scope("attn");
+                let y = layer.layer_norm(x, "self_attn_layer_norm", d_model, EPS);
+                x = x + self.attention(&layer.at("self_attn"), y, y, memory.map(|(causal, _)| causal));
+            }
+            if let Some((_, memory)) = memory {
+                let _cross = self.b.scope("cross");
+                let y = layer.layer_norm(x, "encoder_attn_layer_norm", d_model, EPS);
+                x = x + self.attention(&layer.at("encoder_attn"), y, memory, None);
+            }
+            let _ffn = self.b.scope("ffn");
+            let y = layer.layer_norm(x, "final_layer_norm", d_model, EPS);
+            let hidden = layer.linear(y, "fc1", [self.layers.ffn, d_model]).activation(self.c.activation);
+            x = x + layer.linear(hidden, "fc2", [d_model, self.layers.ffn]);
+        }
+        let _stack = self.b.scope(self.name);
+        self.module.layer_norm(x, "layer_norm", d_model, EPS)
+    }
+
+    /// transformers scales the queries; for the published head width of 64 the factor is a power of two, so that the scores
+    /// are the same bits.
+    fn attention(&self, w: &Module<'b>, x: Val<'b>, memory: Val<'b>, mask: Option<Val<'b>>) -> Val<'b> {
+        let (shape, heads) = ([self.c.d_model, self.c.d_model], self.layers.heads.len);
+        let q = w.linear(x, "q_proj", shape).heads(heads);
+        let k = w.linear_no_bias(memory, "k_proj", shape).heads(heads);
+        let v = w.linear(memory, "v_proj", shape).heads(heads);
+        let scale = ((self.c.d_model.len / heads) as f64).powf(-0.5) as f32;
+        let scores = q.matmul(k.t()) * scale;
+        let scores = mask.map_or(scores, |mask| scores + mask);
+        w.linear(scores.softmax().matmul(v).merge_heads(), "out_proj", shape)
+    }
+}
