@@ -282,7 +282,7 @@ fn safetensors(dir: &Path) -> Result<Inspection, InspectError> {
     let checkpoint = Checkpoint::open(dir)?;
     let config = checkpoint.config_json();
     let quantization = config.pointer("/quantization_config/format").and_then(|v| v.as_str());
-    let mut facts = vec![
+    let facts = vec![
         ("model_type".to_owned(), checkpoint.config().model_type().unwrap_or_default().to_owned()),
         ("quantization".to_owned(), quantization.unwrap_or("none").to_owned()),
     ];

@@ -44,7 +44,6 @@ fn four_cached_steps_are_the_whole_pass_and_what_transformers_recorded() {
             ];
             worst = [0, 1].map(|i| worst[i].max(errors[i]));
         }
-        println!("{}: {worst:e}", dir.display());
         assert!(worst.iter().all(|e| *e <= F32_NOISE), "{}: {worst:?}", dir.display());
     }
 }
