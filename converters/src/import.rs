@@ -19,14 +19,8 @@ mod t5;
 mod whisper;
 
 /// Every family.
-pub const ARCHITECTURES: &[&dyn Architecture] = &[
-    &bart::Bart,
-    &m2m_100::M2m100,
-    &marian::Marian,
-    &moonshine::Moonshine,
-    &t5::T5,
-    &whisper::Whisper,
-];
+pub const ARCHITECTURES: &[&dyn Architecture] =
+    &[&bart::Bart, &m2m_100::M2m100, &marian::Marian, &moonshine::Moonshine, &t5::T5, &whisper::Whisper];
 
 /// Reads a Hugging Face folder as a graph with the one entry `full`.
 ///

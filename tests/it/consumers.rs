@@ -33,10 +33,39 @@ const HEAD_WIDTH: &str = "it takes d_model / heads for the head width, and encod
 pub const OPTIMUM: &[(&str, Opens)] = &[("t5-rows-of-32", Pair(HEAD_WIDTH)), ("mt5", Pair(HEAD_WIDTH))];
 
 /// transformers.js 4.3 under Node, which opens the merged decoder.
-pub const TRANSFORMERS_JS: &[&str] = &["t5-rows-of-32", "mt5"];
+pub const TRANSFORMERS_JS: &[&str] = &[
+    "t5-rows-of-32",
+    "mt5",
+    "bart",
+    "mbart",
+    "blenderbot",
+    "blenderbot-small",
+    "marian",
+    "m2m_100",
+    "nllb",
+    "whisper",
+    "moonshine",
+];
 
 /// transformers 5.23, the whole of what is recorded with it.
-pub const TRANSFORMERS: &[&str] = &["t5-v1.0", "t5-v1.1", "mt5", "umt5"];
+pub const TRANSFORMERS: &[&str] = &[
+    "t5-v1.0",
+    "t5-v1.1",
+    "mt5",
+    "umt5",
+    "bart",
+    "mbart",
+    "pegasus",
+    "blenderbot",
+    "blenderbot-small",
+    "plbart",
+    "marian",
+    "marian-two-vocabularies",
+    "m2m_100",
+    "nllb",
+    "whisper",
+    "moonshine",
+];
 
 fn model(name: &str) -> Model {
     let mut model = import(&fixture(name)).unwrap_or_else(|e| panic!("{e}"));

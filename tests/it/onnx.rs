@@ -8,15 +8,15 @@ use converters::{Artifact, Format, Model, import};
 use graph::passes::quantize_activations;
 use graph::progress::Quiet;
 use graph::{
-    BATCH, Blob, Build, DEC, Dim, ENC, FloatType, Granularity, Graph, Interpreter, Layout, Op, Rope, Scratch, Sym,
-    Tensor, Type, Unary, Val, Visible, Weight, WeightData,
+    BATCH, Blob, Build, DEC, Dim, ENC, Feeds, FloatType, Granularity, Graph, Interpreter, Layout, Op, Rope, Scratch,
+    Sym, Tensor, Type, Unary, Val, Visible, Weight, WeightData,
 };
 use quant::{Policy, Scheme};
 use validate::runtime::onnx::OnnxRuntime;
 use validate::runtime::reference::Reference;
 use validate::runtime::{Options, Runtime, Session};
 
-use crate::fixture::{fixture, tokens};
+use crate::fixture::{expected, fixture, source, tokens};
 
 /// Largest difference of logits, relative to the largest logit, from the interpreter on the same weights: other orders of
 /// the same f32 sums.
@@ -28,8 +28,22 @@ const F16_NOISE: f32 = 1e-5; // 2.6e-6
 
 /// Checkpoints that differ in what they compute; the others differ in how they are stored.
 const FIXTURES: &[&str] = &[
+    "bart",
+    "bart-rows-of-32",
+    "bart-untied",
+    "blenderbot",
+    "blenderbot-small",
     "byt5",
+    "m2m_100",
+    "marian",
+    "marian-two-vocabularies",
+    "mbart",
+    "moonshine",
+    "moonshine-own-width",
     "mt5",
+    "nllb",
+    "pegasus",
+    "plbart",
     "t5-bf16",
     "t5-f16",
     "t5-long",
@@ -39,6 +53,8 @@ const FIXTURES: &[&str] = &[
     "t5-v1.1",
     "umt5",
     "umt5-untied",
+    "whisper",
+    "whisper-english",
 ];
 
 const SCHEMES: &[&str] =
@@ -72,16 +88,30 @@ fn open(artifact: &Artifact, merged: bool) -> Box<dyn Session> {
     OnnxRuntime.open(artifact, &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Source, its mask and target. Batch 3; the second row is padded; the target is longer than the source.
-fn inputs() -> [Tensor; 3] {
+/// Source and target.
+struct Inputs {
+    source: Feeds,
+    target: Tensor,
+}
+
+/// Batch 3; the second row is padded; the target is longer than the source.
+fn made() -> Inputs {
     let row = |seed: i64, n: i64| (0..n).map(move |i| 3 + (i * 7 + seed * 5) % 40);
     let mut mask = vec![1; 21];
     mask[10..14].fill(0);
-    [
-        Tensor::i64([3, 7], (0..3).flat_map(|seed| row(seed, 7)).collect()),
-        Tensor::i64([3, 7], mask),
-        Tensor::i64([3, 9], (0..3).flat_map(|seed| row(seed + 3, 9)).collect()),
-    ]
+    Inputs {
+        source: tokens(
+            &Tensor::i64([3, 7], (0..3).flat_map(|seed| row(seed, 7)).collect()),
+            &Tensor::i64([3, 7], mask),
+        ),
+        target: Tensor::i64([3, 9], (0..3).flat_map(|seed| row(seed + 3, 9)).collect()),
+    }
+}
+
+/// What a fixture was recorded with.
+fn recorded(dir: &Path) -> Inputs {
+    let (recorded, _) = expected(dir);
+    Inputs { source: source(&recorded), target: recorded["decoder_input_ids"].clone() }
 }
 
 /// Columns of i64[b, n].
@@ -103,13 +133,12 @@ fn distance(expected: &Tensor, found: &Tensor) -> f32 {
 
 /// The worst of the whole target in one call, and of its first tokens in one call followed by four single ones. The
 /// interpreter is called in the same steps, because the scale of rounded activations is that of a call.
-fn worst(session: &mut dyn Session, reference: &mut dyn Session, [source, mask, target]: &[Tensor; 3]) -> f32 {
+fn worst(session: &mut dyn Session, reference: &mut dyn Session, Inputs { source, target }: &Inputs) -> f32 {
     let n = target.shape()[1];
-    let source = tokens(source, mask);
     let mut worst = 0.0f32;
     for ends in [vec![n], vec![n - 4, n - 3, n - 2, n - 1, n]] {
-        session.encode(&source).unwrap_or_else(|e| panic!("{e}"));
-        reference.encode(&source).expect("evaluates");
+        session.encode(source).unwrap_or_else(|e| panic!("{e}"));
+        reference.encode(source).expect("evaluates");
         let mut at = 0;
         for end in ends {
             let step = columns(target, at..end);
@@ -122,7 +151,7 @@ fn worst(session: &mut dyn Session, reference: &mut dyn Session, [source, mask, 
 }
 
 /// The worst of the merged decoder and of the pair, over some inputs.
-fn run(graph: &Graph, artifact: &Artifact, inputs: &[Tensor; 3]) -> f32 {
+fn run(graph: &Graph, artifact: &Artifact, inputs: &Inputs) -> f32 {
     let interpreter = Interpreter::new(graph);
     let worst =
         [true, false].map(|merged| worst(&mut *open(artifact, merged), &mut Reference::new(&interpreter), inputs));
@@ -134,7 +163,7 @@ fn round_trip_and_run(model: &Model, format: &Onnx, what: &str) -> f32 {
     let home = tempfile::tempdir().expect("temporary folder");
     let artifact = write(model, format, home.path());
     equal_weights(model, format, &artifact, what);
-    run(&model.graph, &artifact, &inputs())
+    run(&model.graph, &artifact, &recorded(model.checkpoint.dir()))
 }
 
 fn equal_weights(model: &Model, format: &Onnx, artifact: &Artifact, what: &str) {
@@ -192,10 +221,10 @@ fn dynamic_activations_are_integer_products_in_linear_layers_only() {
 fn a_source_without_a_token_gives_the_interpreters_zeros_and_no_nan() {
     for name in ["t5-v1.0", "umt5"] {
         let model = model(&fixture(name), "keep");
-        let mut inputs = inputs();
+        let mut inputs = made();
         let mut mask = vec![1; 21];
         mask[7..14].fill(0);
-        inputs[1] = Tensor::i64([3, 7], mask);
+        inputs.source.insert("attention_mask".to_owned(), Tensor::i64([3, 7], mask));
         for attention in [Attention::Fused, Attention::Standard] {
             let format = Onnx { attention, ..Onnx::DEFAULT };
             let home = tempfile::tempdir().expect("temporary folder");
@@ -257,7 +286,7 @@ fn ops_that_no_t5_uses_are_lowered_too() {
     let home = tempfile::tempdir().expect("temporary folder");
     Onnx::DEFAULT.write_graphs(&graph, home.path()).unwrap_or_else(|e| panic!("{e}"));
     let artifact = Artifact::list("onnx", home.path()).expect("listed");
-    let worst = run(&graph, &artifact, &inputs());
+    let worst = run(&graph, &artifact, &made());
     assert!(worst <= F32_NOISE, "{worst:e}");
 }
 
@@ -317,7 +346,7 @@ fn ops_of_speech_and_rotary_models_are_lowered_too() {
     let home = tempfile::tempdir().expect("temporary folder");
     Onnx::DEFAULT.write_graphs(&graph, home.path()).unwrap_or_else(|e| panic!("{e}"));
     let artifact = Artifact::list("onnx", home.path()).expect("listed");
-    let worst = run(&graph, &artifact, &inputs());
+    let worst = run(&graph, &artifact, &made());
     assert!(worst <= F32_NOISE, "{worst:e}");
 }
 
