@@ -4,11 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use converters::checkpoint::Generation;
 use converters::{Artifact, Checkpoint, ImportError, Semantics};
 use quant::TensorRecord;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use validate::Greedy;
 use validate::report::{InputFile, Note, OutputFile};
 
 /// The manifest's file in an artifact's folder.
@@ -26,8 +26,8 @@ pub struct Manifest {
     pub format: String,
     /// The checkpoint.
     pub model: Origin,
-    /// How the model decodes.
-    pub decoding: Decoding,
+    /// How the model decodes: the checkpoint's settings, and the recipe's in their place.
+    pub decoding: Generation,
     /// The recipe.
     pub recipe: RecipeText,
     /// What was written beside this file.
@@ -50,43 +50,6 @@ pub struct Origin {
     pub logit_scale: String,
     /// Its files.
     pub inputs: Vec<InputFile>,
-}
-
-/// Where greedy decoding starts and ends.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Decoding {
-    /// The first target token.
-    pub decoder_start_token_id: i64,
-    /// Any of these ends a sequence.
-    pub eos_token_ids: Vec<i64>,
-    /// Fills the rest of a shorter sequence in a batch.
-    pub pad_token_id: i64,
-    /// Tokens after the first one.
-    pub max_new_tokens: usize,
-}
-
-impl Decoding {
-    /// As the checkpoint's generation_config.json and config.json say.
-    pub fn of(checkpoint: &Checkpoint) -> Decoding {
-        let generation = checkpoint.generation();
-        Decoding {
-            decoder_start_token_id: generation.decoder_start_token_id.into(),
-            eos_token_ids: generation.eos_token_ids.iter().map(|id| i64::from(*id)).collect(),
-            pad_token_id: generation.pad_token_id.into(),
-            max_new_tokens: generation.max_new_tokens,
-        }
-    }
-
-    /// For a decoding loop.
-    pub fn greedy(&self) -> Greedy {
-        Greedy {
-            start: self.decoder_start_token_id,
-            eos: self.eos_token_ids.clone(),
-            pad: self.pad_token_id,
-            max_new_tokens: self.max_new_tokens,
-        }
-    }
 }
 
 /// The recipe of an artifact.

@@ -6,18 +6,20 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use converters::checkpoint::{Generation, Overrides};
 use converters::tokenizer::TokenizerError;
 use converters::{Artifact, ExportError, ImportError, Model, Staging};
 use graph::passes::PassError;
 use graph::progress::Unit;
 use graph::{Graph, Progress, Scratch};
 use quant::{Activations, PolicyError, QuantError, TensorRecord};
+use validate::Greedy;
 use validate::chain::{Baseline, ChainError, Context, Limits, Subject, validate_artifact};
 use validate::report::{ArtifactReport, ModelReport, Note, Report, TensorRow};
 use validate::runtime::Options;
 use validate::task::{Data, DataError, Text};
 
-use crate::manifest::{self, Decoding, Manifest, Origin, RecipeText};
+use crate::manifest::{self, Manifest, Origin, RecipeText};
 use crate::progress::{Display, Of};
 use crate::recipe::{Loaded, RecipeError, Target, Validation};
 use crate::run::text_of;
@@ -104,6 +106,14 @@ pub enum PipelineError {
     /// The checkpoint.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// Settings of decoding that do not fit the checkpoint.
+    #[error("{}: {}", .dir.display(), .problems.join("\n  "))]
+    Decode {
+        /// The checkpoint.
+        dir: PathBuf,
+        /// One sentence a setting.
+        problems: Vec<String>,
+    },
     /// A pass refused the graph.
     #[error(transparent)]
     Pass(#[from] PassError),
@@ -169,15 +179,19 @@ pub struct Source {
     imported: Graph,
     /// Exact, with all entries.
     pub exact: Model,
+    /// How it decodes.
+    pub decoding: Generation,
 }
 
 impl Source {
-    /// Imports a checkpoint and runs the passes.
-    pub fn open(dir: &Path) -> Result<Source, PipelineError> {
+    /// Imports a checkpoint and runs the passes. `decode`: what takes the place of its own settings of decoding.
+    pub fn open(dir: &Path, decode: &Overrides) -> Result<Source, PipelineError> {
         let mut exact = converters::import(dir)?;
+        let decoding = exact.checkpoint.generation().with(decode);
+        let decoding = decoding.map_err(|problems| PipelineError::Decode { dir: dir.to_owned(), problems })?;
         let imported = exact.graph.clone();
         graph::passes::run(&mut exact.graph)?;
-        Ok(Source { imported, exact })
+        Ok(Source { imported, exact, decoding })
     }
 
     fn baseline<'a>(
@@ -187,12 +201,13 @@ impl Source {
         recorded: &'a Path,
         display: &Display,
     ) -> Result<Baseline<'a>, PipelineError> {
-        let greedy = Decoding::of(&self.exact.checkpoint).greedy();
+        let greedy = Greedy::from(&self.decoding);
         let data = match &wanted.data {
             Some(file) => Data::load(file, wanted.samples.map_or(usize::MAX, NonZeroUsize::get), text)?,
             None => {
                 let count = wanted.samples.map_or(DRAWN_SAMPLES, NonZeroUsize::get);
-                Data::drawn(count, &self.exact.graph, greedy.eos.first().copied()).map_err(ChainError::Data)?
+                let eos = self.decoding.eos_token_ids.first().copied();
+                Data::drawn(count, &self.exact.graph, eos).map_err(ChainError::Data)?
             }
         };
         let metric = wanted.metric;
@@ -209,6 +224,7 @@ impl Source {
             parameters: self.exact.graph.weights.iter().map(|(_, weight)| weight.len() as u64).sum(),
             reference: origin.reference,
             logit_scale: origin.logit_scale,
+            decoding: self.decoding.to_string(),
             inputs: origin.inputs,
             score: baseline.score,
         };
@@ -270,7 +286,7 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
     let targets = chosen(&recipe.artifacts, &arguments.only)?;
 
     display.say(&format!("import {}", recipe.model.display()));
-    let source = Source::open(&recipe.model)?;
+    let source = Source::open(&recipe.model, &recipe.decode)?;
     let recipe_text = RecipeText::new(&arguments.recipe, recipe_text);
     let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
     let folder = OutFolder::at(&recipe.out).map_err(PipelineError::io(&recipe.out))?;
@@ -285,7 +301,7 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
         let grown = Grown::new(&source.exact, target, &scratch, display)?;
         display.stage(&format!("{name}: write"), 0, Unit::Bytes);
         let staging = Staging::beside(&recipe.out.join(name)).map_err(PipelineError::io(&recipe.out.join(name)))?;
-        let artifact = write(&grown, target, &staging, &origin, &recipe_text)?;
+        let artifact = write(&grown, target, &staging, &source.decoding, &origin, &recipe_text)?;
         staged.push((target, grown, staging, artifact));
     }
     let baseline = match arguments.no_validate {
@@ -323,6 +339,7 @@ fn write(
     grown: &Grown,
     target: &Target,
     staging: &Staging,
+    decoding: &Generation,
     origin: &Origin,
     recipe: &RecipeText,
 ) -> Result<Artifact, PipelineError> {
@@ -335,7 +352,7 @@ fn write(
         name: target.name().to_owned(),
         format: format.name().to_owned(),
         model: origin.clone(),
-        decoding: Decoding::of(&grown.model.checkpoint),
+        decoding: decoding.clone(),
         recipe: recipe.clone(),
         files: manifest::outputs(&artifact).map_err(PipelineError::io(staging.dir()))?,
         substitutions: grown.substitutions.clone(),
@@ -410,7 +427,7 @@ pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Res
     };
 
     display.say(&format!("import {}", arguments.reference.display()));
-    let source = Source::open(&arguments.reference)?;
+    let source = Source::open(&arguments.reference, &loaded.recipe.decode)?;
     let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
     if let Some(other) = different_input(&manifest.model, &origin) {
         return Err(wrong(format!("made from another checkpoint than {}: {other}", arguments.reference.display())));
@@ -439,7 +456,7 @@ fn different_input(then: &Origin, now: &Origin) -> Option<String> {
 pub fn check(path: &Path, model: Option<&Path>, common: &Common) -> Result<Verdict, PipelineError> {
     let mut loaded = Loaded::read(path)?;
     loaded.replace(model, None);
-    let source = Source::open(&loaded.recipe.model)?;
+    let source = Source::open(&loaded.recipe.model, &loaded.recipe.decode)?;
     let mut plans = Vec::new();
     for target in &loaded.recipe.artifacts {
         let artifact = || target.name().to_owned();

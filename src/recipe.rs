@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
 
 use converters::Format;
+use converters::checkpoint::Overrides;
 use converters::export::gguf::{Fallback, Gguf};
 use converters::export::{onnx::Onnx, safetensors::Safetensors};
 use graph::{FloatType, GgmlType, Granularity};
@@ -29,6 +30,9 @@ pub struct Recipe {
     /// How weights are quantized in artifacts that say nothing of their own.
     #[serde(default)]
     pub quantize: Policy,
+    /// How the model decodes, where it is to differ from the checkpoint's generation_config.json.
+    #[serde(default)]
+    pub decode: Overrides,
     /// What to write.
     pub artifacts: Vec<Target>,
     /// What the artifacts must reach; without it, the chain runs on made-up inputs and has only the limits of noise.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use converters::checkpoint::{Generation, Overrides};
 use converters::tokenizer::TokenizerError;
 use converters::{Artifact, Checkpoint, FORMATS, Tokenizer};
 use serde_json::json;
@@ -11,7 +12,7 @@ use validate::task::{Ids, Text};
 use validate::{Engine, Fit, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session, Source as Input};
 
 use crate::inspect::{InspectError, kind, read_manifest};
-use crate::manifest::{self, Decoding};
+use crate::manifest;
 use crate::pipeline::{Engines, PipelineError, Source};
 use crate::progress::Display;
 use crate::yaml::nearest;
@@ -33,8 +34,29 @@ pub struct Run {
     /// Where to find the tokenizer if it is not in the artifact's folder
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
+    /// Language of the speech, as `french` or `fr` [default: the recipe's, else detected]
+    #[arg(long, value_name = "NAME")]
+    language: Option<String>,
+    /// `transcribe`, or `translate` into English
+    #[arg(long, value_name = "WORD")]
+    task: Option<String>,
+    /// Tokens after what the decoder is fed first [default: as the artifact or the checkpoint says]
+    #[arg(long, value_name = "N")]
+    max_new_tokens: Option<usize>,
     #[command(flatten)]
     engines: Engines,
+}
+
+impl Run {
+    fn overrides(&self) -> Overrides {
+        let Run { language, task, max_new_tokens, .. } = self;
+        Overrides {
+            language: language.clone(),
+            task: task.clone(),
+            max_new_tokens: *max_new_tokens,
+            ..Overrides::default()
+        }
+    }
 }
 
 /// A text cannot be run.
@@ -65,6 +87,9 @@ pub enum RunError {
     /// The engine failed.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// Settings of decoding that do not fit the artifact.
+    #[error("{}", .0.join("\n"))]
+    Decode(Vec<String>),
     /// The text cannot be tokenized.
     #[error("the text: {0}")]
     Text(String),
@@ -120,10 +145,10 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
     let output = text.decode(&found.tokens);
     let printed = match common.json {
         true => {
-            let Generated { tokens, ended } = &found;
+            let Generated { prompt, tokens, ended } = &found;
             let value = json!({
                 "engine": engine, "input": arguments.text, "input_ids": ids,
-                "output": output, "tokens": tokens, "ended": ended,
+                "output": output, "prompt": prompt, "tokens": tokens, "ended": ended,
             });
             serde_json::to_string_pretty(&value).expect("only JSON types")
         }
@@ -138,10 +163,10 @@ fn in_interpreter(dir: &Path, arguments: &Run, ids: &[i64]) -> Result<(Engine, G
     if let Some(found) = arguments.engine.as_ref().filter(|name| *name != INTERPRETER) {
         return Err(RunError::NoEngine { found: found.clone(), kind: "checkpoints", known: vec![INTERPRETER] });
     }
-    let model = Source::open(dir)?.exact;
-    let interpreter = caching(&model.graph);
-    let mut session = Reference::new(&interpreter);
-    answered(&mut session, &Decoding::of(&model.checkpoint).greedy(), ids)
+    let source = Source::open(dir, &Overrides::default())?;
+    let decoding = source.decoding.with(&arguments.overrides()).map_err(RunError::Decode)?;
+    let interpreter = caching(&source.exact.graph);
+    answered(&mut Reference::new(&interpreter), &decoding, ids)
 }
 
 fn in_engine(
@@ -157,9 +182,10 @@ fn in_engine(
             (format.unwrap_or(kind), manifest.decoding)
         }
         // The file says it all.
-        None if kind == "gguf" => (kind, Decoding::of(&Checkpoint::open(dir).map_err(PipelineError::from)?)),
+        None if kind == "gguf" => (kind, Checkpoint::open(dir).map_err(PipelineError::from)?.generation().clone()),
         None => return Err(RunError::NoManifest(dir.clone())),
     };
+    let decoding = decoding.with(&arguments.overrides()).map_err(RunError::Decode)?;
     let artifact = Artifact::list(format, dir).map_err(|source| RunError::Io { file: dir.clone(), source })?;
     let fits: Vec<(&dyn Runtime, Fit)> = RUNTIMES.iter().map(|engine| (*engine, engine.fit(&artifact))).collect();
     let fitting = fits.iter().filter(|(_, fit)| *fit == Fit::Runs).map(|(engine, _)| *engine);
@@ -180,7 +206,7 @@ fn in_engine(
     for engine in wanted {
         display.say(&format!("open {} in {}", dir.display(), engine.name()));
         match engine.open(&artifact, &arguments.engines.options()) {
-            Ok(mut session) => return answered(&mut *session, &decoding.greedy(), ids),
+            Ok(mut session) => return answered(&mut *session, &decoding, ids),
             Err(error @ RuntimeError::Unavailable { .. }) => refused.push(error),
             Err(error) => return Err(error.into()),
         }
@@ -188,8 +214,8 @@ fn in_engine(
     Err(RunError::Unavailable(refused))
 }
 
-fn answered(session: &mut dyn Session, greedy: &Greedy, ids: &[i64]) -> Result<(Engine, Generated), RunError> {
-    let source = Input::batch(&[&Input::Ids(ids.to_vec())], greedy.pad).expect("one source fits itself");
-    let mut found = greedy.run(session, &source)?;
+fn answered(session: &mut dyn Session, decoding: &Generation, ids: &[i64]) -> Result<(Engine, Generated), RunError> {
+    let source = Input::batch(&[&Input::Ids(ids.to_vec())], decoding.pad_token_id).expect("one source fits itself");
+    let mut found = Greedy::from(decoding).run(session, &source)?;
     Ok((session.engine(), found.pop().expect("one sequence in, one out")))
 }

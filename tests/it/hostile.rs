@@ -360,7 +360,11 @@ fn generation_needs_a_start_and_an_end() {
     assert_eq!(folder.refusal(), "generation_config.json: eos_token_id = [1,-1], expected a token id");
     folder.write("generation_config.json", r#"{"eos_token_id": [1, 2], "max_length": 0}"#);
     assert_eq!(folder.refusal(), "generation_config.json: max_length = 0, expected a number from 1 to 2^31");
+    // As in transformers, config.json is not asked where there is a generation_config.json.
     folder.write("generation_config.json", "{}");
+    let missing = ["decoder_start_token_id is missing", "eos_token_id is missing"];
+    assert_eq!(folder.refusal(), ["2 problems", missing[0], missing[1]].join("\n  generation_config.json: "));
+    fs::remove_file(folder.path("generation_config.json")).expect("removed");
     folder.edit_json("config.json", |config| {
         drop(config.as_object_mut().expect("a map").remove("decoder_start_token_id"))
     });

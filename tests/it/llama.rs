@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use converters::checkpoint::Generation;
 use converters::export::gguf::{FILE, Gguf};
 use converters::{Artifact, Format, Model, Tokenizer, import};
 use graph::progress::Quiet;
@@ -217,7 +218,7 @@ fn greedy_tokens_of_the_real_model_are_those_of_transformers_but_for_ties() {
     const WORDS: usize = 100;
     let exported = exported(&g2p(), "f32");
     let (recorded, _) = expected(&g2p());
-    let greedy = Greedy { start: 0, eos: vec![1], pad: 0, max_new_tokens: recorded["greedy"].shape()[1] - 1 };
+    let greedy = Greedy::from(&Generation::plain(0, &[1], 0, recorded["greedy"].shape()[1] - 1));
     let mut session = session(&exported);
     let [source, mask] = words(WORDS);
     let found = greedy.run(&mut *session, &tokens(&source, &mask)).expect("decoded");

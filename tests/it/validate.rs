@@ -36,15 +36,16 @@ pub fn grown(dir: &Path) -> Grown {
 
 impl Grown {
     pub fn baseline<'a>(&'a self, recorded: &'a Path) -> Baseline<'a> {
-        let greedy = Greedy { max_new_tokens: 9, ..Greedy::from(self.exact.checkpoint.generation()) };
-        let mut data = Data::drawn(11, &self.exact.graph, Some(greedy.eos[0])).expect("a known encoder");
+        let greedy = Greedy::from(self.exact.checkpoint.generation()).at_most(9);
+        let eos = greedy.settings.eos_token_ids[0];
+        let mut data = Data::drawn(11, &self.exact.graph, Some(eos)).expect("a known encoder");
         for (i, sample) in data.samples.iter_mut().enumerate() {
             // A target of its own length for each, ending as targets do.
             let ids = match &sample.source {
                 Source::Ids(ids) => ids.iter().rev().skip(1).take(7).copied().collect(),
                 Source::Features(_) | Source::Samples(_) => (3..4 + i as i64 % 7).collect::<Vec<i64>>(),
             };
-            sample.target_ids = ids.into_iter().chain([greedy.eos[0]]).collect();
+            sample.target_ids = ids.into_iter().chain([eos]).collect();
             sample.target = Some(sample.input.clone());
         }
         let subject = Subject {

@@ -52,7 +52,7 @@ pub struct Subject<'a> {
     pub data: Data,
     /// The model's tokenizer, or [`crate::task::Ids`].
     pub text: &'a dyn Text,
-    /// Start, end and limit of decoding.
+    /// How it decodes.
     pub greedy: Greedy,
     /// The figure that has a limit.
     pub metric: TaskMetric,
@@ -169,8 +169,7 @@ impl<'a> Baseline<'a> {
 }
 
 /// Compares generations; a reference is cut where an engine with a shorter limit had to stop.
-fn agreement(reference: &[Generated], found: &[Generated], limit_tokens: Option<usize>) -> Option<Agreement> {
-    let limit = limit_tokens.unwrap_or(usize::MAX);
+fn agreement(reference: &[Generated], found: &[Generated], limit: usize) -> Option<Agreement> {
     metrics::agreement(reference.iter().zip(found).map(|(a, b)| {
         let kept = a.tokens.len().min(limit);
         [(&a.tokens[..kept], a.ended && kept == a.tokens.len()), (&b.tokens[..], b.ended)]
@@ -333,7 +332,8 @@ impl Walk<'_> {
         };
         self.logits(runtime, &called, &distances[0]);
 
-        let found = agreement(&quantized.generated, &outputs.generated, session.limit_tokens());
+        let limit = baseline.plan.greedy.new_tokens(session.limit_tokens());
+        let found = agreement(&quantized.generated, &outputs.generated, limit);
         let what = format!("{called}: greedy tokens of {} samples", baseline.plan.samples);
         let tokens = found.map(|a| a.tokens);
         self.checks.push(match Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph)) {
@@ -442,7 +442,8 @@ impl Walk<'_> {
 
     fn run(&self, session: &dyn Session, to_float: metrics::Distances, generated: &[Generated]) -> Run {
         let baseline = self.context.baseline;
-        let agreement = agreement(&baseline.outputs.generated, generated, session.limit_tokens());
+        let limit = baseline.plan.greedy.new_tokens(session.limit_tokens());
+        let agreement = agreement(&baseline.outputs.generated, generated, limit);
         Run { engine: session.engine(), to_float: Some(to_float), agreement, score: baseline.scored(generated) }
     }
 

@@ -1,87 +1,238 @@
-//! Greedy decoding over any session.
+//! Greedy decoding over any session, as `generate(num_beams=1, do_sample=False)` of transformers 5.23 does it.
+
+pub mod processors;
 
 use converters::checkpoint::Generation;
+use converters::checkpoint::generation::Choice;
 use graph::{Feeds, Tensor};
 
 use crate::metrics::argmax;
 use crate::runtime::{RuntimeError, Session};
 
-/// What a decoding loop needs to know about a model.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A decoding loop under the settings of a model.
+///
+/// Whisper's `generate` cuts sound at timestamps that a model chose though it was told not to, and begins anew there; this
+/// loop decodes one window to its end.
+#[derive(Clone, PartialEq, Debug)]
 pub struct Greedy {
-    /// The first token that the decoder is fed.
-    pub start: i64,
-    /// Tokens that end a sequence.
-    pub eos: Vec<i64>,
-    /// Fed for sequences that have ended while others of the batch go on.
-    pub pad: i64,
-    /// Tokens after the start token, the end-of-sequence token included.
-    pub max_new_tokens: usize,
+    /// Of the checkpoint, or what a recipe put in their place.
+    pub settings: Generation,
 }
 
 /// What a model says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Generated {
-    /// After the start token; the last is an end-of-sequence token when `ended`.
+    /// What the decoder was fed first, the start token and a detected language included.
+    pub prompt: Vec<i64>,
+    /// After the prompt; the last is an end-of-sequence token when `ended`.
     pub tokens: Vec<i64>,
     /// Whether it ended by itself, rather than at the limit or at logits that are not numbers.
     pub ended: bool,
 }
 
 impl From<&Generation> for Greedy {
-    fn from(g: &Generation) -> Greedy {
-        Greedy {
-            start: i64::from(g.decoder_start_token_id),
-            eos: g.eos_token_ids.iter().map(|id| i64::from(*id)).collect(),
-            pad: i64::from(g.pad_token_id),
-            max_new_tokens: g.max_new_tokens,
+    fn from(settings: &Generation) -> Greedy {
+        Greedy { settings: settings.clone() }
+    }
+}
+
+/// A sequence while it grows.
+#[derive(Clone)]
+struct Row {
+    /// Tokens of the source without padding; empty when the source has none.
+    source: Vec<i64>,
+    /// The prompt and what came after it.
+    tokens: Vec<i64>,
+    /// What is fed after it: its last token, and padding from then on when it does not run.
+    next: i64,
+    running: bool,
+    ended: bool,
+}
+
+impl Greedy {
+    /// The same with another limit of new tokens.
+    #[must_use]
+    pub fn at_most(&self, max_new_tokens: usize) -> Greedy {
+        Greedy { settings: Generation { max_new_tokens, ..self.settings.clone() } }
+    }
+
+    /// The prompt with one language for all where it would be detected: what targets that are given come after.
+    pub fn prompt(&self) -> Vec<i64> {
+        let first = |choice: Choice| match choice {
+            Choice::Token(id) => Some(id),
+            Choice::OneOf(ids) => ids.first().copied(),
+        };
+        self.settings.prompt().into_iter().filter_map(first).collect()
+    }
+
+    /// Tokens after the prompt that an engine can say whose targets are at most `limit_tokens` long, the prompt counted and
+    /// the last token not, which is never fed.
+    pub fn new_tokens(&self, limit_tokens: Option<usize>) -> usize {
+        let limit = limit_tokens.map_or(usize::MAX, |n| (n + 1).saturating_sub(self.prompt().len()));
+        self.settings.new_tokens().min(limit)
+    }
+
+    /// Decodes a batch: at each step the token with the largest score, the first of equal ones.
+    ///
+    /// `source`: as [`Session::encode`] takes it. A sequence whose logits hold a NaN stops there without having ended.
+    /// Errors: those of the session, logits of a wrong shape, and forced tokens outside the vocabulary.
+    pub fn run(&self, session: &mut dyn Session, source: &Feeds) -> Result<Vec<Generated>, RuntimeError> {
+        let mut rows = rows_of(source);
+        let steps = self.new_tokens(session.limit_tokens());
+        session.encode(source)?;
+        let mut logits = self.feed_prompt(session, &mut rows)?;
+        self.fits(logits.shape()[2])?;
+        let prompt = rows.first().map_or(0, |row| row.tokens.len());
+        for step in 0..steps {
+            if step > 0 {
+                let next = rows.iter().map(|row| row.next).collect();
+                logits = decode(session, &Tensor::i64([rows.len(), 1], next))?;
+            }
+            for (row, logits) in rows.iter_mut().zip(at_the_end(&logits)) {
+                row.next = self.settings.pad_token_id;
+                if !row.running {
+                    continue;
+                }
+                let token = argmax(logits).and_then(|_| argmax(&self.scores(row, prompt, logits)));
+                let Some(token) = token.map(|token| token as i64) else {
+                    row.running = false;
+                    continue;
+                };
+                row.tokens.push(token);
+                row.next = token;
+                row.ended = self.settings.eos_token_ids.contains(&token);
+                row.running = !row.ended;
+            }
+            if !rows.iter().any(|row| row.running) {
+                break;
+            }
+        }
+        let split = |mut row: Row| {
+            let tokens = row.tokens.split_off(prompt);
+            Generated { prompt: row.tokens, tokens, ended: row.ended }
+        };
+        Ok(rows.into_iter().map(split).collect())
+    }
+
+    /// Feeds the prompt, choosing where it is open. Returns the logits after what was fed last.
+    fn feed_prompt(&self, session: &mut dyn Session, rows: &mut [Row]) -> Result<Tensor, RuntimeError> {
+        let mut fed = 0;
+        let mut logits = None;
+        let mut feed = |session: &mut dyn Session, rows: &[Row]| -> Result<Option<Tensor>, RuntimeError> {
+            let mut found = None;
+            // All in the first call, then one token a call: some engines hold a decoder for that alone.
+            while fed < rows.first().map_or(0, |row| row.tokens.len()) {
+                let end = if fed == 0 { rows[0].tokens.len() } else { fed + 1 };
+                let ids: Vec<i64> = rows.iter().flat_map(|row| row.tokens[fed..end].iter().copied()).collect();
+                found = Some(decode(session, &Tensor::i64([rows.len(), end - fed], ids))?);
+                fed = end;
+            }
+            Ok(found)
+        };
+        for choice in self.settings.prompt() {
+            match choice {
+                Choice::Token(id) => rows.iter_mut().for_each(|row| row.tokens.push(id)),
+                Choice::OneOf(ids) => {
+                    logits = feed(session, rows)?.or(logits);
+                    let Some(logits) = &logits else { return Err(failed("a language needs a token before it")) };
+                    for (row, logits) in rows.iter_mut().zip(at_the_end(logits)) {
+                        row.running &= argmax(logits).is_some();
+                        let chosen =
+                            likeliest(&ids, logits).ok_or_else(|| outside("lang_to_id", &ids, logits.len()))?;
+                        row.tokens.push(chosen);
+                    }
+                }
+            }
+        }
+        feed(session, rows)?.or(logits).ok_or_else(|| failed("expected a sequence to decode, found none"))
+    }
+
+    /// The logits after all processors, in the order of `_get_logits_processor` in transformers' generation/utils.py.
+    fn scores(&self, row: &Row, prompt: usize, logits: &[f32]) -> Vec<f32> {
+        let s = &self.settings;
+        let mut scores = logits.to_vec();
+        let (tokens, eos) = (row.tokens.as_slice(), s.eos_token_ids.as_slice());
+        if let Some(penalty) = s.encoder_repetition_penalty {
+            processors::repetition_penalty(1.0 / penalty, &row.source, &mut scores);
+        }
+        if let Some(penalty) = s.repetition_penalty {
+            processors::repetition_penalty(penalty, tokens, &mut scores);
+        }
+        if s.no_repeat_ngram_size > 0 {
+            processors::no_repeat_ngram(s.no_repeat_ngram_size, tokens, tokens, &mut scores);
+        }
+        if s.encoder_no_repeat_ngram_size > 0 {
+            processors::no_repeat_ngram(s.encoder_no_repeat_ngram_size, &row.source, tokens, &mut scores);
+        }
+        processors::no_bad_words(&s.bad_words_ids, eos, tokens, &mut scores);
+        processors::min_length(s.min_length, eos, tokens.len(), &mut scores);
+        processors::min_length(s.min_new_tokens, eos, tokens.len() - prompt, &mut scores);
+        if let (Some(id), 1) = (s.forced_bos_token_id, tokens.len()) {
+            processors::force(&[id], &mut scores);
+        }
+        if !s.forced_eos_token_ids.is_empty() && tokens.len() + 1 == prompt + s.new_tokens() {
+            processors::force(&s.forced_eos_token_ids, &mut scores);
+        }
+        processors::suppress(&s.suppress_tokens, &mut scores);
+        if tokens.len() == s.begin_index() {
+            processors::suppress(&s.begin_suppress_tokens, &mut scores);
+        }
+        scores
+    }
+
+    /// Errors: a token is forced or never completed that the vocabulary does not have, as in a config of another model.
+    fn fits(&self, width: usize) -> Result<(), RuntimeError> {
+        let s = &self.settings;
+        let words = s.bad_words_ids.concat();
+        let places = [
+            ("forced_bos_token_id", s.forced_bos_token_id.as_slice()),
+            ("forced_eos_token_id", &s.forced_eos_token_ids),
+            ("bad_words_ids", &words),
+        ];
+        let is_outside = |ids: &[i64]| ids.iter().any(|id| usize::try_from(*id).map_or(true, |id| id >= width));
+        match places.into_iter().find(|(_, ids)| is_outside(ids)) {
+            None => Ok(()),
+            Some((key, ids)) => Err(outside(key, ids, width)),
         }
     }
 }
 
-impl Greedy {
-    /// The same with a limit of an engine: `limit_tokens` counts the start token, and the last token is never fed.
-    #[must_use]
-    pub fn within(&self, limit_tokens: Option<usize>) -> Greedy {
-        let max_new_tokens = limit_tokens.map_or(self.max_new_tokens, |limit| limit.min(self.max_new_tokens));
-        Greedy { max_new_tokens, ..self.clone() }
-    }
+/// Of logits f32[b, n, vocabulary], those after the last token of each sequence.
+fn at_the_end(logits: &Tensor) -> impl Iterator<Item = &[f32]> {
+    let (tokens, width) = (logits.shape()[1], logits.shape()[2]);
+    let floats = logits.as_f32().expect("decode() checked the type");
+    floats.chunks(tokens * width).map(move |row| &row[row.len() - width..])
+}
 
-    /// Decodes a batch: at each step the token with the largest logit, the first of equal ones.
-    ///
-    /// `source`: as [`Session::encode`] takes it. A sequence whose logits hold a NaN stops there without having ended.
-    /// Errors: those of the session, and logits of a wrong shape.
-    pub fn run(&self, session: &mut dyn Session, source: &Feeds) -> Result<Vec<Generated>, RuntimeError> {
-        let rows = source.values().next().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(0);
-        let steps = self.within(session.limit_tokens()).max_new_tokens;
-        let mut generated = vec![Generated::default(); rows];
-        let mut running = vec![true; rows];
-        let mut next = vec![self.start; rows];
-        session.encode(source)?;
-        for _ in 0..steps {
-            let logits = decode(session, &Tensor::i64([rows, 1], next.clone()))?;
-            let width = logits.shape()[2];
-            let logits = logits.as_f32().expect("decode() checked the type");
-            for (row, logits) in logits.chunks(width).enumerate() {
-                next[row] = self.pad;
-                if !running[row] {
-                    continue;
-                }
-                let Some(token) = argmax(logits) else {
-                    running[row] = false;
-                    continue;
-                };
-                next[row] = token as i64;
-                generated[row].tokens.push(next[row]);
-                generated[row].ended = self.eos.contains(&next[row]);
-                running[row] = !generated[row].ended;
-            }
-            if !running.contains(&true) {
-                break;
-            }
-        }
-        Ok(generated)
-    }
+/// The one of `ids` with the largest logit, the first of equal ones; `None` when one is not in the vocabulary.
+fn likeliest(ids: &[i64], logits: &[f32]) -> Option<i64> {
+    let scores = ids.iter().map(|id| logits.get(usize::try_from(*id).ok()?).copied());
+    let scores: Vec<f32> = scores.collect::<Option<_>>()?;
+    // Logits that are not numbers choose nothing, and end the sequence.
+    ids.get(argmax(&scores).unwrap_or(0)).copied()
+}
+
+/// Sequences before the first token, each with its source.
+fn rows_of(source: &Feeds) -> Vec<Row> {
+    let rows = source.values().next().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(0);
+    let ids = source.get("input_ids").and_then(Tensor::as_i64);
+    let mask = source.get("attention_mask").and_then(Tensor::as_i64);
+    let of = |row: usize| -> Vec<i64> {
+        let Some(ids) = ids else { return Vec::new() };
+        let width = ids.len() / rows;
+        // In a batch, `generate` takes padding for tokens of the source; alone, a source has none.
+        let is_real = |i: usize| mask.is_none_or(|mask| mask.get(i).is_some_and(|m| *m != 0));
+        (row * width..(row + 1) * width).filter(|i| is_real(*i)).map(|i| ids[i]).collect()
+    };
+    (0..rows).map(|row| Row { source: of(row), tokens: Vec::new(), next: 0, running: true, ended: false }).collect()
+}
+
+fn failed(message: &str) -> RuntimeError {
+    RuntimeError::Failed { runtime: "decoding", message: message.to_owned() }
+}
+
+fn outside(key: &str, ids: &[i64], width: usize) -> RuntimeError {
+    failed(&format!("{key}: expected ids of 0 to {}, found {ids:?}", width.saturating_sub(1)))
 }
 
 /// Feeds tokens and checks what comes back: f32[b, n, vocabulary] for i64[b, n].
@@ -102,80 +253,4 @@ pub fn decode(session: &mut dyn Session, ids: &Tensor) -> Result<Tensor, Runtime
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime::Engine;
-
-    /// Says the tokens it is given, row by row; shows an exploding value where a token is negative.
-    struct Script {
-        rows: Vec<Vec<i64>>,
-        step: usize,
-        limit: Option<usize>,
-        fed: Vec<Vec<i64>>,
-    }
-
-    impl Session for Script {
-        fn engine(&self) -> Engine {
-            Engine { name: "script".into(), version: "1".into(), settings: String::new() }
-        }
-
-        fn encode(&mut self, _: &Feeds) -> Result<(), RuntimeError> {
-            self.step = 0;
-            Ok(())
-        }
-
-        fn decode(&mut self, ids: &Tensor) -> Result<Tensor, RuntimeError> {
-            self.fed.push(ids.as_i64().expect("ids").to_vec());
-            let mut logits = vec![0.0; self.rows.len() * 10];
-            for (row, tokens) in self.rows.iter().enumerate() {
-                match usize::try_from(tokens[self.step]) {
-                    Ok(token) => logits[row * 10 + token] = 1.0,
-                    Err(_) => logits[row * 10] = f32::NAN,
-                }
-            }
-            self.step += 1;
-            Ok(Tensor::f32([self.rows.len(), 1, 10], logits))
-        }
-
-        fn limit_tokens(&self) -> Option<usize> {
-            self.limit
-        }
-    }
-
-    fn run(rows: &[&[i64]], limit: Option<usize>) -> (Vec<Generated>, Vec<Vec<i64>>) {
-        let rows: Vec<Vec<i64>> = rows.iter().map(|r| r.to_vec()).collect();
-        let greedy = Greedy { start: 2, eos: vec![1, 3], pad: 0, max_new_tokens: 4 };
-        let mut script = Script { rows, step: 0, limit, fed: Vec::new() };
-        let ids = Tensor::i64([script.rows.len(), 1], vec![5; script.rows.len()]);
-        let found = greedy.run(&mut script, &Feeds::from([("input_ids".to_owned(), ids)])).expect("decoded");
-        (found, script.fed)
-    }
-
-    #[test]
-    fn each_sequence_stops_at_its_own_end_and_is_fed_padding_after_it() {
-        let (found, fed) = run(&[&[5, 1, 7, 7], &[6, 7, 3, 7]], None);
-        assert_eq!(found[0], Generated { tokens: vec![5, 1], ended: true });
-        assert_eq!(found[1], Generated { tokens: vec![6, 7, 3], ended: true });
-        assert_eq!(fed, [[2, 2], [5, 6], [1, 7]]);
-        let (_, fed) = run(&[&[1, 7, 7, 7], &[6, 7, 3, 7]], None);
-        assert_eq!(fed, [[2, 2], [1, 6], [0, 7]]);
-    }
-
-    #[test]
-    fn the_limit_counts_new_tokens_and_an_engine_may_lower_it() {
-        assert_eq!(run(&[&[5, 5, 5, 5, 5]], None).0[0], Generated { tokens: vec![5; 4], ended: false });
-        assert_eq!(run(&[&[5, 5, 5, 5, 5]], Some(2)).0[0].tokens.len(), 2);
-    }
-
-    #[test]
-    fn logits_that_are_not_numbers_stop_a_sequence_without_an_end() {
-        assert_eq!(run(&[&[5, -1, 5, 5]], None).0[0], Generated { tokens: vec![5], ended: false });
-    }
-
-    #[test]
-    fn a_session_that_answers_with_another_shape_is_an_error() {
-        let mut script = Script { rows: vec![vec![5], vec![5]], step: 0, limit: None, fed: Vec::new() };
-        let error = decode(&mut script, &Tensor::i64([3, 1], vec![2; 3])).expect_err("two rows for three");
-        assert!(error.to_string().contains("expected logits f32[3, 1, vocabulary], found f32[2, 1, 10]"), "{error}");
-    }
-}
+mod tests;

@@ -42,6 +42,9 @@ pub struct ModelReport {
     pub reference: String,
     /// What multiplies the decoder's output before the head, with the reason.
     pub logit_scale: String,
+    /// How it decodes: where it starts and ends, and what changes logits on the way.
+    #[serde(default)]
+    pub decoding: String,
     /// Files read.
     pub inputs: Vec<InputFile>,
     /// The float model's task score in the interpreter.

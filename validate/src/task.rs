@@ -373,27 +373,29 @@ pub struct Batch {
     pub samples: Vec<usize>,
     /// For [`crate::Session::encode`].
     pub source: Feeds,
-    /// i64[b, dec]: the start token and the target but its last token, padded at the end.
+    /// i64[b, dec]: the prompt and the target but its last token, padded at the end.
     pub decoder_input_ids: Tensor,
-    /// Tokens of each target: so many rows of logits count.
+    /// Tokens of the prompt after the first and of each target: so many rows of logits count.
     pub target_tokens: Vec<usize>,
 }
 
 impl Batch {
     /// Batches the samples at the places `which`. Errors: those of [`Source::batch`].
-    pub fn new(data: &Data, which: &[usize], start: i64, pad: i64) -> Result<Batch, String> {
+    ///
+    /// `prompt`: what the decoder is fed before it says anything, such as a start token.
+    pub fn new(data: &Data, which: &[usize], prompt: &[i64], pad: i64) -> Result<Batch, String> {
         let samples: Vec<&Sample> = which.iter().map(|&i| &data.samples[i]).collect();
         let sources: Vec<&Source> = samples.iter().map(|s| &s.source).collect();
         let shifted: Vec<Vec<i64>> = samples
             .iter()
-            .map(|s| [&[start][..], s.target_ids.split_last().map_or(&[][..], |(_, before)| before)].concat())
+            .map(|s| [prompt, s.target_ids.split_last().map_or(&[][..], |(_, before)| before)].concat())
             .collect();
         let (shape, shifted) = padded(&shifted, pad);
         Ok(Batch {
             samples: which.to_vec(),
             source: Source::batch(&sources, pad)?,
             decoder_input_ids: Tensor::i64(shape, shifted),
-            target_tokens: samples.iter().map(|s| s.target_ids.len()).collect(),
+            target_tokens: samples.iter().map(|s| prompt.len().saturating_sub(1) + s.target_ids.len()).collect(),
         })
     }
 
@@ -431,12 +433,12 @@ fn padded<T: Copy>(rows: &[impl AsRef<[T]>], fill: T) -> ([usize; 2], Vec<T>) {
 /// All samples in batches of at most `rows`, neighbours in length together so that little is padding.
 ///
 /// Errors: those of [`Source::batch`].
-pub fn batches(data: &Data, rows: usize, start: i64, pad: i64) -> Result<Vec<Batch>, String> {
+pub fn batches(data: &Data, rows: usize, prompt: &[i64], pad: i64) -> Result<Vec<Batch>, String> {
     let mut order: Vec<usize> = (0..data.samples.len()).collect();
     order.sort_by_key(|&i| (data.samples[i].source.len(), data.samples[i].target_ids.len(), i));
     let largest = data.samples.iter().map(|s| s.source.elements()).max().unwrap_or(1).max(1);
     let rows = rows.min(SOURCE_ELEMENTS / largest).max(1);
-    order.chunks(rows).map(|which| Batch::new(data, which, start, pad)).collect()
+    order.chunks(rows).map(|which| Batch::new(data, which, prompt, pad)).collect()
 }
 
 #[cfg(test)]
@@ -499,12 +501,15 @@ mod tests {
         };
         let samples = vec![sample(&[7, 8, 1], &[5, 1]), sample(&[9, 1], &[4, 5, 6, 1])];
         let data = Data { source: String::new(), sha256: String::new(), samples };
-        let batch = Batch::new(&data, &[0, 1], 2, 0).expect("one kind");
+        let batch = Batch::new(&data, &[0, 1], &[2], 0).expect("one kind");
         assert_eq!(batch.source["input_ids"], Tensor::i64([2, 3], vec![7, 8, 1, 9, 1, 0]));
         assert_eq!(batch.source["attention_mask"], Tensor::i64([2, 3], vec![1, 1, 1, 1, 1, 0]));
         assert_eq!(batch.decoder_input_ids, Tensor::i64([2, 4], vec![2, 5, 0, 0, 2, 4, 5, 6]));
         assert_eq!(batch.decoder_columns(1, 3), Tensor::i64([2, 2], vec![5, 0, 4, 5]));
-        let all = batches(&data, 1, 2, 0).expect("one kind");
+        let prompted = Batch::new(&data, &[0], &[2, 8, 9], 0).expect("one kind");
+        assert_eq!(prompted.decoder_input_ids, Tensor::i64([1, 4], vec![2, 8, 9, 5]));
+        assert_eq!(prompted.target_tokens, [4], "logits after each of them count");
+        let all = batches(&data, 1, &[2], 0).expect("one kind");
         assert_eq!(all.iter().map(|b| b.samples[0]).collect::<Vec<_>>(), [1, 0]);
     }
 
@@ -535,7 +540,10 @@ mod tests {
         let sample = |source: Source| Sample { input: String::new(), target: None, source, target_ids: vec![1] };
         let large = || sample(Source::Features(Tensor::f32([80, 3000], vec![0.0; 80 * 3000])));
         let data = Data { source: String::new(), sha256: String::new(), samples: (0..9).map(|_| large()).collect() };
-        assert_eq!(batches(&data, 64, 2, 0).expect("one kind").iter().map(Batch::len).collect::<Vec<_>>(), [4, 4, 1]);
+        assert_eq!(
+            batches(&data, 64, &[2], 0).expect("one kind").iter().map(Batch::len).collect::<Vec<_>>(),
+            [4, 4, 1]
+        );
     }
 
     /// A graph with an encoder that takes what the test says.

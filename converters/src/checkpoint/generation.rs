@@ -355,13 +355,16 @@ impl<'c> Source<'c> {
         self.typed(key, "a token id", token_id)
     }
 
-    /// One id or a list of them; none when absent.
+    /// One id or a list of them; none when absent, and a stand-in when it cannot be read.
     fn ids(&self, key: &str) -> Vec<i64> {
         let read = |value: &Value| match value.as_array() {
             Some(list) => list.iter().map(token_id).collect::<Option<Vec<i64>>>().filter(|ids| !ids.is_empty()),
             None => token_id(value).map(|id| vec![id]),
         };
-        self.typed(key, "a token id", read).unwrap_or_default()
+        match self.value(key) {
+            Some(value) => self.read(key, value, "a token id", read).unwrap_or_else(|| vec![0]),
+            None => Vec::new(),
+        }
     }
 
     fn list(&self, key: &str) -> Vec<i64> {

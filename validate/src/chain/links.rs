@@ -31,7 +31,7 @@ struct Recorded {
     decoder_input_ids: Tensor,
     encoder_hidden: Tensor,
     logits: Tensor,
-    /// Greedy tokens with the start token, for the first rows of the source.
+    /// Greedy tokens with the prompt, for the first rows of the source.
     greedy: Option<Tensor>,
     /// `none` or `d_model^-0.5`.
     logit_scale: Option<String>,
@@ -179,8 +179,9 @@ fn greedy_check(subject: &Subject, recorded: &Recorded, greedy: &Tensor) -> Chec
     let interpreter = super::interpreter(&subject.exact.graph);
     let mut session = Reference::new(&interpreter);
     let width = greedy.shape()[1];
-    // The recording counts the start token, and ends where its longest sequence does.
-    let limit = crate::generate::Greedy { max_new_tokens: width.saturating_sub(1), ..subject.greedy.clone() };
+    // The recording has the prompt, and ends where its longest sequence does.
+    let prompt = subject.greedy.prompt().len().min(width);
+    let limit = subject.greedy.at_most(width - prompt);
     let what = format!("greedy tokens against transformers {}", recorded.version);
     match limit.run(&mut session, &recorded.source) {
         Err(error) => Check::failed(Link::Import, what, error.to_string()),
@@ -189,20 +190,22 @@ fn greedy_check(subject: &Subject, recorded: &Recorded, greedy: &Tensor) -> Chec
                 .as_i64()
                 .expect("read as i64")
                 .chunks(width.max(1))
-                .map(|row| until_end(&row[1.min(row.len())..], &limit.eos))
+                .map(|row| until_end(row, prompt, &limit.settings.eos_token_ids))
                 .collect();
-            let tokens = super::agreement(&expected[..expected.len().min(found.len())], &found, None).map(|a| a.tokens);
-            let broken = "greedy decoding differs from transformers: if the logits above agree, look at the start and end tokens";
+            let tokens =
+                super::agreement(&expected[..expected.len().min(found.len())], &found, usize::MAX).map(|a| a.tokens);
+            let broken =
+                "greedy decoding differs from transformers: if the logits above agree, look at the generation config";
             Check::judge(Link::Import, what, Metric::TokenAgreement, tokens, Limit::AtLeast(1.0), broken)
         }
     }
 }
 
-fn until_end(row: &[i64], eos: &[i64]) -> Generated {
-    match row.iter().position(|token| eos.contains(token)) {
-        Some(end) => Generated { tokens: row[..=end].to_vec(), ended: true },
-        None => Generated { tokens: row.to_vec(), ended: false },
-    }
+fn until_end(row: &[i64], prompt: usize, eos: &[i64]) -> Generated {
+    let (prompt, said) = row.split_at(prompt);
+    let end = said.iter().position(|token| eos.contains(token));
+    let tokens = said[..end.map_or(said.len(), |end| end + 1)].to_vec();
+    Generated { prompt: prompt.to_vec(), tokens, ended: end.is_some() }
 }
 
 /// The graph before the passes against the one after, and the whole target against steps with cache.

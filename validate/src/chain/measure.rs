@@ -60,9 +60,10 @@ impl Plan {
     ///
     /// Errors: samples that cannot stand in one batch.
     pub fn new(data: &Data, greedy: Greedy, vocabulary: usize) -> Result<Plan, ChainError> {
-        let longest = data.samples.iter().map(|s| s.target_ids.len()).max().unwrap_or(1).max(1);
+        let longest = data.samples.iter().map(|s| s.target_ids.len()).max().unwrap_or(0) + greedy.prompt().len();
         let rows = (LOGIT_BYTES / (4 * vocabulary.max(1) * longest)).clamp(1, BATCH_ROWS);
-        let batches = task::batches(data, rows, greedy.start, greedy.pad).map_err(ChainError::Data)?;
+        let batches =
+            task::batches(data, rows, &greedy.prompt(), greedy.settings.pad_token_id).map_err(ChainError::Data)?;
 
         let sorted: Vec<usize> = batches.iter().flat_map(|b| b.samples.iter().copied()).collect();
         let mut probes: Vec<usize> = (0..PROBES).map(|i| sorted[i * (sorted.len() - 1) / (PROBES - 1)]).collect();
@@ -70,7 +71,8 @@ impl Plan {
         let mut calls: Vec<Call> = batches.into_iter().map(|batch| Call { way: Way::Data, batch }).collect();
         let alone = probes.iter().map(|&sample| (Way::Alone, vec![sample]));
         for (way, which) in alone.chain([Way::Padded, Way::Steps].map(|way| (way, probes.clone()))) {
-            let batch = Batch::new(data, &which, greedy.start, greedy.pad).map_err(ChainError::Data)?;
+            let batch = Batch::new(data, &which, &greedy.prompt(), greedy.settings.pad_token_id);
+            let batch = batch.map_err(ChainError::Data)?;
             calls.push(Call { way, batch });
         }
         Ok(Plan { calls, vocabulary, samples: data.samples.len(), greedy })
@@ -287,7 +289,8 @@ pub fn generate(
     greedy: &Greedy,
     progress: &dyn Progress,
 ) -> Result<Vec<Generated>, ChainError> {
-    let batches = task::batches(data, BATCH_ROWS, greedy.start, greedy.pad).map_err(ChainError::Data)?;
+    let batches =
+        task::batches(data, BATCH_ROWS, &greedy.prompt(), greedy.settings.pad_token_id).map_err(ChainError::Data)?;
     let run = |batch: &Batch| {
         let found = greedy.run(&mut Reference::new(interpreter), &batch.source);
         progress.advance(batch.len() as u64);

@@ -85,6 +85,9 @@ fn write_model(out: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(out, "## Float model\n")?;
     writeln!(out, "- {} with {} parameters", escaped(&model.model_type), grouped(model.parameters))?;
     writeln!(out, "- reference: {}; logit scale: {}", escaped(&model.reference), escaped(&model.logit_scale))?;
+    if !model.decoding.is_empty() {
+        writeln!(out, "- decoding: {}", escaped(&model.decoding))?;
+    }
     if data.samples > 0 {
         let hash =
             if data.sha256.is_empty() { String::new() } else { format!(", sha256 {}", code(short(&data.sha256))) };
