@@ -1,13 +1,20 @@
-//! Decoding with a cache in the interpreter against what transformers recorded.
+//! Decoding with a cache in the interpreter against what transformers recorded: step by step, and greedily.
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use converters::import;
 use graph::passes::run;
-use graph::{Interpreter, Tensor};
+use graph::{Feeds, Interpreter, Tensor};
 use validate::runtime::Session;
 use validate::runtime::reference::{Reference, caching};
+use validate::Greedy;
 
-use crate::fixture::{expected, feeds, fixtures, source};
+use crate::fixture::{expected, feeds, fixtures, lcg, source};
 use crate::import::{F32_NOISE, relative_l2};
+
+/// Tokens after the prompt in the recordings: MAX_NEW_TOKENS of recording.py.
+const MAX_NEW_TOKENS: usize = 12;
 
 /// Column `at` of i64[b, n].
 fn column(ids: &Tensor, at: usize) -> Tensor {
@@ -46,4 +53,69 @@ fn four_cached_steps_are_the_whole_pass_and_what_transformers_recorded() {
         }
         assert!(worst.iter().all(|e| *e <= F32_NOISE), "{}: {worst:?}", dir.display());
     }
+}
+
+/// The sources of the recorded prompts: ids as they are, floats made from their seeds (`Floats` in recording.py).
+fn prompts(recorded: &BTreeMap<String, Tensor>) -> Feeds {
+    let named = |pairs: Vec<(&str, Tensor)>| pairs.into_iter().map(|(name, t)| (name.to_owned(), t)).collect();
+    let Some(seeds) = recorded.get("prompt_seed") else {
+        let [ids, mask] = ["prompt_ids", "prompt_mask"].map(|name| recorded[name].clone());
+        return named(vec![("input_ids", ids), ("attention_mask", mask)]);
+    };
+    let name = ["input_features", "input_values"].into_iter().find(|name| recorded.contains_key(*name));
+    let name = name.expect("floats were recorded");
+    let row = &recorded[name].shape()[1..];
+    let last = *row.last().expect("of rank 2 or more");
+    let seeds = seeds.as_i64().expect("integers");
+    let lengths = recorded.get("prompt_length").map(|lengths| lengths.as_i64().expect("integers"));
+    let length = |i: usize| lengths.map_or(last, |lengths| lengths[i] as usize);
+    let mut values = Vec::new();
+    for (i, seed) in seeds.iter().enumerate() {
+        let made = lcg(*seed, row.iter().product()).into_iter().enumerate();
+        values.extend(made.map(|(at, x)| if at % last < length(i) { x } else { 0.0 }));
+    }
+    let values = Tensor::f32([&[seeds.len()], row].concat(), values);
+    let mask = (0..seeds.len()).flat_map(|i| (0..last).map(move |at| i64::from(at < length(i))));
+    match lengths {
+        None => named(vec![(name, values)]),
+        Some(_) => {
+            let mask = Tensor::i64([seeds.len(), last], mask.collect());
+            named(vec![(name, values), ("attention_mask", mask)])
+        }
+    }
+}
+
+/// Rows of which greedy decoding says other tokens than were recorded.
+fn differing(dir: &Path, source: &Feeds, recorded: &Tensor) -> Vec<usize> {
+    let mut model = import(dir).unwrap_or_else(|e| panic!("{e}"));
+    run(&mut model.graph).expect("passes");
+    let greedy = Greedy::from(model.checkpoint.generation()).at_most(MAX_NEW_TOKENS);
+    let interpreter = caching(&model.graph);
+    let found = greedy.run(&mut Reference::new(&interpreter), source).expect("decoded");
+    let width = recorded.shape()[1];
+    let rows = recorded.as_i64().expect("ids").chunks(width);
+    assert_eq!(rows.len(), found.len());
+    let pad = greedy.settings.pad_token_id;
+    let same = |found: &validate::Generated, row: &[i64]| {
+        let mut said = [&found.prompt[..], &found.tokens].concat();
+        said.resize(width, pad);
+        said == row
+    };
+    found.iter().zip(rows).enumerate().filter(|(_, (found, row))| !same(found, row)).map(|(i, _)| i).collect()
+}
+
+#[test]
+fn greedy_tokens_are_those_of_generate_with_all_that_the_generation_config_asks_for() {
+    let mut with_prompts = 0;
+    for dir in fixtures() {
+        let (recorded, _) = expected(&dir);
+        let place = dir.display();
+        assert_eq!(differing(&dir, &source(&recorded), &recorded["greedy"]), [0; 0], "{place}: greedy");
+        let Some(greedy) = recorded.get("prompt_greedy") else { continue };
+        assert_eq!(greedy.shape()[0], 50, "{place}");
+        assert_eq!(differing(&dir, &prompts(&recorded), greedy), [0; 0], "{place}: prompts");
+        with_prompts += 1;
+    }
+    println!("{with_prompts} fixtures with 50 prompts each");
+    assert!(with_prompts >= 15, "{with_prompts}");
 }

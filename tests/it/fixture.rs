@@ -49,6 +49,16 @@ pub fn feeds(recorded: &BTreeMap<String, Tensor>) -> Feeds {
     feeds
 }
 
+/// `count` floats from -1 to 1, made as `lcg` of recording.py makes them.
+pub fn lcg(seed: i64, count: usize) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = (1_103_515_245 * state + 12_345) % (1 << 31);
+        (state as f64 / f64::from(1 << 30) - 1.0) as f32
+    };
+    (0..count).map(|_| next()).collect()
+}
+
 /// Every checkpoint below `tests/fixtures` with recorded numbers.
 pub fn fixtures() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = fs::read_dir(repository("tests/fixtures"))
