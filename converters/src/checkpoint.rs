@@ -16,7 +16,7 @@ use std::sync::{Mutex, OnceLock};
 use graph::{Blob, FloatType, GgmlType, Quantized, Scratch, Weight, WeightData, Weights};
 use rayon::prelude::*;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 pub use config::{Config, Size};
@@ -24,6 +24,8 @@ pub use error::{ImportError, NotFinite, Problem};
 pub use generation::{Generation, Overrides};
 use gguf::Whole;
 use json::Unique;
+
+use crate::Architecture;
 
 /// Bytes read at once when a whole file or tensor is streamed.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -52,12 +54,12 @@ impl Source for Path {
 pub struct Checkpoint {
     dir: PathBuf,
     files: Vec<PathBuf>,
-    /// What holds the config.
+    /// What holds the config, or would.
     config_file: PathBuf,
     config: Config,
-    generation: Generation,
-    /// Whose words `generation` is.
-    generation_file: &'static str,
+    /// generation_config.json.
+    generation_json: Option<Value>,
+    generation: OnceLock<Generation>,
     tensors: Tensors,
     /// Of a GGUF artifact.
     whole: Option<Whole>,
@@ -90,9 +92,11 @@ enum Bytes {
 }
 
 impl Checkpoint {
-    /// Opens a folder with config.json and weights: `model.safetensors`, `model.safetensors.index.json`,
-    /// `pytorch_model.bin` or `pytorch_model.bin.index.json`, the first of them that is there; or a `model.gguf` that trefoil
-    /// wrote, which holds the configs too, and they count rather than what lies beside it.
+    /// Opens a folder with weights: `model.safetensors`, `model.safetensors.index.json`, `pytorch_model.bin`,
+    /// `pytorch_model.bin.index.json` or `model.pt`, the first of them that is there; or a `model.gguf` that trefoil wrote,
+    /// which holds the configs too, and they count rather than what lies beside it.
+    ///
+    /// Without config.json the config is empty: some families are known by their tensors.
     ///
     /// Errors: a missing file, JSON or a header that is not one, shards and index that disagree.
     pub fn open(dir: &Path) -> Result<Checkpoint, ImportError> {
@@ -108,11 +112,16 @@ impl Checkpoint {
         {
             return Checkpoint::from_gguf(source, file);
         }
-        let config_file = source.locate("config.json").ok_or_else(|| missing("config.json".to_owned()))?;
-        let config = json::read::<Unique<Value>>(&config_file)?;
+        let config_file = source.locate("config.json");
+        if opened.is_none() && config_file.is_none() {
+            return Err(missing("config.json".to_owned()));
+        }
+        let config = config_file.as_deref().map(json::read::<Unique<Value>>).transpose()?;
+        let config = config.unwrap_or_else(|| Unique(Vec::new()));
         let generation_file = source.locate("generation_config.json");
         let generation = generation_file.as_deref().map(json::read).transpose()?;
-        let mut files: Vec<PathBuf> = [config_file.clone()].into_iter().chain(generation_file).collect();
+        let mut files: Vec<PathBuf> = config_file.iter().cloned().chain(generation_file).collect();
+        let config_file = config_file.unwrap_or_else(|| source.dir().join("config.json"));
         files.extend(crate::tokenizer::FILES.iter().filter_map(|file| source.locate(file)));
 
         let (open, weights_file) = opened.ok_or_else(|| {
@@ -146,11 +155,10 @@ impl Checkpoint {
         whole: Option<Whole>,
     ) -> Checkpoint {
         let config = Config::new(config.0);
-        let generation = generation.map(|Unique(entries)| entries.into_iter().collect());
-        let generation_file = if generation.is_some() { "generation_config.json" } else { "config.json" };
-        let generation = Generation::read(generation.as_ref(), &config);
+        let generation_json = generation.map(|Unique(entries)| entries.into_iter().collect());
+        let generation = OnceLock::new();
         let (dir, account, scratch) = (dir.to_owned(), Mutex::default(), OnceLock::new());
-        Checkpoint { dir, files, config_file, config, generation, generation_file, tensors, whole, account, scratch }
+        Checkpoint { dir, files, config_file, config, generation_json, generation, tensors, whole, account, scratch }
     }
 
     /// The folder.
@@ -177,9 +185,20 @@ impl Checkpoint {
         self.whole.as_ref()
     }
 
-    /// The file that holds the config.
+    /// The file that holds the config, or that would.
     pub(crate) fn config_file(&self) -> &Path {
         &self.config_file
+    }
+
+    /// Takes a family for that of the checkpoint: its word where config.json has no `model_type`, and its defaults of
+    /// decoding.
+    pub(crate) fn take_family(&mut self, family: &dyn Architecture) {
+        if self.config.model_type().is_none() {
+            self.config.call(family.model_types()[0]);
+        }
+        let defaults = family.decoding_defaults().iter().map(|(key, id)| ((*key).to_owned(), Value::from(*id)));
+        let found = Generation::read(self.generation_json.as_ref(), &self.config, &defaults.collect());
+        self.generation = OnceLock::from(found);
     }
 
     /// config.json.
@@ -194,19 +213,25 @@ impl Checkpoint {
 
     /// How the checkpoint decodes greedily.
     pub fn generation(&self) -> &Generation {
-        &self.generation
+        self.generation.get_or_init(|| Generation::read(self.generation_json.as_ref(), &self.config, &Map::new()))
     }
 
     /// Notes that decoding has no end, which few families allow.
     pub(crate) fn require_end(&self) {
-        if self.generation.eos_token_ids.is_empty() {
-            self.config.note(Problem::MissingKey { file: self.generation_file, key: "eos_token_id".to_owned() });
+        if self.generation().eos_token_ids.is_empty() {
+            let file = if self.generation_json.is_some() { "generation_config.json" } else { "config.json" };
+            self.config.note(Problem::MissingKey { file, key: "eos_token_id".to_owned() });
         }
     }
 
     /// Name, element type in safetensors' or ggml's words and shape of every tensor, by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &str, &[usize])> {
         self.tensors.iter().map(|(name, stored)| (name.as_str(), stored.dtype.as_str(), stored.shape.as_slice()))
+    }
+
+    /// The shape of a tensor, if the files hold it.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|stored| stored.shape.as_slice())
     }
 
     /// Whether the files hold a tensor.
@@ -216,20 +241,34 @@ impl Checkpoint {
 
     /// A number of layers. More layers than tensors is refused here, before anyone writes that many.
     pub fn layers(&self, count: usize, key: &'static str) -> usize {
+        self.layers_in(&self.config, count, key)
+    }
+
+    /// The same, of a section of config.json; missing is a problem.
+    pub fn layers_of(&self, section: &Config, key: &'static str) -> usize {
+        self.layers_in(section, section.usize(key), key)
+    }
+
+    fn layers_in(&self, section: &Config, count: usize, key: &'static str) -> usize {
         if count <= self.tensors.len() {
             return count;
         }
         let expected = format!("at most {}, the number of tensors", self.tensors.len());
-        self.config.wrong_kind(key, &expected, &Value::from(count));
+        section.wrong_kind(key, &expected, &Value::from(count));
         1
     }
 
     /// Stops an import whose dimensions are unknown. Errors: [`ImportError::DoesNotFit`] with all problems of config.json.
     pub fn config_fits(&self) -> Result<(), ImportError> {
         match self.config.is_broken() {
-            true => Err(ImportError::DoesNotFit { dir: self.dir.clone(), problems: self.config.problems() }),
+            true => Err(self.does_not_fit()),
             false => Ok(()),
         }
+    }
+
+    /// All problems of config.json.
+    pub fn does_not_fit(&self) -> ImportError {
+        ImportError::DoesNotFit { dir: self.dir.clone(), problems: self.config.problems() }
     }
 
     /// A weight of this shape. A missing or different one is noted for [`Checkpoint::finish`], and a stand-in without
@@ -434,11 +473,12 @@ type Locate<'s> = dyn Fn(&str) -> Option<PathBuf> + 's;
 type Open = fn(&Path, &mut Vec<PathBuf>, &Locate) -> Result<Tensors, ImportError>;
 
 /// The files that can hold weights, in the order of preference. An opener adds what it reads to the list of files.
-const CONTAINERS: [(&str, Open); 4] = [
+const CONTAINERS: [(&str, Open); 5] = [
     ("model.safetensors", |file, files, _| one_file(file, files, safetensors_tensors)),
     ("model.safetensors.index.json", |file, files, locate| shards(file, files, locate, safetensors_tensors)),
     ("pytorch_model.bin", |file, files, _| one_file(file, files, pickle_tensors)),
     ("pytorch_model.bin.index.json", |file, files, locate| shards(file, files, locate, pickle_tensors)),
+    ("model.pt", |file, files, _| one_file(file, files, pickle_tensors)),
 ];
 
 fn one_file(

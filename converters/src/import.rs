@@ -11,23 +11,37 @@ use crate::{Architecture, Model};
 
 mod bart;
 mod fairseq;
+mod gemma;
 mod layers;
 mod m2m_100;
 mod marian;
 mod moonshine;
+mod mu;
 mod t5;
+mod t5gemma;
+mod t5gemma2;
 mod whisper;
 
 /// Every family.
-pub const ARCHITECTURES: &[&dyn Architecture] =
-    &[&bart::Bart, &m2m_100::M2m100, &marian::Marian, &moonshine::Moonshine, &t5::T5, &whisper::Whisper];
+pub const ARCHITECTURES: &[&dyn Architecture] = &[
+    &bart::Bart,
+    &m2m_100::M2m100,
+    &marian::Marian,
+    &moonshine::Moonshine,
+    &mu::Mu,
+    &t5::T5,
+    &t5gemma::T5Gemma,
+    &t5gemma2::T5Gemma2,
+    &whisper::Whisper,
+];
 
 /// Reads a Hugging Face folder as a graph with the one entry `full`.
 ///
 /// Errors: files that are not what they say; an unknown `model_type`; else all problems of config and tensors at once.
 pub fn import(dir: &Path) -> Result<Model, ImportError> {
-    let checkpoint = Checkpoint::open(dir)?;
+    let mut checkpoint = Checkpoint::open(dir)?;
     let architecture = architecture(&checkpoint)?;
+    checkpoint.take_family(architecture);
     check_names(&checkpoint, architecture)?;
     let build = Build::new();
     if !architecture.may_lack_an_end() {
@@ -60,11 +74,23 @@ fn check_names(checkpoint: &Checkpoint, architecture: &dyn Architecture) -> Resu
     }
 }
 
-/// Who reads this checkpoint, by its `model_type`.
+/// Who reads this checkpoint: by its `model_type`, and without one by its tensors. Errors: nobody does.
 fn architecture(checkpoint: &Checkpoint) -> Result<&'static dyn Architecture, ImportError> {
     let found = checkpoint.config().model_type();
-    let reads = |a: &&&'static dyn Architecture| found.is_some_and(|found| a.model_types().contains(&found));
-    ARCHITECTURES.iter().find(reads).copied().ok_or_else(|| ImportError::UnknownModelType {
+    let reads = |a: &&&'static dyn Architecture| match found {
+        Some(found) => a.model_types().contains(&found),
+        None => a.recognises(checkpoint),
+    };
+    if let Some(architecture) = ARCHITECTURES.iter().find(reads) {
+        return Ok(*architecture);
+    }
+    if !checkpoint.config_file().is_file() {
+        return Err(ImportError::NotACheckpoint {
+            dir: checkpoint.dir().to_owned(),
+            expected: "config.json".to_owned(),
+        });
+    }
+    Err(ImportError::UnknownModelType {
         file: checkpoint.config_file().to_owned(),
         found: found.map_or_else(|| "missing".to_owned(), |found| format!("{found:?}")),
         known: ARCHITECTURES.iter().flat_map(|a| a.model_types()).copied().collect(),

@@ -25,6 +25,11 @@ pub trait Architecture: Sync {
     /// The words of config.json's `model_type` that it reads.
     fn model_types(&self) -> &'static [&'static str];
 
+    /// Whether the tensors of a checkpoint without a `model_type` are of this family.
+    fn recognises(&self, _checkpoint: &Checkpoint) -> bool {
+        false
+    }
+
     /// Writes the entry `full(input_ids, attention_mask, decoder_input_ids) -> logits, encoder_hidden`.
     ///
     /// Errors: shapes and keys that do not fit are recorded in the builder and the checkpoint, and told together.
@@ -34,6 +39,12 @@ pub trait Architecture: Sync {
     /// tensor of this name.
     fn head(&self) -> &'static str {
         "lm_head"
+    }
+
+    /// Token ids that the reference's config class has for keys that config.json leaves out, such as `bos_token_id`. Asked
+    /// where there is no generation_config.json.
+    fn decoding_defaults(&self) -> &'static [(&'static str, u32)] {
+        &[]
     }
 
     /// Whether its checkpoints may name no end-of-sequence token, so that only the limit ends a sequence.

@@ -163,9 +163,10 @@ pub enum Derive {
     MulScalar(f32),
 }
 
-/// Sinusoidal positions (Vaswani et al., arXiv 1706.03762): sines in the first half of a row, cosines in the second.
+/// A table that follows from its shape.
 ///
-/// Place i of a half turns by `position · 10000^-e(i)`. Implementations differ in `e` and in their rounding.
+/// Sinusoidal positions (Vaswani et al., arXiv 1706.03762) have sines in the first half of a row and cosines in the second;
+/// place i of a half turns by `position · 10000^-e(i)`. Implementations differ in `e` and in their rounding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Computed {
     /// `e = 2i / columns`, in f64 and rounded once (`MarianSinusoidalPositionalEmbedding`, modeling_marian.py; Pegasus has
@@ -176,6 +177,8 @@ pub enum Computed {
         /// The row of zeros, if it lies in the table.
         zero_row: Option<usize>,
     },
+    /// Ones in one row and zeros elsewhere: looked up by id, it tells one token from all others.
+    OneRow(usize),
 }
 
 impl Computed {
@@ -200,6 +203,7 @@ impl Computed {
                     _ => turn(column - half).cos(),
                 }
             }
+            Computed::OneRow(one) => f32::from(u8::from(row == one)),
         }
     }
 }
@@ -210,7 +214,8 @@ impl WeightData {
         match self {
             WeightData::Stored { dtype, .. } => dtype.name().to_owned(),
             WeightData::Derived(Derive::MulScalar(c), base) => format!("{} x {c}", base.type_name()),
-            WeightData::Computed(_) => "sinusoid".to_owned(),
+            WeightData::Computed(Computed::Sinusoid | Computed::SinusoidBetweenEnds { .. }) => "sinusoid".to_owned(),
+            WeightData::Computed(Computed::OneRow(row)) => format!("row {row} of ones"),
             WeightData::Quantized(Quantized::Ggml { kind, .. }) => kind.name().to_owned(),
             WeightData::Quantized(Quantized::Affine(t)) => {
                 let block = match t.block {
@@ -430,6 +435,13 @@ mod tests {
             assert!((found - expected).abs() <= 6e-8, "{found} {expected}");
         }
         assert_eq!(rows(between, [8, 6], 1), [0.0; 6]);
+    }
+
+    #[test]
+    fn a_row_of_ones_marks_its_token_only() {
+        let data = WeightData::Computed(Computed::OneRow(2));
+        let weight = Weight { name: "marker".into(), shape: vec![4, 2], data };
+        assert_eq!(weight.read().expect("computed"), [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
     }
 
     #[test]

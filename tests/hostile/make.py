@@ -24,3 +24,6 @@ class Runs:
 torch.save({"shared.weight": torch.zeros(2, 3), "lm_head.weight": Runs()}, HERE / "runs_a_command_among_tensors.bin")
 # A tensor whose storage lies far outside the file.
 torch.save({"shared.weight": torch.zeros(2, 3).as_strided((1 << 20, 1 << 10), (0, 0))}, HERE / "tensor_of_nothing.bin")
+# The same beside weights that are in a dictionary of their own.
+beside = {"model_state_dict": {"transformer.wte.weight": torch.zeros(2, 3)}, "epoch": 3, "optimizer": Runs()}
+torch.save(beside, HERE / "runs_a_command_beside_weights.pt")

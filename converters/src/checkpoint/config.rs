@@ -62,6 +62,12 @@ impl Config {
         Config { json, path, model_type, sections, account: Mutex::default() }
     }
 
+    /// Takes a word for the family where the file has none.
+    pub(super) fn call(&mut self, model_type: &str) {
+        self.model_type = Some(model_type.to_owned());
+        self.sections.values_mut().for_each(|section| section.call(model_type));
+    }
+
     /// A nested object, whose keys must be read or ignored like those of the whole; missing is a problem.
     pub fn section(&self, key: &str) -> Option<&Config> {
         match (self.value(key), self.sections.get(key)) {
@@ -92,7 +98,8 @@ impl Config {
 
     /// The family.
     pub fn model_type(&self) -> Option<&str> {
-        self.value("model_type")?.as_str()
+        self.ignore(&["model_type"]);
+        self.model_type.as_deref()
     }
 
     /// A number from 1 to 2^31; missing is a problem.

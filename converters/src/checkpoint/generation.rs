@@ -127,8 +127,9 @@ impl Generation {
     /// Problems of either file are noted in `config`: a value of another kind, a value that changes the result and is not
     /// supported, a key of generation_config.json that nobody knows, a missing start token. Keys of config.json that are
     /// about decoding count as read.
-    pub(super) fn read(generation: Option<&Value>, config: &Config) -> Generation {
-        let source = Source::of(generation, config);
+    /// `defaults`: what the config class of the family has for keys that config.json leaves out.
+    pub(super) fn read(generation: Option<&Value>, config: &Config, defaults: &Map<String, Value>) -> Generation {
+        let source = Source::of(generation, config, defaults);
         config.ignore(&keys::all(source.is_whisper).collect::<Vec<_>>());
         source.refuse_what_changes_the_result();
         let start = source.id("decoder_start_token_id");
@@ -260,6 +261,8 @@ struct Source<'c> {
     json: Option<&'c Map<String, Value>>,
     /// What config.json says below its decoder, where it says nothing itself.
     inner: Option<&'c Value>,
+    /// Where config.json says nothing at all.
+    defaults: Option<&'c Map<String, Value>>,
     /// Attributes that `GenerationConfig` does not know are kept.
     keeps_others: bool,
     is_whisper: bool,
@@ -267,19 +270,21 @@ struct Source<'c> {
 }
 
 impl<'c> Source<'c> {
-    fn of(generation: Option<&'c Value>, config: &'c Config) -> Source<'c> {
+    fn of(generation: Option<&'c Value>, config: &'c Config, defaults: &'c Map<String, Value>) -> Source<'c> {
         let is_whisper = config.architecture() == "whisper";
         match generation {
             Some(json) => {
                 let derived = json.get("_from_model_config").and_then(Value::as_bool) == Some(true);
                 let (file, json) = ("generation_config.json", json.as_object());
-                Source { file, json, inner: None, keeps_others: !derived, is_whisper, config }
+                let keeps_others = !derived;
+                Source { file, json, inner: None, defaults: None, keeps_others, is_whisper, config }
             }
             None => {
                 let json = config.json();
                 let truthy = |v: &&Value| v.as_object().is_some_and(|inner| !inner.is_empty());
                 let inner = ["decoder", "generator", "text_config"].iter().find_map(|key| json.get(key).filter(truthy));
-                Source { file: "config.json", json: json.as_object(), inner, keeps_others: false, is_whisper, config }
+                let (file, json, defaults) = ("config.json", json.as_object(), Some(defaults));
+                Source { file, json, inner, defaults, keeps_others: false, is_whisper, config }
             }
         }
     }
@@ -287,7 +292,8 @@ impl<'c> Source<'c> {
     /// The value of an attribute of `GenerationConfig`; null counts as absent.
     fn value(&self, key: &str) -> Option<&'c Value> {
         let own = self.json.and_then(|json| json.get(key)).filter(|value| !value.is_null());
-        own.or_else(|| self.inner?.get(key).filter(|value| !value.is_null()))
+        let inner = || self.inner?.get(key).filter(|value| !value.is_null());
+        own.or_else(inner).or_else(|| self.defaults?.get(key))
     }
 
     /// The value of an attribute that only Whisper's `generate` knows.

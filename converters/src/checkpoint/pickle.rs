@@ -9,7 +9,12 @@ use pytorch_reader::{DType, PickleValue, PytorchReader, Tensor};
 
 use super::ImportError;
 
+/// Where training scripts keep the weights beside an optimizer's state and the like.
+const STATE_DICT: &str = "model_state_dict";
+
 /// The tensors of a file, sorted by name. Their data is read when asked, views gathered into row-major order.
+///
+/// Where the file has a `model_state_dict`, the tensors are those in it, by their names in it.
 ///
 /// Errors: not a file that `torch.save` wrote, tensors that reach outside their storage, an object in place of a tensor.
 pub(super) fn tensors(file: &Path) -> Result<Vec<Tensor>, ImportError> {
@@ -29,6 +34,17 @@ pub(super) fn tensors(file: &Path) -> Result<Vec<Tensor>, ImportError> {
         ));
     }
     let mut tensors: Vec<Tensor> = reader.into_tensors().into_values().collect();
+    if let PickleValue::Dict(entries) = &whole
+        && entries.contains_key(STATE_DICT)
+    {
+        tensors.retain_mut(|tensor| {
+            let inside =
+                tensor.name.strip_prefix(STATE_DICT).and_then(|name| name.strip_prefix('.')).map(str::to_owned);
+            let is_inside = inside.is_some();
+            tensor.name = inside.unwrap_or_default();
+            is_inside
+        });
+    }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(tensors)
 }

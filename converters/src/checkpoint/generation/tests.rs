@@ -10,7 +10,7 @@ fn config(json: &Value) -> Config {
 fn read(generation: Option<Value>, model: Value) -> (Generation, Vec<String>) {
     let config = config(&model);
     config.ignore(&["model_type", "decoder", "max_position_embeddings"]);
-    let found = Generation::read(generation.as_ref(), &config);
+    let found = Generation::read(generation.as_ref(), &config, &Map::new());
     (found, config.problems().iter().map(ToString::to_string).collect())
 }
 

@@ -1,0 +1,247 @@
+//! Mu ("Return of the Encoder", Elfeki et al., arXiv 2501.16273): the authors' text model, published as a pickle of its state
+//! dict without config.json.
+
+mod gguf;
+
+use std::collections::BTreeMap;
+
+use graph::{BATCH, Build, DEC, ENC, Layout, Op, Rope, Sym, Type, Unary, Val, Visible};
+
+use super::Module;
+use super::layers::WITHOUT_EFFECT;
+use crate::checkpoint::{Checkpoint, ImportError, Size};
+use crate::export::gguf::Value;
+use crate::{Architecture, Semantics};
+
+/// The family.
+pub(super) struct Mu;
+
+const TABLE: &str = "transformer.wte.weight";
+const TIED: &str = "Mu has one matrix for embedding and head";
+/// `RMSNorm` of the authors' code.
+const EPS: f32 = 1e-6;
+/// `qkv_embd / n_head` of MuConfig.
+const HEAD_WIDTH: usize = 64;
+
+/// MuConfig: what config.json says, else what the shapes of the tensors say, else MuConfig's default.
+struct Config {
+    n_embd: Size,
+    qkv: Size,
+    kv: Size,
+    hidden: Size,
+    vocab: Size,
+    n_head: usize,
+    n_kv_head: usize,
+    is_interleaved: bool,
+    rope: Rope,
+    encoder_layers: usize,
+    decoder_layers: usize,
+}
+
+impl Config {
+    fn read(checkpoint: &Checkpoint) -> Result<Config, ImportError> {
+        let c = checkpoint.config();
+        let length = |tensor: &str, axis: usize| checkpoint.shape(tensor)?.get(axis).copied();
+        let size = |key: &'static str, tensor: &str, axis: usize, default: usize| Size {
+            len: c.usize_or(key, length(tensor, axis).unwrap_or(default)),
+            name: key,
+        };
+        let qkv = size("qkv_embd", "transformer.e.0.attn.q_linear.weight", 0, 6 * HEAD_WIDTH);
+        let n_head = c.usize_or("n_head", (qkv.len / HEAD_WIDTH).max(1));
+        let width = if c.json().get("n_head").is_some() { qkv.len / n_head } else { HEAD_WIDTH };
+        if qkv.len != n_head * width {
+            c.unsupported("n_head", format!("expected a divisor of qkv_embd = {}, or heads of {HEAD_WIDTH}", qkv.len));
+        }
+        let keys = length("transformer.e.0.attn.k_linear.weight", 0).unwrap_or(3 * width);
+        let n_kv_head = c.usize_or("n_kv_head", keys.checked_div(width).unwrap_or(1).max(1));
+        if !n_head.is_multiple_of(n_kv_head) {
+            c.unsupported("n_kv_head", format!("expected a divisor of n_head = {n_head}"));
+        }
+        if c.f32_or("rope_factor", 1.0) != 1.0 {
+            c.unsupported(
+                "rope_factor",
+                "only 1.0 is, as any other changes the frequencies with the length of a sequence",
+            );
+        }
+        let rope = Rope { theta: c.f32_or("rope_theta", 10000.0), factor: 1.0, dims: width, layout: Layout::Half };
+        c.ignore(WITHOUT_EFFECT);
+        c.ignore(&["block_size", "dropout"]);
+        let layers = |key, stack: &str| checkpoint.layers(c.usize_or(key, depth(checkpoint, stack)), key);
+        let config = Config {
+            n_embd: size("n_embd", TABLE, 1, 1024),
+            qkv,
+            kv: Size { len: n_kv_head * width, name: "n_kv_head·qkv_embd/n_head" },
+            hidden: size("hidden_dim", "transformer.e.0.mlp.fc1.weight", 0, 4096),
+            vocab: size("vocab_size", TABLE, 0, 32128),
+            n_head,
+            n_kv_head,
+            is_interleaved: c.bool_or("is_interleaved", false),
+            rope,
+            encoder_layers: layers("n_encoder_layer", "transformer.e"),
+            decoder_layers: layers("n_decoder_layer", "transformer.h"),
+        };
+        checkpoint.config_fits()?;
+        Ok(config)
+    }
+}
+
+/// Layers that a stack has in the file; one if none, so that the first is told as missing.
+fn depth(checkpoint: &Checkpoint, stack: &str) -> usize {
+    (0..).take_while(|i| checkpoint.has(&format!("{stack}.{i}.ln1.weight"))).count().max(1)
+}
+
+impl Architecture for Mu {
+    fn model_types(&self) -> &'static [&'static str] {
+        &["mu"]
+    }
+
+    fn recognises(&self, checkpoint: &Checkpoint) -> bool {
+        let names = [TABLE, "transformer.e.0.attn.q_linear.weight", "transformer.h.0.cross_attn.q_linear.weight"];
+        names.iter().all(|name| checkpoint.has(name))
+    }
+
+    fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError> {
+        let c = Config::read(checkpoint)?;
+        let names = [(TABLE, TIED), ("lm_head.weight", TIED)];
+        let table = b.weight(checkpoint.tied_weight(&names, &[c.vocab, c.n_embd]));
+
+        let input_ids = b.input("input_ids", Type::i64([BATCH, ENC]));
+        let attention_mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
+        let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
+        let padding = b.op(Op::PaddingMask, &[attention_mask]);
+        let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
+
+        let module = Module::new(b, checkpoint, "transformer");
+        let encoder_hidden = c.write_encoder(b, &module, input_ids.embed(table), padding);
+        let x = c.write_decoder(b, &module, decoder_input_ids.embed(table), causal, (encoder_hidden, padding));
+        let inputs =
+            [("input_ids", input_ids), ("attention_mask", attention_mask), ("decoder_input_ids", decoder_input_ids)];
+        let outputs = [("logits", x.linear(table, None)), ("encoder_hidden", encoder_hidden)];
+        b.entry("full", &inputs, &outputs, BTreeMap::new());
+        Ok(Semantics { reference: "the authors' code", logit_scale: "none: Mu scales no logits".into() })
+    }
+
+    fn decoding_defaults(&self) -> &'static [(&'static str, u32)] {
+        &[("decoder_start_token_id", 1), ("pad_token_id", 0)]
+    }
+
+    fn may_lack_an_end(&self) -> bool {
+        true
+    }
+
+    fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {
+        gguf::NAMES
+    }
+
+    fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
+        Ok(gguf::metadata(&Config::read(checkpoint)?, checkpoint))
+    }
+}
+
+impl Config {
+    fn write_encoder<'b>(&self, b: &'b Build, w: &Module<'b>, mut x: Val<'b>, padding: Val<'b>) -> Val<'b> {
+        // The authors count from -(length - 1) / 2. A rotary score depends on the distance of query and key alone, and
+        // cross-attention has no positions, so that any start gives the same numbers.
+        let positions = b.positions(0, ENC);
+        for i in 0..self.encoder_layers {
+            let _layer = b.scope(format!("encoder.{i}"));
+            let layer = w.at(format!("e.{i}"));
+            {
+                let _attn = b.scope("attn");
+                let y = self.norm(x, &layer, "ln1");
+                x = x + self.attention(&layer.at("attn"), (y, ENC), y, Some(positions), padding);
+            }
+            let _ffn = b.scope("ffn");
+            x = x + self.feed_forward(&layer.at("mlp"), self.norm(x, &layer, "ln2"));
+        }
+        let _stack = b.scope("encoder");
+        self.norm(x, w, "ln_e")
+    }
+
+    fn write_decoder<'b>(
+        &self,
+        b: &'b Build,
+        w: &Module<'b>,
+        mut x: Val<'b>,
+        causal: Val<'b>,
+        (memory, padding): (Val<'b>, Val<'b>),
+    ) -> Val<'b> {
+        let positions = b.positions(0, DEC);
+        for i in 0..self.decoder_layers {
+            let _layer = b.scope(format!("decoder.{i}"));
+            let layer = w.at(format!("h.{i}"));
+            {
+                let _attn = b.scope("attn");
+                let y = self.norm(x, &layer, "ln1");
+                x = x + self.attention(&layer.at("causal_attn"), (y, DEC), y, Some(positions), causal);
+            }
+            {
+                let _cross = b.scope("cross");
+                let y = self.norm(x, &layer, "ln2");
+                x = x + self.attention(&layer.at("cross_attn"), (y, DEC), memory, None, padding);
+            }
+            let _ffn = b.scope("ffn");
+            x = x + self.feed_forward(&layer.at("mlp"), self.norm(x, &layer, "ln3"));
+        }
+        let _stack = b.scope("decoder");
+        self.norm(x, w, "ln_f")
+    }
+
+    fn norm<'b>(&self, x: Val<'b>, w: &Module<'b>, name: &str) -> Val<'b> {
+        x.rms_norm(w.get(name, [self.n_embd]), EPS)
+    }
+
+    /// `x`: `[b, length, n_embd]`, with its length.
+    fn attention<'b>(
+        &self,
+        w: &Module<'b>,
+        (x, length): (Val<'b>, Sym),
+        memory: Val<'b>,
+        positions: Option<Val<'b>>,
+        mask: Val<'b>,
+    ) -> Val<'b> {
+        let q = self.query_heads(w.linear(x, "q_linear", [self.qkv, self.n_embd]), length);
+        let [k, v] =
+            ["k_linear", "v_linear"].map(|name| w.linear(memory, name, [self.kv, self.n_embd]).heads(self.n_kv_head));
+        let [q, k] = [q, k].map(|heads| positions.map_or(heads, |positions| heads.rope(positions, self.rope)));
+        let scale = (self.rope.dims as f64).powf(-0.5) as f32;
+        let heads = self.merged(q.attention(k, v, Some(mask), scale, None), length);
+        w.linear(heads, "out_linear", [self.n_embd, self.qkv])
+    }
+
+    /// Query heads `[b, n_head, length, width]`, those that share a key head as neighbours.
+    ///
+    /// Without `is_interleaved` the key heads are repeated as a whole, so that query head i reads key head i mod
+    /// n_kv_head. The heads are put in order here and back in [`Config::merged`], and the weights stay as they are.
+    fn query_heads<'b>(&self, q: Val<'b>, length: Sym) -> Val<'b> {
+        if !self.is_repeated() {
+            return q.heads(self.n_head);
+        }
+        let [times, groups, width] = [self.n_head / self.n_kv_head, self.n_kv_head, self.rope.dims];
+        q.reshape([BATCH.into(), length.into(), times.into(), groups.into(), width.into()])
+            .transpose(vec![0, 3, 2, 1, 4])
+            .reshape([BATCH.into(), self.n_head.into(), length.into(), width.into()])
+    }
+
+    /// `[b, n_head, length, width] -> [b, length, qkv]`, in the order of the output's weight.
+    fn merged<'b>(&self, heads: Val<'b>, length: Sym) -> Val<'b> {
+        if !self.is_repeated() {
+            return heads.merge_heads();
+        }
+        let [times, groups, width] = [self.n_head / self.n_kv_head, self.n_kv_head, self.rope.dims];
+        heads
+            .reshape([BATCH.into(), groups.into(), times.into(), length.into(), width.into()])
+            .transpose(vec![0, 3, 2, 1, 4])
+            .reshape([BATCH.into(), length.into(), self.qkv.len.into()])
+    }
+
+    /// Whether the two orders differ.
+    fn is_repeated(&self) -> bool {
+        !self.is_interleaved && self.n_kv_head > 1 && self.n_kv_head < self.n_head
+    }
+
+    fn feed_forward<'b>(&self, w: &Module<'b>, x: Val<'b>) -> Val<'b> {
+        let hidden = w.linear(x, "fc1", [self.hidden, self.n_embd]).activation(Unary::GeluTanh);
+        w.linear(hidden, "fc2", [self.n_embd, self.hidden])
+    }
+}

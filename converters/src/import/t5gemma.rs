@@ -1,0 +1,190 @@
+//! T5Gemma (Zhang et al., arXiv 2504.06225): modeling_t5gemma.py of transformers 5.23.
+
+mod gguf;
+
+use std::collections::BTreeMap;
+
+use graph::{BATCH, Build, DEC, ENC, Op, Rope, Type, Val, Visible};
+
+use super::Module;
+use super::gemma::{DECODING_DEFAULTS, Stack, cap, capped, rope, tied_or_own};
+use super::layers::WITHOUT_EFFECT;
+use crate::checkpoint::{self, Checkpoint, ImportError};
+use crate::export::gguf::Value;
+use crate::{Architecture, Semantics};
+
+/// The family.
+pub(super) struct T5Gemma;
+
+const HEAD: &str = "lm_head.out_proj";
+const TIED_HEAD: &str = "config.json ties the head to the decoder's embedding; set tie_word_embeddings to false if it has \
+                         weights of its own";
+
+/// config.json as T5GemmaConfig reads it.
+struct Config {
+    encoder: Section,
+    decoder: Section,
+    tied: bool,
+    logit_cap: Option<f32>,
+}
+
+struct Section {
+    stack: Stack,
+    rope: Rope,
+    score_cap: Option<f32>,
+}
+
+impl Config {
+    fn read(checkpoint: &Checkpoint) -> Result<Config, ImportError> {
+        let c = checkpoint.config();
+        let tied = c.bool_or("tie_word_embeddings", true);
+        c.only("is_encoder_decoder", true);
+        c.ignore(WITHOUT_EFFECT);
+        // Each stack has a vocabulary of its own.
+        c.ignore(&["attention_dropout", "vocab_size"]);
+        let sections = (c.section("encoder"), c.section("decoder"));
+        let (Some(encoder), Some(decoder)) = sections else {
+            return Err(checkpoint.does_not_fit());
+        };
+        // Only the decoder's makes logits.
+        encoder.ignore(&["final_logit_softcapping"]);
+        let config = Config {
+            encoder: Section::read(encoder, checkpoint),
+            decoder: Section::read(decoder, checkpoint),
+            tied,
+            logit_cap: cap(decoder, "final_logit_softcapping", Some(30.0)),
+        };
+        checkpoint.config_fits()?;
+        Ok(config)
+    }
+}
+
+impl Section {
+    fn read(c: &checkpoint::Config, checkpoint: &Checkpoint) -> Section {
+        let stack = Stack::read(c, checkpoint, 2);
+        let parameters = c.section_if_given("rope_parameters").or_else(|| c.section_if_given("rope_scaling"));
+        let rope = rope(parameters, c.f32_or("rope_theta", 10000.0), stack.head_dim);
+        Section { rope, score_cap: cap(c, "attn_logit_softcapping", Some(50.0)), stack }
+    }
+}
+
+impl Architecture for T5Gemma {
+    fn model_types(&self) -> &'static [&'static str] {
+        &["t5gemma"]
+    }
+
+    fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError> {
+        let c = Config::read(checkpoint)?;
+        let [encoder, decoder] = ["model.encoder", "model.decoder"].map(|path| Module::new(b, checkpoint, path));
+
+        let input_ids = b.input("input_ids", Type::i64([BATCH, ENC]));
+        let attention_mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
+        let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
+        let padding = b.op(Op::PaddingMask, &[attention_mask]);
+
+        let Section { stack, .. } = &c.encoder;
+        let x = stack.embed(input_ids, encoder.get("embed_tokens", [stack.vocab, stack.width]));
+        let encoder_hidden = c.encoder.write_encoder(b, &encoder, x, padding);
+        let Section { stack, .. } = &c.decoder;
+        let names = ["model.decoder.embed_tokens.weight", "lm_head.out_proj.weight"];
+        let [table, head] = tied_or_own(b, checkpoint, c.tied, names, TIED_HEAD, &[stack.vocab, stack.width]);
+        let x = stack.embed(decoder_input_ids, table);
+        let x = c.decoder.write_decoder(b, &decoder, x, (encoder_hidden, c.encoder.stack.width), padding);
+        let logits = capped(x.linear(head, None), c.logit_cap);
+
+        let inputs =
+            [("input_ids", input_ids), ("attention_mask", attention_mask), ("decoder_input_ids", decoder_input_ids)];
+        b.entry("full", &inputs, &[("logits", logits), ("encoder_hidden", encoder_hidden)], BTreeMap::new());
+        Ok(Semantics {
+            reference: "transformers 5.23",
+            logit_scale: "none: T5Gemma caps logits and scales none".into(),
+        })
+    }
+
+    fn head(&self) -> &'static str {
+        HEAD
+    }
+
+    fn decoding_defaults(&self) -> &'static [(&'static str, u32)] {
+        DECODING_DEFAULTS
+    }
+
+    fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {
+        gguf::NAMES
+    }
+
+    fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
+        Ok(gguf::metadata(&Config::read(checkpoint)?, checkpoint))
+    }
+}
+
+impl Section {
+    fn write_encoder<'b>(&self, b: &'b Build, w: &Module<'b>, mut x: Val<'b>, padding: Val<'b>) -> Val<'b> {
+        let c = &self.stack;
+        // |q - k| <= sliding_window, both ends counted, in 5.23; 4.57 counts neither end.
+        let window = Visible { before: Some(c.window), after: Some(c.window) };
+        let positions = b.positions(0, ENC);
+        for (i, mask) in c.encoder_masks(b, padding, window).into_iter().enumerate() {
+            let _layer = b.scope(format!("encoder.{i}"));
+            let layer = w.at(format!("layers.{i}"));
+            {
+                let _attn = b.scope("attn");
+                x = c.sandwiched(x, &layer, "self_attn", |x| {
+                    self.self_attention(&layer.at("self_attn"), x, positions, mask)
+                });
+            }
+            let _ffn = b.scope("ffn");
+            x = c.sandwiched(x, &layer, "feedforward", |x| c.feed_forward(x, &layer.at("mlp")));
+        }
+        let _stack = b.scope("encoder");
+        c.norm(x, w, "norm")
+    }
+
+    /// `memory`: the encoder's output and its width.
+    fn write_decoder<'b>(
+        &self,
+        b: &'b Build,
+        w: &Module<'b>,
+        mut x: Val<'b>,
+        (memory, width): (Val<'b>, checkpoint::Size),
+        padding: Val<'b>,
+    ) -> Val<'b> {
+        let c = &self.stack;
+        let positions = b.positions(0, DEC);
+        for (i, mask) in c.decoder_masks(b, |mask| mask).into_iter().enumerate() {
+            let _layer = b.scope(format!("decoder.{i}"));
+            let layer = w.at(format!("layers.{i}"));
+            {
+                let _attn = b.scope("attn");
+                x = c.sandwiched(x, &layer, "self_attn", |x| {
+                    self.self_attention(&layer.at("self_attn"), x, positions, mask)
+                });
+            }
+            {
+                let _cross = b.scope("cross");
+                let w = layer.at("cross_attn");
+                x = c.sandwiched(x, &layer, "cross_attn", |x| {
+                    let [k, v] = ["k_proj", "v_proj"].map(|name| c.shared_heads(memory, &w, name, width));
+                    self.attention(&w, c.queries(x, &w), k, v, padding)
+                });
+            }
+            let _ffn = b.scope("ffn");
+            x = c.sandwiched(x, &layer, "feedforward", |x| c.feed_forward(x, &layer.at("mlp")));
+        }
+        let _stack = b.scope("decoder");
+        c.norm(x, w, "norm")
+    }
+
+    fn self_attention<'b>(&self, w: &Module<'b>, x: Val<'b>, positions: Val<'b>, mask: Val<'b>) -> Val<'b> {
+        let c = &self.stack;
+        let [k, v] = ["k_proj", "v_proj"].map(|name| c.shared_heads(x, w, name, c.width));
+        let [q, k] = [c.queries(x, w), k].map(|heads| heads.rope(positions, self.rope));
+        self.attention(w, q, k, v, mask)
+    }
+
+    fn attention<'b>(&self, w: &Module<'b>, q: Val<'b>, k: Val<'b>, v: Val<'b>, mask: Val<'b>) -> Val<'b> {
+        let c = &self.stack;
+        let heads = q.attention(k, v, Some(mask), c.scale, self.score_cap);
+        c.project(heads.merge_heads(), w, "o_proj", [c.width, c.q])
+    }
+}

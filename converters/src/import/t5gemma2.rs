@@ -1,0 +1,281 @@
+//! T5Gemma2 (modeling_t5gemma2.py of transformers 5.23), the path of text: one attention over a decoder's own tokens and the
+//! source, norms of queries and keys, rotary settings for each kind of layer.
+
+mod gguf;
+
+use std::collections::BTreeMap;
+
+use graph::{BATCH, Build, Computed, DEC, ENC, Op, Rope, Type, Val, Visible, Weight, WeightData};
+
+use super::Module;
+use super::gemma::{Attends, DECODING_DEFAULTS, Stack, cap, capped, rope, tied_or_own};
+use super::layers::WITHOUT_EFFECT;
+use crate::checkpoint::{self, Checkpoint, ImportError, Size};
+use crate::export::gguf::Value;
+use crate::{Architecture, Semantics};
+
+/// The family.
+pub(super) struct T5Gemma2;
+
+const HEAD: &str = "lm_head.out_proj";
+const TIED: &str = "config.json ties both embeddings and the head; set tie_word_embeddings to false if they have weights of \
+                    their own";
+/// Where the encoder of text stands: `save_pretrained` leaves `text_model` out, the model itself has it.
+const ENCODERS: [&str; 2] = ["model.encoder.text_model", "model.encoder"];
+/// Tensors that only images need.
+const OF_IMAGES: [&str; 2] = ["model.encoder.vision_tower.", "model.encoder.multi_modal_projector."];
+/// The weight that tells the end-of-image token from all others. Of the graph and not of the checkpoint.
+const MARKER: &str = "is_end_of_image.weight";
+
+/// config.json as T5Gemma2Config reads it.
+struct Config {
+    encoder: Section,
+    decoder: Section,
+    tied: bool,
+    logit_cap: Option<f32>,
+    /// The end-of-image token, if the vocabulary has it.
+    eoi: Option<usize>,
+}
+
+struct Section {
+    stack: Stack,
+    full: Rope,
+    sliding: Rope,
+}
+
+impl Config {
+    fn read(checkpoint: &Checkpoint) -> Result<Config, ImportError> {
+        let c = checkpoint.config();
+        let tied = c.bool_or("tie_word_embeddings", true);
+        c.only("is_encoder_decoder", true);
+        c.ignore(WITHOUT_EFFECT);
+        // The encoder's eoi_token_index replaces the one outside.
+        c.ignore(&["attention_dropout", "eoi_token_index", "image_token_index", "vocab_size"]);
+        let (Some(encoder), Some(decoder)) = (c.section("encoder"), c.section("decoder")) else {
+            return Err(checkpoint.does_not_fit());
+        };
+        let eoi = encoder.usize_or("eoi_token_index", 256_000);
+        encoder.ignore(WITHOUT_EFFECT);
+        encoder.ignore(&[
+            "attention_dropout",
+            "boi_token_index",
+            "image_token_index",
+            "is_encoder_decoder",
+            "mm_tokens_per_image",
+            "tie_word_embeddings",
+            "vision_config",
+            "vocab_size",
+        ]);
+        let Some(text) = encoder.section("text_config") else {
+            return Err(checkpoint.does_not_fit());
+        };
+        // Only the decoder's makes logits.
+        text.ignore(&["final_logit_softcapping"]);
+        let config = Config {
+            encoder: Section::read(text, checkpoint),
+            decoder: Section::read(decoder, checkpoint),
+            tied,
+            logit_cap: cap(decoder, "final_logit_softcapping", None),
+            eoi: Some(eoi),
+        };
+        for key in ["hidden_size", "vocab_size"] {
+            let [ours, theirs] = [decoder, text].map(|c| c.usize(key));
+            if ours != theirs {
+                decoder.unsupported(key, format!("expected {theirs}, as in encoder.text_config"));
+            }
+        }
+        checkpoint.config_fits()?;
+        let eoi = config.eoi.filter(|eoi| *eoi < config.encoder.stack.vocab.len);
+        Ok(Config { eoi, ..config })
+    }
+}
+
+impl Section {
+    fn read(c: &checkpoint::Config, checkpoint: &Checkpoint) -> Section {
+        if cap(c, "attn_logit_softcapping", None).is_some() {
+            c.unsupported("attn_logit_softcapping", "transformers 5.23 reads it and leaves the scores as they are");
+        }
+        // Each pattern-th layer is full, where layer_types does not say.
+        let stack = Stack::read(c, checkpoint, c.usize_or("sliding_window_pattern", 6));
+        let [full, sliding] = Section::ropes(c, stack.head_dim);
+        Section { stack, full, sliding }
+    }
+
+    /// `rope_parameters` by kind of layer. Before them, `rope_scaling` was of full layers only.
+    fn ropes(c: &checkpoint::Config, head_dim: Size) -> [Rope; 2] {
+        let by_kind = c.section_if_given("rope_parameters");
+        let [full, sliding] =
+            ["full_attention", "sliding_attention"].map(|kind| by_kind.and_then(|c| c.section_if_given(kind)));
+        let full = if by_kind.is_none() { c.section_if_given("rope_scaling") } else { full };
+        [
+            rope(full, c.f32_or("rope_theta", 1_000_000.0), head_dim),
+            rope(sliding, c.f32_or("rope_local_base_freq", 10_000.0), head_dim),
+        ]
+    }
+
+    fn rope(&self, attends: Attends) -> Rope {
+        match attends {
+            Attends::Full => self.full,
+            Attends::Sliding => self.sliding,
+        }
+    }
+}
+
+impl Architecture for T5Gemma2 {
+    fn model_types(&self) -> &'static [&'static str] {
+        &["t5gemma2"]
+    }
+
+    fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError> {
+        let c = Config::read(checkpoint)?;
+        checkpoint.carry_tensors(|name| OF_IMAGES.iter().any(|prefix| name.starts_with(prefix)));
+        let of_text = ENCODERS.into_iter().find(|path| checkpoint.has(&format!("{path}.embed_tokens.weight")));
+        let of_text = of_text.unwrap_or("model.encoder");
+        let [encoder, decoder] = [of_text, "model.decoder"].map(|path| Module::new(b, checkpoint, path));
+
+        let input_ids = b.input("input_ids", Type::i64([BATCH, ENC]));
+        let attention_mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
+        let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
+        let padding = b.op(Op::PaddingMask, &[attention_mask]);
+
+        let names = |last: &str| [&encoder, &decoder].map(|w| w.inside(&format!("embed_tokens.{last}")));
+        let [of_source, of_target] = names("weight");
+        let shape = [c.encoder.stack.vocab, c.encoder.stack.width];
+        let [source, target, head] =
+            tied_or_own(b, checkpoint, c.tied, [&of_source, &of_target, "lm_head.out_proj.weight"], TIED, &shape);
+        // The marker of a GGUF artifact is this one.
+        checkpoint.ignore_tensor(MARKER);
+        let [of_source, of_target] = names("eoi_embedding");
+        let rows = match c.eoi {
+            Some(_) => {
+                tied_or_own(b, checkpoint, c.tied, [&of_source, &of_target], TIED, &[c.encoder.stack.width]).map(Some)
+            }
+            None => {
+                checkpoint.carry_tensors(|name| name == of_source || name == of_target);
+                [None; 2]
+            }
+        };
+        let x = c.embed(b, input_ids, source, rows[0]);
+        let encoder_hidden = c.encoder.write_encoder(b, &encoder, x, padding);
+        let x = c.embed(b, decoder_input_ids, target, rows[1]);
+        let x = c.decoder.write_decoder(b, &decoder, x, encoder_hidden, padding);
+        let logits = capped(x.linear(head, None), c.logit_cap);
+
+        let inputs =
+            [("input_ids", input_ids), ("attention_mask", attention_mask), ("decoder_input_ids", decoder_input_ids)];
+        b.entry("full", &inputs, &[("logits", logits), ("encoder_hidden", encoder_hidden)], BTreeMap::new());
+        Ok(Semantics { reference: "transformers 5.23", logit_scale: "none: T5Gemma2 scales no logits".into() })
+    }
+
+    fn head(&self) -> &'static str {
+        HEAD
+    }
+
+    fn decoding_defaults(&self) -> &'static [(&'static str, u32)] {
+        DECODING_DEFAULTS
+    }
+
+    fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {
+        gguf::NAMES
+    }
+
+    fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
+        Ok(gguf::metadata(&Config::read(checkpoint)?, checkpoint))
+    }
+}
+
+impl Config {
+    /// Scaled rows of the table, and for the end-of-image token its own row as it is.
+    fn embed<'b>(&self, b: &'b Build, ids: Val<'b>, table: Val<'b>, row: Option<Val<'b>>) -> Val<'b> {
+        let x = self.encoder.stack.embed(ids, table);
+        let (Some(eoi), Some(row)) = (self.eoi, row) else { return x };
+        let data = WeightData::Computed(Computed::OneRow(eoi));
+        let shape = vec![self.encoder.stack.vocab.len, 1];
+        let is_eoi = ids.embed(b.weight(Weight { name: MARKER.to_owned(), shape, data }));
+        x * (b.scalar(1.0) - is_eoi) + is_eoi * row
+    }
+}
+
+impl Section {
+    fn write_encoder<'b>(&self, b: &'b Build, w: &Module<'b>, mut x: Val<'b>, padding: Val<'b>) -> Val<'b> {
+        let c = &self.stack;
+        // `sliding_window` keys, the query among them; of an even number one more after than before.
+        let window = Visible { before: Some(c.window.div_ceil(2) - 1), after: Some(c.window / 2) };
+        let positions = b.positions(0, ENC);
+        let masks = c.encoder_masks(b, padding, window);
+        for (i, (mask, attends)) in masks.into_iter().zip(&c.layers).enumerate() {
+            let _layer = b.scope(format!("encoder.{i}"));
+            let layer = w.at(format!("layers.{i}"));
+            {
+                let _attn = b.scope("attn");
+                let w = layer.at("self_attn");
+                x = c.sandwiched(x, &layer, "self_attn", |x| {
+                    let turn = |heads: Val<'b>| heads.rope(positions, self.rope(*attends));
+                    let (q, [k, v]) = (self.queries(x, &w), self.keys(x, &w));
+                    self.attention(&w, turn(q), turn(k), v, mask)
+                });
+            }
+            let _ffn = b.scope("ffn");
+            x = c.sandwiched(x, &layer, "feedforward", |x| c.feed_forward(x, &layer.at("mlp")));
+        }
+        let _stack = b.scope("encoder");
+        c.norm(x, w, "norm")
+    }
+
+    fn write_decoder<'b>(
+        &self,
+        b: &'b Build,
+        w: &Module<'b>,
+        mut x: Val<'b>,
+        memory: Val<'b>,
+        padding: Val<'b>,
+    ) -> Val<'b> {
+        let c = &self.stack;
+        let positions = b.positions(0, DEC);
+        let of_source = padding.broadcast([BATCH.into(), 1.into(), DEC.into(), ENC.into()]);
+        let masks = c.decoder_masks(b, |own| {
+            let own = own.broadcast([BATCH.into(), 1.into(), DEC.into(), DEC.into()]);
+            b.concat(&[own, of_source], 3)
+        });
+        for (i, (mask, attends)) in masks.into_iter().zip(&c.layers).enumerate() {
+            let _layer = b.scope(format!("decoder.{i}"));
+            let layer = w.at(format!("layers.{i}"));
+            {
+                let _attn = b.scope("attn");
+                let w = layer.at("self_attn");
+                x = c.sandwiched(x, &layer, "self_attn", |x| {
+                    let turn = |heads: Val<'b>| heads.rope(positions, self.rope(*attends));
+                    let (q, [k, v]) = (self.queries(x, &w), self.keys(x, &w));
+                    // The source has no positions here.
+                    let [source_k, source_v] = self.keys(memory, &w);
+                    let [k, v] = [[turn(k), source_k], [v, source_v]].map(|parts| b.concat(&parts, 2));
+                    self.attention(&w, turn(q), k, v, mask)
+                });
+            }
+            let _ffn = b.scope("ffn");
+            x = c.sandwiched(x, &layer, "feedforward", |x| c.feed_forward(x, &layer.at("mlp")));
+        }
+        let _stack = b.scope("decoder");
+        c.norm(x, w, "norm")
+    }
+
+    /// Normalized queries.
+    fn queries<'b>(&self, x: Val<'b>, w: &Module<'b>) -> Val<'b> {
+        self.head_norm(self.stack.queries(x, w), w, "q_norm")
+    }
+
+    /// Normalized keys, and values.
+    fn keys<'b>(&self, x: Val<'b>, w: &Module<'b>) -> [Val<'b>; 2] {
+        let [k, v] = ["k_proj", "v_proj"].map(|name| self.stack.shared_heads(x, w, name, self.stack.width));
+        [self.head_norm(k, w, "k_norm"), v]
+    }
+
+    fn head_norm<'b>(&self, x: Val<'b>, w: &Module<'b>, name: &str) -> Val<'b> {
+        x.rms_norm(w.get(name, [self.stack.head_dim]) + 1.0, self.stack.eps)
+    }
+
+    fn attention<'b>(&self, w: &Module<'b>, q: Val<'b>, k: Val<'b>, v: Val<'b>, mask: Val<'b>) -> Val<'b> {
+        let c = &self.stack;
+        c.project(q.attention(k, v, Some(mask), c.scale, None).merge_heads(), w, "o_proj", [c.width, c.q])
+    }
+}
