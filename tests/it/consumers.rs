@@ -30,7 +30,20 @@ use Opens::{All, Pair};
 const HEAD_WIDTH: &str = "it takes d_model / heads for the head width, and encoder heads for those of the decoder";
 
 /// Optimum 2.1 with transformers 4.57, by fixture.
-pub const OPTIMUM: &[(&str, Opens)] = &[("t5-rows-of-32", Pair(HEAD_WIDTH)), ("mt5", Pair(HEAD_WIDTH))];
+pub const OPTIMUM: &[(&str, Opens)] = &[
+    ("t5-rows-of-32", Pair(HEAD_WIDTH)),
+    ("mt5", Pair(HEAD_WIDTH)),
+    ("bart", All),
+    ("mbart", All),
+    ("pegasus", All),
+    ("blenderbot", All),
+    ("blenderbot-small", All),
+    ("marian", All),
+    ("m2m_100", All),
+    ("nllb", All),
+    ("whisper", All),
+    ("moonshine", All),
+];
 
 /// transformers.js 4.3 under Node, which opens the merged decoder.
 pub const TRANSFORMERS_JS: &[&str] = &[
@@ -65,6 +78,8 @@ pub const TRANSFORMERS: &[&str] = &[
     "nllb",
     "whisper",
     "moonshine",
+    "t5gemma",
+    "t5gemma2",
 ];
 
 fn model(name: &str) -> Model {

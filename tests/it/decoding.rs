@@ -6,9 +6,9 @@ use std::path::Path;
 use converters::import;
 use graph::passes::run;
 use graph::{Feeds, Interpreter, Tensor};
+use validate::Greedy;
 use validate::runtime::Session;
 use validate::runtime::reference::{Reference, caching};
-use validate::Greedy;
 
 use crate::fixture::{expected, feeds, fixtures, lcg, source};
 use crate::import::{F32_NOISE, relative_l2};

@@ -20,7 +20,7 @@ use crate::fixture::{expected, fixture, source, tokens};
 
 /// Largest difference of logits, relative to the largest logit, from the interpreter on the same weights: other orders of
 /// the same f32 sums.
-const F32_NOISE: f32 = 1e-5; // 6.2e-6 for int8-g64-asym, 3.5e-6 for f32
+const F32_NOISE: f32 = 2e-5; // 1.1e-5 for byt5 as int4-g32-asym, 3.5e-6 for f32
 /// With activations rounded to 8 bits, f32 noise moves one of them across the edge of a step in some fixtures.
 const INT8_STEP: f32 = 3e-2; // 2.3e-2 for t5-rows-of-32, 6.5e-3 for t5-long, below 3e-7 for all others
 /// Linear layers computed in f16 have 11 bits, but onnxruntime's CPU computes them in f32.

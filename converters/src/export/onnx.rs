@@ -18,7 +18,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use graph::{DEC, Def, Entry, FloatType, Granularity, Graph, Op, PAST, Port, Type, ValueId, WeightId, Weights};
+use graph::{DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, Type, ValueId, WeightId, Weights};
 
 pub use self::describe::{Description, Initializer, describe};
 
@@ -383,7 +383,17 @@ fn swapped(ports: &Ports) -> Vec<(ValueId, String)> {
 }
 
 fn infos(graph: &Graph, ports: &Ports) -> Vec<ValueInfoProto> {
-    ports.iter().map(|(name, id)| value_info(name, &graph.value(*id).ty)).collect()
+    ports.iter().map(|(name, id)| value_info(name, &declared(graph, name, *id))).collect()
+}
+
+/// The type that a file declares for a port. Keys and values of the encoder's output have a length that is open even where
+/// the encoder's is not, because consumers feed empty ones in the first step.
+fn declared(graph: &Graph, name: &str, id: ValueId) -> Type {
+    let mut ty = graph.value(id).ty.clone();
+    if is_cross(name) {
+        ty.shape[2] = ENC.into();
+    }
+    ty
 }
 
 fn file_graph(
@@ -443,7 +453,7 @@ fn merged(graph: &Graph, mut lowering: Lowering<'_>) -> Result<FileGraph, String
     };
     let (mut given, mut made, mut given_out, mut made_out) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (name, id) in &caches {
-        let ty = graph.value(*id).ty.clone();
+        let ty = declared(graph, name, *id);
         let (given_name, made_name) = (format!("given/{name}"), format!("made/{name}"));
         given.push(node("Identity", &[name], &[&given_name], Vec::new()));
         given_out.push((given_name, ty.clone()));
