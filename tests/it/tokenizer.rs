@@ -66,7 +66,7 @@ fn every_recorded_text_has_the_recorded_ids_and_back() {
 }
 
 /// The families' folders below tests/fixtures/tokenizer.
-fn families() -> Vec<PathBuf> {
+pub fn families() -> Vec<PathBuf> {
     let entries = fs::read_dir(repository("tests/fixtures/tokenizer")).expect("a folder");
     let folders =
         entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.join("expected.json").exists());
@@ -81,7 +81,7 @@ fn family(name: &str) -> PathBuf {
 }
 
 /// The runs on a family's folder.
-fn runs(folder: &Path) -> Vec<Value> {
+pub fn runs(folder: &Path) -> Vec<Value> {
     let golden = fs::read(folder.join("expected.json")).expect("recorded");
     let mut golden: Value = serde_json::from_slice(&golden).expect("JSON");
     let Some(Value::Array(runs)) = golden.get_mut("runs").map(Value::take) else { panic!("{}", folder.display()) };
@@ -89,7 +89,7 @@ fn runs(folder: &Path) -> Vec<Value> {
 }
 
 /// A copy of a family's folder with the tokenizer_config.json of a run.
-fn copied(folder: &Path, config: &Value) -> TempDir {
+pub fn copied(folder: &Path, config: &Value) -> TempDir {
     let copy = tempfile::tempdir().expect("temporary folder");
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
