@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use graph::{Build, Val};
+use graph::{Build, Graph, Val, Weight, WeightData};
 
 use crate::checkpoint::{Checkpoint, ImportError, Size};
 use crate::export::gguf::names::gguf_name;
@@ -48,15 +48,32 @@ pub fn import(dir: &Path) -> Result<Model, ImportError> {
         checkpoint.require_end();
     }
     let semantics = architecture.build(&build, &checkpoint)?;
+    let mut graph = build.finish();
+    if let (Ok(graph), Some(_)) = (&mut graph, checkpoint.whole()) {
+        stored_tables(graph, &checkpoint);
+    }
     // A graph with stand-ins for missing weights is not a graph of this checkpoint, so this comes first.
     checkpoint.finish()?;
-    let mut graph = build.finish()?;
+    let mut graph = graph?;
     let folded_logit_scale = checkpoint.whole().and_then(|whole| whole.folded_logit_scale);
     if let Some(c) = folded_logit_scale {
         graph::passes::drop_logit_scale(&mut graph, c)
             .map_err(|error| ImportError::malformed(checkpoint.config_file(), error))?;
     }
     Ok(Model { graph, checkpoint: Arc::new(checkpoint), architecture, semantics, folded_logit_scale })
+}
+
+/// Tables that checkpoints leave out stand in a GGUF artifact, and in the type that they were quantized to.
+fn stored_tables(graph: &mut Graph, checkpoint: &Checkpoint) {
+    let computed = |(id, weight): (_, &Weight)| matches!(weight.data, WeightData::Computed(_)).then_some(id);
+    let ids: Vec<_> = graph.weights.iter().filter_map(computed).collect();
+    for id in ids {
+        let weight = graph.weights.get_mut(id);
+        if checkpoint.has(&weight.name) {
+            let shape: Vec<Size> = weight.shape.iter().map(|len| Size { len: *len, name: "as computed" }).collect();
+            *weight = checkpoint.weight(&weight.name, &shape);
+        }
+    }
 }
 
 /// Whether the tensors of a GGUF artifact have the names that the architecture gives them. Errors: all that do not.

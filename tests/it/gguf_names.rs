@@ -13,7 +13,7 @@ use crate::fixture::{fixtures, repository};
 fn any_stack(name: &str) -> String {
     let module = [".weight", ".bias"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
     match module.split_once('.') {
-        Some(("enc" | "dec", rest)) if module != "dec.token_embd" => format!("{{s}}.{rest}"),
+        Some(("enc" | "dec", rest)) if !module.starts_with("dec.token_embd") => format!("{{s}}.{rest}"),
         _ => module.to_owned(),
     }
 }
