@@ -37,7 +37,7 @@ pub(super) enum EmbeddingNorm {
     Absent,
     /// Of tokens and positions together.
     OfSum,
-    /// In the encoder of both together, in the decoder of the tokens alone (`BlenderbotSmallDecoder`).
+    /// In the encoder of both together, in the decoder of the tokens alone, which are not scaled (`BlenderbotSmallDecoder`).
     OfTokensInDecoder,
 }
 
@@ -252,15 +252,15 @@ impl<'b> Stack<'b, '_> {
     fn embed(&self, ids: Val<'b>, table: Val<'b>) -> Val<'b> {
         let _stack = self.b.scope(self.name);
         let norm = |x| self.module.layer_norm(x, "layernorm_embedding", self.c.d_model, EPS);
-        let mut x = ids.embed(table);
-        if self.c.scale_embedding {
-            // Rounded once from f64, as the Python float is.
-            x = x * (self.c.d_model.len as f64).sqrt() as f32;
-        }
+        let tokens = ids.embed(table);
+        // Rounded once from f64, as the Python float is.
+        let scaled =
+            || if self.c.scale_embedding { tokens * (self.c.d_model.len as f64).sqrt() as f32 } else { tokens };
         match self.c.family.embedding_norm {
-            EmbeddingNorm::Absent => x + self.positions(),
-            EmbeddingNorm::OfTokensInDecoder if self.name == "decoder" => norm(x) + self.positions(),
-            EmbeddingNorm::OfSum | EmbeddingNorm::OfTokensInDecoder => norm(x + self.positions()),
+            EmbeddingNorm::Absent => scaled() + self.positions(),
+            // Unscaled: the norm takes a factor away all the same, but for its eps.
+            EmbeddingNorm::OfTokensInDecoder if self.name == "decoder" => norm(tokens) + self.positions(),
+            EmbeddingNorm::OfSum | EmbeddingNorm::OfTokensInDecoder => norm(scaled() + self.positions()),
         }
     }
 
