@@ -621,8 +621,9 @@ impl Block<'_, '_> {
         let mut unknown = 0;
         let sizes: Vec<Option<i64>> = (0..to.len())
             .map(|i| match to[i].literal() {
-                Some(n) if n > 0 => Some(n as i64),
+                // Also where it is a number: the merged decoder runs this on no rows when it does not need them.
                 _ if kept(i) => Some(0),
+                Some(n) if n > 0 => Some(n as i64),
                 _ => {
                     unknown += 1;
                     (unknown == 1).then_some(-1)
