@@ -288,7 +288,7 @@ fn a_folder_that_is_not_a_checkpoint_says_what_is_missing() {
     assert_eq!(
         folder.refusal(),
         "not a checkpoint: expected one of model.safetensors, model.safetensors.index.json, pytorch_model.bin, \
-         pytorch_model.bin.index.json, model.gguf, found none"
+         pytorch_model.bin.index.json, model.pt, model.gguf, found none"
     );
     fs::remove_file(folder.path("config.json")).expect("removed");
     assert_eq!(folder.refusal(), "not a checkpoint: expected config.json, found none");
@@ -358,7 +358,7 @@ fn generation_needs_a_start_and_an_end() {
     let folder = Folder::of("t5-v1.1");
     folder.edit_json("generation_config.json", |config| config["eos_token_id"] = json!([1, -1]));
     assert_eq!(folder.refusal(), "generation_config.json: eos_token_id = [1,-1], expected a token id");
-    folder.write("generation_config.json", r#"{"eos_token_id": [1, 2], "max_length": 0}"#);
+    folder.write("generation_config.json", r#"{"decoder_start_token_id": 0, "eos_token_id": [1, 2], "max_length": 0}"#);
     assert_eq!(folder.refusal(), "generation_config.json: max_length = 0, expected a number from 1 to 2^31");
     // As in transformers, config.json is not asked where there is a generation_config.json.
     folder.write("generation_config.json", "{}");
@@ -373,15 +373,16 @@ fn generation_needs_a_start_and_an_end() {
 
 #[test]
 fn values_that_change_the_result_are_refused_by_name() {
-    let known = "expected relu, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, silu, swish or tanh";
+    let known = "expected one of relu, gelu, gelu_python, gelu_new, gelu_pytorch_tanh, gelu_fast, quick_gelu, silu, swish, tanh, \
+                 sigmoid";
     let cases = [
         (
             json!({"feed_forward_proj": "gated-mish"}),
             format!("feed_forward_proj = \"gated-mish\" is not supported by t5: {known}"),
         ),
         (
-            json!({"dense_act_fn": "quick_gelu"}),
-            format!("dense_act_fn = \"quick_gelu\" is not supported by t5: {known}"),
+            json!({"dense_act_fn": "laplace"}),
+            format!("dense_act_fn = \"laplace\" is not supported by t5: {known}"),
         ),
         (json!({"is_decoder": true}), "is_decoder = true is not supported by t5: only false is".to_owned()),
         (
@@ -410,10 +411,12 @@ fn values_that_change_the_result_are_refused_by_name() {
 
 #[test]
 fn an_unknown_family_is_answered_with_the_known_ones() {
+    let known = "known are bart, mbart, pegasus, blenderbot, blenderbot-small, plbart, m2m_100, marian, moonshine, mu, t5, mt5, \
+                 umt5, t5gemma, t5gemma2, whisper";
     let unknown = config_refusal(json!({"model_type": "llama"}));
-    assert_eq!(unknown, "config.json: model_type is \"llama\"; known are t5, mt5, umt5");
+    assert_eq!(unknown, format!("config.json: model_type is \"llama\"; {known}"));
     let missing = config_refusal(json!({"model_type": null}));
-    assert_eq!(missing, "config.json: model_type is missing; known are t5, mt5, umt5");
+    assert_eq!(missing, format!("config.json: model_type is missing; {known}"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use converters::checkpoint::{check_finite, sha256};
 use converters::{Model, import};
 use graph::{Def, FloatType, Interpreter, Op, Tensors, Unary, Weights};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::fixture::{copy, expected, feeds, fixture, fixtures, repository};
 
@@ -54,7 +55,9 @@ fn every_imported_graph_computes_what_transformers_computes() {
         assert!(errors.iter().all(|e| *e <= F32_NOISE), "{}: {errors:?}", dir.display());
         let named = model.semantics.logit_scale.split(':').next();
         assert_eq!(named, metadata.get("logit_scale").map(String::as_str), "{}", dir.display());
-        assert!(metadata["transformers"].starts_with(model.semantics.reference.trim_start_matches("transformers ")));
+        let transformers = metadata.get("transformers").map(|version| format!("transformers {version}"));
+        let reference = transformers.unwrap_or_else(|| metadata["reference"].clone());
+        assert!(reference.starts_with(model.semantics.reference), "{}: {reference}", dir.display());
     }
 }
 
@@ -120,6 +123,73 @@ fn a_tied_head_is_the_embedding_itself_and_an_own_head_is_not() {
     }
 }
 
+/// A copy of a fixture with other values of some keys in config.json; null is as good as no key.
+fn edited(name: &str, keys: &Value) -> TempDir {
+    let folder = copy(name);
+    let file = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&file).expect("there")).expect("JSON");
+    config.as_object_mut().expect("a map").extend(keys.as_object().expect("keys").clone());
+    std::fs::write(&file, config.to_string()).expect("written");
+    folder
+}
+
+/// What an import says of a folder, without the folder's name.
+fn refusal(folder: &TempDir) -> String {
+    let error = import(folder.path()).err().expect("refused").to_string();
+    error.replacen(&format!("{}: ", folder.path().display()), "", 1)
+}
+
+#[test]
+fn a_checkpoint_with_the_tensors_of_another_family_lists_what_is_missing_and_what_is_left_over() {
+    let folder = edited("blenderbot", &json!({"model_type": "bart", "normalize_before": false}));
+    let expected = "\
+10 problems
+  model.encoder.embed_positions.weight: expected [42, 16] (max_position_embeddings + 2, d_model), found [40, 16] in model.safetensors
+  model.encoder.layernorm_embedding.weight: expected [16] (d_model), found no such tensor
+  model.encoder.layernorm_embedding.bias: expected [16] (d_model), found no such tensor
+  model.decoder.embed_positions.weight: expected [42, 16] (max_position_embeddings + 2, d_model), found [40, 16] in model.safetensors
+  model.decoder.layernorm_embedding.weight: expected [16] (d_model), found no such tensor
+  model.decoder.layernorm_embedding.bias: expected [16] (d_model), found no such tensor
+  model.decoder.layer_norm.bias: bart has no use for this tensor, F16 [16] in model.safetensors
+  model.decoder.layer_norm.weight: bart has no use for this tensor, F16 [16] in model.safetensors
+  model.encoder.layer_norm.bias: bart has no use for this tensor, F16 [16] in model.safetensors
+  model.encoder.layer_norm.weight: bart has no use for this tensor, F16 [16] in model.safetensors";
+    assert_eq!(refusal(&folder), expected);
+}
+
+#[test]
+fn a_key_of_config_that_changes_the_result_is_refused_by_its_name() {
+    let cases = [
+        ("bart", json!({"normalize_before": true}), "normalize_before = true is not supported by bart: only false is"),
+        (
+            "mbart",
+            json!({"normalize_before": false}),
+            "normalize_before = false is not supported by mbart: only true is",
+        ),
+        ("bart", json!({"num_hidden_layers": 2}), "num_hidden_layers = 2 is not supported by bart: only 3 is"),
+        ("plbart", json!({"is_decoder": true}), "is_decoder = true is not supported by plbart: only false is"),
+        (
+            "pegasus",
+            json!({"encoder_attention_heads": 5}),
+            "encoder_attention_heads = 5 is not supported by pegasus: it does not divide d_model = 16",
+        ),
+        (
+            "blenderbot-small",
+            json!({"gated_ffn": true}),
+            "gated_ffn = true is not known to blenderbot-small; it may change the result",
+        ),
+        ("marian", json!({"decoder_vocab_size": 60}), "decoder_vocab_size = 60 is not supported by marian: only 64 is"),
+        (
+            "m2m_100",
+            json!({"pad_token_id": null}),
+            "pad_token_id = null is not supported by m2m_100: the first position is the one after it",
+        ),
+    ];
+    for (name, keys, expected) in cases {
+        assert_eq!(refusal(&edited(name, &keys)), format!("config.json: {expected}"), "{name}");
+    }
+}
+
 #[test]
 fn the_activation_follows_the_keys_as_in_transformers() {
     // `T5Config(**keys).dense_act_fn` of transformers 4.57.6 and 5.23.0.
@@ -133,11 +203,7 @@ fn the_activation_follows_the_keys_as_in_transformers() {
         ("t5-v1.1", json!({"feed_forward_proj": "relu", "is_gated_act": true}), Unary::Relu),
     ];
     for (name, keys, activation) in cases {
-        let folder = copy(name);
-        let file = folder.path().join("config.json");
-        let mut config: Value = serde_json::from_slice(&std::fs::read(&file).expect("there")).expect("JSON");
-        config.as_object_mut().expect("a map").extend(keys.as_object().expect("keys").clone());
-        std::fs::write(&file, config.to_string()).expect("written");
+        let folder = edited(name, &keys);
         let graph = import(folder.path()).unwrap_or_else(|e| panic!("{e}")).graph;
         let unary = graph.values.iter().filter_map(|value| match value.def {
             Def::Op(Op::Unary(unary), _) => Some(unary),
