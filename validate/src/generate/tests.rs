@@ -158,6 +158,25 @@ fn what_was_said_and_the_source_without_its_padding_are_not_repeated() {
     assert_eq!(likelier(&[3, 5]), [4, 7, 7, 7], "5 is padding");
 }
 
+#[test]
+fn all_processors_together_do_what_those_of_transformers_do() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/generation/processors.json");
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(file).expect("recorded")).expect("JSON");
+    let cases = json["cases"].as_array().expect("a list");
+    assert_eq!(cases.len(), 20 * 6);
+    for case in cases {
+        let ids = |key: &str| -> Vec<i64> { serde_json::from_value(case[key].clone()).expect("ids") };
+        let floats = |key: &str| -> Vec<Option<f32>> { serde_json::from_value(case[key].clone()).expect("floats") };
+        let overrides = serde_json::from_value(case["settings"].clone()).expect("settings");
+        let limit = case["limit"].as_u64().expect("a limit") as usize;
+        let settings = Generation::plain(2, &[2], 1, limit).with(&overrides).expect("fits");
+        let row = Row { source: ids("source"), tokens: ids("tokens"), next: 0, running: true, ended: false };
+        let scores: Vec<f32> = floats("scores").into_iter().flatten().collect();
+        let expected: Vec<f32> = floats("processed").into_iter().map(|x| x.unwrap_or(f32::NEG_INFINITY)).collect();
+        assert_eq!(Greedy { settings }.scores(&row, 1, &scores), expected, "{case}");
+    }
+}
+
 /// Whisper's settings with a language that is detected.
 fn whisper() -> Generation {
     use converters::checkpoint::generation::Prompt;

@@ -93,7 +93,7 @@ impl Generation {
         put(&mut new.max_new_tokens, o.max_new_tokens);
         put(&mut new.min_length, o.min_length);
         put(&mut new.min_new_tokens, o.min_new_tokens);
-        if o.min_new_tokens.is_some() && o.min_length.is_none() {
+        if o.min_new_tokens.is_some() {
             // As `generate` does: the one takes the place of the other.
             new.min_length = 0;
         }

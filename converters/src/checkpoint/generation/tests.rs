@@ -52,6 +52,49 @@ fn changed(mut json: Value, changes: Value) -> Value {
     json
 }
 
+/// Cases that `tests/fixtures/generation/make.py` recorded with transformers: the two files, and what `generate` reads.
+fn recorded(file: &str) -> Vec<(Generation, Value)> {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/generation").join(file);
+    let json: Value = serde_json::from_slice(&std::fs::read(file).expect("recorded")).expect("JSON");
+    let cases = json["cases"].as_array().expect("a list");
+    assert!(cases.len() >= 13);
+    let case = |case: &Value| {
+        let generation = Some(case["generation"].clone()).filter(|g| !g.is_null());
+        let found = Generation::read(generation.as_ref(), &config(&case["config"]));
+        (found, case["read"].clone())
+    };
+    cases.iter().map(case).collect()
+}
+
+#[test]
+fn two_files_are_read_as_transformers_reads_them() {
+    for (found, expected) in recorded("configs.json") {
+        // Both least lengths as one, in which 1 is none: the start token is always there.
+        let least = found.min_length.max(if found.min_new_tokens > 0 { found.min_new_tokens + 1 } else { 0 });
+        let least = least.max(expected["min_length"].as_u64().filter(|n| *n == 1).unwrap_or(0) as usize);
+        let as_recorded = json!({
+            "start": found.decoder_start_token_id, "eos": found.eos_token_ids, "pad": found.pad_token_id,
+            "max_new_tokens": found.new_tokens(), "min_length": least, "num_beams": found.num_beams.unwrap_or(1),
+            "forced_bos": found.forced_bos_token_id, "forced_eos": found.forced_eos_token_ids,
+            "bad_words": found.bad_words_ids, "no_repeat_ngram_size": found.no_repeat_ngram_size,
+            "encoder_no_repeat_ngram_size": found.encoder_no_repeat_ngram_size,
+            "repetition_penalty": found.repetition_penalty.unwrap_or(1.0),
+            "encoder_repetition_penalty": found.encoder_repetition_penalty.unwrap_or(1.0),
+            "suppress": found.suppress_tokens, "begin_suppress": found.begin_suppress_tokens,
+        });
+        assert_eq!(as_recorded, expected);
+    }
+}
+
+#[test]
+fn whispers_prompt_and_limit_are_those_of_transformers() {
+    for (found, expected) in recorded("prompts.json") {
+        let id = |choice: &Choice| if let Choice::Token(id) = choice { *id } else { -1 };
+        let prompt: Vec<i64> = found.prompt().iter().map(id).collect();
+        assert_eq!(json!({"prompt": prompt, "new_tokens": found.new_tokens()}), expected);
+    }
+}
+
 #[test]
 fn generation_config_is_asked_alone_where_there_is_one() {
     let found = bart(json!({"bos_token_id": 0, "eos_token_id": [2, 3], "pad_token_id": 1, "max_length": 12}));
