@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
+use crate::tokenizer;
 use graph::{Blob, FloatType, GgmlType, Quantized, Scratch, Weight, WeightData, Weights};
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -122,7 +123,7 @@ impl Checkpoint {
         let generation = generation_file.as_deref().map(json::read).transpose()?;
         let mut files: Vec<PathBuf> = config_file.iter().cloned().chain(generation_file).collect();
         let config_file = config_file.unwrap_or_else(|| source.dir().join("config.json"));
-        files.extend(crate::tokenizer::FILES.iter().filter_map(|file| source.locate(file)));
+        files.extend(tokenizer::FILES.iter().filter_map(|file| source.locate(file)));
 
         let (open, weights_file) = opened.ok_or_else(|| {
             let names: Vec<&str> = CONTAINERS.iter().map(|(file, _)| *file).collect();
@@ -141,7 +142,7 @@ impl Checkpoint {
         let config = json("config.json")?
             .ok_or_else(|| ImportError::malformed(&file, "expected the key trefoil.config, found no such key"))?;
         let configs = (config, json("generation_config.json")?);
-        let tokenizer = crate::tokenizer::FILES.iter().filter_map(|file| source.locate(file));
+        let tokenizer = tokenizer::FILES.iter().filter_map(|file| source.locate(file));
         let files = [file.clone()].into_iter().chain(tokenizer).collect();
         Ok(Checkpoint::new(source.dir(), files, file, configs, tensors, Some(whole)))
     }

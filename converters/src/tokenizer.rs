@@ -24,6 +24,8 @@ use pieces::PieceTokenizer;
 use pipeline::Pipeline;
 use words::WordTokenizer;
 
+use crate::checkpoint::Overrides;
+
 /// The files that tokenizers are read from, here and by the consumers of artifacts.
 pub const FILES: &[&str] = &[
     "tokenizer.json",
@@ -52,7 +54,6 @@ pub struct Tokenizer {
     framing: Option<Framing>,
     /// For messages.
     file: PathBuf,
-    json: Option<String>,
 }
 
 #[derive(Debug)]
@@ -225,20 +226,15 @@ impl Tokenizer {
         } else {
             return Err(TokenizerError::Missing { dir: dir.to_owned() });
         };
-        let json = text.map(String::from_utf8).transpose();
-        let json = json.map_err(|error| folder.malformed(json::FILE, error.to_string()))?;
-        Ok(Tokenizer { kind, framing, file: folder.path(file), json })
+        Ok(Tokenizer { kind, framing, file: folder.path(file) })
     }
 
-    /// The same with other languages; what `languages` does not name stays. Errors: the tokenizer does not have one.
+    /// The same with other languages; what `languages` does not name stays. Errors: the tokenizer does not have one, or it
+    /// would change nothing.
     pub fn with_languages(mut self, languages: &Languages) -> Result<Tokenizer, TokenizerError> {
         let none = Framing::fixed(vec![], vec![]);
-        for name in [&languages.source_lang, &languages.target_lang].into_iter().flatten() {
-            let framing = self.framing.as_ref().unwrap_or(&none);
-            if framing.id(name).is_none() {
-                return Err(TokenizerError::Language { file: self.file, message: framing.unknown(name) });
-            }
-        }
+        let checked = self.framing.as_ref().unwrap_or(&none).check(languages);
+        checked.map_err(|message| TokenizerError::Language { file: self.file.clone(), message })?;
         if let Some(framing) = &mut self.framing {
             let Languages { source_lang, target_lang } = &mut framing.languages;
             *source_lang = languages.source_lang.clone().or(source_lang.take());
@@ -252,9 +248,16 @@ impl Tokenizer {
         self.framing.as_ref().map_or_else(Languages::default, |framing| framing.languages.clone())
     }
 
-    /// The id of a language's token: `en_XX`, `eng_Latn`, `en`; M2M100's `__en__` and the like work too.
+    /// The id of a language's token: `en_XX`, `eng_Latn`, `en`; M2M100's `__en__` and the like work too, and for Whisper
+    /// `english`.
     pub fn language_id(&self, name: &str) -> Option<u32> {
         self.framing.as_ref()?.id(name)
+    }
+
+    /// What languages mean for decoding: `forced_bos_token_id` where targets begin with their language,
+    /// `decoder_start_token_id` where they end with it, Whisper's `language` of the speech. Marian's stands in the input.
+    pub fn decoding(&self, languages: &Languages) -> Overrides {
+        self.framing.as_ref().map_or_else(Overrides::default, |framing| framing.decoding(languages))
     }
 
     /// The ids of an input, with the tokens around it, as transformers' `tokenizer(text).input_ids`.
@@ -309,11 +312,6 @@ impl Tokenizer {
             }
             Kind::Pipeline(pipeline) => pipeline.vocabulary(),
         }
-    }
-
-    /// tokenizer.json as it stands in the folder.
-    pub fn json(&self) -> Option<&str> {
-        self.json.as_deref()
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a checkpoint decodes greedily: generation_config.json, or config.json where there is none.
 
 mod keys;
-mod languages;
+pub(crate) mod languages;
 mod overrides;
 mod prompt;
 

@@ -63,7 +63,7 @@ pub(super) fn open(folder: &Folder) -> Result<(Pipeline, Option<Framing>), Token
     Ok((Pipeline::new(tokenizer, folder, Err(why)), framing))
 }
 
-fn model(ids: HashMap<String, u32>, pairs: Vec<(usize, (String, String))>) -> tokenizers::Result<BPE> {
+fn model(ids: HashMap<String, u32>, pairs: Vec<(usize, words::Merge)>) -> tokenizers::Result<BPE> {
     let merges = pairs.into_iter().map(|(_, pair)| pair).collect();
     BPE::builder().vocab_and_merges(ids.into_iter().collect::<Vocab>(), merges).build()
 }

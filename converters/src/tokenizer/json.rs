@@ -22,12 +22,16 @@ pub(super) fn open(bytes: &[u8], folder: &Folder) -> Result<(Pipeline, Option<Fr
     flatten(json.get("normalizer"), "normalizers", &mut steps);
     let mut maps = Vec::new();
     for step in &steps {
-        if step_type(step) == "Precompiled" {
-            let text = step.get("precompiled_charsmap").and_then(Value::as_str).unwrap_or_default();
-            let map = STANDARD.decode(text).map_err(|error| malformed(format!("precompiled_charsmap: {error}")))?;
-            Charsmap::read(&map).map_err(malformed)?;
-            maps.push(map);
+        let map = step.get("precompiled_charsmap");
+        if map.is_none() && step_type(step) != "Precompiled" {
+            continue;
         }
+        let text = map.and_then(Value::as_str).filter(|text| !text.is_empty());
+        let text =
+            text.ok_or_else(|| malformed("normalizer: expected a precompiled_charsmap, found none".to_owned()))?;
+        let map = STANDARD.decode(text).map_err(|error| malformed(format!("precompiled_charsmap: {error}")))?;
+        Charsmap::read(&map).map_err(malformed)?;
+        maps.push(map);
     }
     check_merges(json.get("model").unwrap_or(&Value::Null)).map_err(malformed)?;
     check_templates(json.get("post_processor").unwrap_or(&Value::Null)).map_err(malformed)?;

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::TokenizerError;
 use super::folder::Folder;
+use crate::checkpoint::Overrides;
+use crate::checkpoint::generation::languages::token_of;
 
 /// The languages of a model that translates between several, or of speech.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -112,20 +114,58 @@ impl Framing {
         let added = tokenizer.get_added_tokens_decoder().into_iter();
         let known = added.filter(|(_, token)| token.special && is_language(&token.content));
         let mut languages = folder.languages(Some(default).filter(|code| !code.is_empty()));
-        if let Style::Transcript { .. } = style {
+        let is_transcript = matches!(style, Style::Transcript { .. });
+        if is_transcript {
             languages.source_lang = folder.text("language").map(str::to_owned);
         }
         Ok(Some(Framing {
-            optional: matches!(style, Style::Transcript { .. }),
+            optional: is_transcript,
             style,
             known: known.map(|(id, token)| (bare(&token.content).to_owned(), id)).collect(),
             languages,
         }))
     }
 
-    /// The id of a language: `en`, `__en__`, `<|en|>` or `>>en<<`.
+    /// The id of a language: `en`, `__en__`, `<|en|>` or `>>en<<`; for Whisper `english` too.
     pub(super) fn id(&self, name: &str) -> Option<u32> {
-        self.known.get(bare(name)).copied()
+        let known = |name: &str| self.known.get(bare(name)).copied();
+        let by_name = || known(&token_of(&name.to_lowercase()).filter(|_| self.is_transcript())?);
+        known(name).or_else(by_name)
+    }
+
+    fn is_transcript(&self) -> bool {
+        matches!(self.style, Style::Transcript { .. })
+    }
+
+    /// What languages mean for decoding.
+    pub(super) fn decoding(&self, languages: &Languages) -> Overrides {
+        let target = languages.target_lang.as_deref().and_then(|name| self.id(name));
+        let mut overrides = Overrides::default();
+        match self.style {
+            Style::LanguageFirst { .. } => overrides.forced_bos_token_id = target.map(Some),
+            // Training puts the last token of a target first.
+            Style::LanguageLast { .. } => overrides.decoder_start_token_id = target,
+            Style::Transcript { .. } => overrides.language = languages.source_lang.clone(),
+            Style::Fixed { .. } | Style::TargetLanguageFirst { .. } => {}
+        }
+        overrides
+    }
+
+    /// Refuses languages that the tokenizer does not have, or that change nothing.
+    pub(super) fn check(&self, languages: &Languages) -> Result<(), String> {
+        let Languages { source_lang, target_lang } = languages;
+        for name in [source_lang, target_lang].into_iter().flatten() {
+            self.id(name).ok_or_else(|| self.unknown(name))?;
+        }
+        match self.style {
+            Style::TargetLanguageFirst { .. } if source_lang.is_some() => {
+                Err("found a source_lang, but this model is told the language of its outputs only".to_owned())
+            }
+            Style::Transcript { .. } if target_lang.is_some() => {
+                Err("found a target_lang, but this model is told the language of the speech only".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The tokens before and after a text. Errors: the language is missing or unknown.

@@ -94,8 +94,11 @@ impl SentencePiece {
     /// Reads a model. Errors: what the library refuses too, and settings that no published model has.
     pub(super) fn read(bytes: &[u8]) -> Result<SentencePiece, String> {
         let model = ModelProto::decode(bytes).map_err(|error| format!("not a SentencePiece model: {error}"))?;
-        let trainer = model.trainer.unwrap_or_default();
-        let normalizer = model.normalizer.unwrap_or_default();
+        let (Some(trainer), Some(normalizer)) = (model.trainer, model.normalizer) else {
+            return Err(
+                "expected a trainer_spec and a normalizer_spec after the pieces; the file may be cut off".to_owned()
+            );
+        };
         let algorithm = match trainer.model_type.unwrap_or(1) {
             1 => Algorithm::Unigram,
             2 => Algorithm::Bpe,
@@ -265,7 +268,7 @@ impl SentencePiece {
                 continue;
             }
             text.push_str(&lossy(&std::mem::take(&mut bytes)));
-            begins &= !(dropped || !text.is_empty());
+            begins &= !dropped && text.is_empty();
             dropped = false;
             match kind {
                 PieceType::Control => {}

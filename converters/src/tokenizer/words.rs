@@ -22,7 +22,7 @@ pub(super) struct WordTokenizer {
     ids: HashMap<String, u32>,
     texts: HashMap<i64, String>,
     /// Two symbols, and how early they are joined.
-    ranks: HashMap<(String, String), usize>,
+    ranks: HashMap<Merge, usize>,
     added: Added,
     unknown: u32,
 }
@@ -122,8 +122,11 @@ fn words(text: &str) -> Vec<String> {
     spaced.split(' ').filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
 }
 
+/// Two symbols that are joined.
+pub(super) type Merge = (String, String);
+
 /// The pairs of merges.txt with their line numbers, in order; the first line is a heading.
-pub(super) fn merges(folder: &Folder) -> Result<Vec<(usize, (String, String))>, TokenizerError> {
+pub(super) fn merges(folder: &Folder) -> Result<Vec<(usize, Merge)>, TokenizerError> {
     let bytes = folder.needed(MERGES, VOCABULARY)?;
     let text = String::from_utf8(bytes).map_err(|error| folder.malformed(MERGES, error.to_string()))?;
     let mut pairs = Vec::new();

@@ -2,7 +2,7 @@
 //! tokenization_whisper.py.
 
 /// The token of a language that is called by its name or its code, whether or not a model has it.
-pub(super) fn token_of(word: &str) -> Option<String> {
+pub(crate) fn token_of(word: &str) -> Option<String> {
     let found = LANGUAGES.iter().chain(OTHER_NAMES).find(|(code, name)| *code == word || *name == word);
     found.map(|(code, _)| format!("<|{code}|>"))
 }
