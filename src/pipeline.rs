@@ -184,10 +184,12 @@ pub struct Source {
 }
 
 impl Source {
-    /// Imports a checkpoint and runs the passes. `decode`: what takes the place of its own settings of decoding.
-    pub fn open(dir: &Path, decode: &Overrides) -> Result<Source, PipelineError> {
+    /// Imports a checkpoint and runs the passes. `decode`: what takes the place of its own settings of decoding, the last
+    /// of them counting.
+    pub fn open(dir: &Path, decode: &[&Overrides]) -> Result<Source, PipelineError> {
         let mut exact = converters::import(dir)?;
-        let decoding = exact.checkpoint.generation().with(decode);
+        let own = exact.checkpoint.generation().clone();
+        let decoding = decode.iter().try_fold(own, |decoding, overrides| decoding.with(overrides));
         let decoding = decoding.map_err(|problems| PipelineError::Decode { dir: dir.to_owned(), problems })?;
         let imported = exact.graph.clone();
         graph::passes::run(&mut exact.graph)?;
@@ -286,12 +288,12 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
     let targets = chosen(&recipe.artifacts, &arguments.only)?;
 
     display.say(&format!("import {}", recipe.model.display()));
-    let source = Source::open(&recipe.model, &recipe.decode)?;
+    let (text, of_languages) = text_of(&recipe.model, &[&recipe.languages])?;
+    let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?;
     let recipe_text = RecipeText::new(&arguments.recipe, recipe_text);
     let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
     let folder = OutFolder::at(&recipe.out).map_err(PipelineError::io(&recipe.out))?;
 
-    let text = text_of(source.exact.checkpoint.dir())?;
     let recorded = recipe.model.join("expected.safetensors");
     // All are written before the first is validated: what a format refuses is known early.
     let mut staged = Vec::new();
@@ -427,12 +429,12 @@ pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Res
     };
 
     display.say(&format!("import {}", arguments.reference.display()));
-    let source = Source::open(&arguments.reference, &loaded.recipe.decode)?;
+    let (text, of_languages) = text_of(&arguments.reference, &[&loaded.recipe.languages])?;
+    let source = Source::open(&arguments.reference, &[&of_languages, &loaded.recipe.decode])?;
     let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
     if let Some(other) = different_input(&manifest.model, &origin) {
         return Err(wrong(format!("made from another checkpoint than {}: {other}", arguments.reference.display())));
     }
-    let text = text_of(source.exact.checkpoint.dir())?;
     let recorded = arguments.reference.join("expected.safetensors");
     let baseline = source.baseline(&wanted, &*text, &recorded, display)?;
     let scratch = Scratch::new().map_err(PipelineError::io(&std::env::temp_dir()))?;
@@ -456,7 +458,8 @@ fn different_input(then: &Origin, now: &Origin) -> Option<String> {
 pub fn check(path: &Path, model: Option<&Path>, common: &Common) -> Result<Verdict, PipelineError> {
     let mut loaded = Loaded::read(path)?;
     loaded.replace(model, None);
-    let source = Source::open(&loaded.recipe.model, &loaded.recipe.decode)?;
+    let (_, of_languages) = text_of(&loaded.recipe.model, &[&loaded.recipe.languages])?;
+    let source = Source::open(&loaded.recipe.model, &[&of_languages, &loaded.recipe.decode])?;
     let mut plans = Vec::new();
     for target in &loaded.recipe.artifacts {
         let artifact = || target.name().to_owned();

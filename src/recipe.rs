@@ -10,6 +10,7 @@ use converters::Format;
 use converters::checkpoint::Overrides;
 use converters::export::gguf::{Fallback, Gguf};
 use converters::export::{onnx::Onnx, safetensors::Safetensors};
+use converters::tokenizer::Languages;
 use graph::{FloatType, GgmlType, Granularity};
 use quant::{Activations, Policy, Scheme};
 use schemars::JsonSchema;
@@ -27,6 +28,9 @@ pub struct Recipe {
     pub model: PathBuf,
     /// Folder that takes the artifacts and the report, relative to the recipe's folder.
     pub out: PathBuf,
+    /// The languages of texts, for a model that has several.
+    #[serde(default)]
+    pub languages: Languages,
     /// How weights are quantized in artifacts that say nothing of their own.
     #[serde(default)]
     pub quantize: Policy,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use converters::checkpoint::{Generation, Overrides};
-use converters::tokenizer::TokenizerError;
+use converters::tokenizer::{Languages, TokenizerError};
 use converters::{Artifact, Checkpoint, FORMATS, Tokenizer};
 use serde_json::json;
 use validate::runtime::reference::{Reference, caching};
@@ -15,6 +15,7 @@ use crate::inspect::{InspectError, kind, read_manifest};
 use crate::manifest;
 use crate::pipeline::{Engines, PipelineError, Source};
 use crate::progress::Display;
+use crate::recipe::Loaded;
 use crate::yaml::nearest;
 use crate::{Common, Verdict};
 
@@ -43,19 +44,27 @@ pub struct Run {
     /// Tokens after what the decoder is fed first [default: as the artifact or the checkpoint says]
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<usize>,
+    /// The language of the text, as the model names it [default: the recipe's, or tokenizer_config.json's]
+    #[arg(long, value_name = "LANG")]
+    source_lang: Option<String>,
+    /// The language of the answer [default: likewise]
+    #[arg(long, value_name = "LANG")]
+    target_lang: Option<String>,
     #[command(flatten)]
     engines: Engines,
 }
 
 impl Run {
-    fn overrides(&self) -> Overrides {
+    /// A model's own way to decode, changed by languages and then by the other arguments.
+    fn decoding(&self, own: Generation, of_languages: &Overrides) -> Result<Generation, RunError> {
         let Run { language, task, max_new_tokens, .. } = self;
-        Overrides {
+        let asked = Overrides {
             language: language.clone(),
             task: task.clone(),
             max_new_tokens: *max_new_tokens,
             ..Overrides::default()
-        }
+        };
+        own.with(of_languages).and_then(|decoding| decoding.with(&asked)).map_err(RunError::Decode)
     }
 }
 
@@ -107,40 +116,40 @@ fn suggested(found: &str, known: &[&str]) -> String {
     nearest(found, known).map_or(String::new(), |word| format!("; did you mean {word}?"))
 }
 
-/// A checkpoint's tokenizer as the evaluation data wants it.
-struct Tokenized(Tokenizer);
-
-impl Text for Tokenized {
-    fn encode(&self, text: &str) -> Result<Vec<i64>, String> {
-        self.0.encode(text).map_err(|error| error.to_string())
+/// The tokenizer in a folder, with these languages, the last of each counting, and what the last ones mean for decoding.
+/// Without a tokenizer, texts are token ids, which have no language.
+pub fn text_of(dir: &Path, languages: &[&Languages]) -> Result<(Box<dyn Text>, Overrides), TokenizerError> {
+    let mut tokenizer = match Tokenizer::open(dir) {
+        Ok(tokenizer) => tokenizer,
+        Err(TokenizerError::Missing { .. }) if languages.iter().all(|asked| **asked == Languages::default()) => {
+            return Ok((Box::new(Ids), Overrides::default()));
+        }
+        Err(error) => return Err(error),
+    };
+    let mut decoding = Overrides::default();
+    for asked in languages {
+        tokenizer = tokenizer.with_languages(asked)?;
+        decoding = tokenizer.decoding(asked);
     }
-
-    fn decode(&self, ids: &[i64]) -> String {
-        // Generated ids are in the vocabulary; the text of others is why they have none.
-        self.0.decode(ids, true).unwrap_or_else(|error| format!("({error})"))
-    }
-}
-
-/// The tokenizer in a folder; without one, texts are token ids.
-pub fn text_of(dir: &Path) -> Result<Box<dyn Text>, TokenizerError> {
-    match Tokenizer::open(dir) {
-        Ok(tokenizer) => Ok(Box::new(Tokenized(tokenizer))),
-        Err(TokenizerError::Missing { .. }) => Ok(Box::new(Ids)),
-        Err(error) => Err(error),
-    }
+    Ok((Box::new(tokenizer), decoding))
 }
 
 /// Prints what the model answers.
 pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdict, RunError> {
     let dir = &arguments.artifact;
-    let text = text_of(arguments.tokenizer.as_ref().unwrap_or(dir)).map_err(PipelineError::from)?;
+    let recipe = read_manifest(dir)?.map(|manifest| Loaded::of_artifact(dir, &manifest.recipe.text)).transpose();
+    let recipe = recipe.map_err(PipelineError::from)?;
+    let of_recipe = recipe.map(|loaded| loaded.recipe.languages).unwrap_or_default();
+    let asked = Languages { source_lang: arguments.source_lang.clone(), target_lang: arguments.target_lang.clone() };
+    let tokenizer = arguments.tokenizer.as_ref().unwrap_or(dir);
+    let (text, of_languages) = text_of(tokenizer, &[&of_recipe, &asked]).map_err(PipelineError::from)?;
     let ids = text.encode(&arguments.text).map_err(RunError::Text)?;
     if ids.is_empty() {
         return Err(RunError::Text("expected at least one token, found none".to_owned()));
     }
     let (engine, found) = match kind(dir)? {
-        "checkpoint" => in_interpreter(dir, arguments, &ids)?,
-        kind => in_engine(kind, arguments, &ids, display)?,
+        "checkpoint" => in_interpreter(dir, arguments, &of_languages, &ids)?,
+        kind => in_engine(kind, arguments, &of_languages, &ids, display)?,
     };
     let output = text.decode(&found.tokens);
     let printed = match common.json {
@@ -159,12 +168,17 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
     Ok(Verdict::Passed)
 }
 
-fn in_interpreter(dir: &Path, arguments: &Run, ids: &[i64]) -> Result<(Engine, Generated), RunError> {
+fn in_interpreter(
+    dir: &Path,
+    arguments: &Run,
+    of_languages: &Overrides,
+    ids: &[i64],
+) -> Result<(Engine, Generated), RunError> {
     if let Some(found) = arguments.engine.as_ref().filter(|name| *name != INTERPRETER) {
         return Err(RunError::NoEngine { found: found.clone(), kind: "checkpoints", known: vec![INTERPRETER] });
     }
-    let source = Source::open(dir, &Overrides::default())?;
-    let decoding = source.decoding.with(&arguments.overrides()).map_err(RunError::Decode)?;
+    let source = Source::open(dir, &[])?;
+    let decoding = arguments.decoding(source.decoding.clone(), of_languages)?;
     let interpreter = caching(&source.exact.graph);
     answered(&mut Reference::new(&interpreter), &decoding, ids)
 }
@@ -172,6 +186,7 @@ fn in_interpreter(dir: &Path, arguments: &Run, ids: &[i64]) -> Result<(Engine, G
 fn in_engine(
     kind: &'static str,
     arguments: &Run,
+    of_languages: &Overrides,
     ids: &[i64],
     display: &Display,
 ) -> Result<(Engine, Generated), RunError> {
@@ -185,7 +200,7 @@ fn in_engine(
         None if kind == "gguf" => (kind, Checkpoint::open(dir).map_err(PipelineError::from)?.generation().clone()),
         None => return Err(RunError::NoManifest(dir.clone())),
     };
-    let decoding = decoding.with(&arguments.overrides()).map_err(RunError::Decode)?;
+    let decoding = arguments.decoding(decoding, of_languages)?;
     let artifact = Artifact::list(format, dir).map_err(|source| RunError::Io { file: dir.clone(), source })?;
     let fits: Vec<(&dyn Runtime, Fit)> = RUNTIMES.iter().map(|engine| (*engine, engine.fit(&artifact))).collect();
     let fitting = fits.iter().filter(|(_, fit)| *fit == Fit::Runs).map(|(engine, _)| *engine);

@@ -428,6 +428,28 @@ fn the_list_comes_from_the_registries_and_is_the_table_of_the_readme() {
 }
 
 #[test]
+fn run_takes_languages_and_refuses_those_that_the_tokenizer_does_not_have() {
+    // 384 rows of the embedding are enough for this tokenizer's ids.
+    let model = fixture("byt5").display().to_string();
+    let tokenizer = repository("tests/fixtures/tokenizer/m2m100").display().to_string();
+    let with = |more: &[&str]| run(&[&["run", &model, "hello", "--json", "--tokenizer", &tokenizer], more].concat());
+    for (more, first) in [(&[][..], 197), (&["--source-lang", "zu", "--target-lang", "fr"], 278)] {
+        let output = with(more);
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(said["input_ids"], serde_json::json!([first, 52, 110, 2]), "{more:?}");
+        // The language of the answer is its first token.
+        assert_eq!(said["tokens"][0] == 203, !more.is_empty(), "{said}");
+    }
+    let output = with(&["--target-lang", "frr"]);
+    assert_eq!(code(&output), 2);
+    let error = text(&output.stderr);
+    assert!(error.contains("expected one of 100 languages, found \"frr\"; the nearest are fr, "), "{error}");
+    let output = run(&["run", &fixture("t5-v1.1").display().to_string(), "3 4 1", "--source-lang", "en"]);
+    assert_eq!(code(&output), 2, "a language without a tokenizer");
+}
+
+#[test]
 fn the_schemas_in_docs_are_those_of_the_program() {
     bless_or_compare(&repository("docs/recipe.schema.json"), &text(&run(&["recipe", "schema"]).stdout));
 }

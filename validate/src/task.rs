@@ -23,6 +23,11 @@ pub trait Text: Sync {
     /// Ids as the model is fed them, its end-of-sequence id included. Errors: the tokenizer's own words.
     fn encode(&self, text: &str) -> Result<Vec<i64>, String>;
 
+    /// Ids as the model should say them. Errors: likewise.
+    fn encode_target(&self, text: &str) -> Result<Vec<i64>, String> {
+        self.encode(text)
+    }
+
     /// Text of generated ids; special tokens are left out.
     fn decode(&self, ids: &[i64]) -> String;
 }
@@ -44,6 +49,10 @@ impl Text for Ids {
 impl Text for Tokenizer {
     fn encode(&self, text: &str) -> Result<Vec<i64>, String> {
         Tokenizer::encode(self, text).map_err(|e| e.to_string())
+    }
+
+    fn encode_target(&self, text: &str) -> Result<Vec<i64>, String> {
+        Tokenizer::encode_target(self, text).map_err(|e| e.to_string())
     }
 
     fn decode(&self, ids: &[i64]) -> String {
@@ -253,12 +262,14 @@ impl Data {
                     .map_err(|e| bad(format!("expected {{\"input\": …, \"target\": …}}: {e}")))?,
                 false => JsonSample { input: line.to_owned(), target: None },
             };
-            let encode = |words: &str| text.encode(words).map_err(|e| bad(format!("{words:?}: {e}")));
-            let input_ids = encode(&found.input)?;
+            let named = |words: &str, e: String| bad(format!("{words:?}: {e}"));
+            let input_ids = text.encode(&found.input).map_err(|e| named(&found.input, e))?;
             if input_ids.is_empty() {
                 return Err(bad("the input has no tokens".to_owned()));
             }
-            let target_ids = found.target.as_deref().map_or(Ok(Vec::new()), encode)?;
+            let target_ids = found.target.as_deref().map_or(Ok(Vec::new()), |target| {
+                text.encode_target(target).map_err(|e| named(target, e)) //
+            })?;
             let source = Source::Ids(input_ids);
             samples.push(Sample { input: found.input, target: found.target, source, target_ids });
         }
