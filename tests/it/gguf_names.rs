@@ -25,8 +25,9 @@ fn every_name_of_a_tensor_is_explained_and_every_explained_name_is_used() {
     let page = fs::read_to_string(repository("docs/formats.md")).expect("there");
     let (_, table) = page.split_once("| name | what |\n| --- | --- |\n").expect("the table of names");
     let cells = table.lines().take_while(|line| line.starts_with('|')).filter_map(|line| line.split('|').nth(1));
-    let explained: BTreeSet<String> =
-        cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect();
+    let listed: Vec<String> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect();
+    let explained: BTreeSet<String> = listed.iter().cloned().collect();
+    assert_eq!(explained.len(), listed.len(), "a name is explained twice: {listed:?}");
     let missing: Vec<&String> = used.difference(&explained).collect();
     let unused: Vec<&String> = explained.difference(&used).collect();
     assert!(
