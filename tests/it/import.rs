@@ -52,6 +52,7 @@ fn every_imported_graph_computes_what_transformers_computes() {
         let (recorded, metadata) = expected(&dir);
         let model = import(&dir).unwrap_or_else(|e| panic!("{e}"));
         let errors = errors(&model, &recorded);
+        println!("{} {errors:?}", dir.display());
         assert!(errors.iter().all(|e| *e <= F32_NOISE), "{}: {errors:?}", dir.display());
         let named = model.semantics.logit_scale.split(':').next();
         assert_eq!(named, metadata.get("logit_scale").map(String::as_str), "{}", dir.display());
