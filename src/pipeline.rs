@@ -227,6 +227,7 @@ impl Source {
             reference: origin.reference,
             logit_scale: origin.logit_scale,
             decoding: self.decoding.to_string(),
+            assumes: self.exact.architecture.assumes().iter().map(|assumed| (*assumed).to_owned()).collect(),
             inputs: origin.inputs,
             score: baseline.score,
         };

@@ -52,7 +52,8 @@ pub trait Architecture: Sync {
         false
     }
 
-    /// What the graph takes for granted about its inputs and the reference does not; a sentence each.
+    /// What the graph takes for granted about its inputs and the reference does not, and where versions of the reference
+    /// differ; a sentence each, shown in the report.
     fn assumes(&self) -> &'static [&'static str] {
         &[]
     }

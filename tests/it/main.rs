@@ -5,6 +5,7 @@ mod consumers;
 mod decoding;
 mod fixture;
 mod foreign;
+mod gemma;
 mod gguf;
 mod gguf_checkpoint;
 mod gguf_names;
@@ -12,6 +13,7 @@ mod hostile;
 mod import;
 #[cfg(feature = "llama-cpp")]
 mod llama;
+mod mu;
 mod onnx;
 mod passes;
 mod quant;

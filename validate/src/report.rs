@@ -45,6 +45,9 @@ pub struct ModelReport {
     /// How it decodes: where it starts and ends, and what changes logits on the way.
     #[serde(default)]
     pub decoding: String,
+    /// What its graph takes for granted, and where versions of the reference differ; a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assumes: Vec<String>,
     /// Files read.
     pub inputs: Vec<InputFile>,
     /// The float model's task score in the interpreter.

@@ -127,6 +127,7 @@ impl Generation {
     /// Problems of either file are noted in `config`: a value of another kind, a value that changes the result and is not
     /// supported, a key of generation_config.json that nobody knows, a missing start token. Keys of config.json that are
     /// about decoding count as read.
+    ///
     /// `defaults`: what the config class of the family has for keys that config.json leaves out.
     pub(super) fn read(generation: Option<&Value>, config: &Config, defaults: &Map<String, Value>) -> Generation {
         let source = Source::of(generation, config, defaults);

@@ -109,6 +109,13 @@ impl Architecture for T5Gemma {
         DECODING_DEFAULTS
     }
 
+    fn assumes(&self) -> &'static [&'static str] {
+        &[
+            "a window of the encoder holds both its ends, as in transformers 5; 4.57 leaves both out",
+            "tokens of the target are never padding: transformers masks padding ids there in a pass without a cache",
+        ]
+    }
+
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {
         gguf::NAMES
     }

@@ -175,6 +175,10 @@ impl Architecture for T5Gemma2 {
         DECODING_DEFAULTS
     }
 
+    fn assumes(&self) -> &'static [&'static str] {
+        &["there are no images: the vision tower and its projector have no effect on text and stay in the checkpoint"]
+    }
+
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {
         gguf::NAMES
     }

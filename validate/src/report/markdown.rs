@@ -88,6 +88,9 @@ fn write_model(out: &mut String, report: &Report) -> std::fmt::Result {
     if !model.decoding.is_empty() {
         writeln!(out, "- decoding: {}", escaped(&model.decoding))?;
     }
+    for assumed in &model.assumes {
+        writeln!(out, "- assumes: {}", escaped(assumed))?;
+    }
     if data.samples > 0 {
         let hash =
             if data.sha256.is_empty() { String::new() } else { format!(", sha256 {}", code(short(&data.sha256))) };

@@ -60,7 +60,7 @@ fn recorded(file: &str) -> Vec<(Generation, Value)> {
     assert!(cases.len() >= 13);
     let case = |case: &Value| {
         let generation = Some(case["generation"].clone()).filter(|g| !g.is_null());
-        let found = Generation::read(generation.as_ref(), &config(&case["config"]));
+        let found = Generation::read(generation.as_ref(), &config(&case["config"]), &Map::new());
         (found, case["read"].clone())
     };
     cases.iter().map(case).collect()
