@@ -380,10 +380,7 @@ fn values_that_change_the_result_are_refused_by_name() {
             json!({"feed_forward_proj": "gated-mish"}),
             format!("feed_forward_proj = \"gated-mish\" is not supported by t5: {known}"),
         ),
-        (
-            json!({"dense_act_fn": "laplace"}),
-            format!("dense_act_fn = \"laplace\" is not supported by t5: {known}"),
-        ),
+        (json!({"dense_act_fn": "laplace"}), format!("dense_act_fn = \"laplace\" is not supported by t5: {known}")),
         (json!({"is_decoder": true}), "is_decoder = true is not supported by t5: only false is".to_owned()),
         (
             json!({"relative_attention_max_distance": 5}),

@@ -40,15 +40,21 @@ fn every_weight_of_every_fixture_has_the_role_that_its_name_says() {
         let roles = quant::roles(&model.graph);
         assert_eq!(roles.len(), model.graph.weights.len(), "{}", dir.display());
         for (id, weight) in model.graph.weights.iter() {
+            // Mu calls its norms ln1 to ln3, ln_e and ln_f.
+            let module = weight.name.trim_end_matches(".weight").rsplit('.').next().unwrap_or_default();
             let expected = match weight.name.as_str() {
-                "lm_head.weight" => Role::Head,
-                "shared.weight" => Role::Embedding,
-                name if name.ends_with("embed_tokens.weight") => Role::Embedding,
-                name if name.ends_with("norm.weight") => Role::Norm,
-                name if name.ends_with(".bias") => Role::Bias,
-                name if name.contains("conv") => Role::Conv,
-                name if name.contains("embed_positions") => Role::Position,
                 name if name.ends_with("relative_attention_bias.weight") => Role::RelativeBias,
+                name if name.ends_with("bias") || name.ends_with("eoi_embedding") => Role::Bias,
+                _ if module == "lm_head"
+                    || module == "proj_out"
+                    || module == "out_proj" && weight.name.contains("lm_head") =>
+                {
+                    Role::Head
+                }
+                _ if ["shared", "embed_tokens", "wte", "is_end_of_image"].contains(&module) => Role::Embedding,
+                name if name.contains("embed_positions") => Role::Position,
+                _ if module.starts_with("conv") => Role::Conv,
+                _ if module.contains("norm") || module.starts_with("ln") => Role::Norm,
                 _ => Role::Linear,
             };
             assert_eq!(roles[&id], expected, "{} of {}", weight.name, dir.display());

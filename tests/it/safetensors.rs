@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use converters::export::safetensors::{Dtype, Safetensors};
 use converters::{Artifact, ExportError, Format, Model, import};
 use graph::progress::Quiet;
-use graph::{FloatType, Granularity, Scratch, Weights};
+use graph::{FloatType, Granularity, Scratch, WeightData, Weights};
 use quant::{Policy, Role, Rule, Scheme};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -186,8 +186,15 @@ fn rounded_activations_make_int_quantized_groups() {
         assert_eq!(group["weights"]["strategy"], "channel");
         assert_eq!(group["input_activations"]["strategy"], "token");
         let ignored = quantization["ignore"].as_array().expect("a list");
-        assert!(ignored.contains(&"shared".into()), "{ignored:?}");
-        assert_eq!(ignored.contains(&"lm_head".into()), model.graph.weights.find("lm_head.weight").is_none());
+        let tables = quant::roles(&model.graph).into_iter().filter(|(_, role)| *role == Role::Embedding);
+        let tables = tables.map(|(id, _)| model.graph.weights.get(id));
+        for table in tables.filter(|table| !matches!(table.data, WeightData::Computed(_))) {
+            let module = table.name.trim_end_matches(".weight");
+            assert!(ignored.contains(&module.into()), "{module} is not in {ignored:?}");
+        }
+        let head = model.architecture.head();
+        let has_head = model.graph.weights.find(&format!("{head}.weight")).is_some();
+        assert_eq!(ignored.contains(&head.into()), !has_head, "{ignored:?}");
     }
 }
 

@@ -37,15 +37,17 @@ pub fn grown(dir: &Path) -> Grown {
 impl Grown {
     pub fn baseline<'a>(&'a self, recorded: &'a Path) -> Baseline<'a> {
         let greedy = Greedy::from(self.exact.checkpoint.generation()).at_most(9);
-        let eos = greedy.settings.eos_token_ids[0];
-        let mut data = Data::drawn(11, &self.exact.graph, Some(eos)).expect("a known encoder");
+        let eos = greedy.settings.eos_token_ids.first().copied();
+        let mut data = Data::drawn(11, &self.exact.graph, eos).expect("a known encoder");
+        let logits = self.exact.graph.entry("full").and_then(|full| full.output("logits")).expect("every graph has it");
+        let vocabulary = self.exact.graph.value(logits).ty.shape[2].literal().expect("a number") as i64;
         for (i, sample) in data.samples.iter_mut().enumerate() {
             // A target of its own length for each, ending as targets do.
             let ids = match &sample.source {
-                Source::Ids(ids) => ids.iter().rev().skip(1).take(7).copied().collect(),
+                Source::Ids(ids) => ids.iter().rev().skip(1).take(7).map(|id| id % vocabulary).collect(),
                 Source::Features(_) | Source::Samples(_) => (3..4 + i as i64 % 7).collect::<Vec<i64>>(),
             };
-            sample.target_ids = ids.into_iter().chain([eos]).collect();
+            sample.target_ids = ids.into_iter().chain(eos).collect();
             sample.target = Some(sample.input.clone());
         }
         let subject = Subject {
