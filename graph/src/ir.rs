@@ -284,6 +284,20 @@ impl Graph {
         order
     }
 
+    /// The most places of `sym` for which every table of positions has a row; `None` without such tables.
+    pub fn longest(&self, sym: Sym) -> Option<usize> {
+        let rows = |index: usize| match (self.op(ValueId(index))?, self.args(ValueId(index))) {
+            (Op::Embed, [ids, table]) => match self.op(*ids)? {
+                Op::Positions { start, len } if len.symbol() == Some(sym) => {
+                    Some(self.value(*table).ty.shape[0].literal()?.saturating_sub(start.known()))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        (0..self.values.len()).filter_map(rows).min()
+    }
+
     /// For each value, the values that read it.
     pub fn users(&self) -> Vec<Vec<ValueId>> {
         let mut users = vec![Vec::new(); self.values.len()];

@@ -41,9 +41,17 @@ const family = SPEECH.includes(model_type) ? AutoModelForSpeechSeq2Seq : AutoMod
 const model = await family.from_pretrained(path.resolve(folder), { dtype: "fp32", subfolder: "", local_files_only: true });
 
 async function generate(inputs, attention_mask) {
-  const mask = attention_mask ? { attention_mask } : {};
-  const tokens = await model.generate({ inputs, ...mask, do_sample: false, num_beams: 1, max_new_tokens: MAX_NEW_TOKENS });
-  return tokens.tolist().map((row) => row.map(Number));
+  // Speech is one clip a call there.
+  const batches = SPEECH.includes(model_type) ? inputs.dims[0] : 1;
+  const rows = [];
+  for (let i = 0; i < batches; i++) {
+    const part = (x) => (batches > 1 ? x.slice([i, i + 1]) : x);
+    const mask = attention_mask ? { attention_mask: part(attention_mask) } : {};
+    const settings = { do_sample: false, num_beams: 1, max_new_tokens: MAX_NEW_TOKENS };
+    const tokens = await model.generate({ inputs: part(inputs), ...mask, ...settings });
+    rows.push(...tokens.tolist().map((row) => row.map(Number)));
+  }
+  return rows;
 }
 
 const { input_ids, input_features, input_values, attention_mask, prompt_ids, prompt_mask } = recorded;

@@ -1,10 +1,11 @@
 """Opens an artifact of a fixture with Optimum or with transformers, and generates from the recorded sources.
 
-usage: python fixture_open.py optimum|transformers DIR EXPECTED.safetensors
+usage: python fixture_open.py optimum|transformers DIR FIXTURE
 
-EXPECTED holds what `tests/fixtures/make.py` recorded; its sources are fed as they are, without a tokenizer. Prints one line of JSON:
-{FORM: {"greedy": [[ids]], "prompt_greedy": [[ids]] where text prompts are recorded} or {"error": ".."}, "versions": {..}}, where
-FORM is `merged` and `pair` for Optimum and `folder` for transformers. Exits 1 when no form generates.
+FIXTURE is the folder that the artifact was grown from. Its recorded sources are fed as they are, without a tokenizer. Prints one line of
+JSON: {FORM: {"greedy": [[ids]], "prompt_greedy": [[ids]] where text prompts are recorded} or {"error": ".."}, "versions": {..}}, where
+FORM is `merged`, `pair` and `torch` for Optimum, the last being the fixture itself in the same transformers, and `folder` for
+transformers. Exits 1 when no form generates.
 """
 import json
 import sys
@@ -37,16 +38,18 @@ def transformers(folder, speech, form):
     from transformers import AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq
 
     family = AutoModelForSpeechSeq2Seq if speech else AutoModelForSeq2SeqLM
-    model, info = family.from_pretrained(folder, output_loading_info=True)
+    # Weights of 16 bits would be computed with in 16 bits.
+    model, info = family.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     left = {key: sorted(map(str, info[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[key]}
     if left:
         raise ValueError(f"checkpoint and model differ: {left}")
     return model.eval()
 
 
-def generate(open_model, folder, speech, form, recorded):
+def generate(consumer, folder, fixture, speech, form, recorded):
     try:
-        model = open_model(folder, speech, form)
+        ours = consumer == "optimum" and form != "torch"
+        model = optimum(folder, speech, form) if ours else transformers(fixture if form == "torch" else folder, speech, form)
         with torch.no_grad():
             return {
                 name: model.generate(**source, num_beams=1, do_sample=False, max_new_tokens=MAX_NEW_TOKENS).tolist()
@@ -56,13 +59,13 @@ def generate(open_model, folder, speech, form, recorded):
         return {"error": f"{type(e).__name__}: {e}"}
 
 
-def main(consumer, folder, expected):
+def main(consumer, folder, fixture):
     torch.set_num_threads(1)
     with open(f"{folder}/config.json") as f:
         speech = json.load(f)["model_type"] in SPEECH
-    open_model, forms = {"optimum": (optimum, ["merged", "pair"]), "transformers": (transformers, ["folder"])}[consumer]
-    recorded = load_file(expected)
-    said = {form: generate(open_model, folder, speech, form, recorded) for form in forms}
+    forms = {"optimum": ["merged", "pair", "torch"], "transformers": ["folder"]}[consumer]
+    recorded = load_file(f"{fixture}/expected.safetensors")
+    said = {form: generate(consumer, folder, fixture, speech, form, recorded) for form in forms}
     packages = ["torch", "transformers", *(["optimum-onnx", "onnxruntime"] if consumer == "optimum" else ["compressed-tensors"])]
     print(json.dumps(said | {"versions": {p: version(p) for p in packages}}))
     return 0 if any("error" not in tokens for tokens in said.values()) else 1

@@ -1,6 +1,7 @@
 //! Every family in the programs that its users open artifacts with. Ignored by default: they need the environments of
 //! `tools/setup.sh --all`, and CI turns them on. The lists here are what the README's table of families says.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -93,52 +94,77 @@ fn write(model: &Model, format: &dyn Format, dir: &Path) -> Artifact {
     format.write(model, dir).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// The JSON that a program prints.
+/// The JSON that a program prints. Errors: its own words.
 fn printed(mut command: Command) -> Value {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; tools/setup.sh --all makes it"));
     let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    serde_json::from_str(&out).unwrap_or_else(|e| panic!("{command:?}: {e}\n{out}\n{errors}"))
+    serde_json::from_str(&out).unwrap_or_else(|_| serde_json::json!({ "error": format!("{out}{errors}") }))
 }
 
 fn opened_in_python(environment: &str, consumer: &str, dir: &Path, name: &str) -> Value {
     let mut command = Command::new(repository(environment).join("bin/python"));
-    command.arg(repository("tests/foreign/fixture_open.py")).arg(consumer).arg(dir);
-    command.arg(fixture(name).join("expected.safetensors"));
+    command.arg(repository("tests/foreign/fixture_open.py")).arg(consumer).arg(dir).arg(fixture(name));
     printed(command)
 }
 
-/// Rows of ids without the padding at their ends.
-fn rows(ids: impl Iterator<Item = Vec<i64>>, pad: i64) -> Vec<Vec<i64>> {
-    ids.map(|mut row| {
-        while row.last() == Some(&pad) {
-            row.pop();
-        }
-        row
-    })
-    .collect()
+/// Generated rows by what they were generated from, without the padding at their ends.
+type Rows = BTreeMap<&'static str, Vec<Vec<i64>>>;
+
+const WHAT: [&str; 2] = ["greedy", "prompt_greedy"];
+
+fn unpadded(mut row: Vec<i64>, pad: i64) -> Vec<i64> {
+    while row.last() == Some(&pad) {
+        row.pop();
+    }
+    row
 }
 
-/// Whether a program said what is recorded. Errors: the first row that differs, or the program's own words.
-fn compare(said: &Value, name: &str, pad: i64) -> Result<(), String> {
+fn recorded_rows(model: &Model) -> Rows {
+    let (recorded, _) = expected(model.checkpoint.dir());
+    let rows = |tokens: &Tensor| {
+        let rows = tokens.as_i64().expect("ids").chunks(tokens.shape()[1]);
+        rows.map(|row| unpadded(row.to_vec(), pad(model))).collect()
+    };
+    WHAT.into_iter().filter_map(|what| Some((what, rows(recorded.get(what)?)))).collect()
+}
+
+/// Errors: the program's own words instead of rows.
+fn said_rows(said: &Value, model: &Model) -> Result<Rows, String> {
     if let Some(error) = said.get("error") {
         return Err(error.to_string());
     }
-    let (recorded, _) = expected(&fixture(name));
-    for what in ["greedy", "prompt_greedy"] {
-        let Some(tokens) = recorded.get(what) else { continue };
-        let Some(found) = said.get(what).and_then(Value::as_array) else { continue };
-        let width = tokens.shape()[1];
-        let expected = rows(tokens.as_i64().expect("ids").chunks(width).map(<[i64]>::to_vec), pad);
-        let ids = |row: &Value| row.as_array().expect("a row").iter().map(|id| id.as_i64().expect("an id")).collect();
-        let found = rows(found.iter().map(ids), pad);
+    let row = |row: &Value| {
+        let ids = row.as_array().expect("a row").iter().map(|id| id.as_i64().expect("an id"));
+        unpadded(ids.collect(), pad(model))
+    };
+    let rows = |rows: &Value| rows.as_array().map(|rows| rows.iter().map(row).collect());
+    let found: Rows = WHAT.into_iter().filter_map(|what| Some((what, rows(said.get(what)?)?))).collect();
+    if found.is_empty() { Err(format!("expected generated rows, found {said}")) } else { Ok(found) }
+}
+
+/// Errors: the first row that differs.
+fn compare(expected: &Rows, found: &Rows, is_whisper: bool) -> Result<(), String> {
+    for (what, found) in found {
+        let expected = &expected[what];
         if expected.len() != found.len() {
             return Err(format!("{what}: expected {} rows, found {}", expected.len(), found.len()));
         }
-        if let Some(i) = (0..expected.len()).find(|&i| expected[i] != found[i]) {
+        // transformers 5 leaves Whisper's prompt and end out of what `generate` returns.
+        let same = |(a, b): (&Vec<i64>, &Vec<i64>)| a == b || is_whisper && b.len() > 4 && contains(a, b);
+        if let Some(i) = expected.iter().zip(found).position(|pair| !same(pair)) {
             return Err(format!("{what}, row {i}: expected {:?}, found {:?}", expected[i], found[i]));
         }
     }
     Ok(())
+}
+
+/// Whether `part` stands in `row` after at most four tokens of a prompt and before at most an end.
+fn contains(row: &[i64], part: &[i64]) -> bool {
+    (0..=4).any(|from| row.get(from..).is_some_and(|rest| rest.starts_with(part) && rest.len() <= part.len() + 1))
+}
+
+fn is_whisper(model: &Model) -> bool {
+    model.checkpoint.config().model_type() == Some("whisper")
 }
 
 fn pad(model: &Model) -> i64 {
@@ -151,18 +177,20 @@ fn told(faults: &[String]) {
 
 #[test]
 #[ignore = "needs .venv-optimum; CI turns it on"]
-fn optimum_says_the_recorded_tokens_for_every_family_that_it_knows() {
+fn optimum_says_what_its_own_torch_says_for_every_family_that_it_knows() {
     let mut faults = Vec::new();
     for (name, opens) in OPTIMUM {
         let (model, home) = (model(name), tempfile::tempdir().expect("temporary folder"));
         write(&model, &Onnx::DEFAULT, home.path());
         let said = opened_in_python(".venv-optimum", "optimum", home.path(), name);
+        // Its transformers of 4.x applies some settings of decoding otherwise than 5.23, which recorded the fixture.
+        let torch = said_rows(&said["torch"], &model).unwrap_or_else(|e| panic!("{name}: {e}"));
         for form in ["merged", "pair"] {
-            let found = compare(&said[form], name, pad(&model));
+            let found = said_rows(&said[form], &model).and_then(|found| compare(&torch, &found, false));
             match (found, form, opens) {
                 (Ok(()), "merged", Pair(why)) => faults.push(format!("{name}: merged opens now, in spite of: {why}")),
-                (Err(e), "pair", _) | (Err(e), _, All) => faults.push(format!("{name}, {form}: {e}")),
-                _ => {}
+                (Err(_), "merged", Pair(_)) | (Ok(()), ..) => {}
+                (Err(e), ..) => faults.push(format!("{name}, {form}: {e}")),
             }
         }
     }
@@ -180,7 +208,8 @@ fn transformers_js_says_the_recorded_tokens_for_every_family_that_it_knows() {
         let mut command = Command::new("node");
         command.arg(repository("tests/foreign/fixture_open.mjs")).arg(repository(".node/node_modules"));
         command.arg(home.path()).arg(fixture(name).join("expected.safetensors"));
-        if let Err(e) = compare(&printed(command), name, pad(&model)) {
+        let found = said_rows(&printed(command), &model);
+        if let Err(e) = found.and_then(|found| compare(&recorded_rows(&model), &found, is_whisper(&model))) {
             faults.push(format!("{name}: {e}"));
         }
     }
@@ -195,7 +224,8 @@ fn transformers_says_the_recorded_tokens_from_our_floats() {
         let (model, home) = (model(name), tempfile::tempdir().expect("temporary folder"));
         write(&model, &Safetensors::DEFAULT, home.path());
         let said = opened_in_python(".venv", "transformers", home.path(), name);
-        if let Err(e) = compare(&said["folder"], name, pad(&model)) {
+        let found = said_rows(&said["folder"], &model);
+        if let Err(e) = found.and_then(|found| compare(&recorded_rows(&model), &found, is_whisper(&model))) {
             faults.push(format!("{name}: {e}"));
         }
     }

@@ -21,7 +21,7 @@ use std::path::Path;
 
 use converters::{Artifact, Format, Model};
 use graph::eval::Interpreter;
-use graph::{Graph, Progress, Scratch, progress};
+use graph::{DEC, ENC, Graph, Progress, Scratch, progress};
 
 pub use limits::{Arithmetic, F32_NOISE, FLOORS, Floor, Limits};
 use measure::{Measured, Outputs, Plan, Way};
@@ -33,7 +33,7 @@ use crate::report::{
 };
 use crate::runtime::reference::{Reference, caching};
 use crate::runtime::{Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
-use crate::task::{Data, TaskMetric, Text};
+use crate::task::{Data, Sample, Source, TaskMetric, Text};
 
 /// Outputs that a report shows side by side.
 const GENERATIONS_SHOWN: usize = 24;
@@ -105,6 +105,23 @@ pub enum ChainError {
     /// The samples do not fit each other.
     #[error("the evaluation data: {0}")]
     Data(String),
+    /// Samples for which the model has no positions.
+    #[error(
+        "the evaluation data: expected {what}s of at most {limit} tokens, for so many the model has positions; found {count} \
+         longer ones, up to {found} tokens: {text:?}"
+    )]
+    TooLong {
+        /// `input` or `target`.
+        what: &'static str,
+        /// Tokens that fit.
+        limit: usize,
+        /// Tokens of the longest.
+        found: usize,
+        /// The beginning of its input.
+        text: String,
+        /// How many are too long.
+        count: usize,
+    },
     /// The graph lacks what a comparison needs.
     #[error("validation: expected {expected}, found none; run the passes first")]
     Lacks {
@@ -118,6 +135,9 @@ impl<'a> Baseline<'a> {
     ///
     /// Errors: the float model cannot be evaluated, or the scratch file cannot be written.
     pub fn measure(mut subject: Subject<'a>, progress: &dyn Progress) -> Result<Baseline<'a>, ChainError> {
+        let limit = subject.exact.graph.longest(DEC);
+        subject.greedy = subject.greedy.at_most(subject.greedy.new_tokens(limit));
+        too_long(&subject, limit)?;
         let interpreter = interpreter(&subject.exact.graph);
         let samples = subject.data.samples.len() as u64;
         let mut targets = "the data";
@@ -174,6 +194,28 @@ fn agreement(reference: &[Generated], found: &[Generated], limit: usize) -> Opti
         let kept = a.tokens.len().min(limit);
         [(&a.tokens[..kept], a.ended && kept == a.tokens.len()), (&b.tokens[..], b.ended)]
     }))
+}
+
+/// Errors: inputs and targets that the model has no positions for; the worst of them, and how many there are.
+fn too_long(subject: &Subject, limit: Option<usize>) -> Result<(), ChainError> {
+    let prompt = subject.greedy.prompt().len();
+    let length_of = |sample: &Sample| match &sample.source {
+        Source::Ids(ids) => ids.len(),
+        Source::Features(_) | Source::Samples(_) => 0,
+    };
+    // The last token of a target is not fed.
+    let of_target = |sample: &Sample| (prompt + sample.target_ids.len()).saturating_sub(1);
+    let lengths: [(&str, Option<usize>, &dyn Fn(&Sample) -> usize); 2] =
+        [("input", subject.exact.graph.longest(ENC), &length_of), ("target", limit, &of_target)];
+    for (what, limit, length) in lengths {
+        let Some(limit) = limit else { continue };
+        let found = subject.data.samples.iter().filter(|sample| length(sample) > limit);
+        if let Some(longest) = found.clone().max_by_key(|sample| length(sample)) {
+            let (count, text) = (found.count(), longest.input.chars().take(60).collect());
+            return Err(ChainError::TooLong { what, limit, found: length(longest), text, count });
+        }
+    }
+    Ok(())
 }
 
 fn interpreter(graph: &Graph) -> Interpreter<'_> {

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use graph::eval::{EvalError, Feeds, Interpreter, Tensors};
-use graph::{Graph, Tensor};
+use graph::{DEC, Graph, Tensor};
 
 use crate::runtime::{Engine, RuntimeError, Session};
 
@@ -55,6 +55,10 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Session for Reference<I> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             settings: "f32".to_owned(),
         }
+    }
+
+    fn limit_tokens(&self) -> Option<usize> {
+        self.interpreter.graph().longest(DEC)
     }
 
     fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {

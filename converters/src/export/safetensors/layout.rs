@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use graph::{AffineTensor, FloatType, Granularity, Graph, Op, Quantized, ValueId, Weight, WeightData, WeightId};
+use graph::{
+    AffineTensor, Computed, FloatType, Granularity, Graph, Op, Quantized, ValueId, Weight, WeightData, WeightId,
+};
 use serde_json::{Value, json};
 
 use super::compressed::{Codes, Kind};
@@ -29,6 +31,8 @@ pub struct Layout<'a> {
 
 enum Form<'a> {
     Floats(FloatType),
+    /// A computed table, as f32. It is not the checkpoint's, so it decides no type of the whole.
+    Table,
     /// Index into [`Layout::groups`].
     Codes(&'a AffineTensor, usize),
 }
@@ -113,7 +117,10 @@ impl<'a> Layout<'a> {
             let form = match &weight.data {
                 WeightData::Stored { dtype, .. } => Form::Floats(float_type(options.dtype, *dtype)),
                 WeightData::Derived(..) => Form::Floats(FloatType::F32),
-                WeightData::Computed(_) => continue, // its readers compute it too
+                // A parameter of Marian and Pegasus, which transformers 5.23 reports as missing when a Pegasus lacks it.
+                WeightData::Computed(Computed::Sinusoid) => Form::Table,
+                // No parameter of transformers: it computes the table, and refuses a tensor.
+                WeightData::Computed(Computed::SinusoidBetweenEnds { .. } | Computed::OneRow(_)) => continue,
                 WeightData::Quantized(_) => match of_codes.next() {
                     Some((_, tensor, used)) => Form::Codes(tensor, layout.group_of(tensor, used)),
                     None => continue, // a ggml weight, which is a fault already
@@ -132,8 +139,9 @@ impl<'a> Layout<'a> {
         }
         let types: BTreeSet<&str> =
             layout.weights.iter().filter_map(|(_, form)| form.float().map(FloatType::name)).collect();
-        if let (true, Some(dtype)) = (layout.groups.is_empty() && types.len() == 1, layout.weights.first()) {
-            layout.dtype = dtype.1.float().expect("no weight has codes");
+        let floats = layout.weights.iter().find_map(|(_, form)| form.float());
+        if let (true, Some(dtype)) = (layout.groups.is_empty() && types.len() == 1, floats) {
+            layout.dtype = dtype;
         }
         match faults.is_empty() {
             true => Ok(layout),
@@ -195,6 +203,10 @@ impl<'a> Layout<'a> {
         let tensors = |(weight, form): &(&'a Weight, Form<'a>)| match form {
             Form::Floats(dtype) => {
                 let content = Content::Floats { weight, dtype: *dtype };
+                vec![Tensor { name: weight.name.clone(), shape: weight.shape.clone(), content }]
+            }
+            Form::Table => {
+                let content = Content::Floats { weight, dtype: FloatType::F32 };
                 vec![Tensor { name: weight.name.clone(), shape: weight.shape.clone(), content }]
             }
             Form::Codes(tensor, group) => {
@@ -276,7 +288,7 @@ impl Form<'_> {
     fn float(&self) -> Option<FloatType> {
         match self {
             Form::Floats(dtype) => Some(*dtype),
-            Form::Codes(..) => None,
+            Form::Table | Form::Codes(..) => None,
         }
     }
 }

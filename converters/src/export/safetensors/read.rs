@@ -20,7 +20,7 @@ pub fn weights(model: &Model, artifact: &Artifact) -> Result<Weights, ExportErro
     let scratch = Scratch::new().map_err(|source| ExportError::Io { file: artifact.dir.clone(), source })?;
     let mut weights = Weights::default();
     for (_, weight) in model.graph.weights.iter() {
-        if let WeightData::Computed(_) = weight.data {
+        if let (WeightData::Computed(_), false) = (&weight.data, files.tensors.contains_key(&weight.name)) {
             weights.push(weight.clone());
             continue;
         }
