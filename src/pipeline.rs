@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use converters::audio::{AudioError, FrontEnd};
 use converters::checkpoint::{Generation, Overrides};
 use converters::tokenizer::TokenizerError;
 use converters::{Artifact, ExportError, ImportError, Model, Staging};
@@ -17,7 +18,7 @@ use validate::Greedy;
 use validate::chain::{Baseline, ChainError, Context, Limits, Subject, validate_artifact};
 use validate::report::{ArtifactReport, ModelReport, Note, Report, TensorRow};
 use validate::runtime::Options;
-use validate::task::{Data, DataError, Text};
+use validate::task::{Data, DataError, Speech, Text};
 
 use crate::manifest::{self, Manifest, Origin, RecipeText};
 use crate::progress::{Display, Of};
@@ -144,6 +145,9 @@ pub enum PipelineError {
     /// The tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// The front end of a model that recognizes speech.
+    #[error(transparent)]
+    Audio(#[from] AudioError),
     /// The evaluation data.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -205,7 +209,15 @@ impl Source {
     ) -> Result<Baseline<'a>, PipelineError> {
         let greedy = Greedy::from(&self.decoding);
         let data = match &wanted.data {
-            Some(file) => Data::load(file, wanted.samples.map_or(usize::MAX, NonZeroUsize::get), text)?,
+            Some(file) => {
+                let family = self.exact.architecture;
+                let dir = self.exact.checkpoint.dir();
+                let front_end = family.hears().map(|features| FrontEnd::open(dir, features)).transpose()?;
+                let eos = self.decoding.eos_token_ids.first().copied();
+                let speech = front_end.map(|front_end| Speech { text, front_end, eos });
+                let inputs = speech.as_ref().map_or(text, |speech| speech);
+                Data::load(file, wanted.samples.map_or(usize::MAX, NonZeroUsize::get), inputs)?
+            }
             None => {
                 let count = wanted.samples.map_or(DRAWN_SAMPLES, NonZeroUsize::get);
                 let eos = self.decoding.eos_token_ids.first().copied();

@@ -1,14 +1,16 @@
-//! `trefoil run`: one text through an artifact or a checkpoint, greedily.
+//! `trefoil run`: one text or clip through an artifact or a checkpoint, greedily.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use converters::audio::{Features, FrontEnd};
 use converters::checkpoint::{Generation, Overrides};
+use converters::import::family;
 use converters::tokenizer::{Languages, TokenizerError};
 use converters::{Artifact, Checkpoint, FORMATS, Tokenizer};
 use serde_json::json;
 use validate::runtime::reference::{Reference, caching};
-use validate::task::{Ids, Text};
+use validate::task::{Ids, Speech, Text};
 use validate::{Engine, Fit, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session, Source as Input};
 
 use crate::inspect::{InspectError, kind, read_manifest};
@@ -27,7 +29,7 @@ const INTERPRETER: &str = "interpreter";
 pub struct Run {
     /// The folder of an artifact or of a checkpoint
     artifact: PathBuf,
-    /// What to feed it
+    /// What to feed it: a text, or the path of a WAV for a model that recognizes speech
     text: String,
     /// One engine; `--list engines` shows all [default: the first that opens the artifact]
     #[arg(long, value_name = "NAME")]
@@ -102,6 +104,9 @@ pub enum RunError {
     /// The text cannot be tokenized.
     #[error("the text: {0}")]
     Text(String),
+    /// The clip cannot be heard.
+    #[error("{0}")]
+    Clip(String),
     /// The system refused.
     #[error("{}: {source}", .file.display())]
     Io {
@@ -134,31 +139,82 @@ pub fn text_of(dir: &Path, languages: &[&Languages]) -> Result<(Box<dyn Text>, O
     Ok((Box::new(tokenizer), decoding))
 }
 
+/// What lies in a folder, as far as it decides what is fed.
+enum Subject {
+    Checkpoint(Box<Source>),
+    Artifact { format: &'static str, model_type: String, decoding: Generation },
+}
+
+impl Subject {
+    /// With the languages of the recipe that it was made by.
+    fn open(dir: &Path) -> Result<(Subject, Languages), RunError> {
+        let kind = kind(dir)?;
+        if kind == "checkpoint" {
+            return Ok((Subject::Checkpoint(Box::new(Source::open(dir, &[])?)), Languages::default()));
+        }
+        if let Some(manifest) = read_manifest(dir)? {
+            let recipe = Loaded::of_artifact(dir, &manifest.recipe.text).map_err(PipelineError::from)?.recipe;
+            let format = FORMATS.iter().map(|f| f.name()).find(|name| *name == manifest.format).unwrap_or(kind);
+            let (model_type, decoding) = (manifest.model.model_type, manifest.decoding);
+            return Ok((Subject::Artifact { format, model_type, decoding }, recipe.languages));
+        }
+        if kind != "gguf" {
+            return Err(RunError::NoManifest(dir.to_owned()));
+        }
+        // The file says it all.
+        let checkpoint = Checkpoint::open(dir).map_err(PipelineError::from)?;
+        let model_type = checkpoint.config().model_type().unwrap_or_default().to_owned();
+        let decoding = checkpoint.generation().clone();
+        Ok((Subject::Artifact { format: kind, model_type, decoding }, Languages::default()))
+    }
+
+    fn decoding(&self) -> &Generation {
+        match self {
+            Subject::Checkpoint(source) => &source.decoding,
+            Subject::Artifact { decoding, .. } => decoding,
+        }
+    }
+
+    fn hears(&self) -> Option<Features> {
+        match self {
+            Subject::Checkpoint(source) => source.exact.architecture.hears(),
+            Subject::Artifact { model_type, .. } => family(model_type)?.hears(),
+        }
+    }
+}
+
 /// Prints what the model answers.
 pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdict, RunError> {
     let dir = &arguments.artifact;
-    let recipe = read_manifest(dir)?.map(|manifest| Loaded::of_artifact(dir, &manifest.recipe.text)).transpose();
-    let recipe = recipe.map_err(PipelineError::from)?;
-    let of_recipe = recipe.map(|loaded| loaded.recipe.languages).unwrap_or_default();
+    let (subject, of_recipe) = Subject::open(dir)?;
     let asked = Languages { source_lang: arguments.source_lang.clone(), target_lang: arguments.target_lang.clone() };
     let tokenizer = arguments.tokenizer.as_ref().unwrap_or(dir);
     let (text, of_languages) = text_of(tokenizer, &[&of_recipe, &asked]).map_err(PipelineError::from)?;
-    let ids = text.encode(&arguments.text).map_err(RunError::Text)?;
-    if ids.is_empty() {
-        return Err(RunError::Text("expected at least one token, found none".to_owned()));
-    }
-    let (engine, found) = match kind(dir)? {
-        "checkpoint" => in_interpreter(dir, arguments, &of_languages, &ids)?,
-        kind => in_engine(kind, arguments, &of_languages, &ids, display)?,
+    let here = Path::new("");
+    let input = match subject.hears() {
+        None => text.source(&arguments.text, here).map_err(RunError::Text)?,
+        Some(features) => {
+            let front_end = FrontEnd::open(dir, features).map_err(PipelineError::from)?;
+            let speech = Speech { text: &*text, front_end, eos: None };
+            speech.source(&arguments.text, here).map_err(RunError::Clip)?
+        }
+    };
+    let decoding = arguments.decoding(subject.decoding().clone(), &of_languages)?;
+    let (engine, found) = match subject {
+        Subject::Checkpoint(source) => in_interpreter(&source, arguments, &decoding, &input)?,
+        Subject::Artifact { format, .. } => in_engine(format, arguments, &decoding, &input, display)?,
     };
     let output = text.decode(&found.tokens);
     let printed = match common.json {
         true => {
             let Generated { prompt, tokens, ended } = &found;
-            let value = json!({
-                "engine": engine, "input": arguments.text, "input_ids": ids,
+            let mut value = json!({
+                "engine": engine, "input": arguments.text,
                 "output": output, "prompt": prompt, "tokens": tokens, "ended": ended,
             });
+            if let Input::Ids(ids) = &input {
+                value["input_ids"] = json!(ids);
+            }
             serde_json::to_string_pretty(&value).expect("only JSON types")
         }
         false => output,
@@ -169,38 +225,26 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
 }
 
 fn in_interpreter(
-    dir: &Path,
+    source: &Source,
     arguments: &Run,
-    of_languages: &Overrides,
-    ids: &[i64],
+    decoding: &Generation,
+    input: &Input,
 ) -> Result<(Engine, Generated), RunError> {
     if let Some(found) = arguments.engine.as_ref().filter(|name| *name != INTERPRETER) {
         return Err(RunError::NoEngine { found: found.clone(), kind: "checkpoints", known: vec![INTERPRETER] });
     }
-    let source = Source::open(dir, &[])?;
-    let decoding = arguments.decoding(source.decoding.clone(), of_languages)?;
     let interpreter = caching(&source.exact.graph);
-    answered(&mut Reference::new(&interpreter), &decoding, ids)
+    answered(&mut Reference::new(&interpreter), decoding, input)
 }
 
 fn in_engine(
-    kind: &'static str,
+    format: &'static str,
     arguments: &Run,
-    of_languages: &Overrides,
-    ids: &[i64],
+    decoding: &Generation,
+    input: &Input,
     display: &Display,
 ) -> Result<(Engine, Generated), RunError> {
     let dir = &arguments.artifact;
-    let (format, decoding) = match read_manifest(dir)? {
-        Some(manifest) => {
-            let format = FORMATS.iter().map(|f| f.name()).find(|name| *name == manifest.format);
-            (format.unwrap_or(kind), manifest.decoding)
-        }
-        // The file says it all.
-        None if kind == "gguf" => (kind, Checkpoint::open(dir).map_err(PipelineError::from)?.generation().clone()),
-        None => return Err(RunError::NoManifest(dir.clone())),
-    };
-    let decoding = arguments.decoding(decoding, of_languages)?;
     let artifact = Artifact::list(format, dir).map_err(|source| RunError::Io { file: dir.clone(), source })?;
     let fits: Vec<(&dyn Runtime, Fit)> = RUNTIMES.iter().map(|engine| (*engine, engine.fit(&artifact))).collect();
     let fitting = fits.iter().filter(|(_, fit)| *fit == Fit::Runs).map(|(engine, _)| *engine);
@@ -221,7 +265,7 @@ fn in_engine(
     for engine in wanted {
         display.say(&format!("open {} in {}", dir.display(), engine.name()));
         match engine.open(&artifact, &arguments.engines.options()) {
-            Ok(mut session) => return answered(&mut *session, &decoding, ids),
+            Ok(mut session) => return answered(&mut *session, decoding, input),
             Err(error @ RuntimeError::Unavailable { .. }) => refused.push(error),
             Err(error) => return Err(error.into()),
         }
@@ -229,8 +273,8 @@ fn in_engine(
     Err(RunError::Unavailable(refused))
 }
 
-fn answered(session: &mut dyn Session, decoding: &Generation, ids: &[i64]) -> Result<(Engine, Generated), RunError> {
-    let source = Input::batch(&[&Input::Ids(ids.to_vec())], decoding.pad_token_id).expect("one source fits itself");
+fn answered(session: &mut dyn Session, decoding: &Generation, input: &Input) -> Result<(Engine, Generated), RunError> {
+    let source = Input::batch(&[input], decoding.pad_token_id).expect("one source fits itself");
     let mut found = Greedy::from(decoding).run(session, &source)?;
     Ok((session.engine(), found.pop().expect("one sequence in, one out")))
 }

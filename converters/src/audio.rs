@@ -10,7 +10,7 @@ mod wav;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use graph::{Feeds, Tensor};
+use graph::Tensor;
 
 use crate::checkpoint::ImportError;
 use log_mel::LogMel;
@@ -19,6 +19,8 @@ use log_mel::LogMel;
 pub const PREPROCESSOR_CONFIG: &str = "preprocessor_config.json";
 /// Where transformers 5 puts them, in the object `feature_extractor`; it goes before the other file.
 pub const PROCESSOR_CONFIG: &str = "processor_config.json";
+/// The files that front ends are read from, here and by the consumers of artifacts.
+pub const FILES: [&str; 2] = [PREPROCESSOR_CONFIG, PROCESSOR_CONFIG];
 
 /// A clip cannot be read or is not what a model takes.
 #[derive(Debug, thiserror::Error)]
@@ -77,24 +79,23 @@ struct Lengths {
     why: &'static str,
 }
 
-/// What a family makes of a clip.
+/// What a family makes of clips.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Features {
-    /// `input_features` f32[b, feature_size, frames]: the logarithm of the power in each band of the mel scale, of clips that
-    /// are padded with silence to one length (Whisper).
+    /// The logarithm of the power in each band of the mel scale, of clips that are padded with silence to one length
+    /// (Whisper).
     LogMel,
-    /// `input_values` f32[b, n] and `attention_mask` i64[b, n]: the samples (Moonshine).
+    /// The samples as they are, or normalized (Moonshine).
     Samples,
 }
 
-impl Features {
-    /// The input of the encoder that takes them.
-    pub fn input(self) -> &'static str {
-        match self {
-            Features::LogMel => "input_features",
-            Features::Samples => "input_values",
-        }
-    }
+/// What an encoder is fed for one clip.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Clip {
+    /// f32[feature_size, frames].
+    LogMel(Tensor),
+    /// One channel.
+    Samples(Vec<f32>),
 }
 
 /// Reads clips and computes features from them.
@@ -106,7 +107,7 @@ pub struct FrontEnd {
 
 enum Kind {
     LogMel(LogMel),
-    Samples { normalize: bool, padding_value: f32 },
+    Samples { normalize: bool },
 }
 
 impl FrontEnd {
@@ -119,31 +120,26 @@ impl FrontEnd {
         Ok(match features {
             Features::LogMel => {
                 let parameters = parameters::log_mel(dir)?;
-                let most = parameters.samples;
                 let why = "long-form decoding is not supported; cut the clip at silences";
                 FrontEnd {
                     sampling_rate: parameters.sampling_rate,
-                    lengths: Lengths { least: 1, most, why },
+                    lengths: Lengths { least: 1, most: parameters.samples, why },
                     kind: Kind::LogMel(LogMel::new(&parameters)),
                 }
             }
             Features::Samples => {
-                let parameters::Samples { sampling_rate, normalize, padding_value } = parameters::samples(dir)?;
+                let parameters::Samples { sampling_rate, normalize } = parameters::samples(dir)?;
                 // `assert 0.1 < num_seconds < 64` in transcribe.py of github.com/moonshine-ai/moonshine.
                 let [least, most] = [sampling_rate as usize / 10, sampling_rate as usize * 64];
                 let why = "Moonshine takes clips of 0.1 to 64 s; cut longer ones at silences";
-                let lengths = Lengths { least, most, why };
-                FrontEnd { sampling_rate, lengths, kind: Kind::Samples { normalize, padding_value } }
+                FrontEnd { sampling_rate, lengths: Lengths { least, most, why }, kind: Kind::Samples { normalize } }
             }
         })
     }
 
-    /// What it computes.
-    pub fn features(&self) -> Features {
-        match self.kind {
-            Kind::LogMel(_) => Features::LogMel,
-            Kind::Samples { .. } => Features::Samples,
-        }
+    /// The features of a WAV. Errors: those of [`FrontEnd::read`].
+    pub fn listen(&self, clip: &Path) -> Result<Clip, AudioError> {
+        Ok(self.features(&self.read(clip)?))
     }
 
     /// The samples of a WAV, channels averaged, from -1 to 1 where the file holds integers.
@@ -154,34 +150,14 @@ impl FrontEnd {
         wav::read(clip, self.sampling_rate, self.lengths)
     }
 
-    /// The inputs of the encoder for clips side by side, each at most as long as [`FrontEnd::read`] gives them.
-    ///
-    /// Padding one clip of Moonshine to the length of another changes its result: the encoder's first norm is over all frames.
-    pub fn inputs(&self, clips: &[Vec<f32>]) -> Feeds {
+    /// The features of samples that [`FrontEnd::read`] gave.
+    pub fn features(&self, samples: &[f32]) -> Clip {
         match &self.kind {
             Kind::LogMel(log_mel) => {
-                let features = clips.iter().flat_map(|clip| log_mel.features(clip)).collect();
-                Feeds::from([(
-                    Features::LogMel.input().to_owned(),
-                    Tensor::f32([clips.len(), log_mel.bins(), log_mel.frames()], features),
-                )])
+                Clip::LogMel(Tensor::f32([log_mel.bins(), log_mel.frames()], log_mel.features(samples)))
             }
-            Kind::Samples { normalize, padding_value } => {
-                let width = clips.iter().map(Vec::len).max().unwrap_or(0);
-                let (mut values, mut mask) = (Vec::new(), Vec::new());
-                for clip in clips {
-                    match normalize {
-                        true => values.extend(normalized(clip)),
-                        false => values.extend(clip),
-                    }
-                    values.resize(mask.len() + width, *padding_value);
-                    mask.extend((0..width).map(|at| i64::from(at < clip.len())));
-                }
-                Feeds::from([
-                    (Features::Samples.input().to_owned(), Tensor::f32([clips.len(), width], values)),
-                    ("attention_mask".to_owned(), Tensor::i64([clips.len(), width], mask)),
-                ])
-            }
+            Kind::Samples { normalize: true } => Clip::Samples(normalized(samples).collect()),
+            Kind::Samples { normalize: false } => Clip::Samples(samples.to_vec()),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
-use crate::tokenizer;
+use crate::{audio, tokenizer};
 use graph::{Blob, FloatType, GgmlType, Quantized, Scratch, Weight, WeightData, Weights};
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -123,7 +123,7 @@ impl Checkpoint {
         let generation = generation_file.as_deref().map(json::read).transpose()?;
         let mut files: Vec<PathBuf> = config_file.iter().cloned().chain(generation_file).collect();
         let config_file = config_file.unwrap_or_else(|| source.dir().join("config.json"));
-        files.extend(tokenizer::FILES.iter().filter_map(|file| source.locate(file)));
+        files.extend(audio::FILES.iter().chain(tokenizer::FILES).filter_map(|file| source.locate(file)));
 
         let (open, weights_file) = opened.ok_or_else(|| {
             let names: Vec<&str> = CONTAINERS.iter().map(|(file, _)| *file).collect();
@@ -167,7 +167,7 @@ impl Checkpoint {
         &self.dir
     }
 
-    /// Every file that was read or that an artifact copies: configs, tokenizer, weights with their index.
+    /// Every file that was read or that an artifact copies: configs, front end, tokenizer, weights with their index.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Format, Model, tokenizer};
+use crate::{Format, Model, audio, tokenizer};
 
 pub mod gguf;
 pub mod onnx;
@@ -13,10 +13,10 @@ pub mod safetensors;
 /// Every format, with its default options.
 pub const FORMATS: &[&dyn Format] = &[&onnx::Onnx::DEFAULT, &gguf::Gguf::DEFAULT, &safetensors::Safetensors::DEFAULT];
 
-// What a consumer reads beside the weights and the tokenizer.
-const COMPANIONS: &[&str] = &["config.json", "generation_config.json", "preprocessor_config.json"];
+// What a consumer reads beside the weights, the tokenizer and the front end.
+const COMPANIONS: [&str; 2] = ["config.json", "generation_config.json"];
 
-/// Copies the config, the generation config and the tokenizer files of the checkpoint into `dir`, byte for byte.
+/// Copies the configs and the files of the tokenizer and the front end from the checkpoint into `dir`, byte for byte.
 ///
 /// Returns their names. Files that the checkpoint lacks are left out; those that a GGUF artifact holds in its metadata are
 /// written from there.
@@ -34,7 +34,7 @@ pub fn copy_companions(model: &Model, dir: &Path) -> Result<Vec<PathBuf>, Export
 
 fn copy_listed(from: &Path, to: &Path) -> Result<Vec<PathBuf>, ExportError> {
     let mut copied = Vec::new();
-    for name in COMPANIONS.iter().chain(tokenizer::FILES) {
+    for name in COMPANIONS.iter().chain(&audio::FILES).chain(tokenizer::FILES) {
         let failed = |source| ExportError::Io { file: from.join(name), source };
         // Not `fs::copy`, which would copy a read-only permission too.
         match fs::read(from.join(name)) {

@@ -91,6 +91,11 @@ fn check_names(checkpoint: &Checkpoint, architecture: &dyn Architecture) -> Resu
     }
 }
 
+/// The family that reads checkpoints of this `model_type`.
+pub fn family(model_type: &str) -> Option<&'static dyn Architecture> {
+    ARCHITECTURES.iter().find(|a| a.model_types().contains(&model_type)).copied()
+}
+
 /// Who reads this checkpoint: by its `model_type`, and without one by its tensors. Errors: nobody does.
 fn architecture(checkpoint: &Checkpoint) -> Result<&'static dyn Architecture, ImportError> {
     let found = checkpoint.config().model_type();

@@ -47,6 +47,11 @@ pub trait Architecture: Sync {
         &[]
     }
 
+    /// What it makes of clips, if it recognizes speech.
+    fn hears(&self) -> Option<audio::Features> {
+        None
+    }
+
     /// Whether its checkpoints may name no end-of-sequence token, so that only the limit ends a sequence.
     fn may_lack_an_end(&self) -> bool {
         false

@@ -1,6 +1,7 @@
 //! Whisper and Moonshine: what their importers read, refuse and leave alone.
 
 use std::fs;
+use std::path::Path;
 
 use converters::{Model, import};
 use graph::{Feeds, Interpreter, Tensor, text};
@@ -9,7 +10,8 @@ use safetensors::tensor::{TensorView, serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fixture::{copy, expected, fixture};
+use crate::cli::{code, run, text as said};
+use crate::fixture::{copy, expected, fixture, repository};
 
 /// Relative L2 error of two f32 implementations of the same sums in another order.
 const F32_NOISE: f64 = 1e-5; // 1.5e-6, 64 s
@@ -200,4 +202,89 @@ fn a_checkpoint_of_another_family_says_what_is_missing_and_what_is_left_over() {
         message.contains("model.encoder.conv3.weight: whisper has no use for this tensor, F32 [18, 36, 3]"),
         "{message}"
     );
+}
+
+const CLIP: &str = "tests/fixtures/audio/chirp.wav";
+
+/// What `trefoil run` answers as JSON.
+fn answer(artifact: &Path, clip: &Path, more: &[&str]) -> Value {
+    let [artifact, clip] = [artifact, clip].map(|path| path.display().to_string());
+    let output = run(&[&["run", &artifact, &clip, "--json", "--offline"], more].concat());
+    assert_eq!(code(&output), 0, "{artifact}: {}", said(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// What a fixture said in transformers of the clip: the prompt, and what comes after it.
+fn recorded(name: &str, prompt: usize) -> [Vec<i64>; 2] {
+    let (recorded, _) = expected(&fixture(name));
+    let tokens = recorded["clip_greedy"].as_i64().expect("ids");
+    [tokens[..prompt].to_vec(), tokens[prompt..].to_vec()]
+}
+
+/// A GGUF file and the ONNX of a fixture, converted with the clip as data; validation finds what is recorded.
+fn converted(name: &str, target: &[i64]) -> TempDir {
+    let home = tempfile::tempdir().expect("temporary folder");
+    fs::create_dir(home.path().join("clips")).expect("a folder");
+    fs::copy(repository(CLIP), home.path().join("clips/chirp.wav")).expect("copied");
+    let target: Vec<String> = target.iter().map(i64::to_string).collect();
+    let line = json!({"input": "clips/chirp.wav", "target": target.join(" ")});
+    fs::write(home.path().join("data.jsonl"), format!("{line}\n")).expect("written");
+    let recipe = format!(
+        "model: {}\nout: out\nquantize: {{ scheme: keep }}\nartifacts:\n  - gguf: {{}}\n  - onnx: {{}}\ndecode:\n  \
+         max_new_tokens: 12\nvalidate:\n  data: data.jsonl\n  metric: exact_match\n",
+        fixture(name).display()
+    );
+    fs::write(home.path().join("recipe.yaml"), recipe).expect("written");
+    let output = run(&["convert", &home.path().join("recipe.yaml").display().to_string(), "--offline"]);
+    assert_eq!(code(&output), 0, "{}{}", said(&output.stdout), said(&output.stderr));
+    home
+}
+
+#[test]
+fn a_clip_is_what_transformers_makes_of_it_in_a_checkpoint_and_in_its_artifacts() {
+    for (name, prompt) in [("whisper", 4), ("moonshine", 1)] {
+        let [prompt, tokens] = recorded(name, prompt);
+        let home = converted(name, &tokens);
+        let report: Value =
+            serde_json::from_slice(&fs::read(home.path().join("out/report.json")).expect("there")).expect("JSON");
+        assert_eq!(report["model"]["score"]["exact_match"], 1.0, "{report}");
+        let alone = tempfile::tempdir().expect("temporary folder");
+        fs::copy(home.path().join("out/gguf/model.gguf"), alone.path().join("model.gguf")).expect("copied");
+        for artifact in [fixture(name), home.path().join("out/gguf"), alone.path().to_owned()] {
+            let found = answer(&artifact, &repository(CLIP), &["--max-new-tokens", "12"]);
+            assert_eq!(found["prompt"], json!(prompt), "{}", artifact.display());
+            assert_eq!(found["tokens"], json!(tokens), "{}", artifact.display());
+        }
+        let files = fs::read_dir(home.path().join("out/onnx")).expect("listed");
+        let names: Vec<String> =
+            files.map(|f| f.expect("readable").file_name().to_string_lossy().into_owned()).collect();
+        assert!(names.iter().any(|n| n == "preprocessor_config.json"), "{names:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_heard_is_an_error_that_says_why() {
+    let message = |artifact: &Path, clip: &str| {
+        let output = run(&["run", &artifact.display().to_string(), clip]);
+        assert_eq!(code(&output), 2);
+        said(&output.stderr)
+    };
+    let clip = repository(CLIP).display().to_string();
+    let text = message(&fixture("whisper"), "hello");
+    assert!(text.contains("hello: No such file or directory"), "{text}");
+    let config = repository("tests/fixtures/whisper/config.json").display().to_string();
+    let text = message(&fixture("whisper"), &config);
+    assert!(text.contains("config.json: not a WAV: expected RIFF and WAVE, found \"{\\n  \" and "), "{text}");
+    // Without a file, a front end of 30 s and 80 bins, which this model does not take.
+    let folder = copy("whisper");
+    fs::remove_file(folder.path().join("preprocessor_config.json")).expect("removed");
+    let text = message(folder.path(), &clip);
+    assert!(text.contains("input_features: expected f32[batch, 8, 40] with batch = 1, found [1, 80, 3000]"), "{text}");
+    let text = message(&fixture("moonshine-bare"), &clip);
+    assert!(text.contains("expected preprocessor_config.json, which says whether samples are normalized"), "{text}");
+    let folder = copy("whisper");
+    let half = r#"{"feature_size": 8, "chunk_length": 1, "sampling_rate": 8000, "hop_length": 200}"#;
+    fs::write(folder.path().join("preprocessor_config.json"), half).expect("written");
+    let text = message(folder.path(), &clip);
+    assert!(text.contains("chirp.wav: expected 8000 samples a second, found 16000\nhint: ffmpeg -i "), "{text}");
 }

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use converters::Tokenizer;
+use converters::audio::{Clip, FrontEnd};
 use graph::{DType, Feeds, Graph, Op, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,16 @@ pub trait Text: Sync {
 
     /// Text of generated ids; special tokens are left out.
     fn decode(&self, ids: &[i64]) -> String;
+
+    /// What an input is to the encoder: a text its ids. `dir`: where a relative path begins, for inputs that are files.
+    /// Errors: in words, without the input.
+    fn source(&self, input: &str, dir: &Path) -> Result<Source, String> {
+        let _ = dir;
+        match self.encode(input)? {
+            ids if ids.is_empty() => Err("it has no tokens".to_owned()),
+            ids => Ok(Source::Ids(ids)),
+        }
+    }
 }
 
 /// For models without a tokenizer: a text is its ids, separated by spaces.
@@ -58,6 +69,45 @@ impl Text for Tokenizer {
     fn decode(&self, ids: &[i64]) -> String {
         // What cannot be decoded is shown as such: it equals no target.
         Tokenizer::decode(self, ids, true).unwrap_or_else(|e| e.to_string())
+    }
+}
+
+/// For models that recognize speech: inputs are paths of clips.
+pub struct Speech<'a> {
+    /// Of what is said.
+    pub text: &'a dyn Text,
+    /// Of what is heard.
+    pub front_end: FrontEnd,
+    /// Ends what is said.
+    pub eos: Option<i64>,
+}
+
+impl Text for Speech<'_> {
+    fn encode(&self, text: &str) -> Result<Vec<i64>, String> {
+        self.text.encode(text)
+    }
+
+    /// Without the special tokens around a text: the decoder is prompted with its own.
+    fn encode_target(&self, text: &str) -> Result<Vec<i64>, String> {
+        let ids = self.text.encode_target(text)?;
+        let is_text = |id: &i64| !self.text.decode(&[*id]).is_empty();
+        let (first, end) = match (ids.iter().position(is_text), ids.iter().rposition(is_text)) {
+            (Some(first), Some(last)) => (first, last + 1),
+            _ => (0, 0),
+        };
+        let ends = ids[first..end].last().copied() == self.eos;
+        Ok(ids[first..end].iter().copied().chain(self.eos.filter(|_| !ends)).collect())
+    }
+
+    fn decode(&self, ids: &[i64]) -> String {
+        self.text.decode(ids)
+    }
+
+    fn source(&self, input: &str, dir: &Path) -> Result<Source, String> {
+        match self.front_end.listen(&dir.join(input)).map_err(|e| e.to_string())? {
+            Clip::LogMel(features) => Ok(Source::Features(features)),
+            Clip::Samples(samples) => Ok(Source::Samples(samples)),
+        }
     }
 }
 
@@ -230,7 +280,7 @@ struct JsonSample {
 
 impl Data {
     /// The first `count` samples of a file: JSON lines `{"input": …, "target": …}` when its name ends in `.jsonl`, else one
-    /// input a line. Empty lines are skipped.
+    /// input a line. Empty lines are skipped. Paths of clips are relative to the file's folder.
     pub fn load(file: &Path, count: usize, text: &dyn Text) -> Result<Data, DataError> {
         let io = |source| DataError::Io { file: file.to_owned(), source };
         let json = file.extension().is_some_and(|e| e == "jsonl");
@@ -263,14 +313,11 @@ impl Data {
                 false => JsonSample { input: line.to_owned(), target: None },
             };
             let named = |words: &str, e: String| bad(format!("{words:?}: {e}"));
-            let input_ids = text.encode(&found.input).map_err(|e| named(&found.input, e))?;
-            if input_ids.is_empty() {
-                return Err(bad("the input has no tokens".to_owned()));
-            }
+            let dir = file.parent().unwrap_or(Path::new(""));
+            let source = text.source(&found.input, dir).map_err(|e| named(&found.input, e))?;
             let target_ids = found.target.as_deref().map_or(Ok(Vec::new()), |target| {
                 text.encode_target(target).map_err(|e| named(target, e)) //
             })?;
-            let source = Source::Ids(input_ids);
             samples.push(Sample { input: found.input, target: found.target, source, target_ids });
         }
         if samples.is_empty() {
@@ -441,7 +488,8 @@ fn padded<T: Copy>(rows: &[impl AsRef<[T]>], fill: T) -> ([usize; 2], Vec<T>) {
     ([rows.len(), width], rows.iter().flat_map(|row| filled(row.as_ref())).collect())
 }
 
-/// All samples in batches of at most `rows`, neighbours in length together so that little is padding.
+/// All samples in batches of at most `rows`, neighbours in length together so that little is padding. Raw samples stand
+/// beside those of the same length only: their encoders hear padding.
 ///
 /// Errors: those of [`Source::batch`].
 pub fn batches(data: &Data, rows: usize, prompt: &[i64], pad: i64) -> Result<Vec<Batch>, String> {
@@ -449,7 +497,12 @@ pub fn batches(data: &Data, rows: usize, prompt: &[i64], pad: i64) -> Result<Vec
     order.sort_by_key(|&i| (data.samples[i].source.len(), data.samples[i].target_ids.len(), i));
     let largest = data.samples.iter().map(|s| s.source.elements()).max().unwrap_or(1).max(1);
     let rows = rows.min(SOURCE_ELEMENTS / largest).max(1);
-    order.chunks(rows).map(|which| Batch::new(data, which, prompt, pad)).collect()
+    let together = |a: &usize, b: &usize| match (&data.samples[*a].source, &data.samples[*b].source) {
+        (Source::Samples(a), Source::Samples(b)) => a.len() == b.len(),
+        _ => true,
+    };
+    let chunks = order.chunk_by(together).flat_map(|group| group.chunks(rows));
+    chunks.map(|which| Batch::new(data, which, prompt, pad)).collect()
 }
 
 #[cfg(test)]
@@ -460,6 +513,7 @@ mod tests {
     use graph::{BATCH, Blob, Build, Dim, ENC, FloatType, Sym, Type, Weight, WeightData};
 
     use super::*;
+    use converters::audio::Features;
 
     fn file(name: &str, text: &[u8]) -> (tempfile::TempDir, PathBuf) {
         let home = tempfile::tempdir().expect("temporary folder");
@@ -490,7 +544,7 @@ mod tests {
         for (text, expected) in [
             (&b"{\"input\":\"3\"}\n{\"in\":1}\n"[..], "a.jsonl:2: expected {\"input\""),
             (b"{\"input\":\"x\"}\n", "a.jsonl:1: \"x\": x is not a token id"),
-            (b"{\"input\":\"\"}\n", "a.jsonl:1: the input has no tokens"),
+            (b"{\"input\":\"\"}\n", "a.jsonl:1: \"\": it has no tokens"),
             (b"\xff\n", "a.jsonl:1: expected UTF-8"),
             (b"\n\n", "a.jsonl: expected at least one sample, found none"),
         ] {
@@ -555,6 +609,45 @@ mod tests {
             batches(&data, 64, &[2], 0).expect("one kind").iter().map(Batch::len).collect::<Vec<_>>(),
             [4, 4, 1]
         );
+    }
+
+    #[test]
+    fn raw_samples_share_a_batch_with_those_of_their_length_only() {
+        let sample = |n: usize| Sample {
+            input: String::new(),
+            target: None,
+            source: Source::Samples(vec![0.5; n]),
+            target_ids: vec![1],
+        };
+        let samples = [3, 5, 3, 3, 4].map(sample).to_vec();
+        let data = Data { source: String::new(), sha256: String::new(), samples };
+        let batches = batches(&data, 2, &[2], 0).expect("one kind");
+        assert_eq!(batches.iter().map(|b| &b.samples[..]).collect::<Vec<_>>(), [&[0, 2][..], &[3], &[4], &[1]]);
+    }
+
+    /// A tokenizer that stands ids above 7 for special tokens.
+    struct Framed;
+
+    impl Text for Framed {
+        fn encode(&self, text: &str) -> Result<Vec<i64>, String> {
+            Ok([&[8, 9][..], &Ids.encode(text)?, &[8]].concat())
+        }
+
+        fn decode(&self, ids: &[i64]) -> String {
+            Ids.decode(&ids.iter().copied().filter(|id| *id < 8).collect::<Vec<_>>())
+        }
+    }
+
+    #[test]
+    fn a_spoken_target_is_its_text_and_an_end() {
+        let front_end = || FrontEnd::open(Path::new("nowhere"), Features::LogMel).expect("defaults");
+        let target = |text: &dyn Text, words: &str, eos| {
+            Speech { text, front_end: front_end(), eos }.encode_target(words).expect("ids")
+        };
+        assert_eq!(target(&Framed, "3 4", Some(9)), [3, 4, 9]);
+        assert_eq!(target(&Framed, "", Some(9)), [9]);
+        assert_eq!(target(&Framed, "3 9 4", None), [3, 9, 4]);
+        assert_eq!(target(&Ids, "3 4 9", Some(9)), [3, 4, 9], "ids that have one");
     }
 
     /// A graph with an encoder that takes what the test says.

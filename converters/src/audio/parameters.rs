@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{PREPROCESSOR_CONFIG, PROCESSOR_CONFIG};
+use super::{FILES, PREPROCESSOR_CONFIG, PROCESSOR_CONFIG};
 use crate::checkpoint::ImportError;
 use crate::checkpoint::gguf::{self, HeldFiles};
 use crate::checkpoint::json::{self, Unique};
@@ -30,7 +30,6 @@ pub(super) struct LogMel {
 pub(super) struct Samples {
     pub(super) sampling_rate: u32,
     pub(super) normalize: bool,
-    pub(super) padding_value: f32,
 }
 
 /// Those of a checkpoint of Whisper; the extractor's defaults where the folder says nothing.
@@ -75,11 +74,11 @@ pub(super) fn samples(dir: &Path) -> Result<Samples, ImportError> {
     keys.only("feature_extractor_type", "Wav2Vec2FeatureExtractor")?;
     keys.only("padding_side", "right")?;
     keys.only("feature_size", 1)?;
+    keys.only("padding_value", 0.0)?;
     keys.ignore(&["return_attention_mask", "processor_class"]);
     let parameters = Samples {
         sampling_rate: keys.number("sampling_rate", 16_000, RATES)? as u32,
         normalize: keys.bool("do_normalize", true)?,
-        padding_value: keys.float("padding_value", 0.0)?,
     };
     keys.finish()?;
     Ok(parameters)
@@ -94,7 +93,7 @@ struct Keys {
 impl Keys {
     /// The object `feature_extractor` of processor_config.json, else preprocessor_config.json, if there.
     fn open(dir: &Path) -> Result<Option<Keys>, ImportError> {
-        let held = match [PROCESSOR_CONFIG, PREPROCESSOR_CONFIG].iter().any(|name| dir.join(name).is_file()) {
+        let held = match FILES.iter().any(|name| dir.join(name).is_file()) {
             true => HeldFiles::new(),
             false => gguf::files_in(dir)?,
         };

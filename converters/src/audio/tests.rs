@@ -65,10 +65,10 @@ fn log_mel_features_equal_those_of_transformers() {
         golden["frames"].1.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as usize).collect();
     for (bins, json) in [(80, "{}"), (128, r#"{"feature_size": 128}"#)] {
         let front_end = log_mel(json);
-        let clip = front_end.read(&fixture("chirp.wav")).expect("a clip");
-        let inputs = front_end.inputs(&[clip]);
-        let features = &inputs["input_features"];
-        assert_eq!(features.shape(), [1, bins, 3000]);
+        let Clip::LogMel(features) = front_end.listen(&fixture("chirp.wav")).expect("a clip") else {
+            panic!("log-mel")
+        };
+        assert_eq!(features.shape(), [bins, 3000]);
         let features = features.as_f32().expect("floats");
         let slice: Vec<f32> = features.chunks(3000).flat_map(|row| columns.iter().map(|c| row[*c])).collect();
         let means: Vec<f32> =
@@ -79,31 +79,24 @@ fn log_mel_features_equal_those_of_transformers() {
         assert!(worst <= MEL_NOISE, "{bins}, means: {worst}");
     }
     let front_end = log_mel(r#"{"feature_size": 8, "chunk_length": 1}"#);
-    let clip = front_end.read(&fixture("chirp.wav")).expect("a clip");
-    let inputs = front_end.inputs(&[clip]);
-    assert_eq!(inputs["input_features"].shape(), [1, 8, 100]);
-    let worst = difference(inputs["input_features"].as_f32().expect("floats"), &floats(&golden["mel_8"].1));
+    let Clip::LogMel(features) = front_end.listen(&fixture("chirp.wav")).expect("a clip") else { panic!("log-mel") };
+    assert_eq!(features.shape(), [8, 100]);
+    let worst = difference(features.as_f32().expect("floats"), &floats(&golden["mel_8"].1));
     assert!(worst <= MEL_NOISE, "all columns of 8 bins: {worst}");
 }
 
 #[test]
-fn samples_are_normalized_and_padded_as_transformers_does() {
+fn samples_are_normalized_as_transformers_does_or_left_alone() {
     let golden = golden();
     let open = |json: &str| FrontEnd::open(folder(json).path(), Features::Samples).unwrap_or_else(|e| panic!("{e}"));
     let front_end = open(r#"{"do_normalize": true}"#);
-    let clip = front_end.read(&fixture("chirp.wav")).expect("a clip");
-    let inputs = front_end.inputs(std::slice::from_ref(&clip));
-    let values = inputs["input_values"].as_f32().expect("floats");
+    let Clip::Samples(values) = front_end.listen(&fixture("chirp.wav")).expect("a clip") else { panic!("samples") };
     let every_61st: Vec<f32> = values.iter().step_by(61).copied().collect();
     let worst = difference(&every_61st, &floats(&golden["normalized"].1));
     assert!(worst <= F32_NOISE, "{worst}");
-
     let front_end =
-        open(r#"{"do_normalize": false, "padding_value": 0.5, "feature_size": 1, "return_attention_mask": true}"#);
-    let inputs = front_end.inputs(&[clip[..2].to_vec(), clip[..4].to_vec()]);
-    let expected = [clip[0], clip[1], 0.5, 0.5, clip[0], clip[1], clip[2], clip[3]];
-    assert_eq!(inputs["input_values"].as_f32().expect("floats"), expected);
-    assert_eq!(inputs["attention_mask"].as_i64().expect("integers"), [1, 1, 0, 0, 1, 1, 1, 1]);
+        open(r#"{"do_normalize": false, "padding_value": 0.0, "feature_size": 1, "return_attention_mask": true}"#);
+    assert_eq!(front_end.features(&[0.25, -0.5]), Clip::Samples(vec![0.25, -0.5]));
 }
 
 /// A file of these bytes, and the message of reading it at 16 kHz.
@@ -193,8 +186,11 @@ fn parameters_that_change_the_features_are_used_or_refused() {
     let dir = folder(
         r#"{"feature_size": 4, "mel_filters": [[0.0]], "n_samples": 480000, "dither": 0, "nb_max_frames": 3000}"#,
     );
-    assert_eq!(FrontEnd::open(dir.path(), Features::LogMel).expect("known keys").inputs(&[]).len(), 1);
+    let shape = || match FrontEnd::open(dir.path(), Features::LogMel).expect("known keys").features(&[0.0]) {
+        Clip::LogMel(features) => features.shape().to_vec(),
+        Clip::Samples(_) => panic!("log-mel"),
+    };
+    assert_eq!(shape(), [4, 3000]);
     fs::write(dir.path().join(PROCESSOR_CONFIG), r#"{"feature_extractor": {"feature_size": 5}}"#).expect("written");
-    let front_end = FrontEnd::open(dir.path(), Features::LogMel).expect("known keys");
-    assert_eq!(front_end.inputs(&[vec![0.0]])["input_features"].shape(), [1, 5, 3000]);
+    assert_eq!(shape(), [5, 3000]);
 }

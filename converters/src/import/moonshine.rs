@@ -8,6 +8,7 @@ use graph::{BATCH, Build, DEC, Dim, ENC, Layout, Op, Rope, Sym, Type, Unary, Val
 
 use super::Module;
 use super::layers::{WITHOUT_EFFECT, activation};
+use crate::audio::Features;
 use crate::checkpoint::{self, Checkpoint, ImportError, Size};
 use crate::export::gguf::Value;
 use crate::{Architecture, Semantics};
@@ -176,6 +177,10 @@ impl Architecture for Moonshine {
 
     fn head(&self) -> &'static str {
         "proj_out"
+    }
+
+    fn hears(&self) -> Option<Features> {
+        Some(Features::Samples)
     }
 
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {

@@ -8,6 +8,7 @@ use graph::{BATCH, Build, DEC, Dim, Type, Unary, Val, Visible, Weight};
 
 use super::Module;
 use super::layers::{WITHOUT_EFFECT, activation};
+use crate::audio::Features;
 use crate::checkpoint::{Checkpoint, ImportError, Size};
 use crate::export::gguf::Value;
 use crate::{Architecture, Semantics};
@@ -133,6 +134,10 @@ impl Architecture for Whisper {
 
     fn head(&self) -> &'static str {
         "proj_out"
+    }
+
+    fn hears(&self) -> Option<Features> {
+        Some(Features::LogMel)
     }
 
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {

@@ -1,7 +1,7 @@
 //! The keys that make a file whole: with them it opens as a checkpoint, beside nothing else.
 
 use super::value::{Array, Value};
-use crate::{ImportError, Model, tokenizer};
+use crate::{ImportError, Model, audio, tokenizer};
 
 /// u32: the version of what stands below `trefoil`.
 pub(crate) const VERSION_KEY: &str = "trefoil.version";
@@ -17,8 +17,8 @@ const CONFIG: &str = "config.json";
 const CONFIGS: [(&str, &str); 4] = [
     (CONFIG, "trefoil.config"),
     ("generation_config.json", "trefoil.generation_config"),
-    ("preprocessor_config.json", "trefoil.preprocessor_config"),
-    ("processor_config.json", "trefoil.processor_config"),
+    (audio::PREPROCESSOR_CONFIG, "trefoil.preprocessor_config"),
+    (audio::PROCESSOR_CONFIG, "trefoil.processor_config"),
 ];
 /// The file that ggml has a key for: the whole of it as a string (docs/gguf.md of ggml).
 const TOKENIZER_JSON: (&str, &str) = ("tokenizer.json", "tokenizer.huggingface.json");
