@@ -2,12 +2,16 @@
 # Installs what the engines need: a C++ toolchain for llama.cpp, and a virtual environment with onnxruntime and
 # transformers in .venv. Does nothing that is already done.
 #
-# usage: tools/setup.sh [--optimum]      --optimum: also .venv-optimum, which only the tests use
+# usage: tools/setup.sh [--all]      --all: also what only the tests use, Optimum in .venv-optimum and transformers.js in .node
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+packages=(cmake libclang-dev g++ python3-venv)
+if [ "${1:-}" = --all ] && ! command -v npm >/dev/null; then
+  packages+=(nodejs npm)
+fi
 missing=()
-for package in cmake libclang-dev g++ python3-venv; do
+for package in "${packages[@]}"; do
   dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then
@@ -31,4 +35,14 @@ venv() {
   fi
 }
 venv .venv tools/requirements.txt
-[ "${1:-}" != --optimum ] || venv .venv-optimum tools/requirements-optimum.txt
+if [ "${1:-}" = --all ]; then
+  venv .venv-optimum tools/requirements-optimum.txt
+  if ! cmp -s tools/package.json .node/installed.json; then
+    echo "setup: installing tools/package.json into .node" >&2
+    mkdir -p .node
+    cp tools/package.json .node/package.json
+    # Without scripts: the package of onnxruntime brings its library, and its script would fetch others.
+    (cd .node && npm install --silent --no-audit --no-fund --ignore-scripts)
+    cp tools/package.json .node/installed.json
+  fi
+fi

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Formatting, lints and every test, those that need llama.cpp, transformers and Optimum included.
+# Formatting, lints and every test, those that need llama.cpp, transformers, Optimum and transformers.js included.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export ORT_DISABLE_TELEMETRY=1
-tools/setup.sh --optimum
+tools/setup.sh --all
 export VIRTUAL_ENV="$PWD/.venv"
 cargo fmt --all --check
 # In the release profile too, so that llama.cpp is compiled once.

@@ -36,7 +36,7 @@ fn open(environment: &str, script: &str, args: &[&Path]) -> Value {
     if args.len() > 1 {
         command.arg(words);
     }
-    let output = command.output().unwrap_or_else(|e| panic!("{environment}: {e}; tools/setup.sh --optimum makes it"));
+    let output = command.output().unwrap_or_else(|e| panic!("{environment}: {e}; tools/setup.sh --all makes it"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{script}: {}\n{errors}", String::from_utf8_lossy(&output.stdout));
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{script}: {e}\n{errors}"))
@@ -64,7 +64,7 @@ fn recorded() -> Vec<Vec<i64>> {
 }
 
 #[test]
-#[ignore = "needs .venv and .venv-optimum: tools/setup.sh --optimum"]
+#[ignore = "needs .venv and .venv-optimum: tools/setup.sh --all"]
 fn float_artifacts_give_the_recorded_tokens_in_optimum_and_transformers() {
     let out = convert("g2p-t5-f32.yaml");
     let onnx = out.path().join("onnx");
@@ -80,7 +80,7 @@ fn float_artifacts_give_the_recorded_tokens_in_optimum_and_transformers() {
 }
 
 #[test]
-#[ignore = "needs .venv and .venv-optimum: tools/setup.sh --optimum"]
+#[ignore = "needs .venv and .venv-optimum: tools/setup.sh --all"]
 fn int8_artifacts_open_in_optimum_and_in_transformers_with_compressed_tensors() {
     let out = convert("g2p-t5.yaml");
     let optimum = open(".venv-optimum", "optimum_open.py", &[&out.path().join("onnx"), &data()]);
