@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use converters::audio::{Features, FrontEnd};
 use converters::checkpoint::ImportError;
 use converters::export::gguf::{FILE, Fallback, Gguf, GgufFile, Value};
 use converters::export::safetensors::Safetensors;
@@ -20,7 +21,7 @@ use validate::runtime::reference::{Reference, caching};
 use validate::{Context, Fit, Limits, Runtime, Session};
 
 use crate::cli;
-use crate::fixture::{expected, fixture};
+use crate::fixture::{copy, expected, fixture};
 use crate::gguf::{all_models, bits, prepared, quantized, write};
 use crate::tokenizer::{copied, families, runs};
 use crate::validate::grown;
@@ -108,7 +109,6 @@ fn a_file_alone_opens_as_the_graph_that_it_was_written_from_with_not_a_bit_chang
             }
         }
     }
-    println!("{opened_files} files opened, {compared} run");
     // Floats of every model; q8_0 and q4_k where rows are whole blocks.
     assert!(compared >= 2 * all_models().len() + 2, "{compared}");
 }
@@ -154,7 +154,6 @@ fn the_interpreter_on_the_file_says_what_the_quantized_graph_says_bit_for_bit_at
             compared += 1;
         }
     }
-    println!("{compared} files");
     assert!(compared > all_models().len(), "{compared}");
 }
 
@@ -471,7 +470,6 @@ fn the_tokenizer_of_a_file_alone_is_the_one_beside_the_checkpoint() {
             tokenizers += 1;
         }
     }
-    println!("{tokenizers} tokenizers, {texts} texts");
     assert!(tokenizers >= 20 && texts > 800, "{tokenizers} tokenizers, {texts} texts");
 }
 
@@ -521,4 +519,21 @@ fn a_converted_bart_says_from_its_file_alone_what_its_checkpoint_says_and_llama_
         stderr.contains("llama.cpp: of encoder-decoders it knows the architecture t5, and this is bart"),
         "{stderr}"
     );
+}
+
+#[test]
+fn the_front_end_of_a_file_alone_is_the_one_beside_the_checkpoint() {
+    let dir = copy("moonshine");
+    let asked = r#"{"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": true, "padding_value": 0.5}"#;
+    fs::write(dir.path().join("processor_config.json"), format!(r#"{{"feature_extractor": {asked}}}"#))
+        .expect("written");
+    let (_home, artifact) = write(&prepared(dir.path()), &Gguf { fallback: Fallback::F32, ..Gguf::DEFAULT });
+    let clips = [vec![0.25; 4], vec![-0.5, 0.125]];
+    let inputs = |dir: &Path| FrontEnd::open(dir, Features::Samples).map(|front_end| front_end.inputs(&clips));
+    let beside = inputs(dir.path()).expect("asked for");
+    assert_eq!(inputs(&artifact.dir).expect("copied"), beside);
+    let (_alone, artifact) = alone(&artifact);
+    assert_eq!(inputs(&artifact.dir).expect("in the file"), beside);
+    fs::write(artifact.dir.join(FILE), "GGUF").expect("written");
+    assert!(inputs(&artifact.dir).is_err());
 }
