@@ -142,7 +142,7 @@ pub fn text_of(dir: &Path, languages: &[&Languages]) -> Result<(Box<dyn Text>, O
 /// What lies in a folder, as far as it decides what is fed.
 enum Subject {
     Checkpoint(Box<Source>),
-    Artifact { format: &'static str, model_type: String, decoding: Generation },
+    Artifact { format: &'static str, model_type: String, decoding: Box<Generation> },
 }
 
 impl Subject {
@@ -155,7 +155,7 @@ impl Subject {
         if let Some(manifest) = read_manifest(dir)? {
             let recipe = Loaded::of_artifact(dir, &manifest.recipe.text).map_err(PipelineError::from)?.recipe;
             let format = FORMATS.iter().map(|f| f.name()).find(|name| *name == manifest.format).unwrap_or(kind);
-            let (model_type, decoding) = (manifest.model.model_type, manifest.decoding);
+            let (model_type, decoding) = (manifest.model.model_type, Box::new(manifest.decoding));
             return Ok((Subject::Artifact { format, model_type, decoding }, recipe.languages));
         }
         if kind != "gguf" {
@@ -164,7 +164,7 @@ impl Subject {
         // The file says it all.
         let checkpoint = Checkpoint::open(dir).map_err(PipelineError::from)?;
         let model_type = checkpoint.config().model_type().unwrap_or_default().to_owned();
-        let decoding = checkpoint.generation().clone();
+        let decoding = Box::new(checkpoint.generation().clone());
         Ok((Subject::Artifact { format: kind, model_type, decoding }, Languages::default()))
     }
 

@@ -199,20 +199,21 @@ fn agreement(reference: &[Generated], found: &[Generated], limit: usize) -> Opti
 /// Errors: inputs and targets that the model has no positions for; the worst of them, and how many there are.
 fn too_long(subject: &Subject, limit: Option<usize>) -> Result<(), ChainError> {
     let prompt = subject.greedy.prompt().len();
-    let length_of = |sample: &Sample| match &sample.source {
+    let of_input = |sample: &Sample| match &sample.source {
         Source::Ids(ids) => ids.len(),
         Source::Features(_) | Source::Samples(_) => 0,
     };
     // The last token of a target is not fed.
     let of_target = |sample: &Sample| (prompt + sample.target_ids.len()).saturating_sub(1);
-    let lengths: [(&str, Option<usize>, &dyn Fn(&Sample) -> usize); 2] =
-        [("input", subject.exact.graph.longest(ENC), &length_of), ("target", limit, &of_target)];
-    for (what, limit, length) in lengths {
-        let Some(limit) = limit else { continue };
-        let found = subject.data.samples.iter().filter(|sample| length(sample) > limit);
-        if let Some(longest) = found.clone().max_by_key(|sample| length(sample)) {
-            let (count, text) = (found.count(), longest.input.chars().take(60).collect());
-            return Err(ChainError::TooLong { what, limit, found: length(longest), text, count });
+    let samples = &subject.data.samples;
+    let [inputs, targets] =
+        [samples.iter().map(of_input).collect::<Vec<usize>>(), samples.iter().map(of_target).collect()];
+    for (what, limit, lengths) in [("input", subject.exact.graph.longest(ENC), inputs), ("target", limit, targets)] {
+        let longer = lengths.iter().zip(samples).filter(|(length, _)| limit.is_some_and(|limit| **length > limit));
+        let count = longer.clone().count();
+        if let (Some((&found, sample)), Some(limit)) = (longer.max_by_key(|(length, _)| **length), limit) {
+            let text = sample.input.chars().take(60).collect();
+            return Err(ChainError::TooLong { what, limit, found, text, count });
         }
     }
     Ok(())

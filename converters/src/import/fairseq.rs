@@ -131,7 +131,7 @@ impl Config {
         let encoder = layers("encoder_layers", "encoder_attention_heads", "encoder_ffn_dim");
         let decoder = layers("decoder_layers", "decoder_attention_heads", "decoder_ffn_dim");
         for heads in [encoder.heads, decoder.heads] {
-            if d_model.len % heads.len != 0 {
+            if !d_model.len.is_multiple_of(heads.len) {
                 c.unsupported(heads.name, format!("it does not divide d_model = {}", d_model.len));
             }
         }

@@ -93,7 +93,7 @@ impl Config {
             tied: c.bool_or("tie_word_embeddings", true),
         };
         for heads in [config.encoder.heads, config.decoder.heads] {
-            if config.d_model.len % heads.len != 0 {
+            if !config.d_model.len.is_multiple_of(heads.len) {
                 c.unsupported(heads.name, format!("it does not divide d_model = {}", config.d_model.len));
             }
         }
