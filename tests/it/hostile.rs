@@ -233,6 +233,12 @@ fn a_pickle_that_runs_a_command_is_refused_and_runs_nothing() {
         entry,
         "pytorch_model.bin: expected tensors only, found calls that are not run: lm_head.weight = posix.system(..)"
     );
+    let beside = Folder::of("mu");
+    fs::copy(repository("tests/hostile/runs_a_command_beside_weights.pt"), beside.path("model.pt")).expect("copied");
+    assert_eq!(
+        beside.refusal(),
+        "model.pt: expected tensors only, found calls that are not run: optimizer = posix.system(..)"
+    );
     assert!(!Path::new("executed").exists() && !repository("tests/hostile/executed").exists());
 }
 
@@ -290,6 +296,10 @@ fn a_folder_that_is_not_a_checkpoint_says_what_is_missing() {
         "not a checkpoint: expected one of model.safetensors, model.safetensors.index.json, pytorch_model.bin, \
          pytorch_model.bin.index.json, model.pt, model.gguf, found none"
     );
+    fs::remove_file(folder.path("config.json")).expect("removed");
+    assert_eq!(folder.refusal(), "not a checkpoint: expected config.json, found none");
+    // Tensors alone do not tell a T5.
+    let folder = Folder::of("t5-v1.1");
     fs::remove_file(folder.path("config.json")).expect("removed");
     assert_eq!(folder.refusal(), "not a checkpoint: expected config.json, found none");
 }

@@ -96,7 +96,7 @@ fn each_attention_is_fused_and_each_of_the_decoder_is_cut() {
 #[test]
 fn printed_graphs_equal_the_goldens() {
     let goldens = repository("tests/golden");
-    for name in ["bart", "marian", "moonshine", "t5-v1.0", "t5-v1.1", "umt5", "whisper"] {
+    for name in ["bart", "marian", "moonshine", "mu", "t5-v1.0", "t5-v1.1", "t5gemma", "t5gemma2", "umt5", "whisper"] {
         let mut model = import(&fixture(name)).expect(name);
         run(&mut model.graph).expect("passes");
         let printed = text::print(&model.graph);

@@ -143,8 +143,6 @@ impl Architecture for T5Gemma2 {
         let shape = [c.encoder.stack.vocab, c.encoder.stack.width];
         let [source, target, head] =
             tied_or_own(b, checkpoint, c.tied, [&of_source, &of_target, "lm_head.out_proj.weight"], TIED, &shape);
-        // The marker of a GGUF artifact is this one.
-        checkpoint.ignore_tensor(MARKER);
         let [of_source, of_target] = names("eoi_embedding");
         let rows = match c.eoi {
             Some(_) => {
