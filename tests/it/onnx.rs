@@ -27,7 +27,7 @@ const INT8_STEP: f32 = 3e-2; // 2.3e-2 for t5-rows-of-32, 6.5e-3 for t5-long, be
 const F16_NOISE: f32 = 1e-5; // 2.6e-6
 
 /// Checkpoints that differ in what they compute; the others differ in how they are stored.
-const FIXTURES: &[&str] = &[
+pub const FIXTURES: &[&str] = &[
     "bart",
     "bart-rows-of-32",
     "bart-untied",
@@ -41,6 +41,8 @@ const FIXTURES: &[&str] = &[
     "moonshine",
     "moonshine-own-width",
     "mt5",
+    "mu",
+    "mu-interleaved",
     "nllb",
     "pegasus",
     "plbart",
@@ -51,6 +53,9 @@ const FIXTURES: &[&str] = &[
     "t5-tied-unscaled",
     "t5-v1.0",
     "t5-v1.1",
+    "t5gemma",
+    "t5gemma-untied",
+    "t5gemma2",
     "umt5",
     "umt5-untied",
     "whisper",
