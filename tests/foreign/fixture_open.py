@@ -46,13 +46,24 @@ def transformers(folder, speech, form):
     return model.eval()
 
 
+def settings_of(fixture):
+    from transformers import GenerationConfig
+
+    try:
+        return {"generation_config": GenerationConfig.from_pretrained(fixture)}
+    except OSError:
+        return {}  # the folder has none
+
+
 def generate(consumer, folder, fixture, speech, form, recorded):
     try:
+        # Given, because Optimum fills what it does not find with the defaults of config classes.
+        settings = settings_of(fixture) if consumer == "optimum" else {}
         ours = consumer == "optimum" and form != "torch"
         model = optimum(folder, speech, form) if ours else transformers(fixture if form == "torch" else folder, speech, form)
         with torch.no_grad():
             return {
-                name: model.generate(**source, num_beams=1, do_sample=False, max_new_tokens=MAX_NEW_TOKENS).tolist()
+                name: model.generate(**source, **settings, num_beams=1, do_sample=False, max_new_tokens=MAX_NEW_TOKENS).tolist()
                 for name, source in sources(recorded).items()
             }
     except Exception as e:

@@ -43,17 +43,17 @@ pub const OPTIMUM: &[(&str, Opens)] = &[
     ("marian", Pair(HEADS)),
     ("m2m_100", Pair(HEADS)),
     ("nllb", Pair(HEADS)),
-    ("whisper", All),
+    ("whisper", Pair(HEADS)),
     ("moonshine", All),
 ];
 
-/// transformers.js 4.3 under Node, which opens the merged decoder. It feeds Moonshine no mask, which our encoder needs.
+/// transformers.js 4.3 under Node, which opens the merged decoder. It feeds Moonshine no mask, which our encoder needs, and has
+/// no `encoder_no_repeat_ngram_size`, which Blenderbot's settings ask for; `blenderbot-small` is of that family without it.
 pub const TRANSFORMERS_JS: &[&str] = &[
     "t5-rows-of-32",
     "mt5",
     "bart",
     "mbart",
-    "blenderbot",
     "blenderbot-small",
     "marian",
     "m2m_100",
