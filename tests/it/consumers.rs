@@ -49,17 +49,8 @@ pub const OPTIMUM: &[(&str, Opens)] = &[
 
 /// transformers.js 4.3 under Node, which opens the merged decoder. It feeds Moonshine no mask, which our encoder needs, and has
 /// no `encoder_no_repeat_ngram_size`, which Blenderbot's settings ask for; `blenderbot-small` is of that family without it.
-pub const TRANSFORMERS_JS: &[&str] = &[
-    "t5-rows-of-32",
-    "mt5",
-    "bart",
-    "mbart",
-    "blenderbot-small",
-    "marian",
-    "m2m_100",
-    "nllb",
-    "whisper",
-];
+pub const TRANSFORMERS_JS: &[&str] =
+    &["t5-rows-of-32", "mt5", "bart", "mbart", "blenderbot-small", "marian", "m2m_100", "nllb", "whisper"];
 
 /// transformers 5.23, the whole of what is recorded with it.
 pub const TRANSFORMERS: &[&str] = &[
