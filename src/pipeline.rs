@@ -220,8 +220,7 @@ impl Source {
             }
             None => {
                 let count = wanted.samples.map_or(DRAWN_SAMPLES, NonZeroUsize::get);
-                let eos = self.decoding.eos_token_ids.first().copied();
-                Data::drawn(count, &self.exact.graph, eos).map_err(ChainError::Data)?
+                Data::drawn(count, &self.exact.graph, &self.decoding).map_err(ChainError::Data)?
             }
         };
         let metric = wanted.metric;

@@ -405,6 +405,61 @@ fn a_text_runs_through_the_checkpoint() {
     assert_eq!(text(&output.stderr), expected);
 }
 
+/// A tiny checkpoint and how a recipe would have it decode.
+fn decoding(decode: &str) -> Home {
+    let model = fixture("t5-v1.1");
+    Home::with(&format!(
+        "model: {}\nout: out\nartifacts:\n  - safetensors: {{}}\ndecode: {decode}\nvalidate: {{ samples: 3 }}\n",
+        model.display()
+    ))
+}
+
+#[test]
+fn a_recipe_says_how_a_model_decodes_and_run_may_say_otherwise() {
+    let home = decoding("{ max_new_tokens: 5, suppress_tokens: [7, 8], no_repeat_ngram_size: 2 }");
+    let output = home.convert(&[]);
+    assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
+    let report = fs::read_to_string(home.path("out/report.md")).expect("there");
+    let line = "- decoding: starts with 0; ends at 1; at most 5 tokens; 2 tokens suppressed; no 2-gram twice\n";
+    assert!(report.contains(line), "{report}");
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(home.path("out/safetensors/trefoil.json")).expect("there")).expect("JSON");
+    let expected = serde_json::json!({
+        "decoder_start_token_id": 0, "eos_token_ids": [1], "pad_token_id": 0, "max_new_tokens": 5,
+        "no_repeat_ngram_size": 2, "suppress_tokens": [7, 8]
+    });
+    assert_eq!(manifest["decoding"], expected);
+
+    let model = fixture("t5-v1.1").display().to_string();
+    let tokens = |more: &[&str]| -> usize {
+        let output = run(&[&["run", &model, "5 6 9 1", "--json"], more].concat());
+        let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(found["prompt"], serde_json::json!([0]));
+        found["tokens"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(tokens(&["--max-new-tokens", "2"]), 2);
+    assert!(tokens(&[]) > 2);
+}
+
+#[test]
+fn settings_of_decoding_that_a_model_does_not_have_are_told() {
+    let refusal = |decode: &str| {
+        let output = decoding(decode).convert(&[]);
+        assert_eq!(code(&output), 2);
+        text(&output.stderr)
+    };
+    let unknown = refusal("{ max_new_token: 5 }");
+    assert!(
+        unknown.starts_with("error: decode: unknown key `max_new_token`; did you mean `max_new_tokens`?"),
+        "{unknown}"
+    );
+    let model = fixture("t5-v1.1").display().to_string();
+    let expected = "language: this model is fed no language and no task; found fr\n";
+    assert_eq!(refusal("{ language: fr }"), format!("error: {model}: {expected}"));
+    let output = run(&["run", &model, "5 1", "--language", "fr"]);
+    assert_eq!((code(&output), text(&output.stderr)), (2, format!("error: {expected}")));
+}
+
 #[test]
 fn the_list_comes_from_the_registries_and_is_the_table_of_the_readme() {
     let output = run(&["--list"]);

@@ -38,7 +38,7 @@ impl Grown {
     pub fn baseline<'a>(&'a self, recorded: &'a Path) -> Baseline<'a> {
         let greedy = Greedy::from(self.exact.checkpoint.generation()).at_most(9);
         let eos = greedy.settings.eos_token_ids.first().copied();
-        let mut data = Data::drawn(11, &self.exact.graph, eos).expect("a known encoder");
+        let mut data = Data::drawn(11, &self.exact.graph, &greedy.settings).expect("a known encoder");
         let logits = self.exact.graph.entry("full").and_then(|full| full.output("logits")).expect("every graph has it");
         let vocabulary = self.exact.graph.value(logits).ty.shape[2].literal().expect("a number") as i64;
         for (i, sample) in data.samples.iter_mut().enumerate() {

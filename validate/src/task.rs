@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use converters::Tokenizer;
 use converters::audio::{Clip, FrontEnd};
+use converters::checkpoint::Generation;
 use graph::{DType, Feeds, Graph, Op, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -330,14 +331,14 @@ impl Data {
 
     /// `count` inputs drawn by a fixed rule for the encoder of a graph that was split; without targets.
     ///
-    /// 3 to 24 tokens of the vocabulary of its embedding, the last of them `eos` if there is one; features of the shape that
-    /// it takes, between -1 and 1; or a tenth to half a second of noise at 16 kHz. For models whose recipe names no data:
-    /// logits can be compared, a task cannot. Errors: it takes nothing of the kind, in words.
-    pub fn drawn(count: usize, graph: &Graph, eos: Option<i64>) -> Result<Data, String> {
+    /// 3 to 24 tokens of the vocabulary of its embedding, none of them padding and the last an end if there is one; features
+    /// of the shape that it takes, between -1 and 1; or a tenth to half a second of noise at 16 kHz. For models whose recipe
+    /// names no data: logits can be compared, a task cannot. Errors: it takes nothing of the kind, in words.
+    pub fn drawn(count: usize, graph: &Graph, decoding: &Generation) -> Result<Data, String> {
         let takes = Takes::of(graph)?;
         let mut draw = Draw(0x9e37_79b9_7f4a_7c15);
         let samples = (0..count.max(1)).map(|i| {
-            let source = takes.draw(&mut draw, eos);
+            let source = takes.draw(&mut draw, decoding);
             let input = match &source {
                 Source::Ids(ids) => Ids.decode(ids),
                 Source::Features(_) | Source::Samples(_) => format!("noise {i}"),
@@ -409,11 +410,20 @@ impl Takes {
         }
     }
 
-    fn draw(&self, draw: &mut Draw, eos: Option<i64>) -> Source {
+    fn draw(&self, draw: &mut Draw, decoding: &Generation) -> Source {
         match *self {
             Takes::Ids { vocabulary } => {
                 let tokens = 2 + draw.below(22);
-                Source::Ids((0..tokens).map(|_| draw.below(vocabulary) as i64).chain(eos).collect())
+                let mut ids = Vec::new();
+                while ids.len() < tokens {
+                    let id = draw.below(vocabulary) as i64;
+                    // Some embeddings count positions by tokens that are not padding (M2M100 in transformers).
+                    if id != decoding.pad_token_id || vocabulary == 1 {
+                        ids.push(id);
+                    }
+                }
+                ids.extend(decoding.eos_token_ids.first());
+                Source::Ids(ids)
             }
             Takes::Features { n_mels, frames } => {
                 Source::Features(Tensor::f32([n_mels, frames], (0..n_mels * frames).map(|_| draw.float()).collect()))
@@ -666,11 +676,14 @@ mod tests {
 
     #[test]
     fn what_is_drawn_is_what_the_encoder_takes() {
-        let drawn = |graph: &Graph| Data::drawn(40, graph, Some(1)).map(|data| data.samples);
+        let decoding = Generation::plain(0, &[1, 2], 3, 20);
+        let drawn = |graph: &Graph| Data::drawn(40, graph, &decoding).map(|data| data.samples);
         for sample in drawn(&encoder("input_ids", Type::i64([BATCH, ENC]))).expect("ids") {
             let Source::Ids(ids) = sample.source else { panic!("{:?}", sample.source) };
             assert!(
-                (3..=24).contains(&ids.len()) && ids.last() == Some(&1) && ids.iter().all(|id| (0..7).contains(id))
+                (3..=24).contains(&ids.len())
+                    && ids.last() == Some(&1)
+                    && ids.iter().all(|id| (0..7).contains(id) && *id != 3)
             );
         }
         let features = encoder("input_features", Type::f32([Dim::from(BATCH), 4.into(), 6.into()]));

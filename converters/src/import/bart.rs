@@ -18,6 +18,7 @@ const BART: Family = Family {
     positions: Positions::Learned { offset: 2 },
     activation: "gelu",
     scale_embedding: false,
+    logits_bias: true,
 };
 const MBART: Family = Family { model_type: "mbart", norm_before: true, ..BART };
 const BLENDERBOT: Family = Family {

@@ -28,6 +28,8 @@ pub(super) struct Family {
     pub activation: &'static str,
     /// Default of `scale_embedding`.
     pub scale_embedding: bool,
+    /// Whether `final_logits_bias` is added, a buffer that transformers sets to zeros where a file lacks it.
+    pub logits_bias: bool,
 }
 
 /// The norm of the embeddings.
@@ -72,8 +74,9 @@ const ONE_EMBEDDING: &str =
 pub(super) const TIED_HEAD: &str =
     "config.json ties the head; set tie_word_embeddings to false if it has weights of its own";
 
-/// Training, and keys of transformers 3, where one class was all families: 4 and 5 read none of them, and what they said of
-/// norms and positions shows in the tensors. `normalize_before` alone does not, see [`Config::read`].
+/// Training, and which model was distilled; keys of transformers 3, where one class was all families: 4 and 5 read none of
+/// them, and what they said of norms and positions shows in the tensors. `normalize_before` alone does not, see
+/// [`Config::read`].
 const IGNORED: &[&str] = &[
     "activation_dropout",
     "add_bias_logits",
@@ -83,13 +86,17 @@ const IGNORED: &[&str] = &[
     "do_blenderbot_90_layernorm",
     "dropout",
     "encoder_layerdrop",
+    "eos_token_ids",
     "extra_layer_norm",
+    "finetuning_task",
     "layernorm_variant",
     "model_parallel",
     "normalize_embedding",
     "output_past",
     "save_step",
     "static_position_embeddings",
+    "student_decoder_layers",
+    "student_encoder_layers",
     "unk_token_id",
 ];
 
@@ -221,8 +228,7 @@ pub(super) fn write<'b>(b: &'b Build, checkpoint: &'b Checkpoint, c: &Config, ta
     let x = decoder.embed(decoder_input_ids, b.weight(tables.decoder));
     let x = decoder.write(x, causal, Some((encoder_hidden, padding)));
     let mut logits = x.linear(b.weight(tables.head), None);
-    // A buffer, which transformers sets to zeros where a file lacks it. M2M100 has none.
-    if checkpoint.has(LOGITS_BIAS) && c.family.positions != Positions::SinusoidAfterPad {
+    if c.family.logits_bias && checkpoint.has(LOGITS_BIAS) {
         logits = logits + b.weight(checkpoint.weight(LOGITS_BIAS, &[ONE, c.target_vocab]));
     }
     let inputs =

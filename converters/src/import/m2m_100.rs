@@ -17,6 +17,7 @@ const M2M_100: Family = Family {
     positions: Positions::SinusoidAfterPad,
     activation: "relu",
     scale_embedding: true,
+    logits_bias: false,
 };
 
 fn config(checkpoint: &Checkpoint) -> Result<Config, ImportError> {

@@ -17,6 +17,7 @@ const MARIAN: Family = Family {
     positions: Positions::Sinusoid,
     activation: "gelu",
     scale_embedding: false,
+    logits_bias: true,
 };
 
 /// The config, and whether both sides have one table of tokens.
