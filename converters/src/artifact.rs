@@ -63,8 +63,11 @@ impl Staging {
         if dir.exists() {
             fs::remove_dir_all(&dir)?;
         }
-        UNFINISHED.lock().expect("no panic while holding the lock").insert(dir.clone());
+        // Under the lock, so that no folder begins behind an interrupt.
+        let mut unfinished = UNFINISHED.lock().expect("no panic while holding the lock");
+        unfinished.insert(dir.clone());
         fs::create_dir(&dir)?;
+        drop(unfinished);
         Ok(Staging { dir, target: target.to_owned() })
     }
 
@@ -95,7 +98,8 @@ impl Staging {
         Ok(target)
     }
 
-    /// Removes every unfinished folder; for the handler of an interrupt.
+    /// Removes every unfinished folder; for the handler of an interrupt, which ends the program: whoever begins or drops one
+    /// after this waits for ever.
     pub fn remove_unfinished() {
         // A poisoned lock still guards a set of paths that must go.
         let mut unfinished = UNFINISHED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -107,6 +111,7 @@ impl Staging {
                 }
             }
         }
+        std::mem::forget(unfinished);
     }
 }
 

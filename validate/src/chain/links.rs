@@ -179,9 +179,11 @@ fn greedy_check(subject: &Subject, recorded: &Recorded, greedy: &Tensor) -> Chec
     let interpreter = super::interpreter(&subject.exact.graph);
     let mut session = Reference::new(&interpreter);
     let width = greedy.shape()[1];
-    // The recording has the prompt, and ends where its longest sequence does.
-    let prompt = subject.greedy.prompt().len().min(width);
-    let limit = subject.greedy.at_most(width - prompt);
+    // The recording has the prompt, and ends where its longest sequence does. It was made with the checkpoint's own settings,
+    // whatever a recipe puts in their place.
+    let own = crate::generate::Greedy::from(subject.exact.checkpoint.generation());
+    let prompt = own.prompt().len().min(width);
+    let limit = own.at_most(width - prompt);
     let what = format!("greedy tokens against transformers {}", recorded.version);
     match limit.run(&mut session, &recorded.source) {
         Err(error) => Check::failed(Link::Import, what, error.to_string()),
