@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use graph::{BATCH, Build, Computed, DEC, ENC, Op, Sym, Type, Unary, Val, Visible, Weight, WeightData};
 
 use super::Module;
-use super::layers::{WITHOUT_EFFECT, activation};
+use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation};
 use crate::Semantics;
 use crate::checkpoint::{Checkpoint, ImportError, Size};
 
@@ -71,8 +71,6 @@ const LOGITS_BIAS: &str = "final_logits_bias";
 const ONE: Size = Size { len: 1, name: "1" };
 const ONE_EMBEDDING: &str =
     "config.json ties the embeddings of encoder and decoder; set tie_word_embeddings to false if they differ";
-pub(super) const TIED_HEAD: &str =
-    "config.json ties the head; set tie_word_embeddings to false if it has weights of its own";
 
 /// Training, and which model was distilled; keys of transformers 3, where one class was all families: 4 and 5 read none of
 /// them, and what they said of norms and positions shows in the tensors. `normalize_before` alone does not, see

@@ -1,8 +1,8 @@
 //! What two or more families share.
 
-use graph::Unary;
+use graph::{Unary, Weight};
 
-use crate::checkpoint::Config;
+use crate::checkpoint::{Checkpoint, Config, Size};
 
 /// Keys of config.json without effect on the logits: training, bookkeeping, defaults of `generate`, what other heads use.
 pub(super) const WITHOUT_EFFECT: &[&str] = &[
@@ -110,3 +110,18 @@ macro_rules! with_and_without_model_prefix {
     };
 }
 pub(super) use with_and_without_model_prefix;
+
+/// Why a table and a head stand for one weight, and what to do where they differ.
+pub(super) const TIED_HEAD: &str =
+    "config.json ties the head; set tie_word_embeddings to false if it has weights of its own";
+
+/// The decoder's table and the head of a speech model, `[vocabulary, width]`; the same weight twice when tied.
+pub(super) fn table_and_head(checkpoint: &Checkpoint, root: &str, tied: bool, shape: [Size; 2]) -> [Weight; 2] {
+    const HEAD: &str = "proj_out.weight";
+    let name = format!("{root}decoder.embed_tokens.weight");
+    if tied {
+        let weight = checkpoint.tied_weight(&[(&name, TIED_HEAD), (HEAD, TIED_HEAD)], &shape);
+        return [weight.clone(), weight];
+    }
+    [checkpoint.weight(&name, &shape), checkpoint.weight(HEAD, &shape)]
+}

@@ -2,7 +2,8 @@
 
 use graph::Build;
 
-use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, TIED_HEAD, Tables};
+use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, Tables};
+use super::layers::TIED_HEAD;
 use crate::checkpoint::{Checkpoint, ImportError, Size};
 use crate::export::gguf::Value;
 use crate::{Architecture, Semantics};

@@ -4,10 +4,10 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
-use graph::{BATCH, Build, DEC, Dim, ENC, Layout, Op, Rope, Sym, Type, Unary, Val, Visible, Weight};
+use graph::{BATCH, Build, DEC, Dim, ENC, Layout, Op, Rope, Sym, Type, Unary, Val, Visible};
 
 use super::Module;
-use super::layers::{WITHOUT_EFFECT, activation};
+use super::layers::{WITHOUT_EFFECT, activation, table_and_head};
 use crate::audio::Features;
 use crate::checkpoint::{self, Checkpoint, ImportError, Size};
 use crate::export::gguf::Value;
@@ -26,7 +26,6 @@ const STRIDES: [usize; 3] = [64, 3, 2];
 const KERNELS: [Size; 3] =
     [Size { len: 127, name: "kernel" }, Size { len: 7, name: "kernel" }, Size { len: 3, name: "kernel" }];
 const CHANNEL: Size = Size { len: 1, name: "channel" };
-const TIED_HEAD: &str = "config.json ties the head; set tie_word_embeddings to false if it has weights of its own";
 
 /// Training; and the zeros that `pad_head_dim_to_multiple_of` appends to heads, which add nothing to a score and are cut off.
 const IGNORED: &[&str] = &["attention_dropout", "max_position_embeddings", "pad_head_dim_to_multiple_of"];
@@ -149,7 +148,8 @@ impl Architecture for Moonshine {
     fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError> {
         let c = Config::read(checkpoint)?;
         let root = checkpoint.prefix("model.");
-        let [tokens, head] = embeddings(&c, checkpoint, root).map(|weight| b.weight(weight));
+        let [tokens, head] =
+            table_and_head(checkpoint, root, c.tied, [c.vocab, c.width]).map(|weight| b.weight(weight));
         let stack = |name: &str| Module::new(b, checkpoint, &format!("{root}{name}"));
 
         let input_values = b.input("input_values", Type::f32([BATCH, SAMPLES]));
@@ -190,16 +190,6 @@ impl Architecture for Moonshine {
     fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
         Ok(gguf::metadata(&Config::read(checkpoint)?, checkpoint))
     }
-}
-
-/// The embedding and the head; the same weight twice when tied.
-fn embeddings(c: &Config, checkpoint: &Checkpoint, root: &str) -> [Weight; 2] {
-    let (name, shape) = (format!("{root}decoder.embed_tokens.weight"), [c.vocab, c.width]);
-    if c.tied {
-        let weight = checkpoint.tied_weight(&[(&name, TIED_HEAD), ("proj_out.weight", TIED_HEAD)], &shape);
-        return [weight.clone(), weight];
-    }
-    [checkpoint.weight(&name, &shape), checkpoint.weight("proj_out.weight", &shape)]
 }
 
 /// Encoder or decoder.

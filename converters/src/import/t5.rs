@@ -22,7 +22,6 @@ const EMBEDDING: [(&str, &str); 3] = [
 ];
 const ONE_EMBEDDING: &str = "T5 has one embedding for encoder and decoder";
 const HEAD: &str = "lm_head.weight";
-const TIED_HEAD: &str = "config.json ties the head; set tie_word_embeddings to false if it has weights of its own";
 
 /// Without effect on the logits, beside [`layers::WITHOUT_EFFECT`].
 const IGNORED: &[&str] = &["initializer_factor", "n_positions", "output_past", "scalable_attention", "finetuning_task"];
@@ -220,7 +219,7 @@ fn embeddings(c: &Config, checkpoint: &Checkpoint) -> [graph::Weight; 2] {
         Head::AsStored => !checkpoint.has(HEAD) || stored.is_none_or(|(name, _)| checkpoint.same(HEAD, name)),
     };
     if tied {
-        let weight = checkpoint.tied_weight(&[&EMBEDDING[..], &[(HEAD, TIED_HEAD)]].concat(), &shape);
+        let weight = checkpoint.tied_weight(&[&EMBEDDING[..], &[(HEAD, layers::TIED_HEAD)]].concat(), &shape);
         return [weight.clone(), weight];
     }
     [checkpoint.tied_weight(&EMBEDDING, &shape), checkpoint.weight(HEAD, &shape)]

@@ -4,10 +4,10 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
-use graph::{BATCH, Build, DEC, Dim, Type, Unary, Val, Visible, Weight};
+use graph::{BATCH, Build, DEC, Dim, Type, Unary, Val, Visible};
 
 use super::Module;
-use super::layers::{WITHOUT_EFFECT, activation};
+use super::layers::{WITHOUT_EFFECT, activation, table_and_head};
 use crate::audio::Features;
 use crate::checkpoint::{Checkpoint, ImportError, Size};
 use crate::export::gguf::Value;
@@ -19,7 +19,6 @@ pub(super) struct Whisper;
 /// The default of `nn.LayerNorm`; no key changes it.
 const EPS: f32 = 1e-5;
 const KERNEL: Size = Size { len: 3, name: "kernel" };
-const TIED_HEAD: &str = "config.json ties the head; set tie_word_embeddings to false if it has weights of its own";
 
 /// Training; `scale_embedding`, from which modeling_whisper.py computes a factor that it never applies; and what is read by
 /// WhisperForAudioClassification or for timestamps of tokens only.
@@ -110,7 +109,8 @@ impl Architecture for Whisper {
     fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError> {
         let c = Config::read(checkpoint)?;
         let root = checkpoint.prefix("model.");
-        let [tokens, head] = embeddings(&c, checkpoint, root).map(|weight| b.weight(weight));
+        let [tokens, head] =
+            table_and_head(checkpoint, root, c.tied, [c.vocab, c.d_model]).map(|weight| b.weight(weight));
         let stack = |name: &str| Module::new(b, checkpoint, &format!("{root}{name}"));
 
         // The second convolution halves the frames.
@@ -147,16 +147,6 @@ impl Architecture for Whisper {
     fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
         Ok(gguf::metadata(&Config::read(checkpoint)?, checkpoint))
     }
-}
-
-/// The embedding and the head; the same weight twice when tied.
-fn embeddings(c: &Config, checkpoint: &Checkpoint, root: &str) -> [Weight; 2] {
-    let (name, shape) = (format!("{root}decoder.embed_tokens.weight"), [c.vocab, c.d_model]);
-    if c.tied {
-        let weight = checkpoint.tied_weight(&[(&name, TIED_HEAD), ("proj_out.weight", TIED_HEAD)], &shape);
-        return [weight.clone(), weight];
-    }
-    [checkpoint.weight(&name, &shape), checkpoint.weight("proj_out.weight", &shape)]
 }
 
 /// Encoder or decoder.
