@@ -140,6 +140,7 @@ fn the_interpreter_on_the_file_says_what_the_quantized_graph_says_bit_for_bit_at
             let mut file = OwnInterpreter.open(&artifact, &OPTIONS).unwrap_or_else(|e| panic!("{place}: {e}"));
             let interpreter = caching(&model.graph);
             let mut graph = Reference::new(&interpreter);
+            assert_eq!(file.limit_tokens(), graph.limit_tokens(), "{place}");
             let mut source = inputs(&dir, &model);
             let ids = source.remove("decoder_input_ids").expect("recorded");
             let said = |session: &mut dyn Session| -> Vec<Tensor> {

@@ -2,10 +2,10 @@
 
 use converters::Artifact;
 use converters::export::gguf::{FILE, GgufFile, LLAMA_CPP, Value};
-use graph::{Feeds, Interpreter, Tensor};
+use graph::Interpreter;
 
 use crate::runtime::reference::{CACHED_WEIGHTS_BYTES, Reference};
-use crate::runtime::{Engine, Fit, Options, Runtime, RuntimeError, Session};
+use crate::runtime::{Fit, Options, Runtime, RuntimeError, Session};
 
 const NAME: &str = "interpreter";
 
@@ -47,22 +47,7 @@ impl Runtime for OwnInterpreter {
         let mut graph = converters::import(&artifact.dir).map_err(|error| failed(error.to_string()))?.graph;
         graph::passes::run(&mut graph).map_err(|error| failed(error.to_string()))?;
         let interpreter = Interpreter::owning(graph).with_cache(CACHED_WEIGHTS_BYTES);
-        Ok(Box::new(Opened(Reference::new(Box::new(interpreter)))))
-    }
-}
-
-struct Opened(Reference<Box<Interpreter<'static>>>);
-
-impl Session for Opened {
-    fn engine(&self) -> Engine {
-        Engine { settings: format!("f32, graph and weights of {FILE}"), ..self.0.engine() }
-    }
-
-    fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
-        self.0.encode(source)
-    }
-
-    fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
-        self.0.decode(decoder_input_ids)
+        let session = Reference::new(Box::new(interpreter));
+        Ok(Box::new(session.with_settings(format!("f32, graph and weights of {FILE}"))))
     }
 }

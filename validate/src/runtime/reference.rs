@@ -12,6 +12,7 @@ use crate::runtime::{Engine, RuntimeError, Session};
 /// `I`: an interpreter, or a reference to one; several sessions may share it, on several threads.
 pub struct Reference<I> {
     interpreter: I,
+    settings: String,
     encoded: Option<Encoded>,
 }
 
@@ -28,7 +29,12 @@ pub const CACHED_WEIGHTS_BYTES: usize = 1 << 30;
 impl<'g, I: Deref<Target = Interpreter<'g>>> Reference<I> {
     /// A session.
     pub fn new(interpreter: I) -> Reference<I> {
-        Reference { interpreter, encoded: None }
+        Reference { interpreter, settings: "f32".to_owned(), encoded: None }
+    }
+
+    /// The session with other [`Engine::settings`] in the report.
+    pub fn with_settings(self, settings: String) -> Reference<I> {
+        Reference { settings, ..self }
     }
 
     fn call(&self, entry: &str, mut feeds: Feeds) -> Result<Tensors, RuntimeError> {
@@ -53,7 +59,7 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Session for Reference<I> {
         Engine {
             name: "interpreter".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            settings: "f32".to_owned(),
+            settings: self.settings.clone(),
         }
     }
 
