@@ -174,21 +174,6 @@ fn layers(c: &Config, count: usize, pattern: usize) -> Vec<Attends> {
     }
 }
 
-/// One weight under all names when they are tied, because of `why`; else the weight of each.
-pub(super) fn tied_or_own<'b, const N: usize>(
-    b: &'b Build,
-    checkpoint: &Checkpoint,
-    tied: bool,
-    names: [&str; N],
-    why: &str,
-    shape: &[Size],
-) -> [Val<'b>; N] {
-    match tied {
-        true => [b.weight(checkpoint.tied_weight(&names.map(|name| (name, why)), shape)); N],
-        false => names.map(|name| b.weight(checkpoint.weight(name, shape))),
-    }
-}
-
 /// A soft cap: null is none, and a key that is missing is the default of the reference.
 pub(super) fn cap(c: &Config, key: &str, default: Option<f32>) -> Option<f32> {
     let found = c.f32_or(key, default.unwrap_or(1.0));

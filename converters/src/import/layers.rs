@@ -115,13 +115,19 @@ pub(super) use with_and_without_model_prefix;
 pub(super) const TIED_HEAD: &str =
     "config.json ties the head; set tie_word_embeddings to false if it has weights of its own";
 
-/// The decoder's table and the head of a speech model, `[vocabulary, width]`; the same weight twice when tied.
-pub(super) fn table_and_head(checkpoint: &Checkpoint, root: &str, tied: bool, shape: [Size; 2]) -> [Weight; 2] {
-    const HEAD: &str = "proj_out.weight";
-    let name = format!("{root}decoder.embed_tokens.weight");
-    if tied {
-        let weight = checkpoint.tied_weight(&[(&name, TIED_HEAD), (HEAD, TIED_HEAD)], &shape);
-        return [weight.clone(), weight];
+/// One weight under all names when they are tied, because of `why`; else the weight of each.
+pub(super) fn tied_or_own<const N: usize>(
+    checkpoint: &Checkpoint,
+    tied: bool,
+    names: [&str; N],
+    why: &str,
+    shape: &[Size],
+) -> [Weight; N] {
+    match tied {
+        true => {
+            let weight = checkpoint.tied_weight(&names.map(|name| (name, why)), shape);
+            std::array::from_fn(|_| weight.clone())
+        }
+        false => names.map(|name| checkpoint.weight(name, shape)),
     }
-    [checkpoint.weight(&name, &shape), checkpoint.weight(HEAD, &shape)]
 }

@@ -3,7 +3,7 @@
 use graph::Build;
 
 use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, Tables};
-use super::layers::TIED_HEAD;
+use super::layers::{TIED_HEAD, tied_or_own};
 use crate::checkpoint::{Checkpoint, ImportError, Size};
 use crate::export::gguf::Value;
 use crate::{Architecture, Semantics};
@@ -36,15 +36,10 @@ fn config(checkpoint: &Checkpoint) -> Result<(Config, bool), ImportError> {
 
 /// Of two vocabularies: the head is tied to the decoder's alone.
 fn tables(c: &Config, checkpoint: &Checkpoint) -> Tables {
-    const DECODER: &str = "model.decoder.embed_tokens.weight";
-    const HEAD: &str = "lm_head.weight";
     let encoder = checkpoint.weight("model.encoder.embed_tokens.weight", &[c.vocab, c.d_model]);
-    let shape = [c.target_vocab, c.d_model];
-    if c.tied {
-        let weight = checkpoint.tied_weight(&[(DECODER, TIED_HEAD), (HEAD, TIED_HEAD)], &shape);
-        return Tables { encoder, decoder: weight.clone(), head: weight };
-    }
-    Tables { encoder, decoder: checkpoint.weight(DECODER, &shape), head: checkpoint.weight(HEAD, &shape) }
+    let names = ["model.decoder.embed_tokens.weight", "lm_head.weight"];
+    let [decoder, head] = tied_or_own(checkpoint, c.tied, names, TIED_HEAD, &[c.target_vocab, c.d_model]);
+    Tables { encoder, decoder, head }
 }
 
 impl Architecture for Marian {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use graph::{BATCH, Build, DEC, Dim, ENC, Layout, Op, Rope, Sym, Type, Unary, Val, Visible};
 
 use super::Module;
-use super::layers::{WITHOUT_EFFECT, activation, table_and_head};
+use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation, tied_or_own};
 use crate::audio::Features;
 use crate::checkpoint::{self, Checkpoint, ImportError, Size};
 use crate::export::gguf::Value;
@@ -148,8 +148,10 @@ impl Architecture for Moonshine {
     fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError> {
         let c = Config::read(checkpoint)?;
         let root = checkpoint.prefix("model.");
+        let tokens = format!("{root}decoder.embed_tokens.weight");
+        let names = [tokens.as_str(), "proj_out.weight"];
         let [tokens, head] =
-            table_and_head(checkpoint, root, c.tied, [c.vocab, c.width]).map(|weight| b.weight(weight));
+            tied_or_own(checkpoint, c.tied, names, TIED_HEAD, &[c.vocab, c.width]).map(|weight| b.weight(weight));
         let stack = |name: &str| Module::new(b, checkpoint, &format!("{root}{name}"));
 
         let input_values = b.input("input_values", Type::f32([BATCH, SAMPLES]));

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use graph::{BATCH, Build, DEC, ENC, Op, Rope, Type, Val, Visible};
 
 use super::Module;
-use super::gemma::{DECODING_DEFAULTS, Stack, cap, capped, rope, tied_or_own};
-use super::layers::WITHOUT_EFFECT;
+use super::gemma::{DECODING_DEFAULTS, Stack, cap, capped, rope};
+use super::layers::{WITHOUT_EFFECT, tied_or_own};
 use crate::checkpoint::{self, Checkpoint, ImportError};
 use crate::export::gguf::Value;
 use crate::{Architecture, Semantics};
@@ -87,7 +87,8 @@ impl Architecture for T5Gemma {
         let encoder_hidden = c.encoder.write_encoder(b, &encoder, x, padding);
         let Section { stack, .. } = &c.decoder;
         let names = ["model.decoder.embed_tokens.weight", "lm_head.out_proj.weight"];
-        let [table, head] = tied_or_own(b, checkpoint, c.tied, names, TIED_HEAD, &[stack.vocab, stack.width]);
+        let [table, head] = tied_or_own(checkpoint, c.tied, names, TIED_HEAD, &[stack.vocab, stack.width])
+            .map(|weight| b.weight(weight));
         let x = stack.embed(decoder_input_ids, table);
         let x = c.decoder.write_decoder(b, &decoder, x, (encoder_hidden, c.encoder.stack.width), padding);
         let logits = capped(x.linear(head, None), c.logit_cap);

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use graph::{BATCH, Build, Computed, DEC, ENC, Op, Rope, Type, Val, Visible, Weight, WeightData};
 
 use super::Module;
-use super::gemma::{Attends, DECODING_DEFAULTS, Stack, cap, capped, rope, tied_or_own};
-use super::layers::WITHOUT_EFFECT;
+use super::gemma::{Attends, DECODING_DEFAULTS, Stack, cap, capped, rope};
+use super::layers::{WITHOUT_EFFECT, tied_or_own};
 use crate::checkpoint::{self, Checkpoint, ImportError, Size};
 use crate::export::gguf::Value;
 use crate::{Architecture, Semantics};
@@ -142,12 +142,12 @@ impl Architecture for T5Gemma2 {
         let [of_source, of_target] = names("weight");
         let shape = [c.encoder.stack.vocab, c.encoder.stack.width];
         let [source, target, head] =
-            tied_or_own(b, checkpoint, c.tied, [&of_source, &of_target, "lm_head.out_proj.weight"], TIED, &shape);
+            tied_or_own(checkpoint, c.tied, [&of_source, &of_target, "lm_head.out_proj.weight"], TIED, &shape)
+                .map(|weight| b.weight(weight));
         let [of_source, of_target] = names("eoi_embedding");
         let rows = match c.eoi {
-            Some(_) => {
-                tied_or_own(b, checkpoint, c.tied, [&of_source, &of_target], TIED, &[c.encoder.stack.width]).map(Some)
-            }
+            Some(_) => tied_or_own(checkpoint, c.tied, [&of_source, &of_target], TIED, &[c.encoder.stack.width])
+                .map(|weight| Some(b.weight(weight))),
             None => {
                 checkpoint.carry_tensors(|name| name == of_source || name == of_target);
                 [None; 2]
