@@ -121,10 +121,32 @@ impl Stack {
     }
 
     /// `down(activation(gate(x)) · up(x))`.
-    pub(super) fn feed_forward<'b>(&self, x: Val<'b>, w: &Module<'b>) -> Val<'b> {
+    fn feed_forward<'b>(&self, x: Val<'b>, w: &Module<'b>) -> Val<'b> {
         let up = |name| w.linear_no_bias(x, name, [self.ffn, self.width]);
         let hidden = up("gate_proj").activation(self.activation) * up("up_proj");
         w.linear_no_bias(hidden, "down_proj", [self.width, self.ffn])
+    }
+
+    /// The layers of the stack called `name`, and its last norm.
+    ///
+    /// `attend(x, layer, i)`: what layer `i` does before its feed-forward.
+    pub(super) fn write<'b>(
+        &self,
+        b: &'b Build,
+        w: &Module<'b>,
+        name: &str,
+        mut x: Val<'b>,
+        attend: impl Fn(Val<'b>, &Module<'b>, usize) -> Val<'b>,
+    ) -> Val<'b> {
+        for i in 0..self.layers.len() {
+            let _layer = b.scope(format!("{name}.{i}"));
+            let layer = w.at(format!("layers.{i}"));
+            x = attend(x, &layer, i);
+            let _ffn = b.scope("ffn");
+            x = self.sandwiched(x, &layer, "feedforward", |x| self.feed_forward(x, &layer.at("mlp")));
+        }
+        let _stack = b.scope(name);
+        self.norm(x, w, "norm")
     }
 
     /// Rows of the table times √width, a factor that the reference rounds to f32.

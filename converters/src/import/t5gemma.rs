@@ -127,25 +127,13 @@ impl Architecture for T5Gemma {
 }
 
 impl Section {
-    fn write_encoder<'b>(&self, b: &'b Build, w: &Module<'b>, mut x: Val<'b>, padding: Val<'b>) -> Val<'b> {
+    fn write_encoder<'b>(&self, b: &'b Build, w: &Module<'b>, x: Val<'b>, padding: Val<'b>) -> Val<'b> {
         let c = &self.stack;
         // |q - k| <= sliding_window, both ends counted, in 5.23; 4.57 counts neither end.
         let window = Visible { before: Some(c.window), after: Some(c.window) };
         let positions = b.positions(0, ENC);
-        for (i, mask) in c.encoder_masks(b, padding, window).into_iter().enumerate() {
-            let _layer = b.scope(format!("encoder.{i}"));
-            let layer = w.at(format!("layers.{i}"));
-            {
-                let _attn = b.scope("attn");
-                x = c.sandwiched(x, &layer, "self_attn", |x| {
-                    self.self_attention(&layer.at("self_attn"), x, positions, mask)
-                });
-            }
-            let _ffn = b.scope("ffn");
-            x = c.sandwiched(x, &layer, "feedforward", |x| c.feed_forward(x, &layer.at("mlp")));
-        }
-        let _stack = b.scope("encoder");
-        c.norm(x, w, "norm")
+        let masks = c.encoder_masks(b, padding, window);
+        c.write(b, w, "encoder", x, |x, layer, i| self.self_attention(b, layer, x, positions, masks[i]))
     }
 
     /// `memory`: the encoder's output and its width.
@@ -153,41 +141,41 @@ impl Section {
         &self,
         b: &'b Build,
         w: &Module<'b>,
-        mut x: Val<'b>,
+        x: Val<'b>,
         (memory, width): (Val<'b>, checkpoint::Size),
         padding: Val<'b>,
     ) -> Val<'b> {
         let c = &self.stack;
         let positions = b.positions(0, DEC);
-        for (i, mask) in c.decoder_masks(b, |mask| mask).into_iter().enumerate() {
-            let _layer = b.scope(format!("decoder.{i}"));
-            let layer = w.at(format!("layers.{i}"));
-            {
-                let _attn = b.scope("attn");
-                x = c.sandwiched(x, &layer, "self_attn", |x| {
-                    self.self_attention(&layer.at("self_attn"), x, positions, mask)
-                });
-            }
-            {
-                let _cross = b.scope("cross");
-                let w = layer.at("cross_attn");
-                x = c.sandwiched(x, &layer, "cross_attn", |x| {
-                    let [k, v] = ["k_proj", "v_proj"].map(|name| c.shared_heads(memory, &w, name, width));
-                    self.attention(&w, c.queries(x, &w), k, v, padding)
-                });
-            }
-            let _ffn = b.scope("ffn");
-            x = c.sandwiched(x, &layer, "feedforward", |x| c.feed_forward(x, &layer.at("mlp")));
-        }
-        let _stack = b.scope("decoder");
-        c.norm(x, w, "norm")
+        let masks = c.decoder_masks(b, |mask| mask);
+        c.write(b, w, "decoder", x, |x, layer, i| {
+            let x = self.self_attention(b, layer, x, positions, masks[i]);
+            let _cross = b.scope("cross");
+            let w = layer.at("cross_attn");
+            c.sandwiched(x, layer, "cross_attn", |x| {
+                let [k, v] = ["k_proj", "v_proj"].map(|name| c.shared_heads(memory, &w, name, width));
+                self.attention(&w, c.queries(x, &w), k, v, padding)
+            })
+        })
     }
 
-    fn self_attention<'b>(&self, w: &Module<'b>, x: Val<'b>, positions: Val<'b>, mask: Val<'b>) -> Val<'b> {
+    /// With its norms and residual.
+    fn self_attention<'b>(
+        &self,
+        b: &'b Build,
+        layer: &Module<'b>,
+        x: Val<'b>,
+        positions: Val<'b>,
+        mask: Val<'b>,
+    ) -> Val<'b> {
         let c = &self.stack;
-        let [k, v] = ["k_proj", "v_proj"].map(|name| c.shared_heads(x, w, name, c.width));
-        let [q, k] = [c.queries(x, w), k].map(|heads| heads.rope(positions, self.rope));
-        self.attention(w, q, k, v, mask)
+        let _attn = b.scope("attn");
+        let w = layer.at("self_attn");
+        c.sandwiched(x, layer, "self_attn", |x| {
+            let [k, v] = ["k_proj", "v_proj"].map(|name| c.shared_heads(x, &w, name, c.width));
+            let [q, k] = [c.queries(x, &w), k].map(|heads| heads.rope(positions, self.rope));
+            self.attention(&w, q, k, v, mask)
+        })
     }
 
     fn attention<'b>(&self, w: &Module<'b>, q: Val<'b>, k: Val<'b>, v: Val<'b>, mask: Val<'b>) -> Val<'b> {

@@ -199,36 +199,28 @@ impl Config {
 }
 
 impl Section {
-    fn write_encoder<'b>(&self, b: &'b Build, w: &Module<'b>, mut x: Val<'b>, padding: Val<'b>) -> Val<'b> {
+    fn write_encoder<'b>(&self, b: &'b Build, w: &Module<'b>, x: Val<'b>, padding: Val<'b>) -> Val<'b> {
         let c = &self.stack;
         // `sliding_window` keys, the query among them; of an even number one more after than before.
         let window = Visible { before: Some(c.window.div_ceil(2) - 1), after: Some(c.window / 2) };
         let positions = b.positions(0, ENC);
         let masks = c.encoder_masks(b, padding, window);
-        for (i, (mask, attends)) in masks.into_iter().zip(&c.layers).enumerate() {
-            let _layer = b.scope(format!("encoder.{i}"));
-            let layer = w.at(format!("layers.{i}"));
-            {
-                let _attn = b.scope("attn");
-                let w = layer.at("self_attn");
-                x = c.sandwiched(x, &layer, "self_attn", |x| {
-                    let turn = |heads: Val<'b>| heads.rope(positions, self.rope(*attends));
-                    let (q, [k, v]) = (self.queries(x, &w), self.keys(x, &w));
-                    self.attention(&w, turn(q), turn(k), v, mask)
-                });
-            }
-            let _ffn = b.scope("ffn");
-            x = c.sandwiched(x, &layer, "feedforward", |x| c.feed_forward(x, &layer.at("mlp")));
-        }
-        let _stack = b.scope("encoder");
-        c.norm(x, w, "norm")
+        c.write(b, w, "encoder", x, |x, layer, i| {
+            let _attn = b.scope("attn");
+            let w = layer.at("self_attn");
+            c.sandwiched(x, layer, "self_attn", |x| {
+                let turn = |heads: Val<'b>| heads.rope(positions, self.rope(c.layers[i]));
+                let (q, [k, v]) = (self.queries(x, &w), self.keys(x, &w));
+                self.attention(&w, turn(q), turn(k), v, masks[i])
+            })
+        })
     }
 
     fn write_decoder<'b>(
         &self,
         b: &'b Build,
         w: &Module<'b>,
-        mut x: Val<'b>,
+        x: Val<'b>,
         memory: Val<'b>,
         padding: Val<'b>,
     ) -> Val<'b> {
@@ -239,26 +231,18 @@ impl Section {
             let own = own.broadcast([BATCH.into(), 1.into(), DEC.into(), DEC.into()]);
             b.concat(&[own, of_source], 3)
         });
-        for (i, (mask, attends)) in masks.into_iter().zip(&c.layers).enumerate() {
-            let _layer = b.scope(format!("decoder.{i}"));
-            let layer = w.at(format!("layers.{i}"));
-            {
-                let _attn = b.scope("attn");
-                let w = layer.at("self_attn");
-                x = c.sandwiched(x, &layer, "self_attn", |x| {
-                    let turn = |heads: Val<'b>| heads.rope(positions, self.rope(*attends));
-                    let (q, [k, v]) = (self.queries(x, &w), self.keys(x, &w));
-                    // The source has no positions here.
-                    let [source_k, source_v] = self.keys(memory, &w);
-                    let [k, v] = [[turn(k), source_k], [v, source_v]].map(|parts| b.concat(&parts, 2));
-                    self.attention(&w, turn(q), k, v, mask)
-                });
-            }
-            let _ffn = b.scope("ffn");
-            x = c.sandwiched(x, &layer, "feedforward", |x| c.feed_forward(x, &layer.at("mlp")));
-        }
-        let _stack = b.scope("decoder");
-        c.norm(x, w, "norm")
+        c.write(b, w, "decoder", x, |x, layer, i| {
+            let _attn = b.scope("attn");
+            let w = layer.at("self_attn");
+            c.sandwiched(x, layer, "self_attn", |x| {
+                let turn = |heads: Val<'b>| heads.rope(positions, self.rope(c.layers[i]));
+                let (q, [k, v]) = (self.queries(x, &w), self.keys(x, &w));
+                // The source has no positions here.
+                let [source_k, source_v] = self.keys(memory, &w);
+                let [k, v] = [[turn(k), source_k], [v, source_v]].map(|parts| b.concat(&parts, 2));
+                self.attention(&w, turn(q), k, v, masks[i])
+            })
+        })
     }
 
     /// Normalized queries.
