@@ -5,7 +5,7 @@
 
 mod describe;
 mod lower;
-#[allow(clippy::all, missing_docs, dead_code)]
+#[allow(clippy::all, missing_docs, dead_code, reason = "generated from onnx.proto, whole")]
 #[rustfmt::skip]
 mod onnx;
 mod proto;
