@@ -3,6 +3,7 @@
 //! Exit codes: 0 passed, 1 a check failed, 2 could not run, 130 interrupted. Data goes to stdout, progress and errors to
 //! stderr.
 
+mod calibration;
 mod inspect;
 mod list;
 mod manifest;

@@ -13,16 +13,18 @@ use converters::{Artifact, ExportError, ImportError, Model, Staging};
 use graph::passes::PassError;
 use graph::progress::Unit;
 use graph::{Graph, Progress, Scratch};
-use quant::{Activations, PolicyError, QuantError, TensorRecord};
+use quant::{Activations, Calibration, PolicyError, QuantError, TensorRecord};
 use validate::Greedy;
+use validate::calibration::CalibratedError;
 use validate::chain::{Baseline, ChainError, Context, Limits, Subject, validate_artifact};
 use validate::report::{ArtifactReport, ModelReport, Note, Report, TensorRow};
 use validate::runtime::Options;
 use validate::task::{Data, DataError, Speech, Text};
 
+use crate::calibration::Observed;
 use crate::manifest::{self, Manifest, Origin, RecipeText};
 use crate::progress::{Display, Of};
-use crate::recipe::{Loaded, RecipeError, Target, Validation};
+use crate::recipe::{Loaded, Recipe, RecipeError, Target, Validation};
 use crate::run::text_of;
 use crate::{Common, Verdict, summary};
 
@@ -64,7 +66,10 @@ pub struct Validate {
     /// Lines {"input": …, "target": …} or plain text [default: drawn inputs]
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// How many of them, from the first [default: as the artifact's recipe says]
+    /// The data that the artifact was calibrated on, when it was
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
+    /// How many samples of --data, from the first [default: as the artifact's recipe says]
     #[arg(long, value_name = "N")]
     samples: Option<NonZeroUsize>,
     #[command(flatten)]
@@ -151,6 +156,12 @@ pub enum PipelineError {
     /// The evaluation data.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The calibration data.
+    #[error(transparent)]
+    Calibrated(#[from] CalibratedError),
+    /// The model on the calibration data.
+    #[error(transparent)]
+    Calibration(#[from] quant::CalibrationError),
     /// Validation broke off.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -200,6 +211,33 @@ impl Source {
         Ok(Source { imported, exact, decoding })
     }
 
+    /// The first samples of a file, all without a number.
+    fn load(&self, file: &Path, samples: Option<NonZeroUsize>, text: &dyn Text) -> Result<Data, PipelineError> {
+        let dir = self.exact.checkpoint.dir();
+        let front_end = self.exact.architecture.hears().map(|features| FrontEnd::open(dir, features)).transpose()?;
+        let eos = self.decoding.eos_token_ids.first().copied();
+        let speech = front_end.map(|front_end| Speech { text, front_end, eos });
+        let inputs = speech.as_ref().map_or(text, |speech| speech);
+        Ok(Data::load(file, samples.map_or(usize::MAX, NonZeroUsize::get), inputs)?)
+    }
+
+    /// Watches the model decode, when one of the targets asks for it.
+    fn observed(
+        &self,
+        recipe: &Recipe,
+        targets: &[&Target],
+        origin: &Origin,
+        text: &dyn Text,
+        scratch_dir: &Path,
+        display: &Display,
+    ) -> Result<Option<Observed>, PipelineError> {
+        let Some(wanted) = recipe.calibrate.as_ref().filter(|_| targets.iter().any(|t| t.policy().is_calibrated())) else {
+            return Ok(None);
+        };
+        let data = self.load(&wanted.data, wanted.samples, text)?;
+        Observed::new(&self.exact.graph, origin, &self.decoding, wanted, data, scratch_dir, display).map(Some)
+    }
+
     fn baseline<'a>(
         &'a self,
         wanted: &Validation,
@@ -209,15 +247,7 @@ impl Source {
     ) -> Result<Baseline<'a>, PipelineError> {
         let greedy = Greedy::from(&self.decoding);
         let data = match &wanted.data {
-            Some(file) => {
-                let family = self.exact.architecture;
-                let dir = self.exact.checkpoint.dir();
-                let front_end = family.hears().map(|features| FrontEnd::open(dir, features)).transpose()?;
-                let eos = self.decoding.eos_token_ids.first().copied();
-                let speech = front_end.map(|front_end| Speech { text, front_end, eos });
-                let inputs = speech.as_ref().map_or(text, |speech| speech);
-                Data::load(file, wanted.samples.map_or(usize::MAX, NonZeroUsize::get), inputs)?
-            }
+            Some(file) => self.load(file, wanted.samples, text)?,
             None => {
                 let count = wanted.samples.map_or(DRAWN_SAMPLES, NonZeroUsize::get);
                 Data::drawn(count, &self.exact.graph, &self.decoding).map_err(ChainError::Data)?
@@ -228,7 +258,14 @@ impl Source {
         Ok(Baseline::measure(subject, display)?)
     }
 
-    fn report(&self, origin: Origin, baseline: &Baseline, artifacts: Vec<ArtifactReport>, recipe: Note) -> Report {
+    fn report(
+        &self,
+        origin: Origin,
+        observed: Option<&Observed>,
+        baseline: &Baseline,
+        artifacts: Vec<ArtifactReport>,
+        recipe: Note,
+    ) -> Report {
         let checkpoint = &self.exact.checkpoint;
         let name = checkpoint.dir().canonicalize().unwrap_or_else(|_| checkpoint.dir().to_owned());
         let model = ModelReport {
@@ -247,6 +284,7 @@ impl Source {
             recipe,
             model,
             data: baseline.data_report(),
+            calibration: observed.map(Observed::report),
             checks: baseline.checks.clone(),
             artifacts,
         }
@@ -262,7 +300,13 @@ struct Grown {
 
 impl Grown {
     /// Edits a copy of the exact model for the target's format and quantizes it.
-    fn new(exact: &Model, target: &Target, scratch: &Scratch, display: &Display) -> Result<Grown, PipelineError> {
+    fn new(
+        exact: &Model,
+        target: &Target,
+        observed: Option<&Observed>,
+        scratch: &Scratch,
+        display: &Display,
+    ) -> Result<Grown, PipelineError> {
         let artifact = || target.name().to_owned();
         let mut model = exact.clone();
         let edits = target
@@ -283,7 +327,15 @@ impl Grown {
             _ => None,
         }));
         let progress = Of { name: target.name(), display };
-        let records = quant::quantize(&mut model.graph, &plan, scratch, &progress)
+        let exact = model.graph.clone();
+        let mut quantize = |calibration: Option<&Calibration>| {
+            quant::quantize_calibrated(&mut model.graph, &plan, calibration, scratch, &progress)
+        };
+        let records = match observed.filter(|_| target.policy().is_calibrated()) {
+            None => quantize(None),
+            Some(observed) => observed.with(&exact, target.policy().gptq, display, |known| quantize(Some(known)))?,
+        };
+        let records = records
             .map_err(|source| PipelineError::Quant { artifact: artifact(), source })?;
         if let (Activations::Dynamic, Some(granularity)) = (target.policy().activations, target.granularity()) {
             graph::passes::quantize_activations(&mut model.graph, granularity)?;
@@ -306,13 +358,14 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
     let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
     let folder = OutFolder::at(&recipe.out).map_err(PipelineError::io(&recipe.out))?;
 
+    let observed = source.observed(recipe, &targets, &origin, &*text, &recipe.out, display)?;
     let recorded = recipe.model.join("expected.safetensors");
     // All are written before the first is validated: what a format refuses is known early.
     let mut staged = Vec::new();
     for target in targets {
         let name = target.name();
         let scratch = Scratch::in_dir(&recipe.out).map_err(PipelineError::io(&recipe.out))?;
-        let grown = Grown::new(&source.exact, target, &scratch, display)?;
+        let grown = Grown::new(&source.exact, target, observed.as_ref(), &scratch, display)?;
         display.stage(&format!("{name}: write"), 0, Unit::Bytes);
         let staging = Staging::beside(&recipe.out.join(name)).map_err(PipelineError::io(&recipe.out.join(name)))?;
         let artifact = write(&grown, target, &staging, &source.decoding, &origin, &recipe_text)?;
@@ -342,7 +395,7 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
         return Ok(Verdict::Passed);
     };
     let note = Note { about: recipe_text.file, text: recipe_text.text };
-    let report = source.report(origin, &baseline, reports, note);
+    let report = source.report(origin, observed.as_ref(), &baseline, reports, note);
     let report_dir = arguments.report_dir.as_deref().unwrap_or(&recipe.out);
     write_report(&report, report_dir)?;
     told(&report, Some(report_dir), common)
@@ -410,6 +463,10 @@ fn row(record: &TensorRecord) -> TensorRow {
         sqnr_db: record.sqnr_db,
         rel_l2: record.relative_l2_error,
         max_abs_error: record.max_abs_error,
+        method: record.method.name().to_owned(),
+        output_sqnr_db: record.outputs.and_then(|outputs| outputs.sqnr_db),
+        nearest_output_sqnr_db: record.outputs.and_then(|outputs| outputs.nearest_sqnr_db),
+        notes: record.notes.clone(),
     }
 }
 
@@ -431,9 +488,16 @@ pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Res
         wrong(format!("expected a {}, found none; only artifacts of trefoil have one", manifest::FILE))
     })?;
     let Manifest { name, recipe, .. } = manifest;
-    let loaded = Loaded::of_artifact(dir, &recipe.text)?;
+    let mut loaded = Loaded::of_artifact(dir, &recipe.text)?;
+    if let (Some(calibrate), Some(file)) = (&mut loaded.recipe.calibrate, &arguments.calibration) {
+        calibrate.data = file.clone();
+    }
     let target = loaded.recipe.artifacts.iter().find(|t| t.name() == name);
     let target = target.ok_or_else(|| wrong(format!("{}: no artifact named {name} in its recipe", manifest::FILE)))?;
+    if target.policy().is_calibrated() && arguments.calibration.is_none() {
+        let message = "its weights were chosen on calibration data; expected --calibration FILE, found none";
+        return Err(wrong(message.to_owned()));
+    }
     let wanted = Validation {
         data: arguments.data.clone(),
         samples: arguments.samples.or(loaded.recipe.validate.samples),
@@ -450,13 +514,14 @@ pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Res
     let recorded = arguments.reference.join("expected.safetensors");
     let baseline = source.baseline(&wanted, &*text, &recorded, display)?;
     let scratch = Scratch::new().map_err(PipelineError::io(&std::env::temp_dir()))?;
-    let grown = Grown::new(&source.exact, target, &scratch, display)?;
+    let observed = source.observed(&loaded.recipe, &[target], &origin, &*text, &std::env::temp_dir(), display)?;
+    let grown = Grown::new(&source.exact, target, observed.as_ref(), &scratch, display)?;
     let artifact = Artifact::list(target.format().name(), dir).map_err(PipelineError::io(dir))?;
     let options = arguments.engines.options();
     let report = validated(&baseline, &grown, target, &artifact, &wanted.limits, &options, display)?;
     display.finish();
     let note = Note { about: recipe.file, text: recipe.text };
-    told(&source.report(origin, &baseline, vec![report], note), None, common)
+    told(&source.report(origin, observed.as_ref(), &baseline, vec![report], note), None, common)
 }
 
 /// The first weight file that differs between the checkpoint of an artifact and the one at hand.

@@ -16,6 +16,7 @@ use quant::{Activations, Policy, Scheme};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use validate::chain::Limits;
+use validate::calibration::Prefixes;
 use validate::task::TaskMetric;
 
 use crate::yaml;
@@ -31,6 +32,9 @@ pub struct Recipe {
     /// The languages of texts, for a model that has several.
     #[serde(default)]
     pub languages: Languages,
+    /// What quantizers watch the model on; methods but `nearest`, and static activations, need it.
+    #[serde(default)]
+    pub calibrate: Option<CalibrationData>,
     /// How weights are quantized in artifacts that say nothing of their own.
     #[serde(default)]
     pub quantize: Policy,
@@ -55,6 +59,19 @@ pub struct Target {
     onnx: Option<Onnx>,
     gguf: Option<Gguf>,
     safetensors: Option<Safetensors>,
+}
+
+/// Samples on which the model decodes while quantizers watch. They must not be those that validate it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CalibrationData {
+    /// Lines `{"input": …, "target": …}` or plain text, relative to the recipe's folder.
+    pub data: PathBuf,
+    /// How many of them, from the first; all when absent.
+    pub samples: Option<NonZeroUsize>,
+    /// What the decoder is fed.
+    #[serde(default)]
+    pub decode: Prefixes,
 }
 
 /// What the artifacts are measured on, and what they must reach.
@@ -172,6 +189,9 @@ impl Loaded {
         let folder = path.parent().unwrap_or(Path::new(""));
         recipe.model = folder.join(&recipe.model);
         recipe.out = folder.join(&recipe.out);
+        if let Some(calibrate) = &mut recipe.calibrate {
+            calibrate.data = folder.join(&calibrate.data);
+        }
         recipe.validate.data = recipe.validate.data.map(|data| folder.join(data));
         Ok(Loaded { recipe, text })
     }
@@ -204,6 +224,12 @@ impl Recipe {
             if !is_folder_name(name) {
                 problems.push(format!(
                     "artifacts[{index}].name: expected the name of a folder below `out`, found `{name}`"
+                ));
+            }
+            if target.policy().is_calibrated() && self.calibrate.is_none() {
+                problems.push(format!(
+                    "artifacts[{index}].quantize: its methods watch the model decode; expected `calibrate: {{ data: FILE }}` in \
+                     the recipe, found none"
                 ));
             }
             if target.policy().activations == Activations::Dynamic && target.granularity().is_none() {

@@ -7,10 +7,10 @@ mod kernels;
 pub use kernels::relative_bucket;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use crate::ir::{DType, Def, Dim, Entry, Graph, Sym, Type, ValueId};
+use crate::ir::{DType, Def, Dim, Entry, Graph, Port, Sym, Type, ValueId};
 use crate::op::Op;
 use crate::tensor::Tensor;
 use crate::weights::{WeightError, WeightId};
@@ -75,6 +75,48 @@ pub struct Interpreter<'g> {
     cache: Mutex<Cache>,
 }
 
+/// The values of one entry in the order in which they are computed.
+pub struct Course {
+    entry: Entry,
+    order: Vec<ValueId>,
+    /// By value: the place of the last value that reads it; no place for outputs.
+    last_use: Vec<usize>,
+}
+
+impl Course {
+    /// Errors: there is no such entry.
+    pub fn new(graph: &Graph, entry: &str) -> Result<Course, EvalError> {
+        let found = graph.entry(entry).ok_or_else(|| EvalError::NoEntry {
+            entry: entry.to_owned(),
+            known: graph.entries.iter().map(|e| e.name.clone()).collect(),
+        })?;
+        let order = graph.order(found);
+        let fed: HashSet<ValueId> = found.inputs.iter().map(|port| port.value).collect();
+        let mut last_use = vec![usize::MAX; graph.values.len()];
+        for (place, id) in order.iter().enumerate().filter(|(_, id)| !fed.contains(id)) {
+            graph.args(*id).iter().for_each(|arg| last_use[arg.0] = place);
+        }
+        found.outputs.iter().for_each(|port| last_use[port.value.0] = usize::MAX);
+        Ok(Course { entry: found.clone(), order, last_use })
+    }
+
+    /// Every value, arguments before what reads them.
+    pub fn order(&self) -> &[ValueId] {
+        &self.order
+    }
+}
+
+/// A call between two values of its [`Course`]: all that the values to come read.
+#[derive(Clone, Debug)]
+pub struct Halted {
+    /// Values that are still read.
+    pub live: BTreeMap<ValueId, Tensor>,
+    /// The length of every symbol met so far.
+    pub lengths: BTreeMap<Sym, usize>,
+    /// The place of the next value.
+    pub next: usize,
+}
+
 #[derive(Default)]
 struct Cache {
     weights: HashMap<WeightId, Arc<Vec<f32>>>,
@@ -120,70 +162,68 @@ impl<'g> Interpreter<'g> {
         feeds: &Feeds,
         tap: &mut dyn FnMut(ValueId, &Tensor),
     ) -> Result<Tensors, EvalError> {
+        let course = Course::new(self.graph(), entry)?;
+        let mut call = self.begin(&course, feeds)?;
+        self.advance(&course, &mut call, course.order.len(), tap)?;
+        let output = |port: &Port| {
+            let tensor = match call.live.get(&port.value) {
+                Some(tensor) => tensor.clone(),
+                None => self.argument(port.value, &call.live)?,
+            };
+            Ok((port.name.clone(), tensor))
+        };
+        course.entry.outputs.iter().map(output).collect()
+    }
+
+    /// A call before its first value. `course` is one of this graph, or of one that differs in its weights only.
+    pub fn begin(&self, course: &Course, feeds: &Feeds) -> Result<Halted, EvalError> {
+        let lengths = bind(self.graph(), &course.entry, feeds)?;
+        let live = course.entry.inputs.iter().map(|port| (port.value, feeds[&port.name].clone())).collect();
+        Ok(Halted { live, lengths, next: 0 })
+    }
+
+    /// Computes the values of a course from where the call halted up to place `until`, and shows each to `tap`.
+    ///
+    /// Between two calls of this function weights may be replaced that no value computed so far reads.
+    pub fn advance(
+        &self,
+        course: &Course,
+        call: &mut Halted,
+        until: usize,
+        tap: &mut dyn FnMut(ValueId, &Tensor),
+    ) -> Result<(), EvalError> {
         let graph = self.graph();
-        let entry = graph.entry(entry).ok_or_else(|| EvalError::NoEntry {
-            entry: entry.to_owned(),
-            known: graph.entries.iter().map(|e| e.name.clone()).collect(),
-        })?;
-        let mut lengths = bind(graph, entry, feeds)?;
-        let order = graph.order(entry);
-
-        let mut uses: HashMap<ValueId, usize> = HashMap::new();
-        for port in &entry.outputs {
-            *uses.entry(port.value).or_default() += 1;
-        }
-        let fed: HashMap<ValueId, &Tensor> = entry.inputs.iter().map(|p| (p.value, &feeds[&p.name])).collect();
-        for id in order.iter().filter(|id| !fed.contains_key(id)) {
-            for arg in graph.args(*id) {
-                *uses.entry(*arg).or_default() += 1;
-            }
-        }
-
-        let mut live: HashMap<ValueId, Tensor> = HashMap::new();
-        for id in order {
+        while call.next < until {
+            let place = call.next;
+            let id = course.order[place];
             let value = graph.value(id);
-            let tensor = match (&value.def, fed.get(&id)) {
-                (_, Some(tensor)) => (*tensor).clone(),
-                (Def::Input, None) => empty(&value.ty, &lengths),
+            call.next += 1;
+            match &value.def {
+                _ if call.live.contains_key(&id) => {} // fed
+                Def::Input => drop(call.live.insert(id, empty(&value.ty, &call.lengths))),
                 // Read by the op that uses them.
-                (Def::Const(_) | Def::Weight(_), None) => continue,
-                (Def::Op(op, args), None) => {
-                    let tensor = self.apply(id, op, args, &live, &lengths)?;
-                    for arg in args {
-                        if let Some(left) = uses.get_mut(arg) {
-                            *left -= 1;
-                            if *left == 0 {
-                                live.remove(arg);
-                            }
-                        }
+                Def::Const(_) | Def::Weight(_) => {}
+                Def::Op(op, args) => {
+                    let tensor = self.apply(id, op, args, &call.live, &call.lengths)?;
+                    for arg in args.iter().filter(|arg| course.last_use[arg.0] == place) {
+                        call.live.remove(arg);
                     }
                     // A convolution makes a length that no input tells.
                     for (dim, length) in value.ty.shape.iter().zip(tensor.shape()) {
                         if let Some(sym) = dim.symbol() {
-                            lengths.entry(sym).or_insert(*length);
+                            call.lengths.entry(sym).or_insert(*length);
                         }
                     }
                     tap(id, &tensor);
-                    tensor
+                    call.live.insert(id, tensor);
                 }
-            };
-            live.insert(id, tensor);
+            }
         }
-        entry
-            .outputs
-            .iter()
-            .map(|port| {
-                let tensor = match live.get(&port.value) {
-                    Some(tensor) => tensor.clone(),
-                    None => self.argument(port.value, &live)?,
-                };
-                Ok((port.name.clone(), tensor))
-            })
-            .collect()
+        Ok(())
     }
 
     /// A value as an argument: live, or a constant or weight fetched now.
-    fn argument(&self, id: ValueId, live: &HashMap<ValueId, Tensor>) -> Result<Tensor, EvalError> {
+    fn argument(&self, id: ValueId, live: &BTreeMap<ValueId, Tensor>) -> Result<Tensor, EvalError> {
         match self.graph.value(id).def {
             Def::Const(c) => Ok(Tensor::scalar(c)),
             Def::Weight(weight) => {
@@ -212,7 +252,7 @@ impl<'g> Interpreter<'g> {
         id: ValueId,
         op: &Op,
         args: &[ValueId],
-        live: &HashMap<ValueId, Tensor>,
+        live: &BTreeMap<ValueId, Tensor>,
         lengths: &BTreeMap<Sym, usize>,
     ) -> Result<Tensor, EvalError> {
         // A table is read row by row: a vocabulary is large and a sentence is short.

@@ -4,8 +4,9 @@ use graph::{Progress, Quantized, Scratch, Weight, WeightData};
 use half::f16;
 
 use crate::error::QuantError;
-use crate::scheme::{Clip, Scheme};
-use crate::{Needs, Outcome, Quantizer, ggml, stream};
+use crate::plan::Planned;
+use crate::scheme::{Method, Scheme};
+use crate::{Known, Needs, Outcome, Quantizer, ggml, stream};
 use graph::GgmlType;
 
 /// ggml's own choice of codes, without an importance matrix.
@@ -20,23 +21,23 @@ impl Quantizer for Blocks {
         Needs::Nothing
     }
 
-    fn applies(&self, scheme: Scheme) -> bool {
+    fn applies(&self, scheme: Scheme, _method: Method) -> bool {
         matches!(scheme, Scheme::Ggml(_))
     }
 
     fn quantize(
         &self,
         weight: &Weight,
-        scheme: Scheme,
-        _clip: Clip,
+        planned: &Planned,
+        _known: &Known,
         scratch: &Scratch,
         progress: &dyn Progress,
     ) -> Result<Outcome, QuantError> {
-        let Scheme::Ggml(kind) = scheme else {
+        let Scheme::Ggml(kind) = planned.scheme else {
             unreachable!("`applies` says so");
         };
         let row_bytes = weight.matrix()[1] / kind.block_len() * kind.block_bytes();
-        let streamed = stream::encoded(weight, scheme, row_bytes, scratch, progress, |values, chunk| {
+        let streamed = stream::encoded(weight, planned.scheme, row_bytes, scratch, progress, |values, chunk| {
             ggml::quantize(kind, values, &mut chunk.bytes);
             kind.dequantize(&chunk.bytes, &mut chunk.decoded);
             let at = scale_offset(kind);
@@ -44,7 +45,7 @@ impl Quantizer for Blocks {
             chunk.scales.extend(chunk.bytes.chunks(kind.block_bytes()).map(scale));
         })?;
         let data = WeightData::Quantized(Quantized::Ggml { kind, blocks: streamed.blob });
-        Ok(Outcome { data, scales: streamed.scales, errors: streamed.errors })
+        Ok(Outcome::new(data, streamed.scales, streamed.errors))
     }
 }
 

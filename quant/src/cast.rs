@@ -4,8 +4,9 @@ use graph::{FloatType, Progress, Scratch, Weight, WeightData};
 
 use crate::error::QuantError;
 use crate::record::Errors;
-use crate::scheme::{Clip, Scheme};
-use crate::{Needs, Outcome, Quantizer, stream};
+use crate::plan::Planned;
+use crate::scheme::{Method, Scheme};
+use crate::{Known, Needs, Outcome, Quantizer, stream};
 
 /// Rounds to nearest even; passes on what has the type already. f16 refuses numbers above 65504.
 pub struct Cast;
@@ -19,15 +20,15 @@ impl Quantizer for Cast {
         Needs::Nothing
     }
 
-    fn applies(&self, scheme: Scheme) -> bool {
+    fn applies(&self, scheme: Scheme, _method: Method) -> bool {
         matches!(scheme, Scheme::Keep | Scheme::Float(_))
     }
 
     fn quantize(
         &self,
         weight: &Weight,
-        scheme: Scheme,
-        _clip: Clip,
+        planned: &Planned,
+        _known: &Known,
         scratch: &Scratch,
         progress: &dyn Progress,
     ) -> Result<Outcome, QuantError> {
@@ -35,19 +36,19 @@ impl Quantizer for Cast {
             WeightData::Stored { dtype, .. } => Some(dtype),
             WeightData::Derived(..) | WeightData::Computed(_) | WeightData::Quantized(_) => None,
         };
-        let target = match scheme {
+        let target = match planned.scheme {
             Scheme::Float(dtype) if stored != Some(dtype) => dtype,
             _ => {
                 stream::checked(weight, progress)?;
-                return Ok(Outcome { data: weight.data.clone(), scales: Vec::new(), errors: Errors::default() });
+                return Ok(Outcome::new(weight.data.clone(), Vec::new(), Errors::default()));
             }
         };
         let row_bytes = weight.matrix()[1] * target.bytes();
-        let streamed = stream::encoded(weight, scheme, row_bytes, scratch, progress, |values, chunk| {
+        let streamed = stream::encoded(weight, planned.scheme, row_bytes, scratch, progress, |values, chunk| {
             cast(target, values, chunk);
         })?;
         let data = WeightData::Stored { blob: streamed.blob, dtype: target };
-        Ok(Outcome { data, scales: Vec::new(), errors: streamed.errors })
+        Ok(Outcome::new(data, Vec::new(), streamed.errors))
     }
 }
 

@@ -16,6 +16,17 @@ const PARTS: u16 = 40;
 /// Numerator of the narrowest.
 const NARROWEST: u16 = 8;
 
+/// The same with `importance`, what a squared error at each place counts (finite, not negative). When all of it is 0, any
+/// range does as well, and the whole one is taken.
+pub fn least_weighted_squares(values: &[f32], importance: &[f32], grid: Grid) -> Step {
+    let whole = Extent::of(values);
+    let range = |part: u16| grid.step(whole.times(f32::from(part) / f32::from(PARTS)));
+    let error = |step: &Step| grid.weighted_squared_error(values, importance, *step);
+    let tried = (NARROWEST..PARTS).rev().map(range).map(|step| (error(&step), step));
+    let first = grid.step(whole);
+    tried.fold((error(&first), first), |best, next| if next.0 < best.0 { next } else { best }).1
+}
+
 /// Scale and zero of the range tried that leaves the least sum of squared errors over `values` (finite).
 pub fn least_squares(values: &[f32], grid: Grid) -> Step {
     let whole = Extent::of(values);

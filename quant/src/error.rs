@@ -4,7 +4,7 @@ use std::io;
 
 use graph::WeightError;
 
-use crate::Scheme;
+use crate::{CalibrationError, Method, Scheme};
 
 /// Weights cannot be quantized.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,17 @@ pub enum QuantError {
     /// Rows cannot be read.
     #[error(transparent)]
     Weight(#[from] WeightError),
+    /// A method needs calibration, and there is none.
+    #[error("{weight}: the method {} needs calibration samples; expected `calibrate: {{ data: FILE }}` in the recipe", .method.name())]
+    Uncalibrated {
+        /// The first such weight.
+        weight: String,
+        /// Its method.
+        method: Method,
+    },
+    /// The calibration samples do not run.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     /// The scratch file does not take the quantized rows.
     #[error("{weight}: cannot write its quantized rows to the scratch file: {source}")]
     Scratch {

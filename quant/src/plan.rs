@@ -5,7 +5,7 @@ use std::fmt;
 use graph::WeightId;
 
 use crate::policy::Rule;
-use crate::{Clip, Role, Scheme};
+use crate::{Clip, Method, Role, Scheme};
 
 /// What every weight of one graph becomes, in the order of the graph.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct Planned {
     pub scheme: Scheme,
     /// How integer codes get their range; `None` for all other schemes.
     pub clip: Clip,
+    /// How its codes are chosen.
+    pub method: Method,
     /// Who decided.
     pub decided_by: Decider,
 }

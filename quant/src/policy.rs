@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Decider, Plan, Planned};
 use crate::role::{Role, roles};
-use crate::scheme::{Clip, Scheme};
+use crate::scheme::{Clip, Method, Scheme};
+use crate::calibrate;
+use crate::gptq::GptqSettings;
 
 /// Which weights become what.
 ///
@@ -19,11 +21,18 @@ pub struct Policy {
     pub scheme: Scheme,
     /// How integer codes get their range.
     pub clip: Clip,
+    /// How the codes of weights are chosen.
+    pub method: Method,
+    /// For `method: gptq`.
+    pub gptq: GptqSettings,
     /// What happens to the inputs of Linears with `int8` weights.
     pub activations: Activations,
     /// Exceptions; the first that fits decides.
     pub rules: Vec<Rule>,
 }
+
+/// Scheme, range, method, and who decided.
+type Decision = (Scheme, Option<Clip>, Option<Method>, Decider);
 
 /// What happens to the input of a Linear whose weight is `int8`, that is with one symmetric scale a row.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +60,9 @@ pub struct Rule {
     /// Instead of the policy's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<Clip>,
+    /// Instead of the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
 }
 
 /// A rule that holds when the recipe says nothing else, with its reason.
@@ -72,6 +84,12 @@ impl Policy {
     /// One scheme for everything that the default rules leave.
     pub fn of(scheme: Scheme) -> Policy {
         Policy { scheme, ..Policy::default() }
+    }
+
+    /// Whether it asks for anything that depends on activations.
+    pub fn is_calibrated(&self) -> bool {
+        let methods = self.rules.iter().filter_map(|rule| rule.method).chain([self.method]);
+        methods.into_iter().any(|method| method != Method::Nearest)
     }
 
     /// The rules that hold after those of the recipe, for this policy's scheme.
@@ -132,13 +150,14 @@ impl Policy {
         let compile = |(index, rule)| Compiled::new(index, rule, &mut faults);
         let mut rules: Vec<Compiled> = self.rules.iter().enumerate().filter_map(compile).collect();
         let defaults = self.default_rules();
+        let readers = calibrate::inputs(graph);
         let mut weights = Vec::new();
         for (id, role) in roles(graph) {
             let weight = graph.weights.get(id);
             if let WeightData::Computed(_) = weight.data {
                 let (name, decided_by) =
                     (weight.name.clone(), Decider::Default("it is computed, and no file stores it"));
-                weights.push(Planned { id, name, role, scheme: Scheme::Keep, clip: Clip::None, decided_by });
+                weights.push(Planned { id, name, role, scheme: Scheme::Keep, clip: Clip::None, method: Method::Nearest, decided_by });
                 continue;
             }
             let mut decided = None;
@@ -146,12 +165,13 @@ impl Policy {
                 rule.fitting += 1;
                 if decided.is_none() {
                     rule.decided += 1;
-                    decided = Some((rule.rule.scheme, rule.rule.clip, Decider::Rule(rule.index, rule.rule.clone())));
+                    let Rule { scheme, clip, method, .. } = *rule.rule;
+                    decided = Some((scheme, clip, method, Decider::Rule(rule.index, rule.rule.clone())));
                 }
             }
-            let (mut scheme, clip, mut decided_by) = decided
+            let (mut scheme, clip, method, mut decided_by) = decided
                 .or_else(|| default_for(&defaults, role, weight))
-                .unwrap_or((self.scheme, None, Decider::Scheme));
+                .unwrap_or((self.scheme, None, None, Decider::Scheme));
             if let Some(why) = misfit(scheme, weight) {
                 match (scheme, fallback) {
                     (Scheme::Ggml(_), Some(other)) if misfit(other, weight).is_none() => {
@@ -162,7 +182,10 @@ impl Policy {
             }
             let has_range = matches!(scheme, Scheme::Affine { .. });
             let clip = if has_range { clip.unwrap_or(self.clip) } else { Clip::None };
-            weights.push(Planned { id, name: weight.name.clone(), role, scheme, clip, decided_by });
+            let method = possible(method.unwrap_or(self.method), scheme, clip, readers.get(&id).map_or(0, Vec::len), || {
+                calibrate::input_of(graph, id).is_some()
+            });
+            weights.push(Planned { id, name: weight.name.clone(), role, scheme, clip, method, decided_by });
         }
         for Compiled { index, rule, fitting, decided, .. } in rules {
             match (fitting, decided) {
@@ -185,6 +208,10 @@ impl Policy {
         let rows = Scheme::Affine { bits: 8, block: Block::Row, symmetric: true };
         let takes_codes =
             |w: &Planned| w.scheme == rows && matches!(w.role, Role::Linear | Role::Head | Role::Embedding);
+        if self.method != Method::Nearest && !weights.iter().any(|w| w.method != Method::Nearest) {
+            let why = "no weight of a Linear gets codes that calibration could choose";
+            faults.push(PolicyFault::NoEffect { setting: self.method.setting(), why });
+        }
         if self.activations == Activations::Dynamic && !weights.iter().any(takes_codes) {
             let why = "no Linear has int8 weights with one symmetric scale a row";
             faults.push(PolicyFault::NoEffect { setting: "activations: dynamic", why });
@@ -233,10 +260,25 @@ impl<'a> Compiled<'a> {
     }
 }
 
-fn default_for(defaults: &[DefaultRule], role: Role, weight: &Weight) -> Option<(Scheme, Option<Clip>, Decider)> {
+fn default_for(defaults: &[DefaultRule], role: Role, weight: &Weight) -> Option<Decision> {
     let rule = defaults.iter().find(|rule| rule.role == role && weight.name.ends_with(rule.suffix))?;
     let scheme = if misfit(rule.scheme, weight).is_none() { rule.scheme } else { rule.otherwise };
-    Some((scheme, None, Decider::Default(rule.reason)))
+    Some((scheme, None, None, Decider::Default(rule.reason)))
+}
+
+/// The method asked for, or the best below it that this weight can have.
+///
+/// `inputs`: how many activations Linears apply the weight to, 0 when something else uses it too; `is_read`: whether a Linear
+/// has it at all.
+fn possible(asked: Method, scheme: Scheme, clip: Clip, inputs: usize, is_read: impl Fn() -> bool) -> Method {
+    match (asked, scheme) {
+        (Method::Nearest, _) | (_, Scheme::Keep | Scheme::Float(_)) => Method::Nearest,
+        (Method::Gptq, Scheme::Affine { .. }) if inputs == 1 => Method::Gptq,
+        // Without a search for the range there is nothing that importance could change.
+        (_, Scheme::Affine { .. }) if clip == Clip::None => Method::Nearest,
+        _ if is_read() => Method::Importance,
+        _ => Method::Nearest,
+    }
 }
 
 /// Why a weight cannot take a scheme.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Planned;
-use crate::{Role, Scheme};
+use crate::{Method, Outcome, Role, Scheme};
 
 /// One weight: its type, size, scales and error.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -20,8 +20,17 @@ pub struct TensorRecord {
     pub scheme: Scheme,
     /// What it is now, as `int8 per row` or `Q4_K`.
     pub stored: String,
+    /// How its codes were chosen.
+    #[serde(default)]
+    pub method: Method,
     /// Which rule of the policy decided, in words.
     pub decided_by: String,
+    /// What calibration found out of the ordinary, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// For methods that measure it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<OutputRecord>,
     /// Outermost first.
     pub shape: Vec<usize>,
     /// Size of codes (packed), scales and zeros, or of the floats.
@@ -116,6 +125,38 @@ impl Errors {
     }
 }
 
+/// Sums of squares over the outputs of a Linear on the calibration samples.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct OutputErrors {
+    /// Of the outputs themselves.
+    pub signal: f64,
+    /// Of what the chosen codes change.
+    pub noise: f64,
+    /// Of what the nearest codes under the same scales would change.
+    pub nearest: f64,
+}
+
+impl OutputErrors {
+    /// These sums and those of other rows.
+    pub fn and(self, other: OutputErrors) -> OutputErrors {
+        OutputErrors {
+            signal: self.signal + other.signal,
+            noise: self.noise + other.noise,
+            nearest: self.nearest + other.nearest,
+        }
+    }
+}
+
+/// How far the outputs of a Linear are from those of the float weight, on what the quantized layers before it say.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutputRecord {
+    /// `10 · log10(‖y‖² / ‖y - y'‖²)`; absent when nothing changed.
+    pub sqnr_db: Option<f64>,
+    /// The same with the nearest codes under the same scales.
+    pub nearest_sqnr_db: Option<f64>,
+}
+
 /// Bytes that hold a weight: codes packed, scales in f16, zeros packed like codes; a derived weight as f32.
 pub fn stored_bytes(weight: &Weight) -> u64 {
     let len = weight.len() as u64;
@@ -131,8 +172,10 @@ pub fn stored_bytes(weight: &Weight) -> u64 {
     }
 }
 
-/// The record of a weight that has its final form. `scales`: those of the form, if it has any.
-pub(crate) fn record(planned: &Planned, weight: &Weight, scales: &[f16], errors: Errors) -> TensorRecord {
+/// The record of a weight that has its final form.
+pub(crate) fn record(planned: &Planned, weight: &Weight, outcome: Outcome) -> TensorRecord {
+    let Outcome { scales, errors, outputs, notes, .. } = outcome;
+    let decibels = |signal: f64, noise: f64| (noise > 0.0).then(|| 10.0 * (signal / noise).log10());
     let bytes = stored_bytes(weight);
     let ratio = match errors.error_squares {
         0.0 => 0.0,
@@ -143,11 +186,17 @@ pub(crate) fn record(planned: &Planned, weight: &Weight, scales: &[f16], errors:
         role: planned.role,
         scheme: planned.scheme,
         stored: weight.data.type_name(),
+        method: planned.method,
         decided_by: planned.decided_by.to_string(),
+        notes,
+        outputs: outputs.map(|sums| OutputRecord {
+            sqnr_db: decibels(sums.signal, sums.noise),
+            nearest_sqnr_db: decibels(sums.signal, sums.nearest),
+        }),
         shape: weight.shape.clone(),
         bytes,
         bits_per_weight: 8.0 * bytes as f64 / weight.len().max(1) as f64,
-        scales: ScaleStats::of(scales),
+        scales: ScaleStats::of(&scales),
         max_abs_error: errors.max_abs,
         relative_l2_error: ratio,
         sqnr_db: (ratio > 0.0).then(|| -20.0 * ratio.log10()),

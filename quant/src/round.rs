@@ -19,9 +19,10 @@ use half::f16;
 
 use crate::clip;
 use crate::error::QuantError;
-use crate::scheme::{Clip, Scheme};
+use crate::plan::Planned;
+use crate::scheme::{Clip, Method, Scheme};
 use crate::stream::{self, Chunk};
-use crate::{Needs, Outcome, Quantizer};
+use crate::{Known, Needs, Outcome, Quantizer};
 
 /// Nearest codes under scales taken from the weights alone.
 pub struct Nearest;
@@ -35,41 +36,52 @@ impl Quantizer for Nearest {
         Needs::Nothing
     }
 
-    fn applies(&self, scheme: Scheme) -> bool {
-        matches!(scheme, Scheme::Affine { .. })
+    fn applies(&self, scheme: Scheme, method: Method) -> bool {
+        matches!(scheme, Scheme::Affine { .. }) && method != Method::Gptq
     }
 
     fn quantize(
         &self,
         weight: &Weight,
-        scheme: Scheme,
-        clip: Clip,
+        planned: &Planned,
+        known: &Known,
         scratch: &Scratch,
         progress: &dyn Progress,
     ) -> Result<Outcome, QuantError> {
-        let Scheme::Affine { bits, block, symmetric } = scheme else {
+        let Scheme::Affine { bits, block, symmetric } = planned.scheme else {
             unreachable!("`applies` says so");
         };
         let shape = weight.matrix();
         let grid = Grid::new(bits, symmetric);
-        let streamed = stream::encoded(weight, scheme, shape[1], scratch, progress, |values, chunk| {
-            codes_of_rows(values, shape[1], block, grid, clip, chunk);
+        let streamed = stream::encoded(weight, planned.scheme, shape[1], scratch, progress, |values, chunk| {
+            codes_of_rows(values, shape[1], block, grid, planned.clip, known.importance(), chunk);
         })?;
         let zeros = (!symmetric).then_some(streamed.zeros);
         let tensor = AffineTensor { shape, bits, block, codes: streamed.blob, scales: streamed.scales.clone(), zeros };
         let data = WeightData::Quantized(Quantized::Affine(tensor));
-        Ok(Outcome { data, scales: streamed.scales, errors: streamed.errors })
+        Ok(Outcome::new(data, streamed.scales, streamed.errors))
     }
 }
 
-fn codes_of_rows(values: &[f32], columns: usize, block: Block, grid: Grid, clip: Clip, out: &mut Chunk) {
+/// Nearest codes of some rows. `importance`: what a squared error in each column counts; all the same when absent.
+pub(crate) fn codes_of_rows(
+    values: &[f32],
+    columns: usize,
+    block: Block,
+    grid: Grid,
+    clip: Clip,
+    importance: Option<&[f32]>,
+    out: &mut Chunk,
+) {
     let len = block.len(columns);
     let rows = values.chunks(columns).zip(out.bytes.chunks_mut(columns).zip(out.decoded.chunks_mut(columns)));
     for (values, (codes, decoded)) in rows {
-        for (values, (codes, decoded)) in values.chunks(len).zip(codes.chunks_mut(len).zip(decoded.chunks_mut(len))) {
-            let step = match clip {
-                Clip::None => grid.step(Extent::of(values)),
-                Clip::Mse => clip::least_squares(values, grid),
+        let blocks = values.chunks(len).zip(codes.chunks_mut(len).zip(decoded.chunks_mut(len)));
+        for (index, (values, (codes, decoded))) in blocks.enumerate() {
+            let step = match (clip, importance) {
+                (Clip::None, _) => grid.step(Extent::of(values)),
+                (Clip::Mse, None) => clip::least_squares(values, grid),
+                (Clip::Mse, Some(all)) => clip::least_weighted_squares(values, &all[index * len..][..values.len()], grid),
             };
             grid.encode(values, step, codes);
             dequantize_bytes(codes, step, decoded);
@@ -168,6 +180,20 @@ impl Grid {
             let shifted = (w / scale).max(min).min(max) + ROUNDER;
             *code = shifted.to_bits().wrapping_sub(ROUNDER.to_bits()).wrapping_add(zero) as u8;
         }
+    }
+
+    /// The code nearest to one weight, and what it means.
+    pub fn nearest(self, w: f32, step: Step) -> (i8, f32) {
+        let (scale, min, max) = self.bounds(step);
+        let shifted = (w / scale).max(min).min(max) + ROUNDER - ROUNDER;
+        ((shifted as i32 + i32::from(step.zero)) as i8, shifted * scale)
+    }
+
+    /// `Σ importance·error²` of the codes that [`Grid::encode`] would choose.
+    pub fn weighted_squared_error(self, values: &[f32], importance: &[f32], step: Step) -> f64 {
+        let (scale, min, max) = self.bounds(step);
+        let error = |w: &f32| f64::from(w - ((w / scale).max(min).min(max) + ROUNDER - ROUNDER) * scale);
+        values.iter().zip(importance).map(|(w, counts)| f64::from(*counts) * error(w) * error(w)).sum()
     }
 
     /// The sum of squared errors that [`Grid::encode`] would leave, without writing codes.

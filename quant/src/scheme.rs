@@ -148,6 +148,40 @@ impl JsonSchema for Scheme {
     }
 }
 
+/// How the codes of a weight are chosen. All but `nearest` need calibration, and a weight that no Linear applies to an
+/// activation gets nearest codes under each.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Rounded to nearest; every weight of a block counts the same.
+    #[default]
+    Nearest,
+    /// Rounded to nearest; in the search for scales an error counts as much as the mean square of what it multiplies.
+    Importance,
+    /// Each code makes good for the errors of those before it; see [`crate::gptq`]. Blocks of ggml: as `importance`.
+    Gptq,
+}
+
+impl Method {
+    /// As recipes write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Nearest => "nearest",
+            Method::Importance => "importance",
+            Method::Gptq => "gptq",
+        }
+    }
+
+    /// As a line of a recipe.
+    pub(crate) fn setting(self) -> &'static str {
+        match self {
+            Method::Nearest => "method: nearest",
+            Method::Importance => "method: importance",
+            Method::Gptq => "method: gptq",
+        }
+    }
+}
+
 /// How the range of a block of integer codes is chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

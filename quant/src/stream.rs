@@ -7,7 +7,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use crate::error::{QuantError, Refusal};
-use crate::record::Errors;
+use crate::record::{Errors, OutputErrors};
 use crate::scheme::Scheme;
 
 /// Weights a chunk holds, unless one row is longer: 256 kB as f32, so that a chunk and what it becomes stay in the
@@ -25,6 +25,8 @@ pub struct Chunk {
     pub scales: Vec<f16>,
     /// As many as scales, or none.
     pub zeros: Vec<i8>,
+    /// When it was measured.
+    pub outputs: Option<OutputErrors>,
 }
 
 /// What a whole weight became.
@@ -38,6 +40,8 @@ pub struct Streamed {
     pub zeros: Vec<i8>,
     /// Original against decoded.
     pub errors: Errors,
+    /// The same for the outputs of a Linear, when every chunk measured it.
+    pub outputs: Option<OutputErrors>,
 }
 
 /// Encodes all rows of a weight, chunk by chunk on all threads of the pool.
@@ -60,7 +64,7 @@ pub fn encoded(
     let chunks = over_chunks(weight, |rows: Range<usize>, values: &[f32], chunk: &mut Chunk| {
         chunk.bytes.resize(rows.len() * row_bytes, 0);
         chunk.decoded.resize(values.len(), 0.0);
-        (chunk.scales, chunk.zeros) = (Vec::new(), Vec::new());
+        (chunk.scales, chunk.zeros, chunk.outputs) = (Vec::new(), Vec::new(), None);
         encode(values, chunk);
         let errors = Errors::between(values, &chunk.decoded);
         if !errors.error_squares.is_finite() {
@@ -71,15 +75,17 @@ pub fn encoded(
         }
         room.write_at((rows.start * row_bytes) as u64, &chunk.bytes).map_err(failed)?;
         progress.advance(4 * values.len() as u64);
-        Ok(Ok((std::mem::take(&mut chunk.scales), std::mem::take(&mut chunk.zeros), errors)))
+        Ok(Ok((std::mem::take(&mut chunk.scales), std::mem::take(&mut chunk.zeros), errors, chunk.outputs)))
     })?;
     let (mut scales, mut zeros, mut errors) = (Vec::new(), Vec::new(), Errors::default());
-    for (chunk_scales, chunk_zeros, chunk_errors) in chunks {
+    let mut outputs = Some(OutputErrors::default());
+    for (chunk_scales, chunk_zeros, chunk_errors, chunk_outputs) in chunks {
         scales.extend(chunk_scales);
         zeros.extend(chunk_zeros);
         errors = errors.and(chunk_errors);
+        outputs = outputs.zip(chunk_outputs).map(|(sum, chunk)| sum.and(chunk));
     }
-    Ok(Streamed { blob: room.into_blob(), scales, zeros, errors })
+    Ok(Streamed { blob: room.into_blob(), scales, zeros, errors, outputs })
 }
 
 /// Reads all rows of a weight that stays as it is. Errors: [`Refusal::NotFinite`].

@@ -49,16 +49,28 @@ fn edge_rows(n: usize) -> Vec<(&'static str, Vec<f32>)> {
 }
 
 fn outcome(weight: &Weight, scheme: Scheme, clip: Clip) -> Result<(Vec<f32>, Outcome), QuantError> {
-    let quantizer = QUANTIZERS.iter().find(|q| q.applies(scheme)).expect("one applies");
-    let outcome = quantizer.quantize(weight, scheme, clip, &Scratch::new().expect("scratch"), &Quiet)?;
+    let quantizer = QUANTIZERS.iter().find(|q| q.applies(scheme, Method::Nearest)).expect("one applies");
+    let planned = Planned {
+        id: graph::WeightId(0),
+        name: weight.name.clone(),
+        role: Role::Linear,
+        scheme,
+        clip,
+        method: Method::Nearest,
+        decided_by: Decider::Scheme,
+    };
+    let scratch = Scratch::new().expect("scratch");
+    let outcome = quantizer.quantize(weight, &planned, &Known::Nothing, &scratch, &Quiet)?;
     let became = Weight { data: outcome.data.clone(), ..weight.clone() };
     Ok((became.read().expect("scratch"), outcome))
 }
 
 #[test]
-fn exactly_one_quantizer_applies_to_each_scheme() {
+fn exactly_one_quantizer_applies_to_each_scheme_and_method() {
     for &scheme in Scheme::ALL {
-        assert_eq!(QUANTIZERS.iter().filter(|q| q.applies(scheme)).count(), 1, "{scheme}");
+        for method in [Method::Nearest, Method::Importance, Method::Gptq] {
+            assert_eq!(QUANTIZERS.iter().filter(|q| q.applies(scheme, method)).count(), 1, "{scheme} {method:?}");
+        }
     }
 }
 
@@ -244,6 +256,7 @@ fn the_first_rule_that_fits_decides() {
         pattern: pattern.map(str::to_owned),
         scheme: scheme.parse().expect("scheme"),
         clip: None,
+        method: None,
     };
     let mut policy = Policy::of("int8".parse().expect("scheme"));
     policy.rules = vec![
@@ -271,11 +284,14 @@ fn every_fault_of_a_policy_is_told_at_once() {
         pattern: pattern.map(str::to_owned),
         scheme: scheme.parse().expect("scheme"),
         clip,
+        method: None,
     };
     let policy = Policy {
         scheme: Scheme::Ggml(GgmlType::Q4K),
         clip: Clip::Mse,
         activations: Activations::Dynamic,
+        method: Method::Nearest,
+        gptq: GptqSettings::default(),
         rules: vec![
             rule(Some(Role::Linear), None, "q4_k", None),
             rule(None, Some("*.wo.weight"), "q8_0", None),
@@ -374,7 +390,7 @@ fn numbers_beyond_f16_are_refused_wherever_f16_holds_them() {
 fn a_record_counts_packed_bits() {
     let mut graph = graph(64, |_| 0.25);
     let mut policy = Policy::of("int4-g32-asym".parse().expect("scheme"));
-    policy.rules = vec![Rule { role: Some(Role::Linear), pattern: None, scheme: policy.scheme, clip: None }];
+    policy.rules = vec![Rule { role: Some(Role::Linear), pattern: None, scheme: policy.scheme, clip: None, method: None }];
     let plan = policy.plan(&graph).expect("fits");
     let records = quantize(&mut graph, &plan, &Scratch::new().expect("scratch"), &Quiet).expect("fits");
     let a = &records[2];
@@ -403,4 +419,28 @@ fn a_group_that_ends_a_row_has_its_own_scale() {
     let (became, outcome) = outcome(&weight("w", &[1, 40], &row), scheme, Clip::None).expect("fits");
     assert_eq!(outcome.scales.len(), 2);
     assert!((became[0] - 1.0).abs() < 1e-3 && (became[39] - 100.0).abs() < 0.1, "{became:?}");
+}
+
+#[test]
+fn a_method_reaches_each_weight_as_far_as_its_use_and_scheme_allow() {
+    let plan = |scheme: &str, clip| {
+        let policy = Policy { method: Method::Gptq, clip, ..Policy::of(scheme.parse().expect("scheme")) };
+        let plan = policy.plan(&graph(256, |_| 1.0)).map_err(|e| e.to_string())?;
+        Ok(plan.weights.into_iter().map(|w| format!("{} {} {}", w.name, w.scheme, w.method.name())).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        plan("int4-g32", Clip::None).as_deref(),
+        Ok(&[
+            "shared.weight int8 nearest".to_owned(),
+            "norm.weight keep nearest".to_owned(),
+            "a.weight int4-g32 gptq".to_owned(),
+            "a.bias keep nearest".to_owned(),
+            "block.0.wo.weight int8-g32 gptq".to_owned(),
+        ][..])
+    );
+    assert_eq!(plan("q8_0", Clip::None).expect("fits")[2], "a.weight q8_0 importance");
+    assert_eq!(
+        plan("f16", Clip::None),
+        Err("`method: gptq` has no effect: no weight of a Linear gets codes that calibration could choose".to_owned())
+    );
 }

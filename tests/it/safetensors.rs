@@ -25,7 +25,7 @@ fn imported(checkpoint: &Path) -> Model {
 }
 
 fn rule(role: Role, scheme: Scheme) -> Rule {
-    Rule { role: Some(role), pattern: None, scheme, clip: None }
+    Rule { role: Some(role), pattern: None, scheme, clip: None, method: None }
 }
 
 /// The model with other weights; `None` when rows do not divide into the scheme's blocks.

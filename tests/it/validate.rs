@@ -203,6 +203,10 @@ fn validated(
         sqnr_db: None,
         rel_l2,
         max_abs_error: rel_l2,
+        method: "nearest".to_owned(),
+        output_sqnr_db: None,
+        nearest_output_sqnr_db: None,
+        notes: Vec::new(),
     };
     let context = Context {
         baseline,
@@ -224,6 +228,7 @@ fn report(baseline: &Baseline, artifacts: Vec<ArtifactReport>) -> Report {
         recipe: Note { about: "a.yaml".to_owned(), text: "model: m".to_owned() },
         model: ModelReport { name: "m".to_owned(), ..ModelReport::default() },
         data: baseline.data_report(),
+        calibration: None,
         checks: baseline.checks.clone(),
         artifacts,
     }

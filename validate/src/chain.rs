@@ -107,10 +107,12 @@ pub enum ChainError {
     Data(String),
     /// Samples for which the model has no positions.
     #[error(
-        "the evaluation data: expected {what}s of at most {limit} tokens, for so many the model has positions; found {count} \
+        "{about}: expected {what}s of at most {limit} tokens, for so many the model has positions; found {count} \
          longer ones, up to {found} tokens: {text:?}"
     )]
     TooLong {
+        /// Which data.
+        about: &'static str,
         /// `input` or `target`.
         what: &'static str,
         /// Tokens that fit.
@@ -137,7 +139,7 @@ impl<'a> Baseline<'a> {
     pub fn measure(mut subject: Subject<'a>, progress: &dyn Progress) -> Result<Baseline<'a>, ChainError> {
         let limit = subject.exact.graph.longest(DEC);
         subject.greedy = subject.greedy.at_most(subject.greedy.new_tokens(limit));
-        too_long(&subject, limit)?;
+        too_long(&subject.exact.graph, &subject.greedy, &subject.data, "the evaluation data")?;
         let interpreter = interpreter(&subject.exact.graph);
         let samples = subject.data.samples.len() as u64;
         let mut targets = "the data";
@@ -197,23 +199,23 @@ fn agreement(reference: &[Generated], found: &[Generated], limit: usize) -> Opti
 }
 
 /// Errors: inputs and targets that the model has no positions for; the worst of them, and how many there are.
-fn too_long(subject: &Subject, limit: Option<usize>) -> Result<(), ChainError> {
-    let prompt = subject.greedy.prompt().len();
+pub(crate) fn too_long(graph: &Graph, greedy: &Greedy, data: &Data, about: &'static str) -> Result<(), ChainError> {
+    let prompt = greedy.prompt().len();
     let of_input = |sample: &Sample| match &sample.source {
         Source::Ids(ids) => ids.len(),
         Source::Features(_) | Source::Samples(_) => 0,
     };
     // The last token of a target is not fed.
     let of_target = |sample: &Sample| (prompt + sample.target_ids.len()).saturating_sub(1);
-    let samples = &subject.data.samples;
+    let samples = &data.samples;
     let [inputs, targets] =
         [samples.iter().map(of_input).collect::<Vec<usize>>(), samples.iter().map(of_target).collect()];
-    for (what, limit, lengths) in [("input", subject.exact.graph.longest(ENC), inputs), ("target", limit, targets)] {
+    for (what, limit, lengths) in [("input", graph.longest(ENC), inputs), ("target", graph.longest(DEC), targets)] {
         let longer = lengths.iter().zip(samples).filter(|(length, _)| limit.is_some_and(|limit| **length > limit));
         let count = longer.clone().count();
         if let (Some((&found, sample)), Some(limit)) = (longer.max_by_key(|(length, _)| **length), limit) {
             let text = sample.input.chars().take(60).collect();
-            return Err(ChainError::TooLong { what, limit, found, text, count });
+            return Err(ChainError::TooLong { about, what, limit, found, text, count });
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! [`chain`] says what is compared with what; [`runtime`] opens artifacts; [`task`] holds the evaluation data;
 //! [`report`] is what comes out.
 
+pub mod calibration;
 pub mod chain;
 pub mod generate;
 pub mod metrics;
@@ -13,5 +14,6 @@ pub mod task;
 pub use chain::{Baseline, ChainError, Context, Limits, Subject, validate_artifact};
 pub use generate::{Generated, Greedy};
 pub use report::{Check, Note, Report};
+pub use runtime::onnx::cache_folder;
 pub use runtime::{Engine, Fit, RUNTIMES, Runtime, RuntimeError, Session};
 pub use task::{Data, DataError, Source, TaskMetric};

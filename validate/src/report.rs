@@ -22,6 +22,9 @@ pub struct Report {
     pub model: ModelReport,
     /// What it was measured on.
     pub data: DataReport,
+    /// What quantizers watched, when a method asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationReport>,
     /// Links of the chain that concern the model alone: import and passes.
     pub checks: Vec<Check>,
     /// One for each artifact, in the recipe's order.
@@ -110,6 +113,40 @@ pub struct ArtifactReport {
     pub substitutions: Vec<Note>,
 }
 
+/// What quantizers watched.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CalibrationReport {
+    /// File name.
+    pub source: String,
+    /// Of the file, in lowercase hexadecimal.
+    pub sha256: String,
+    /// Sequences.
+    pub samples: u64,
+    /// Tokens that decoders were fed.
+    pub positions: u64,
+    /// What they were fed.
+    pub prefixes: String,
+    /// Mean loss of the data's targets under the float model, in nats a token.
+    pub loss: Option<f64>,
+    /// The value with the largest magnitude anywhere in the float model.
+    pub largest: Option<Overflow>,
+    /// Values above half of 65504, the largest of f16.
+    pub near_overflow_count: u64,
+    /// The largest of them.
+    pub near_overflow: Vec<Overflow>,
+}
+
+/// A value of the graph and its largest magnitude over the calibration samples.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Overflow {
+    /// Its name in the graph.
+    pub value: String,
+    /// `max |x|`.
+    pub max_abs: f32,
+}
+
 /// A file that was written.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -156,6 +193,17 @@ pub struct TensorRow {
     pub rel_l2: f64,
     /// `max |w - ŵ|`.
     pub max_abs_error: f64,
+    /// `nearest`, `importance`, `gptq`.
+    pub method: String,
+    /// Signal to noise of its Linear's outputs on the calibration samples, when the method measures it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_sqnr_db: Option<f64>,
+    /// The same with the nearest codes under the same scales.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest_output_sqnr_db: Option<f64>,
+    /// What calibration found out of the ordinary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One input and what came of it.

@@ -2,6 +2,8 @@
 
 mod fetch;
 
+pub use fetch::cache_folder;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

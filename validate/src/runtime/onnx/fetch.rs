@@ -86,13 +86,18 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from)
 }
 
-fn cache() -> Option<PathBuf> {
+/// Where trefoil keeps what can be made or fetched again; `None` without a home folder.
+pub fn cache_folder() -> Option<PathBuf> {
     let base = match std::env::consts::OS {
         "windows" => variable("LOCALAPPDATA"),
         "macos" => variable("HOME").map(|home| home.join("Library/Caches")),
         _ => variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache"))),
     }?;
-    Some(base.join("trefoil").join(format!("onnxruntime-{VERSION}")))
+    Some(base.join("trefoil"))
+}
+
+fn cache() -> Option<PathBuf> {
+    Some(cache_folder()?.join(format!("onnxruntime-{VERSION}")))
 }
 
 /// `onnxruntime/capi` of the Python environments at hand.

@@ -1,0 +1,144 @@
+//! The calibration data of a recipe, run through the float model once for all artifacts, and kept by what it depends on.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use converters::Staging;
+use converters::checkpoint::Generation;
+use graph::Graph;
+use quant::{Calibration, GptqSettings, Samples, Statistics};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use validate::calibration::Calibrated;
+use validate::report::{CalibrationReport, Overflow};
+use validate::task::Data;
+use validate::Greedy;
+
+use crate::manifest::Origin;
+use crate::pipeline::PipelineError;
+use crate::progress::Display;
+use crate::recipe::CalibrationData;
+
+/// Values that a report lists as near the end of f16.
+const OVERFLOWS_SHOWN: usize = 32;
+
+/// What quantizers may ask of the float model.
+pub struct Observed {
+    calibrated: Calibrated,
+    prefixes: &'static str,
+    seen: Seen,
+    scratch_dir: PathBuf,
+}
+
+/// What is kept between runs.
+#[derive(Serialize, Deserialize)]
+struct Seen {
+    loss: Option<f64>,
+    statistics: Statistics,
+}
+
+impl Observed {
+    /// Runs the float model over the data, or takes what an earlier run found on the same checkpoint, data and settings.
+    pub fn new(
+        graph: &Graph,
+        origin: &Origin,
+        decoding: &Generation,
+        wanted: &CalibrationData,
+        data: Data,
+        scratch_dir: &Path,
+        display: &Display,
+    ) -> Result<Observed, PipelineError> {
+        let greedy = Greedy::from(decoding);
+        let mut calibrated = Calibrated::new(graph, data, &greedy, wanted.decode, display)?;
+        let file = cache_file(origin, decoding, wanted, &calibrated);
+        let seen = match file.as_deref().and_then(read) {
+            Some(seen) => seen,
+            None => {
+                let statistics = calibrated.gather(graph, display)?;
+                let seen = Seen { loss: calibrated.loss, statistics };
+                // Without a cache the next run takes longer, and that is all.
+                let _ = file.as_deref().map(|file| write(file, &seen));
+                seen
+            }
+        };
+        let prefixes = wanted.decode.name();
+        Ok(Observed { calibrated, prefixes, seen, scratch_dir: scratch_dir.to_owned() })
+    }
+
+    /// Calls `use_it` with the calibration of a graph. Statistics are taken anew when a value is read there that the
+    /// exact graph does not have, as after an edit that a format asked for.
+    pub fn with<T>(
+        &self,
+        graph: &Graph,
+        gptq: GptqSettings,
+        display: &Display,
+        use_it: impl FnOnce(&Calibration) -> T,
+    ) -> Result<T, PipelineError> {
+        let feeds = |sample: usize| self.calibrated.feeds(sample);
+        let samples = Samples { entry: "full", count: self.calibrated.data.samples.len(), feeds: &feeds };
+        let anew;
+        let statistics = match self.seen.statistics.covers(graph) {
+            true => &self.seen.statistics,
+            false => {
+                anew = quant::calibrate::gather(graph, &samples, &|_, _| {}, display)?;
+                &anew
+            }
+        };
+        Ok(use_it(&Calibration { samples, statistics, gptq, dir: &self.scratch_dir }))
+    }
+
+    /// What the float model showed.
+    pub fn statistics(&self) -> &Statistics {
+        &self.seen.statistics
+    }
+
+    /// For the report.
+    pub fn report(&self) -> CalibrationReport {
+        let overflows = self.seen.statistics.near_f16_overflow();
+        CalibrationReport {
+            source: self.calibrated.data.source.clone(),
+            sha256: self.calibrated.data.sha256.clone(),
+            samples: self.calibrated.data.samples.len() as u64,
+            positions: self.calibrated.positions(),
+            prefixes: self.prefixes.to_owned(),
+            loss: self.seen.loss,
+            largest: self.seen.statistics.largest().map(|(value, max_abs)| Overflow { value: value.to_owned(), max_abs }),
+            near_overflow_count: overflows.len() as u64,
+            near_overflow: overflows
+                .into_iter()
+                .take(OVERFLOWS_SHOWN)
+                .map(|(value, max_abs)| Overflow { value: value.to_owned(), max_abs })
+                .collect(),
+        }
+    }
+}
+
+/// Named by a hash of all that the statistics depend on. `None`: no home folder, or data without a hash.
+fn cache_file(
+    origin: &Origin,
+    decoding: &Generation,
+    wanted: &CalibrationData,
+    calibrated: &Calibrated,
+) -> Option<PathBuf> {
+    let data = &calibrated.data;
+    let key = serde_json::json!([
+        env!("CARGO_PKG_VERSION"), origin, decoding, wanted.decode, data.sha256, data.samples.len(), calibrated.positions(),
+    ]);
+    let name: String = Sha256::digest(key.to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(validate::cache_folder()?.join("calibration").join(format!("{name}.json")))
+}
+
+/// `None` also when the file is damaged: it is then made anew.
+fn read(file: &Path) -> Option<Seen> {
+    serde_json::from_slice(&fs::read(file).ok()?).ok()
+}
+
+/// Whole or not at all.
+fn write(file: &Path, seen: &Seen) -> io::Result<()> {
+    fs::create_dir_all(file.parent().unwrap_or(Path::new("")))?;
+    let staging = Staging::beside(file)?;
+    let part = staging.dir().join("calibration.json");
+    fs::write(&part, serde_json::to_vec(seen)?)?;
+    fs::rename(part, file)
+}
