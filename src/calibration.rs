@@ -6,13 +6,17 @@ use std::path::{Path, PathBuf};
 
 use converters::Staging;
 use converters::checkpoint::Generation;
-use graph::Graph;
+use graph::eval::{EvalError, Interpreter};
+use graph::{Graph, Tensors};
+use rayon::prelude::*;
 use quant::{Calibration, GptqSettings, Samples, Statistics};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use validate::calibration::Calibrated;
 use validate::report::{CalibrationReport, Overflow};
-use validate::task::Data;
+use validate::chain::measure;
+use validate::metrics::{self, Score};
+use validate::task::{Data, Text};
 use validate::Greedy;
 
 use crate::manifest::Origin;
@@ -88,9 +92,40 @@ impl Observed {
         Ok(use_it(&Calibration { samples, statistics, gptq, dir: &self.scratch_dir }))
     }
 
-    /// What the float model showed.
-    pub fn statistics(&self) -> &Statistics {
-        &self.seen.statistics
+    /// How many there are.
+    pub fn samples(&self) -> usize {
+        self.calibrated.data.samples.len()
+    }
+
+    /// Runs the first `count` samples through a graph and shows their outputs to `watch`, in any order.
+    pub fn run(
+        &self,
+        interpreter: &Interpreter,
+        count: usize,
+        watch: &(dyn Fn(usize, &Tensors) + Sync),
+    ) -> Result<(), PipelineError> {
+        let one = |sample: usize| interpreter.call("full", &self.calibrated.feeds(sample)).map(|out| watch(sample, &out));
+        let done: Result<Vec<()>, EvalError> = (0..count).into_par_iter().map(one).collect();
+        done.map(drop).map_err(|error| PipelineError::Calibration(error.into()))
+    }
+
+    /// How well a graph does the task on the first `count` samples; `None` when they have no targets.
+    pub fn score(
+        &self,
+        interpreter: &Interpreter,
+        greedy: &Greedy,
+        count: usize,
+        text: &dyn Text,
+        display: &Display,
+    ) -> Result<Option<Score>, PipelineError> {
+        let samples = self.calibrated.data.samples[..count].to_vec();
+        let data = Data { samples, ..self.calibrated.data.clone() };
+        let found = measure::generate(interpreter, &data, greedy, display)?;
+        let found: Vec<String> = found.iter().map(|generated| text.decode(&generated.tokens)).collect();
+        let targets = data.samples.iter().map(|sample| sample.target.as_deref());
+        let pairs: Option<Vec<(&str, &str)>> =
+            found.iter().zip(targets).map(|(found, target)| Some((&found[..], target?))).collect();
+        Ok(pairs.and_then(metrics::score))
     }
 
     /// For the report.

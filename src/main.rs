@@ -13,6 +13,7 @@ mod recipe;
 mod run;
 mod summary;
 mod table;
+mod tune;
 mod yaml;
 
 use std::io::Write;
@@ -59,6 +60,8 @@ pub struct Common {
 enum Command {
     /// Makes the artifacts of a recipe, tests them and writes the report
     Convert(pipeline::Convert),
+    /// Measures what each weight may lose, and writes the recipe of the smallest plan within a budget
+    Tune(tune::Tune),
     /// Shows a checkpoint or an artifact: architecture, entries, tensors, sizes
     Inspect(inspect::Inspect),
     /// Tests an artifact against the checkpoint that it was made from
@@ -135,6 +138,7 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
             anyhow::bail!("expected a command or --list");
         }
         (None, Some(Command::Convert(convert))) => Ok(pipeline::convert(&convert, &common, display)?),
+        (None, Some(Command::Tune(arguments))) => Ok(tune::tune(&arguments, &common, display)?),
         (None, Some(Command::Inspect(inspect))) => Ok(inspect::inspect(&inspect, &common)?),
         (None, Some(Command::Validate(validate))) => Ok(pipeline::validate(&validate, &common, display)?),
         (None, Some(Command::Run(run))) => Ok(run::run(&run, &common, display)?),

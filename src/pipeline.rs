@@ -156,6 +156,14 @@ pub enum PipelineError {
     /// The evaluation data.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The recipe has nothing to tune.
+    #[error("{}: {message}", .recipe.display())]
+    Tune {
+        /// The recipe.
+        recipe: PathBuf,
+        /// Expected and found.
+        message: String,
+    },
     /// The calibration data.
     #[error(transparent)]
     Calibrated(#[from] CalibratedError),
@@ -184,7 +192,7 @@ pub enum PipelineError {
 }
 
 impl PipelineError {
-    fn io(file: &Path) -> impl FnOnce(io::Error) -> PipelineError {
+    pub(crate) fn io(file: &Path) -> impl FnOnce(io::Error) -> PipelineError {
         |source| PipelineError::Io { file: file.to_owned(), source }
     }
 }
@@ -212,7 +220,7 @@ impl Source {
     }
 
     /// The first samples of a file, all without a number.
-    fn load(&self, file: &Path, samples: Option<NonZeroUsize>, text: &dyn Text) -> Result<Data, PipelineError> {
+    pub(crate) fn load(&self, file: &Path, samples: Option<NonZeroUsize>, text: &dyn Text) -> Result<Data, PipelineError> {
         let dir = self.exact.checkpoint.dir();
         let front_end = self.exact.architecture.hears().map(|features| FrontEnd::open(dir, features)).transpose()?;
         let eos = self.decoding.eos_token_ids.first().copied();
@@ -258,6 +266,13 @@ impl Source {
         Ok(Baseline::measure(subject, display)?)
     }
 
+    /// The name of the checkpoint's folder.
+    pub fn name(&self) -> String {
+        let dir = self.exact.checkpoint.dir();
+        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        dir.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
+    }
+
     fn report(
         &self,
         origin: Origin,
@@ -266,10 +281,8 @@ impl Source {
         artifacts: Vec<ArtifactReport>,
         recipe: Note,
     ) -> Report {
-        let checkpoint = &self.exact.checkpoint;
-        let name = checkpoint.dir().canonicalize().unwrap_or_else(|_| checkpoint.dir().to_owned());
         let model = ModelReport {
-            name: name.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned()),
+            name: self.name(),
             model_type: origin.model_type,
             parameters: self.exact.graph.weights.iter().map(|(_, weight)| weight.len() as u64).sum(),
             reference: origin.reference,
@@ -566,7 +579,7 @@ fn told(report: &Report, dir: Option<&Path>, common: &Common) -> Result<Verdict,
     Ok(Verdict::Failed)
 }
 
-fn print(text: &str) -> Result<(), PipelineError> {
+pub(crate) fn print(text: &str) -> Result<(), PipelineError> {
     io::stdout().write_all(text.as_bytes()).map_err(PipelineError::io(Path::new("stdout")))
 }
 

@@ -74,6 +74,7 @@ impl Progress for Display {
                 let template = match (unit, total) {
                     (_, 0) => "{prefix}",
                     (Unit::Bytes, _) => "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}",
+                    (Unit::Trials, _) => "{prefix} [{bar:30}] {pos}/{len} trials, {eta} left",
                     (Unit::Samples, _) => "{prefix} [{bar:30}] {pos}/{len} samples",
                 };
                 let style = ProgressStyle::with_template(template)

@@ -163,8 +163,18 @@ impl<'g> Interpreter<'g> {
         tap: &mut dyn FnMut(ValueId, &Tensor),
     ) -> Result<Tensors, EvalError> {
         let course = Course::new(self.graph(), entry)?;
-        let mut call = self.begin(&course, feeds)?;
-        self.advance(&course, &mut call, course.order.len(), tap)?;
+        let call = self.begin(&course, feeds)?;
+        self.finish(&course, call, tap)
+    }
+
+    /// The rest of a call: computes all values to come, and gives the outputs.
+    pub fn finish(
+        &self,
+        course: &Course,
+        mut call: Halted,
+        tap: &mut dyn FnMut(ValueId, &Tensor),
+    ) -> Result<Tensors, EvalError> {
+        self.advance(course, &mut call, course.order.len(), tap)?;
         let output = |port: &Port| {
             let tensor = match call.live.get(&port.value) {
                 Some(tensor) => tensor.clone(),

@@ -15,6 +15,8 @@ pub enum Unit {
     Bytes,
     /// Samples evaluated.
     Samples,
+    /// Trials of a search.
+    Trials,
 }
 
 /// Says nothing.

@@ -25,6 +25,7 @@ pub mod role;
 pub mod round;
 pub mod scheme;
 pub mod stream;
+pub mod tune;
 #[cfg(test)]
 mod tests;
 pub mod walk;
@@ -202,7 +203,7 @@ pub fn quantize_calibrated(
     Ok(records.collect())
 }
 
-fn quantizer(planned: &Planned) -> &'static dyn Quantizer {
+pub(crate) fn quantizer(planned: &Planned) -> &'static dyn Quantizer {
     let found = QUANTIZERS.iter().find(|quantizer| quantizer.applies(planned.scheme, planned.method));
     *found.expect("a test holds that one applies to each scheme and method")
 }

@@ -1,5 +1,7 @@
 //! The part of a recipe that chooses a scheme for every weight.
 
+use std::collections::BTreeMap;
+
 use globset::{Glob, GlobMatcher};
 use graph::{Block, GgmlType, Graph, Weight, WeightData};
 use schemars::JsonSchema;
@@ -90,6 +92,40 @@ impl Policy {
     pub fn is_calibrated(&self) -> bool {
         let methods = self.rules.iter().filter_map(|rule| rule.method).chain([self.method]);
         methods.into_iter().any(|method| method != Method::Nearest)
+    }
+
+    /// What a planned weight would be under another scheme; `None` when its rows do not fit.
+    pub fn instead(&self, graph: &Graph, planned: &Planned, scheme: Scheme) -> Option<Planned> {
+        if misfit(scheme, graph.weights.get(planned.id)).is_some() {
+            return None;
+        }
+        let clip = if matches!(scheme, Scheme::Affine { .. }) { self.clip } else { Clip::None };
+        let inputs = calibrate::inputs(graph).get(&planned.id).map_or(0, Vec::len);
+        let is_read = || calibrate::input_of(graph, planned.id).is_some();
+        let method = possible(self.method, scheme, clip, inputs, is_read);
+        Some(Planned { scheme, clip, method, decided_by: Decider::Scheme, ..planned.clone() })
+    }
+
+    /// This policy with a rule for each weight that would become something else than `wanted` says, by name.
+    ///
+    /// `scheme`: for all weights that neither a rule nor a default rule decides.
+    pub fn for_schemes(&self, graph: &Graph, scheme: Scheme, wanted: &BTreeMap<String, Scheme>) -> Result<Policy, PolicyError> {
+        let mut policy = Policy { scheme, rules: Vec::new(), ..self.clone() };
+        // Settings that this bare policy does not feel may be felt by the one that is made.
+        let bare = Policy { clip: Clip::None, method: Method::Nearest, activations: Activations::None, ..policy.clone() };
+        let becomes: BTreeMap<String, Scheme> =
+            bare.plan(graph)?.weights.into_iter().map(|planned| (planned.name, planned.scheme)).collect();
+        let differing = wanted.iter().filter(|(name, scheme)| becomes.get(*name) != Some(scheme));
+        policy.rules = differing
+            .map(|(name, scheme)| Rule {
+                role: None,
+                pattern: Some(globset::escape(name)),
+                scheme: *scheme,
+                clip: None,
+                method: None,
+            })
+            .collect();
+        Ok(policy)
     }
 
     /// The rules that hold after those of the recipe, for this policy's scheme.

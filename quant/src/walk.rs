@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use graph::eval::{Course, Halted, Interpreter};
-use graph::{Blob, Graph, Progress, Scratch, Sym, Tensor, ValueId};
+use graph::{Blob, Graph, Progress, Scratch, Sym, Tensor, Tensors, ValueId};
 use rayon::prelude::*;
 
 use crate::calibrate::{CalibrationError, Samples};
@@ -88,6 +88,25 @@ impl<'a> Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Runs the first `count` samples from where they halted to their end, without moving them, and shows their outputs to
+    /// `watch`, in any order. `graph`: that of the walk with other weights for values to come.
+    pub fn rest(
+        &self,
+        graph: &Graph,
+        count: usize,
+        watch: &(dyn Fn(usize, &Tensors) + Sync),
+    ) -> Result<(), CalibrationError> {
+        let interpreter = Interpreter::new(graph).with_cache(STAGE_WEIGHTS_BYTES);
+        (0..count.min(self.samples.count)).into_par_iter().try_for_each(|sample| {
+            let call = match self.waiting.get(sample) {
+                Some(waiting) => waiting.read()?,
+                None => interpreter.begin(&self.course, &(self.samples.feeds)(sample))?,
+            };
+            watch(sample, &interpreter.finish(&self.course, call, &mut |_, _| {})?);
+            Ok(())
+        })
+    }
+
     /// The second moments of a value; see [`Walk::until`].
     pub fn gram(&mut self, graph: &Graph, id: ValueId, progress: &dyn Progress) -> Result<Gram, CalibrationError> {
         let width = graph.value(id).ty.shape.last().and_then(|dim| dim.literal());
