@@ -13,6 +13,7 @@ pub mod cast;
 pub mod clip;
 pub mod error;
 pub mod ggml;
+pub mod histogram;
 pub mod plan;
 pub mod policy;
 pub mod record;
