@@ -16,6 +16,7 @@ pub mod ggml;
 pub mod histogram;
 pub mod plan;
 pub mod policy;
+pub mod ranges;
 pub mod record;
 pub mod role;
 pub mod round;
