@@ -308,6 +308,7 @@ impl<'g> Interpreter<'g> {
                 kernels::relative_bias(x(), dim(start), dim(q), dim(k), bucket)
             }
             Op::DynamicQuant(granularity) => kernels::dynamic_quant(*granularity, x()),
+            Op::FakeQuant(steps) => kernels::fake_quant(steps, x()),
             Op::Attention { scale, softcap } => {
                 kernels::attention(x(), &args[1], &args[2], args.get(3), *scale, *softcap)
             }

@@ -32,6 +32,7 @@
 //! | [`Op::PaddingMask`] | `i64[b,k] -> [b,1,1,k]`, 0 where the mask is not 0, -inf elsewhere |
 //! | [`Op::RelativeBias`] | `table[buckets,h] -> [1,h,q,k]`, T5's bucketed distance |
 //! | [`Op::DynamicQuant`] | `x -> x` rounded to 8 bits with a scale taken from x itself |
+//! | [`Op::FakeQuant`] | `x -> (clamp(round_half_even(x / scale) + zero, 0, 2^bits - 1) - zero) · scale`, fixed steps |
 //! | [`Op::Attention`] | `q[b,h,q,d] k[b,g,k,d] v[b,g,k,d] bias? -> [b,h,q,d]`: `softmax(cap(q·kᵀ·scale) + bias)·v` |
 //!
 //! Domain ops stay whole because each format lowers them its own way: ONNX spells `RelativeBias` in a dozen nodes,
@@ -56,7 +57,7 @@ pub use build::{Build, BuildError, Val};
 pub use eval::{EvalError, Feeds, Interpreter, Tensors, eval, relative_bucket};
 pub use ggml::GgmlType;
 pub use ir::{BATCH, DEC, DType, Def, Dim, ENC, Entry, Graph, PAST, Port, Sym, Type, Value, ValueId};
-pub use op::{Binary, Granularity, Layout, Op, Rope, Unary, Visible};
+pub use op::{Binary, FakeQuant, Granularity, Layout, Op, Rope, Unary, Visible};
 pub use progress::Progress;
 pub use tensor::Tensor;
 pub use weights::{

@@ -117,6 +117,43 @@ pub enum Granularity {
     Token,
 }
 
+/// The fixed steps an activation is rounded to: unsigned codes, `code = round_half_even(x / scale) + zero`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct FakeQuant {
+    /// The width of a step; finite and above 0.
+    pub scale: f32,
+    /// The code of 0: from 0 to [`FakeQuant::last`].
+    pub zero: i32,
+    /// 8 or 16.
+    pub bits: u8,
+}
+
+impl FakeQuant {
+    /// The last code, `2^bits - 1`; the first is 0. `None` for a width that is neither 8 nor 16.
+    pub fn last(&self) -> Option<i32> {
+        matches!(self.bits, 8 | 16).then(|| (1 << self.bits) - 1)
+    }
+
+    /// `(clamp(round_half_even(x / scale) + zero, 0, 2^bits - 1) - zero) · scale`, each operation rounded to f32; a NaN
+    /// stays. What ONNX `QuantizeLinear` and `DequantizeLinear` compute, which find some code for a NaN.
+    pub fn apply(&self, x: f32) -> f32 {
+        let (zero, last) = (self.zero as f32, self.last().expect("`check` passed") as f32);
+        (((x / self.scale).round_ties_even() + zero).clamp(0.0, last) - zero) * self.scale
+    }
+
+    /// Errors: one line that says what an engine would not take.
+    pub fn check(&self) -> Result<(), String> {
+        let Some(last) = self.last() else { return Err(format!("expected 8 or 16 bits, found {}", self.bits)) };
+        if !(self.scale > 0.0 && self.scale.is_finite()) {
+            return Err(format!("expected a scale that is finite and above 0, found {}", self.scale));
+        }
+        match (0..=last).contains(&self.zero) {
+            true => Ok(()),
+            false => Err(format!("expected a zero from 0 to {last}, found {}", self.zero)),
+        }
+    }
+}
+
 /// An operation with one result. Shapes: the table in the crate's documentation.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Op {
@@ -220,6 +257,8 @@ pub enum Op {
     /// Rounds to 8 bits with a scale taken from the argument itself, and back: what an engine with dynamic
     /// quantization does to the input of a Linear.
     DynamicQuant(Granularity),
+    /// Rounds to fixed steps, and back: what an engine with static quantization does to the input of a Linear.
+    FakeQuant(FakeQuant),
     /// `softmax(cap(q·kᵀ·scale) + bias)·v` with `cap(s) = tanh(s / softcap)·softcap`; `h / g` query heads share a key head.
     Attention {
         /// Multiplies the scores.
@@ -266,6 +305,9 @@ impl fmt::Display for Op {
             }
             Op::DynamicQuant(granularity) => {
                 write!(f, "DynamicQuant(per {})", format!("{granularity:?}").to_lowercase())
+            }
+            Op::FakeQuant(FakeQuant { scale, zero, bits }) => {
+                write!(f, "FakeQuant(scale={scale:e}, zero={zero}, bits={bits})")
             }
             Op::Attention { scale, softcap: None } => write!(f, "Attention(scale={scale})"),
             Op::Attention { scale, softcap: Some(cap) } => write!(f, "Attention(scale={scale}, softcap={cap})"),
@@ -333,6 +375,12 @@ impl Op {
                     (Op::Unary(_), _) | (_, false) => Ok(args[0].clone()),
                     (_, true) => Err("takes rank 1 or more".into()),
                 }
+            }
+            Op::FakeQuant(steps) => {
+                arity(&[1])?;
+                float(args)?;
+                steps.check()?;
+                Ok(args[0].clone())
             }
             Op::RmsNorm { .. } => {
                 arity(&[2])?;
@@ -539,6 +587,31 @@ mod tests {
         let x = Type::f32([Dim::from(BATCH), DEC.into(), 12.into()]);
         assert!(Op::Reshape(vec![BATCH.into(), DEC.into(), 3.into(), 4.into()]).infer(&[&x]).is_ok());
         assert!(Op::Reshape(vec![BATCH.into(), 12.into()]).infer(&[&x]).is_err());
+    }
+
+    #[test]
+    fn steps_that_no_engine_takes_are_refused() {
+        let infer = |scale, zero, bits| {
+            Op::FakeQuant(FakeQuant { scale, zero, bits })
+                .infer(&[&Type::f32([Dim::from(DEC)])])
+                .map(|ty| ty.to_string())
+        };
+        for (zero, bits) in [(0, 8), (255, 8), (0, 16), (65535, 16)] {
+            assert_eq!(infer(f32::MIN_POSITIVE, zero, bits), Ok("f32[dec]".to_owned()));
+        }
+        for (scale, text) in [(0.0, "0"), (-1.0, "-1"), (f32::INFINITY, "inf"), (f32::NAN, "NaN")] {
+            let message = format!("expected a scale that is finite and above 0, found {text}");
+            assert_eq!(infer(scale, 0, 8), Err(message));
+        }
+        for bits in [0, 4, 7, 32, 255] {
+            assert_eq!(infer(1.0, 0, bits), Err(format!("expected 8 or 16 bits, found {bits}")));
+        }
+        for (zero, bits, last) in [(-1, 8, 255), (256, 8, 255), (-1, 16, 65535), (65536, 16, 65535)] {
+            assert_eq!(infer(1.0, zero, bits), Err(format!("expected a zero from 0 to {last}, found {zero}")));
+        }
+        let ids = Type::i64([Dim::from(DEC)]);
+        let message = Op::FakeQuant(FakeQuant { scale: 1.0, zero: 0, bits: 8 }).infer(&[&ids]);
+        assert_eq!(message, Err("takes floats, found integers".to_owned()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use graph::{Feeds, Tensor};
+use graph::{FakeQuant, Feeds, Graph, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
 
@@ -32,6 +32,13 @@ pub fn copy(name: &str) -> TempDir {
 pub fn tokens(input_ids: &Tensor, attention_mask: &Tensor) -> Feeds {
     let named = [("input_ids", input_ids), ("attention_mask", attention_mask)];
     named.map(|(name, tensor)| (name.to_owned(), tensor.clone())).into()
+}
+
+/// The input of every linear layer with int8 weights rounded to the same steps, where their width does not matter.
+pub fn round_to_fixed_steps(graph: &mut Graph) {
+    let steps = FakeQuant { scale: 0.01, zero: 128, bits: 8 };
+    let steps = graph.values.iter().map(|value| (value.name.clone(), steps)).collect();
+    assert!(graph::passes::quantize_statically(graph, &steps).expect("steps for all") > 0);
 }
 
 /// The inputs of a recording that an encoder may take.

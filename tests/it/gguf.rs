@@ -10,7 +10,7 @@ use graph::{Scratch, Weights};
 use quant::{Policy, Scheme};
 use tempfile::TempDir;
 
-use crate::fixture::{fixture, fixtures, repository};
+use crate::fixture::{fixture, fixtures, repository, round_to_fixed_steps};
 
 /// The one fixture whose largest relative distance llama.cpp does not know.
 const NOT_RUN: &str = "t5-long";
@@ -113,6 +113,12 @@ fn what_llama_cpp_does_not_compute_is_refused() {
     let mut model =
         quantized(&self::prepared(&fixture("t5-rows-of-32")), "int8".parse().expect("a scheme")).expect("fits");
     graph::passes::quantize_activations(&mut model.graph, graph::Granularity::Token).expect("quantized");
+    let error = Gguf::DEFAULT.check(&model).expect_err("activations").to_string();
+    assert!(error.contains("activations are not quantized in GGUF"), "{error}");
+
+    let mut model =
+        quantized(&self::prepared(&fixture("t5-rows-of-32")), "int8".parse().expect("a scheme")).expect("fits");
+    round_to_fixed_steps(&mut model.graph);
     let error = Gguf::DEFAULT.check(&model).expect_err("activations").to_string();
     assert!(error.contains("activations are not quantized in GGUF"), "{error}");
 }

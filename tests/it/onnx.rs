@@ -1,18 +1,19 @@
 //! ONNX artifacts: names, numbers, and what onnxruntime makes of them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use converters::export::onnx::{Attention, Compute, DATA_FILE, GRAPH_FILES, Onnx, Placement, describe};
 use converters::{Artifact, Format, Model, import};
-use graph::passes::quantize_activations;
+use graph::passes::{quantize_activations, quantize_statically};
 use graph::progress::Quiet;
 use graph::{
-    BATCH, Blob, Build, DEC, Dim, ENC, Feeds, FloatType, Granularity, Graph, Interpreter, Layout, Op, Rope, Scratch,
-    Sym, Tensor, Type, Unary, Val, Visible, Weight, WeightData,
+    BATCH, Blob, Build, DEC, Dim, ENC, FakeQuant, Feeds, FloatType, Granularity, Graph, Interpreter, Layout, Op, Rope,
+    Scratch, Sym, Tensor, Type, Unary, Val, Visible, Weight, WeightData,
 };
 use quant::{Policy, Scheme};
-use validate::runtime::onnx::OnnxRuntime;
+use validate::runtime::onnx::{self, OnnxRuntime};
 use validate::runtime::reference::Reference;
 use validate::runtime::{Options, Runtime, Session};
 
@@ -23,6 +24,8 @@ use crate::fixture::{expected, fixture, source, tokens};
 const F32_NOISE: f32 = 2e-5; // 1.1e-5 for byt5 as int4-g32-asym, 3.5e-6 for f32
 /// With activations rounded to 8 bits, f32 noise moves one of them across the edge of a step in some fixtures.
 const INT8_STEP: f32 = 3e-2; // 2.3e-2 for t5-rows-of-32, 6.5e-3 for t5-long, below 3e-7 for all others
+/// With activations in 65535 steps, f32 noise moves some of them across an edge in most fixtures.
+const INT16_STEPS: f32 = 2e-3; // 4.2e-4 for t5-long, 3.5e-4 and below for all others
 /// Linear layers computed in f16 have 11 bits, but onnxruntime's CPU computes them in f32.
 const F16_NOISE: f32 = 1e-5; // 2.6e-6
 
@@ -78,6 +81,27 @@ fn model(dir: &Path, scheme: &str) -> Model {
 fn dynamic(dir: &Path) -> Model {
     let mut model = model(dir, "int8");
     let linears = quantize_activations(&mut model.graph, Granularity::Tensor).expect("quantized");
+    assert!(linears > 0);
+    model
+}
+
+/// The same with activations in fixed steps, from the least to the greatest number of the fixture's own inputs.
+fn fixed_steps(dir: &Path, bits: u8) -> Model {
+    let mut model = model(dir, "int8");
+    let (mut feeds, mut ranges) = (recorded(dir).source, BTreeMap::<String, [f32; 2]>::new());
+    feeds.insert("decoder_input_ids".to_owned(), recorded(dir).target);
+    let mut tap = |id, tensor: &Tensor| {
+        let range = ranges.entry(model.graph.value(id).name.clone()).or_default();
+        let floats = tensor.as_f32().unwrap_or_default();
+        *range = floats.iter().fold(*range, |[low, high], x| [low.min(*x), high.max(*x)]);
+    };
+    graph::eval(&model.graph, "full", &feeds, &mut tap).expect("evaluates");
+    let steps = ranges.into_iter().map(|(name, [low, high])| {
+        let scale = (high - low).max(1e-3) / ((1u32 << bits) - 1) as f32;
+        (name, FakeQuant { scale, zero: (-low / scale).round() as i32, bits })
+    });
+    let steps = steps.collect();
+    let linears = quantize_statically(&mut model.graph, &steps).expect("quantized");
     assert!(linears > 0);
     model
 }
@@ -220,6 +244,52 @@ fn dynamic_activations_are_integer_products_in_linear_layers_only() {
     let operators = &described.facts.iter().find(|(key, _)| key == "operators").expect("counted").1;
     // A layer has q, k, v, o, wi_0, wi_1 and wo; its scores and its sums of values are two products of floats.
     assert!(operators.contains("6 MatMul, 21 MatMulInteger"), "{operators}");
+}
+
+#[test]
+fn fixed_steps_are_those_of_the_interpreter() {
+    for (bits, limit, exact) in [(8, INT8_STEP, FIXTURES.len() - 2), (16, INT16_STEPS, 1)] {
+        let mut within_noise = 0;
+        for name in FIXTURES {
+            let model = fixed_steps(&fixture(name), bits);
+            let home = tempfile::tempdir().expect("temporary folder");
+            let artifact = write(&model, &Onnx::DEFAULT, home.path());
+            equal_weights(&model, &Onnx::DEFAULT, &artifact, name);
+            let (inputs, interpreter) = (recorded(model.checkpoint.dir()), Interpreter::new(&model.graph));
+            let as_written = [true, false].map(|merged| {
+                let options = Options { threads: 1, offline: false, python: None, merged };
+                let mut session = onnx::open_as_written(&artifact, &options).unwrap_or_else(|e| panic!("{e}"));
+                worst(&mut *session, &mut Reference::new(&interpreter), &inputs)
+            });
+            let worst = as_written.into_iter().fold(run(&model.graph, &artifact, &inputs), f32::max);
+            assert!(worst <= limit, "{name} at {bits} bits: {worst:e}");
+            within_noise += usize::from(worst <= F32_NOISE);
+        }
+        assert!(within_noise >= exact, "at {bits} bits only {within_noise} are within f32 noise");
+    }
+}
+
+#[test]
+fn fixed_steps_are_quantize_and_dequantize_nodes_of_the_oldest_opset_that_has_them() {
+    for (bits, opsets, zero) in
+        [(8, "ai.onnx 18, com.microsoft 1", "uint8"), (16, "ai.onnx 21, com.microsoft 1", "uint16")]
+    {
+        let model = fixed_steps(&fixture("t5-v1.1"), bits); // 3 encoder layers
+        let home = tempfile::tempdir().expect("temporary folder");
+        write(&model, &Onnx::DEFAULT, home.path());
+        for (_, file) in GRAPH_FILES {
+            let described = describe(&home.path().join(file)).expect("described");
+            assert!(
+                described.facts.contains(&("opsets".to_owned(), opsets.to_owned())),
+                "{file}: {:?}",
+                described.facts
+            );
+            assert!(described.tensors.iter().any(|t| t.type_name == zero && t.shape.is_empty()), "{file}");
+        }
+        let operators = describe(&home.path().join("encoder_model.onnx")).expect("described").operators;
+        // In a layer q, k and v share one, and so do wi_0 and wi_1; o and wo have their own. 7 weights are dequantized.
+        assert_eq!([operators["QuantizeLinear"], operators["DequantizeLinear"]], [3 * 4, 3 * 4 + 3 * 7]);
+    }
 }
 
 #[test]

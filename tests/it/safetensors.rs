@@ -14,7 +14,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::fixture::{fixture, fixtures, repository};
+use crate::fixture::{fixture, fixtures, repository, round_to_fixed_steps};
 
 const WIDE: Safetensors = Safetensors { widen_codes: true, ..Safetensors::DEFAULT };
 
@@ -287,6 +287,14 @@ fn all_that_cannot_be_held_is_listed() {
 
     let items = told(&Safetensors::DEFAULT, &rounded(&model, Granularity::Tensor));
     assert!(items[0].ends_with(": expected activations with a scale a token, found one a tensor"), "{items:?}");
+
+    policy.rules = vec![rule(Role::Embedding, Scheme::Keep)];
+    let mut fixed = quantized(&model, &policy).expect("fits");
+    round_to_fixed_steps(&mut fixed.graph);
+    let items = told(&Safetensors::DEFAULT, &fixed);
+    assert!(!items.is_empty());
+    let expected = ": expected activations with a scale a token, found fixed steps";
+    assert!(items.iter().all(|item| item.ends_with(expected)), "{items:?}");
 
     policy.rules = vec![rule(Role::RelativeBias, "int8".parse().expect("a scheme"))];
     let table = quantized(&model, &policy).expect("fits");

@@ -234,8 +234,8 @@ fn file_type(model: &Model, plans: &[Plan]) -> u32 {
 
 /// Activations that are to be quantized, which no GGUF file can say.
 fn quantized_activations(model: &Model) -> Vec<String> {
-    let quantized =
-        model.graph.values.iter().filter(|value| matches!(value.def, graph::Def::Op(Op::DynamicQuant(_), _)));
+    let rounds = |def: &graph::Def| matches!(def, graph::Def::Op(Op::DynamicQuant(_) | Op::FakeQuant(_), _));
+    let quantized = model.graph.values.iter().filter(|value| rounds(&value.def));
     quantized.map(|value| format!("{}: activations are not quantized in GGUF", value.name)).collect()
 }
 

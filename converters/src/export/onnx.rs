@@ -1,6 +1,6 @@
 //! ONNX as Optimum and transformers.js read it: one file an entry, one weight file for all.
 //!
-//! Standard operators of opset 18; `com.microsoft.MultiHeadAttention` when `attention: fused`, `com.microsoft.MatMulNBits`
+//! Standard operators of opset 18, of opset 21 in a file with activations of 16 bits; `com.microsoft.MultiHeadAttention` when `attention: fused`, `com.microsoft.MatMulNBits`
 //! for int4 and for groups.
 
 mod describe;
@@ -205,6 +205,7 @@ impl Onnx {
                     items.insert(format!("{}: a distance of {max_distance}, above {MAX_DISTANCE}", value.name));
                 }
                 Op::DynamicQuant(Granularity::Tensor)
+                | Op::FakeQuant(_)
                 | Op::RelativeBias { .. }
                 | Op::MatMul
                 | Op::Linear

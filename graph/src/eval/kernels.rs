@@ -3,7 +3,7 @@
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use crate::op::{Binary, Granularity, Rope, Unary, Visible};
+use crate::op::{Binary, FakeQuant, Granularity, Rope, Unary, Visible};
 use crate::tensor::Tensor;
 
 /// The floats of a tensor that inference made f32.
@@ -329,6 +329,10 @@ pub(super) fn dynamic_quant(granularity: Granularity, x: &Tensor) -> Tensor {
         }
     }
     Tensor::f32(x.shape(), out)
+}
+
+pub(super) fn fake_quant(steps: &FakeQuant, x: &Tensor) -> Tensor {
+    Tensor::f32(x.shape(), f32s(x).iter().map(|x| steps.apply(*x)).collect())
 }
 
 pub(super) fn attention(

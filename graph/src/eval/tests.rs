@@ -1,7 +1,7 @@
 use super::*;
 use crate::build::Build;
 use crate::ir::{BATCH, DEC, ENC, PAST};
-use crate::op::{Granularity, Visible};
+use crate::op::{FakeQuant, Granularity, Visible};
 
 fn feeds(pairs: &[(&str, Tensor)]) -> Feeds {
     pairs.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())).collect()
@@ -82,6 +82,58 @@ fn dynamic_quantization_keeps_zero_and_stays_within_half_a_step() {
     assert!(x.iter().zip(y).all(|(a, b)| (a - b).abs() <= scale / 2.0 * 1.0001), "{y:?}");
     let rows = kernels::dynamic_quant(Granularity::Token, &Tensor::f32([2, 2], vec![127.5, -0.4, 0.0, 0.0]));
     assert_eq!(rows.as_f32().expect("f32"), [127.0, 0.0, 0.0, 0.0]);
+}
+
+#[test]
+fn fixed_steps_round_ties_to_even_saturate_at_both_ends_and_keep_zero() {
+    let round = |zero, bits, x: &[f32]| apply(Op::FakeQuant(FakeQuant { scale: 0.5, zero, bits }), &[(&[x.len()], x)]);
+    // x / 0.5 = 0.5, 1.5, 2.5, -0.5, -1.5, -2.5: all ties.
+    assert_eq!(round(10, 8, &[0.25, 0.75, 1.25, -0.25, -0.75, -1.25]), [0.0, 1.0, 1.0, 0.0, -1.0, -1.0]);
+    // Codes 0 and 255 lie at -10 · 0.5 and 245 · 0.5.
+    let far = [-5.0, -5.25, -1e30, f32::NEG_INFINITY, 122.5, 122.75, 1e30, f32::INFINITY];
+    assert_eq!(round(10, 8, &far), [-5.0, -5.0, -5.0, -5.0, 122.5, 122.5, 122.5, 122.5]);
+    // At 16 bits 0 and 65535 lie at -1000 · 0.5 and 64535 · 0.5.
+    assert_eq!(round(1000, 16, &[-499.8, -600.0, 32267.3, 40000.0]), [-500.0, -500.0, 32267.5, 32267.5]);
+    for (zero, bits) in [(0, 8), (255, 8), (0, 16), (65535, 16)] {
+        let zeros = round(zero, bits, &[0.0, -0.0, 1e-40, -1e-40]);
+        assert!(zeros.iter().all(|x| x.to_bits() == 0), "{zeros:?}");
+    }
+    assert!(round(10, 8, &[f32::NAN])[0].is_nan());
+}
+
+/// Codes of `QuantizeLinear` of onnxruntime 1.32 at opset 21. In f32, 0.35 / 0.1 is a tie and 0.45 / 0.1 is not; a rounded
+/// product with 1 / scale would find other codes.
+#[test]
+fn fixed_steps_have_the_codes_of_onnxruntime() {
+    let check = |scale, zero, bits, x: [f32; 16], codes: [i32; 16]| {
+        let found = apply(Op::FakeQuant(FakeQuant { scale, zero, bits }), &[(&[16], &x)]);
+        assert_eq!(found, codes.map(|code| (code - zero) as f32 * scale));
+    };
+    let x = [
+        0.35,
+        0.45,
+        -0.25,
+        -0.15,
+        0.05,
+        -0.05,
+        1.23456,
+        -3.7,
+        -3.65,
+        21.8,
+        21.85,
+        -100.0,
+        3e38,
+        0.149_999_9,
+        0.15,
+        0.250_000_1,
+    ];
+    check(0.1, 37, 8, x, [41, 41, 35, 35, 37, 37, 49, 0, 1, 255, 255, 0, 255, 38, 39, 40]);
+    let x = [
+        0.35, 0.45, -0.25, -0.15, 1.00125, -1.00125, 50.00325, -30.0001, -32.7685, 32.7685, -100.0, 3e38, 0.0015,
+        0.0025, -0.0005, 10.0005,
+    ];
+    let codes = [30350, 30450, 29750, 29850, 31001, 28999, 65535, 0, 0, 62768, 0, 65535, 30002, 30002, 30000, 40000];
+    check(0.001, 30000, 16, x, codes);
 }
 
 /// Computed by `T5Attention._relative_position_bucket` of transformers 5.23 for distances -140, -100, -20, -16, -9, -8, -1,

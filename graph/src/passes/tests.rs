@@ -4,10 +4,10 @@ use super::*;
 use crate::build::{Build, Val};
 use crate::eval::{Feeds, Interpreter, Tensors};
 use crate::ir::{BATCH, DEC, Def, Dim, ENC, PAST, Sym, Type};
-use crate::op::{Granularity, Layout, Op, Rope, Visible};
+use crate::op::{FakeQuant, Granularity, Layout, Op, Rope, Visible};
 use crate::tensor::Tensor;
 use crate::weights::{AffineTensor, Block, FloatType, Quantized, Weight, WeightData};
-use crate::{Blob, Graph};
+use crate::{Blob, Graph, text};
 
 /// Fused and unfused softmax sum in the same order; products differ by the order of scale and sum.
 const F32_NOISE: f32 = 2e-6; // 3.6e-7
@@ -385,8 +385,8 @@ fn a_scale_that_a_norm_has_in_it_already_is_dropped_once_and_only_when_it_is_the
     assert_eq!(refusal(&mut graph, 0.25), "drop_logit_scale: expected a logit scale of 0.25, found none");
 }
 
-#[test]
-fn activations_are_rounded_once_for_all_their_readers() {
+/// The tiny model with 8-bit codes in five weights, which read two values.
+fn with_codes() -> Graph {
     let mut graph = tiny_seq2seq();
     run(&mut graph).expect("passes");
     for name in ["0q", "0k", "0v", "0ck", "1ck"] {
@@ -396,10 +396,65 @@ fn activations_are_rounded_once_for_all_their_readers() {
         let tensor = AffineTensor { shape: [8, 8], bits: 8, block: Block::Row, codes, scales, zeros: None };
         graph.weights.get_mut(id).data = WeightData::Quantized(Quantized::Affine(tensor));
     }
+    graph
+}
+
+#[test]
+fn activations_are_rounded_once_for_all_their_readers() {
+    let mut graph = with_codes();
     assert_eq!(quantize_activations(&mut graph, Granularity::Token), Ok(5));
     verify(&graph).expect("holds together");
     let made = graph.values.iter().filter(|v| matches!(v.def, Def::Op(Op::DynamicQuant(_), _))).count();
     assert_eq!(made, 2, "one for the decoder's first input, one for the encoder's output");
+    assert_eq!(quantize_activations(&mut graph, Granularity::Token), Ok(0), "they are rounded");
+}
+
+#[test]
+fn fixed_steps_stand_once_before_each_value_and_round_nothing_else() {
+    let mut graph = with_codes();
+    let untouched = graph.clone();
+    let steps = |scale: f32, zero: i32| FakeQuant { scale, zero, bits: 8 };
+    let mut known = BTreeMap::from([("embed".to_owned(), steps(0.01, 120))]);
+    let error = quantize_statically(&mut graph, &known).expect_err("nothing for the encoder's output").to_string();
+    assert_eq!(error, "quantize_statically: encoder.add_1: expected steps for the input of a Linear, found none");
+    known.insert("encoder.add_1".to_owned(), steps(0.0, 0));
+    let error = quantize_statically(&mut graph, &known).expect_err("no step").to_string();
+    let expected = "quantize_statically: encoder.add_1: expected a scale that is finite and above 0, found 0";
+    assert_eq!(error, expected);
+    assert_eq!(text::print(&graph), text::print(&untouched));
+
+    known.insert("encoder.add_1".to_owned(), steps(0.02, 100));
+    known.insert("nobody reads this".to_owned(), steps(1.0, 0));
+    assert_eq!(quantize_statically(&mut graph, &known), Ok(5));
+    verify(&graph).expect("holds together");
+    let printed = text::print_entry(&graph, graph.entry("decoder").expect("split"));
+    let lines: Vec<&str> = printed.lines().filter(|line| line.contains("FakeQuant")).collect();
+    assert_eq!(lines.len(), 2, "{printed}");
+    assert!(lines[0].ends_with("= FakeQuant(scale=1e-2, zero=120, bits=8)(embed)"), "{}", lines[0]);
+    assert!(lines[1].ends_with("= FakeQuant(scale=2e-2, zero=100, bits=8)(encoder.add_1)"), "{}", lines[1]);
+    assert_eq!(quantize_statically(&mut graph, &BTreeMap::new()), Ok(0), "they are rounded");
+}
+
+#[test]
+fn the_error_shrinks_with_the_step() {
+    let graph = with_codes();
+    let mut feeds = source();
+    feeds.insert("decoder_input_ids".into(), ids([2, 2], &[0, 3, 0, 4]));
+    let logits = |graph: &Graph| {
+        let logits = &Interpreter::new(graph).call("full", &feeds).expect("evaluates")["logits"];
+        logits.as_f32().expect("floats").to_vec()
+    };
+    let exact = logits(&graph);
+    let at = |bits, scale| {
+        let steps = FakeQuant { scale, zero: 1 << (bits - 1), bits };
+        let known = ["embed", "encoder.add_1"].map(|name| (name.to_owned(), steps));
+        let mut graph = graph.clone();
+        quantize_statically(&mut graph, &known.into()).expect("steps for both");
+        let off = exact.iter().zip(logits(&graph)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        off / exact.iter().fold(0.0, |max: f32, x| max.max(x.abs()))
+    };
+    let [coarse, fine] = [at(8, 8.0 / 128.0), at(16, 8.0 / 32768.0)];
+    assert!(fine < coarse / 50.0 && coarse < 0.1, "{coarse:e}, {fine:e}");
 }
 
 #[test]

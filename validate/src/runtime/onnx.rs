@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use converters::Artifact;
+use converters::export::onnx::{GRAPH_FILES, describe};
 use graph::tensor::Data;
 use graph::{Feeds, Tensor};
 use ort::environment::Environment;
@@ -36,8 +37,13 @@ impl Runtime for OnnxRuntime {
     }
 
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
-        Ok(Box::new(OnnxSession::open(&artifact.dir, options)?))
+        Ok(Box::new(OnnxSession::open(&artifact.dir, options, GraphOptimizationLevel::All)?))
     }
+}
+
+/// The same with every node computed as it stands in the file.
+pub fn open_as_written(artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+    Ok(Box::new(OnnxSession::open(&artifact.dir, options, GraphOptimizationLevel::Disable)?))
 }
 
 fn failed(message: impl ToString) -> RuntimeError {
@@ -47,6 +53,21 @@ fn failed(message: impl ToString) -> RuntimeError {
 // What is set because it matters for numbers. By default (4) onnxruntime 1.32 rounds the activations of weight-only int8
 // layers to int8, which would be told as an error of the artifact; 1 keeps them in f32.
 const CONFIG: [(&str, &str); 1] = [("session.qdq_matmulnbits_accuracy_level", "1")];
+
+// For graphs with activations in fixed steps. Products of uint8 and int8 saturate at 16 bits on x86 without VNNI, so these
+// layers stay as the file has them: rounded, and multiplied in f32. (`session.x64quantprecision` is for this too, but with
+// it onnxruntime 1.32 does not run some graphs with a Relu.)
+const FIXED_STEPS: (&str, &str) = ("session.disable_quant_qdq", "1");
+
+type Config = Vec<(&'static str, &'static str)>;
+
+/// What to set for the graphs of a folder. One that cannot be read is told when it is opened.
+fn config(dir: &Path) -> Config {
+    let fixed_steps = GRAPH_FILES.iter().any(|(_, file)| {
+        describe(&dir.join(file)).is_ok_and(|described| described.operators.contains_key("QuantizeLinear"))
+    });
+    CONFIG.into_iter().chain(fixed_steps.then_some(FIXED_STEPS)).collect()
+}
 
 fn nothing_for(input: &str) -> RuntimeError {
     failed(format!("nothing to feed to the input {input}"))
@@ -111,21 +132,23 @@ struct OnnxSession {
 }
 
 impl OnnxSession {
-    fn open(dir: &Path, options: &Options) -> Result<OnnxSession, RuntimeError> {
+    fn open(dir: &Path, options: &Options, optimizations: GraphOptimizationLevel) -> Result<OnnxSession, RuntimeError> {
         let loaded = load(options.offline)?;
+        let config = config(dir);
         let open = |file: &str| {
             let path = dir.join(file);
-            session(&loaded.environment, &path, options.threads)
+            session(&loaded.environment, &path, options.threads, optimizations, &config)
                 .map_err(|error| failed(format!("{}: {error}", path.display())))
         };
         let decoder = match options.merged {
             true => Decoder::Merged(open("decoder_model_merged.onnx")?),
             false => Decoder::Pair(open("decoder_model.onnx")?, open("decoder_with_past_model.onnx")?),
         };
-        let config: Vec<String> = CONFIG.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let config: Vec<String> = config.iter().map(|(key, value)| format!("{key} = {value}")).collect();
         let settings = format!(
-            "CPU, {} threads, all optimizations, {}, {}",
+            "CPU, {} threads, {} optimizations, {}, {}",
             options.threads.max(1),
+            if matches!(optimizations, GraphOptimizationLevel::Disable) { "no" } else { "all" },
             config.join(", "),
             if options.merged { "merged decoder" } else { "decoder and decoder with past" }
         );
@@ -134,15 +157,21 @@ impl OnnxSession {
     }
 }
 
-fn session(environment: &Environment, path: &Path, threads: usize) -> Result<OrtSession, String> {
+fn session(
+    environment: &Environment,
+    path: &Path,
+    threads: usize,
+    optimizations: GraphOptimizationLevel,
+    config: &Config,
+) -> Result<OrtSession, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut builder = OrtSession::builder(environment).map_err(|e| text(&e))?;
-    builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(|e| text(&e))?;
+    builder = builder.with_optimization_level(optimizations).map_err(|e| text(&e))?;
     builder = builder.with_intra_threads(threads.max(1)).map_err(|e| text(&e))?;
     // Its remarks about the graph are not this program's output; its errors come back as errors.
     builder = builder.with_log_level(LogLevel::Fatal).map_err(|e| text(&e))?;
-    for (key, value) in CONFIG {
-        builder = builder.with_config_entry(key, value).map_err(|e| text(&e))?;
+    for (key, value) in config {
+        builder = builder.with_config_entry(*key, value).map_err(|e| text(&e))?;
     }
     builder.commit_from_file(path).map_err(|e| text(&e))
 }

@@ -19,6 +19,8 @@ const MAX_FILE_BYTES: u64 = i32::MAX as u64;
 pub struct Description {
     /// Producer, opsets, and how often each operator is used.
     pub facts: Vec<(String, String)>,
+    /// How often each operator is used, outside of branches.
+    pub operators: BTreeMap<String, usize>,
     /// Name and type, as `i64[batch_size, 1]`.
     pub inputs: Vec<(String, String)>,
     /// Name and type.
@@ -54,9 +56,9 @@ pub fn describe(file: &Path) -> Result<Description, ExportError> {
     let model = ModelProto::decode(&bytes[..]).map_err(|error| malformed(format!("not an ONNX model: {error}")))?;
     let graph = model.graph.ok_or_else(|| malformed("a model without a graph".to_owned()))?;
 
-    let mut operators: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut operators: BTreeMap<String, usize> = BTreeMap::new();
     for node in &graph.node {
-        *operators.entry(node.op_type.as_deref().unwrap_or("?")).or_default() += 1;
+        *operators.entry(node.op_type.clone().unwrap_or("?".to_owned())).or_default() += 1;
     }
     let opsets = model.opset_import.iter().map(|opset| {
         let domain = opset.domain.as_deref().filter(|d| !d.is_empty()).unwrap_or("ai.onnx");
@@ -71,6 +73,7 @@ pub fn describe(file: &Path) -> Result<Description, ExportError> {
     let ports = |ports: &[ValueInfoProto]| ports.iter().map(port).collect();
     Ok(Description {
         facts: facts.map(|(key, value)| (key.to_owned(), value)).to_vec(),
+        operators,
         inputs: ports(&graph.input),
         outputs: ports(&graph.output),
         tensors: graph.initializer.iter().map(initializer).collect(),

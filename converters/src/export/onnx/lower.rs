@@ -144,6 +144,10 @@ impl<'g> Lowering<'g> {
         self.constant(format!("const/byte/{value}"), DataType::Uint8, &[], vec![value])
     }
 
+    fn word_scalar(&mut self, value: u16) -> String {
+        self.constant(format!("const/word/{value}"), DataType::Uint16, &[], value.to_le_bytes().to_vec())
+    }
+
     /// A node that prepares a weight, made once a file.
     fn prepare(&mut self, op: &str, input: &str, suffix: &str, attributes: Vec<AttributeProto>) -> String {
         let name = format!("{input}/{suffix}");
@@ -481,6 +485,18 @@ impl Block<'_, '_> {
                 Ok(rounded)
             }
             Op::DynamicQuant(Granularity::Token) => Err("ONNX has no activations quantized per token".to_owned()),
+            Op::FakeQuant(steps) => {
+                let x = self.name(args[0])?;
+                let scale = self.outer.float_scalar(steps.scale);
+                steps.check()?;
+                let zero = u16::try_from(steps.zero).expect("`check` passed");
+                let zero = match u8::try_from(zero) {
+                    Ok(zero) if steps.bits == 8 => self.outer.byte_scalar(zero),
+                    _ => self.outer.word_scalar(zero),
+                };
+                let codes = self.emit("QuantizeLinear", &[&x, &scale, &zero]);
+                Ok(self.emit("DequantizeLinear", &[&codes, &scale, &zero]))
+            }
             Op::Attention { scale, softcap } => self.attention(id, args, *scale, *softcap),
         }
     }

@@ -9,16 +9,32 @@ use graph::{Graph, WeightId};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use super::onnx::tensor_proto::DataLocation;
-use super::onnx::{ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
+use super::onnx::tensor_proto::{DataLocation, DataType};
+use super::onnx::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
 use super::proto::{MICROSOFT, tensor};
 use super::tensors::{Layout, Part, WriteError};
 use super::{DATA_FILE, FileGraph, Placement};
 use crate::ExportError;
 
-// Opset 18 has BitwiseAnd and axes as inputs; IR version 8 goes with it.
-const OPSET: i64 = 18;
-const IR_VERSION: i64 = 8;
+/// Versions of the standard operators and of the file's structure that go together.
+#[derive(Clone, Copy)]
+struct Version {
+    opset: i64,
+    ir: i64,
+}
+
+// The oldest with BitwiseAnd and axes as inputs.
+const PLAIN: Version = Version { opset: 18, ir: 8 };
+// The oldest whose QuantizeLinear makes uint16.
+const WORDS: Version = Version { opset: 21, ir: 10 };
+
+impl Version {
+    /// The oldest that a file can do with.
+    fn of(graph: &GraphProto) -> Version {
+        let words = |tensor: &TensorProto| tensor.data_type == Some(DataType::Uint16 as i32);
+        if graph.initializer.iter().any(words) { WORDS } else { PLAIN }
+    }
+}
 
 // A page, so that an engine can map a tensor; small ones lie closer together.
 const PAGE: u64 = 4096;
@@ -99,9 +115,10 @@ impl Files {
                 }
             }
         }
-        let opsets = [("", OPSET), (MICROSOFT, 1)];
+        let version = Version::of(&file.graph);
+        let opsets = [("", version.opset), (MICROSOFT, 1)];
         let mut model = ModelProto {
-            ir_version: Some(IR_VERSION),
+            ir_version: Some(version.ir),
             producer_name: Some("trefoil".to_owned()),
             producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             opset_import: opsets

@@ -303,6 +303,12 @@ fn uses(graph: &Graph, faults: &mut Vec<String>) -> BTreeMap<WeightId, Use> {
     for index in 0..graph.values.len() {
         let id = ValueId(index);
         let Some(op) = graph.op(id) else { continue };
+        if let Op::FakeQuant(_) = op {
+            faults.push(format!(
+                "{}: expected activations with a scale a token, found fixed steps",
+                graph.value(id).name
+            ));
+        }
         let args = graph.args(id);
         for (place, arg) in args.iter().enumerate() {
             if let Some(Op::DynamicQuant(granularity)) = graph.op(*arg) {
