@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{Format, Model, audio, tokenizer};
 
 pub mod gguf;
+pub mod imatrix;
 pub mod onnx;
 pub mod safetensors;
 

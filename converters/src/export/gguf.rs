@@ -1,7 +1,7 @@
 //! GGUF: one file with metadata, tokenizer and weights: as llama.cpp reads it, where it runs the model, and in its manner
 //! elsewhere. With the keys of [`keys`] the file is whole: it opens as a checkpoint.
 
-mod container;
+pub(super) mod container;
 pub(crate) mod keys;
 pub(crate) mod names;
 mod pack;

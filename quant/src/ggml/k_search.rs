@@ -1,4 +1,5 @@
-//! The search behind the K types: of about twenty trial scales a sub-block, the one with the least weighted error.
+//! The search behind the K types, and behind every type once channels differ in importance: of a few dozen trial scales
+//! a sub-block, the one with the least weighted error. A block of 32 is its own sub-block here.
 //!
 //! A sub-block's sums must run one weight after the other, so one sub-block cannot fill a vector. Eight can: lane j holds
 //! sub-block j, every lane does exactly what ggml does to its sub-block, and a choice between two trials is a select.
@@ -8,12 +9,13 @@ use std::array::from_fn;
 use half::f16;
 
 /// Sub-blocks searched at once.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
 /// One number for each of the sub-blocks. `[Lanes; N]` is N weights of eight sub-blocks, transposed: `x[i][j]`.
-type Lanes = [f32; LANES];
+pub(super) type Lanes = [f32; LANES];
 
-/// Weights whose magnitudes all lie below this are zero to `Q6_K` (GROUP_MAX_EPS in ggml-quants.c).
+/// Weights whose magnitudes all lie below this are zero to [`symmetric`], and scales to [`packed_scales`]
+/// (GROUP_MAX_EPS in ggml-quants.c).
 const ZERO: f32 = 1e-15;
 
 /// 1.5·2^23: adding it leaves an f32 no bits below 1, so the sum is rounded to an integer, half to even.
@@ -34,18 +36,30 @@ fn nearest(v: f32, low: f32, high: f32) -> f32 {
 }
 
 /// Eight sub-blocks of `N` weights each, transposed into lanes.
-fn transposed<const N: usize>(x: &[f32]) -> [Lanes; N] {
+pub(super) fn transposed<const N: usize>(x: &[f32]) -> [Lanes; N] {
     from_fn(|i| from_fn(|j| x[N * j + i]))
 }
 
-/// How `Q4_K` and `Q5_K` search: trial t divides the sub-block's range into `top + first + 0.1·t` steps.
+/// How [`affine`] searches: trial t divides the sub-block's range into `top + first + step·t` steps.
 pub(super) struct Trials {
     /// The largest code, 15 or 31.
     pub top: u8,
     /// The first trial's distance from `top`, in steps.
     pub first: f32,
+    /// From a trial to the next, in steps.
+    pub step: f32,
     /// How many trials there are.
     pub count: usize,
+    /// What a trial divides by where the range has shrunk so far that the quotient overflows: 0 gives code 0
+    /// (`make_qkx2_quants`), infinity gives `top` to every weight above the origin (`make_qkx3_quants`).
+    pub overflow: f32,
+}
+
+impl Trials {
+    /// 37 trials of `top - 0.9` to `top + 0.9` steps: every affine type, when channels differ in importance.
+    pub(super) fn by_importance(top: u8) -> Trials {
+        Trials { top, first: -0.9, step: 0.05, count: 37, overflow: f32::INFINITY }
+    }
 }
 
 /// 256 weights as `Q4_K` and `Q5_K` hold them, codes not yet packed: `w = (d·s)·q - dmin·m`.
@@ -57,19 +71,20 @@ pub(super) struct SuperBlock {
 }
 
 /// Eight searched sub-blocks: `w ≈ scale·q - depth`.
-struct Affine {
-    scale: Lanes,
+pub(super) struct Affine {
+    pub scale: Lanes,
     /// How far below zero code 0 lies; not negative.
-    depth: Lanes,
+    pub depth: Lanes,
     /// What the winning trial multiplied and subtracted: `q = nearest(inverse·(w - origin))`.
     inverse: Lanes,
     origin: Lanes,
 }
 
-/// The affine fit of each sub-block (`make_qkx2_quants`, squared error).
+/// The affine fit of each sub-block (`make_qkx2_quants` and `make_qkx3_quants`, squared error).
 ///
-/// `x`, `weight`: f32[32, lanes]; `weight` says how much a squared error at that place counts.
-fn affine(x: &[Lanes; 32], weight: &[Lanes; 32], trials: &Trials) -> Affine {
+/// `x`, `weight`: f32[32, lanes]; `weight` says how much a squared error at that place counts. A sub-block in which it is
+/// zero everywhere keeps the plain fit from its smallest weight (or 0) to its largest.
+pub(super) fn affine(x: &[Lanes; 32], weight: &[Lanes; 32], trials: &Trials) -> Affine {
     let top = f32::from(trials.top);
     let (mut min, mut max) = (x[0], x[0]);
     let mut sum_w = weight[0];
@@ -94,9 +109,12 @@ fn affine(x: &[Lanes; 32], weight: &[Lanes; 32], trials: &Trials) -> Affine {
     let mut least = error(x, weight, &codes, &found.scale, &min);
 
     for trial in 0..trials.count {
-        let steps = trials.first + 0.1 * trial as f32 + top;
+        let steps = trials.first + trials.step * trial as f32 + top;
         // The range shrinks or grows with each success: `min` is the winner's, not the data's.
-        let inverse: Lanes = from_fn(|j| finite(steps / (max[j] - min[j])));
+        let inverse: Lanes = from_fn(|j| {
+            let inverse = steps / (max[j] - min[j]);
+            if inverse.is_finite() { inverse } else { trials.overflow * inverse.signum() }
+        });
         let [sum_l, sum_l2, sum_xl] = affine_sums(x, weight, &inverse, &min, top, &mut codes);
         // The weighted least squares line through (code, weight).
         let mut solvable = [false; LANES];
@@ -166,6 +184,13 @@ fn finite(inverse: f32) -> f32 {
     if inverse.is_finite() { inverse } else { 0.0 }
 }
 
+impl Affine {
+    /// The codes that the search left for weights `x` of sub-block `j`.
+    pub(super) fn codes(&self, j: usize, x: &[f32; 32], top: u8) -> [u8; 32] {
+        x.map(|v| nearest(self.inverse[j] * (v - self.origin[j]), 0.0, f32::from(top)) as u8)
+    }
+}
+
 /// Scales, minima and codes of 256 weights for `Q4_K` and `Q5_K`, without knowledge of the activations.
 ///
 /// A squared error counts `rms of the sub-block + |w|`.
@@ -188,19 +213,119 @@ pub(super) fn super_block(x: &[f32; 256], trials: &Trials) -> SuperBlock {
     let scales: [u8; LANES] = found.scale.map(|v| six_bits(v, max_scale));
     let mins: [u8; LANES] = found.depth.map(|v| six_bits(v, max_depth));
     let (d, dmin) = (f16::from_f32(max_scale / 63.0), f16::from_f32(max_depth / 63.0));
+    packed(x, &found, trials.top, head(d, dmin, &scales, &mins))
+}
 
+/// Scales, minima and codes of 256 weights for `Q4_K` and `Q5_K`, by the importance of their channels.
+///
+/// A squared error counts `importance·√(2·mean w² + w²)`, and in the choice of the 6-bit scales a sub-block counts the
+/// sum of its weights' counts. `most` is the largest byte that becomes a 6-bit scale: a scale that the fit made negative
+/// wraps to a byte above 63, which `Q5_K` cuts to 63 and `Q4_K` lets spill into the bits beside it.
+pub(super) fn super_block_by_importance(x: &[f32; 256], importance: &[f32; 256], top: u8, most: u8) -> SuperBlock {
+    let sigma2 = 2.0 * super::sum_of_squares(x) / 256.0;
+    let (lanes, importance) = (transposed::<32>(x), transposed::<32>(importance));
+    let weight: [Lanes; 32] = from_fn(|i| super::weighted::counts(&importance[i], sigma2, &lanes[i]));
+    let mut sum_w = [0.0; LANES];
+    for w in &weight {
+        for j in 0..LANES {
+            sum_w[j] += w[j];
+        }
+    }
+    let found = affine(&lanes, &weight, &Trials::by_importance(top));
+    let (d, scales) = packed_scales(&found.scale, &sum_w);
+    let (dmin, mins) = packed_scales(&found.depth, &sum_w);
+    let head = head(f16::from_f32(d), f16::from_f32(dmin), &scales.map(|s| s.min(most)), &mins.map(|m| m.min(most)));
+    packed(x, &found, top, head)
+}
+
+/// `d` and codes of 0 to 63 with `x ≈ d·code` (`make_qp_quants`), or `d = 0` when no positive one has a weight.
+///
+/// Of nine grids around `63 / max x` the one with the least weighted error; then up to five times each code in turn
+/// moves to where it fits best beside the others. A negative x gives a code above 63: ggml stores the integer in a byte,
+/// and sums the byte in some places and the integer in others, which the casts here repeat.
+fn packed_scales(x: &Lanes, weight: &Lanes) -> (f32, [u8; LANES]) {
+    const TOP: i32 = 63;
+    let max = x.iter().fold(0.0, |max, &v| if max > v { max } else { v });
+    if max < ZERO {
+        return (0.0, [0; LANES]);
+    }
+    let error = |inverse: f32, code: fn(f32) -> i32| {
+        let scale = 1.0 / inverse;
+        let mut sum = 0.0;
+        for (&x, w) in x.iter().zip(weight) {
+            let off = x - scale * code(inverse * x) as f32;
+            sum += w * off * off;
+        }
+        sum
+    };
+    let mut inverse = TOP as f32 / max;
+    let mut least = error(inverse, |v| i32::from(nearest_int(v) as u8));
+    for trial in (-4..=-1).chain(1..=4) {
+        let tried = (0.1 * trial as f32 + TOP as f32) / max;
+        let error = error(tried, |v| nearest_int(v).min(TOP));
+        if error < least {
+            (least, inverse) = (error, tried);
+        }
+    }
+
+    let (mut sum_xl, mut sum_l2) = (0.0, 0.0);
+    let mut codes = [0; LANES];
+    for ((code, &x), w) in codes.iter_mut().zip(x).zip(weight) {
+        let nearest = nearest_int(inverse * x).min(TOP);
+        *code = nearest as u8;
+        sum_xl += w * x * nearest as f32;
+        sum_l2 += w * nearest as f32 * nearest as f32;
+    }
+    for _ in 0..5 {
+        let mut moved = false;
+        for ((code, &x), w) in codes.iter_mut().zip(x).zip(weight) {
+            let old = f32::from(*code);
+            let (mut rest_xl, mut rest_l2) = (sum_xl - w * x * old, sum_l2 - w * old * old);
+            if !(rest_xl > 0.0 && rest_l2 > 0.0) {
+                continue;
+            }
+            let new = nearest_int(x * rest_l2 / rest_xl).min(TOP);
+            if new == i32::from(*code) {
+                continue;
+            }
+            rest_xl += w * x * new as f32;
+            rest_l2 += w * new as f32 * new as f32;
+            if rest_xl * rest_xl * sum_l2 > sum_xl * sum_xl * rest_l2 {
+                *code = new as u8;
+                (sum_xl, sum_l2) = (rest_xl, rest_l2);
+                moved = true;
+            }
+        }
+        if !moved {
+            break;
+        }
+    }
+    (if sum_l2 > 0.0 { sum_xl / sum_l2 } else { 0.0 }, codes)
+}
+
+/// The codes under the scales and minima that `head` holds; where such a scale is 0, those that the search left.
+fn packed(x: &[f32; 256], found: &Affine, top: u8, head: [u8; 16]) -> SuperBlock {
+    let half = |at| f16::from_le_bytes([head[at], head[at + 1]]).to_f32();
+    let (d, dmin) = (half(0), half(2));
     let mut codes = [0; 256];
     let sub_blocks = x.as_chunks::<32>().0.iter().zip(codes.as_chunks_mut::<32>().0);
     for (j, (x, codes)) in sub_blocks.enumerate() {
-        let scale = d.to_f32() * f32::from(scales[j]);
-        let depth = dmin.to_f32() * f32::from(mins[j]);
-        if scale == 0.0 {
-            *codes = x.map(|v| nearest(found.inverse[j] * (v - found.origin[j]), 0.0, f32::from(trials.top)) as u8);
-        } else {
-            *codes = x.map(|v| nearest_int((v + depth) / scale).clamp(0, trials.top.into()) as u8);
-        }
+        let (scale, min) = six_bits(&head, j);
+        let (scale, depth) = (d * f32::from(scale), dmin * f32::from(min));
+        *codes = match scale {
+            0.0 => found.codes(j, x, top),
+            _ => x.map(|v| nearest_int((v + depth) / scale).clamp(0, top.into()) as u8),
+        };
     }
-    SuperBlock { head: head(d, dmin, &scales, &mins), codes }
+    SuperBlock { head, codes }
+}
+
+/// Scale and minimum of sub-block `j`, as a reader of `head` finds them.
+fn six_bits(head: &[u8; 16], j: usize) -> (u8, u8) {
+    match j {
+        0..4 => (head[4 + j] & 63, head[8 + j] & 63),
+        _ => (head[8 + j] & 15 | head[j] >> 6 << 4, head[8 + j] >> 4 | head[4 + j] >> 6 << 4),
+    }
 }
 
 /// `d | dmin | u6[16]`, see [`graph::ggml::GgmlType::Q4K`] for the order of the bits.
@@ -216,28 +341,33 @@ fn head(d: f16, dmin: f16, scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 16] {
     head
 }
 
-/// The symmetric fit `w ≈ scale·(q - 32)` of eight sub-blocks of 16 (`make_qx_quants` with 32 steps to a side).
+/// The symmetric fit `w ≈ scale·(q - side)` of eight sub-blocks (`make_qx_quants`).
 pub(super) struct Symmetric {
-    /// 0 for a sub-block of zeros.
+    /// 0 for a sub-block of zeros, and for one in which no code but `side` has a weight.
     pub scale: Lanes,
-    /// What the winning trial multiplied: `q - 32 = nearest(inverse·w)`.
-    pub inverse: Lanes,
+    /// What the winning trial multiplied: `q - side = nearest(inverse·w)`.
+    inverse: Lanes,
     /// The sub-blocks whose weights all lie below [`ZERO`].
-    pub zero: [bool; LANES],
+    zero: [bool; LANES],
+    side: f32,
 }
 
-/// Eight sub-blocks of 16 weights; a squared error counts w².
-pub(super) fn symmetric(x: &[f32; 128]) -> Symmetric {
-    let far: Lanes = from_fn(|j| super::farthest(&x[16 * j..16 * (j + 1)]));
-    let x = transposed::<16>(x);
+/// Eight sub-blocks of `N` weights; a squared error at a place counts its `weight`. Codes reach from 0 to `2·side - 1`.
+pub(super) fn symmetric<const N: usize>(x: &[Lanes; N], weight: &[Lanes; N], side: f32) -> Symmetric {
+    let mut far = [0.0f32; LANES];
+    for x in x {
+        for j in 0..LANES {
+            far[j] = if x[j].abs() > far[j].abs() { x[j] } else { far[j] };
+        }
+    }
     let zero = far.map(|v| v.abs() < ZERO);
 
-    let mut found = Symmetric { scale: [0.0; LANES], inverse: [0.0; LANES], zero };
+    let mut found = Symmetric { scale: [0.0; LANES], inverse: [0.0; LANES], zero, side };
     let mut best = [0.0; LANES];
-    // The plain scale -32 / far first, then ±0.1 to ±0.9 steps around it.
+    // The plain scale -side / far first, then ±0.1 to ±0.9 steps around it.
     for trial in [0].into_iter().chain(-9..=-1).chain(1..=9) {
-        let inverse: Lanes = from_fn(|j| -(32.0 + 0.1 * trial as f32) / far[j]);
-        let (sum_xl, sum_l2) = symmetric_sums(&x, &inverse);
+        let inverse: Lanes = from_fn(|j| -(side + 0.1 * trial as f32) / far[j]);
+        let (sum_xl, sum_l2) = symmetric_sums(x, weight, &inverse, side);
         for j in 0..LANES {
             let better = sum_l2[j] > 0.0 && sum_xl[j] * sum_xl[j] > best[j] * sum_l2[j];
             if trial == 0 || better {
@@ -253,25 +383,25 @@ pub(super) fn symmetric(x: &[f32; 128]) -> Symmetric {
     found
 }
 
-/// `Σ w·x·code` and `Σ w·code²` with `w = x²`, lane by lane.
+/// `Σ w·x·code` and `Σ w·code²`, lane by lane.
 #[inline(never)] // inside the loop over the trials LLVM gives up the vectors
-fn symmetric_sums(x: &[Lanes; 16], inverse: &Lanes) -> (Lanes, Lanes) {
+fn symmetric_sums<const N: usize>(x: &[Lanes; N], weight: &[Lanes; N], inverse: &Lanes, side: f32) -> (Lanes, Lanes) {
     let (mut sum_xl, mut sum_l2) = ([0.0; LANES], [0.0; LANES]);
-    for x in x {
+    for (x, w) in x.iter().zip(weight) {
         for j in 0..LANES {
-            let code = nearest(inverse[j] * x[j], -32.0, 31.0);
-            let w = x[j] * x[j];
-            sum_xl[j] += w * x[j] * code;
-            sum_l2[j] += w * code * code;
+            let code = nearest(inverse[j] * x[j], -side, side - 1.0);
+            sum_xl[j] += w[j] * x[j] * code;
+            sum_l2[j] += w[j] * code * code;
         }
     }
     (sum_xl, sum_l2)
 }
 
 impl Symmetric {
-    /// The codes, 0 to 63, that the search left for weights `x` of sub-block `j`.
-    pub(super) fn codes(&self, j: usize, x: &[f32; 16]) -> [u8; 16] {
-        x.map(|v| if self.zero[j] { 0 } else { (nearest(self.inverse[j] * v, -32.0, 31.0) + 32.0) as u8 })
+    /// The codes, 0 to `2·side - 1`, that the search left for weights `x` of sub-block `j`.
+    pub(super) fn codes<const N: usize>(&self, j: usize, x: &[f32; N]) -> [u8; N] {
+        let code = |v: f32| (nearest(self.inverse[j] * v, -self.side, self.side - 1.0) + self.side) as u8;
+        x.map(|v| if self.zero[j] { 0 } else { code(v) })
     }
 }
 

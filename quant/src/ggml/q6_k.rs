@@ -1,12 +1,23 @@
 //! `Q6_K`: per 16 weights an 8-bit scale, found by 19 trials around the weight farthest from zero.
+//!
+//! A squared error counts w², or the importance of the channel, then without regard to w.
 
 use half::f16;
 
-use super::k_search::{nearest_int, symmetric, vanishes};
+use super::k_search::{nearest_int, symmetric, transposed, vanishes};
+
+/// Half of the codes.
+const SIDE: f32 = 32.0;
 
 pub(super) fn block(x: &[f32; 256], out: &mut [u8; 210]) {
-    let found =
-        [symmetric(x[..128].try_into().expect("half of 256")), symmetric(x[128..].try_into().expect("half of 256"))];
+    block_by_importance(x, &x.map(|v| v * v), out);
+}
+
+pub(super) fn block_by_importance(x: &[f32; 256], importance: &[f32; 256], out: &mut [u8; 210]) {
+    let found = [0, 128].map(|at| {
+        let half = at..at + 128;
+        symmetric(&transposed::<16>(&x[half.clone()]), &transposed::<16>(&importance[half]), SIDE)
+    });
     let fits: [f32; 16] = std::array::from_fn(|j| found[j / 8].scale[j % 8]);
     let far = super::farthest(&fits);
     if vanishes(far) {

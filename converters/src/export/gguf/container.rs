@@ -91,7 +91,7 @@ impl fmt::Display for TensorType {
 }
 
 /// A tensor to be written.
-pub(super) struct Planned<'a> {
+pub(in crate::export) struct Planned<'a> {
     pub name: String,
     /// Outermost first; the file has them innermost first.
     pub shape: &'a [usize],
@@ -99,10 +99,10 @@ pub(super) struct Planned<'a> {
 }
 
 /// Takes the next bytes of the file.
-pub(super) type Sink<'a> = dyn FnMut(&[u8]) -> Result<(), ExportError> + 'a;
+pub(in crate::export) type Sink<'a> = dyn FnMut(&[u8]) -> Result<(), ExportError> + 'a;
 
 /// Writes a file of version 3; `data` writes the bytes of the tensor with the given index, in order.
-pub(super) fn write(
+pub(in crate::export) fn write(
     path: &Path,
     metadata: &[(String, Value)],
     tensors: &[Planned<'_>],
