@@ -344,14 +344,30 @@ impl Grown {
         let mut quantize = |calibration: Option<&Calibration>| {
             quant::quantize_calibrated(&mut model.graph, &plan, calibration, scratch, &progress)
         };
+        let policy = target.policy();
         let records = match observed.filter(|_| target.policy().is_calibrated()) {
             None => quantize(None),
             Some(observed) => observed.with(&exact, target.policy().gptq, display, |known| quantize(Some(known)))?,
         };
         let records = records
             .map_err(|source| PipelineError::Quant { artifact: artifact(), source })?;
-        if let (Activations::Dynamic, Some(granularity)) = (target.policy().activations, target.granularity()) {
-            graph::passes::quantize_activations(&mut model.graph, granularity)?;
+        if let (true, Some(observed)) = (policy.bias_correction, observed) {
+            let graph = &mut model.graph;
+            let corrected = observed
+                .with(&exact, policy.gptq, display, |known| quant::bias::correct(&exact, graph, known.statistics))?
+                .map_err(|source| PipelineError::Quant { artifact: artifact(), source: source.into() })?;
+            let text = format!("{} biases take up the mean that rounding the weights adds", corrected.len());
+            substitutions.push(Note { about: "bias_correction".to_owned(), text });
+        }
+        match (policy.activations, target.granularity(), observed) {
+            (Activations::Dynamic, Some(granularity), _) => {
+                graph::passes::quantize_activations(&mut model.graph, granularity)?;
+            }
+            (Activations::Static(wanted), _, Some(observed)) => {
+                let steps = observed.with(&exact, policy.gptq, display, |known| known.statistics.steps(wanted))??;
+                graph::passes::quantize_statically(&mut model.graph, &steps)?;
+            }
+            _ => {}
         }
         Ok(Grown { model, records, substitutions })
     }

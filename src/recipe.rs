@@ -232,6 +232,12 @@ impl Recipe {
                      the recipe, found none"
                 ));
             }
+            if matches!(target.policy().activations, Activations::Static(_)) && target.onnx.is_none() {
+                problems.push(format!(
+                    "artifacts[{index}].quantize.activations: {} has no place for static ranges; expected none or dynamic",
+                    target.format().name()
+                ));
+            }
             if target.policy().activations == Activations::Dynamic && target.granularity().is_none() {
                 problems.push(format!(
                     "artifacts[{index}].quantize.activations: {} engines round activations in their own way; expected none",

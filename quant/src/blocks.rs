@@ -9,7 +9,7 @@ use crate::scheme::{Method, Scheme};
 use crate::{Known, Needs, Outcome, Quantizer, ggml, stream};
 use graph::GgmlType;
 
-/// ggml's own choice of codes, without an importance matrix.
+/// ggml's own choice of codes, with an importance matrix where the importance of channels is known.
 pub struct Blocks;
 
 impl Quantizer for Blocks {
@@ -29,7 +29,7 @@ impl Quantizer for Blocks {
         &self,
         weight: &Weight,
         planned: &Planned,
-        _known: &Known,
+        known: &Known,
         scratch: &Scratch,
         progress: &dyn Progress,
     ) -> Result<Outcome, QuantError> {
@@ -37,8 +37,12 @@ impl Quantizer for Blocks {
             unreachable!("`applies` says so");
         };
         let row_bytes = weight.matrix()[1] / kind.block_len() * kind.block_bytes();
+        let importance = known.importance().and_then(ratios);
         let streamed = stream::encoded(weight, planned.scheme, row_bytes, scratch, progress, |values, chunk| {
-            ggml::quantize(kind, values, &mut chunk.bytes);
+            match &importance {
+                Some(importance) => ggml::quantize_weighted(kind, values, importance, &mut chunk.bytes),
+                None => ggml::quantize(kind, values, &mut chunk.bytes),
+            }
             kind.dequantize(&chunk.bytes, &mut chunk.decoded);
             let at = scale_offset(kind);
             let scale = |block: &[u8]| f16::from_le_bytes([block[at], block[at + 1]]);
@@ -47,6 +51,16 @@ impl Quantizer for Blocks {
         let data = WeightData::Quantized(Quantized::Ggml { kind, blocks: streamed.blob });
         Ok(Outcome::new(data, streamed.scales, streamed.errors))
     }
+}
+
+/// Importance over its mean, as only ratios count; `None` when no channel ever was anything but 0.
+///
+/// A channel counts at least a millionth of the mean: at 0 a block would lose its weights without having measured that it
+/// can.
+pub(crate) fn ratios(importance: &[f32]) -> Option<Vec<f32>> {
+    const LEAST: f64 = 1e-6;
+    let mean = importance.iter().map(|x| f64::from(*x)).sum::<f64>() / importance.len() as f64;
+    (mean > 0.0).then(|| importance.iter().map(|x| (f64::from(*x) / mean).max(LEAST) as f32).collect())
 }
 
 /// Where a block holds `d`.

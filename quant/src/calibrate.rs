@@ -14,11 +14,14 @@ use std::path::Path;
 
 use graph::eval::{EvalError, Interpreter};
 use graph::progress::Unit;
-use graph::{Feeds, Graph, Op, Progress, Tensor, Tensors, ValueId, WeightId};
+use graph::{FakeQuant, Feeds, Graph, Op, Progress, Tensor, Tensors, ValueId, WeightId};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::gptq::GptqSettings;
+use crate::histogram::Histogram;
+use crate::policy::StaticActivations;
+use crate::ranges;
 use crate::walk::Walk;
 
 /// Samples that one task sums up before their sums are added in order; fixed, so that sums do not depend on the number of
@@ -60,6 +63,14 @@ pub enum CalibrationError {
         /// From 0.
         sample: usize,
     },
+    /// An activation has no range.
+    #[error("calibration: {value}: {source}")]
+    Range {
+        /// The value of the graph.
+        value: String,
+        /// Why.
+        source: ranges::RangeError,
+    },
     /// A scratch file cannot be written or read.
     #[error("calibration: scratch file: {0}")]
     Io(#[from] io::Error),
@@ -96,6 +107,8 @@ pub struct Statistics {
     pub samples: u64,
     /// Every value that a Linear reads.
     pub inputs: BTreeMap<String, Channels>,
+    /// The numbers of each of them.
+    pub histograms: BTreeMap<String, Histogram>,
     /// Every float value that an op computes.
     pub extents: BTreeMap<String, Observed>,
 }
@@ -179,10 +192,24 @@ impl Statistics {
         for (name, channels) in &other.inputs {
             self.inputs.entry(name.clone()).or_default().merge(channels);
         }
+        for (name, histogram) in &other.histograms {
+            self.histograms.entry(name.clone()).or_insert_with(Histogram::new).merge(histogram);
+        }
         for (name, seen) in &other.extents {
             let known = self.extents.entry(name.clone()).or_insert(*seen);
             *known = Observed { min: known.min.min(seen.min), max: known.max.max(seen.max) };
         }
+    }
+
+    /// For each value that a Linear reads, the steps of its codes. Errors: a value that gives no range, with its name.
+    pub fn steps(&self, wanted: StaticActivations) -> Result<BTreeMap<String, FakeQuant>, CalibrationError> {
+        let step = |(name, histogram): (&String, &Histogram)| {
+            let range = ranges::range(histogram, wanted.range, wanted.bits);
+            let step = range.and_then(|(low, high)| ranges::step(low, high, wanted.bits));
+            let step = step.map_err(|source| CalibrationError::Range { value: name.clone(), source })?;
+            Ok((name.clone(), step))
+        };
+        self.histograms.iter().map(step).collect()
     }
 
     /// Whether every value that a Linear of the graph reads was watched.
@@ -285,6 +312,7 @@ pub fn gather(
                 if is_read {
                     let width = tensor.shape().last().copied().unwrap_or(1);
                     statistics.inputs.entry(value.name.clone()).or_default().add(floats, width);
+                    statistics.histograms.entry(value.name.clone()).or_insert_with(Histogram::new).add(floats);
                 }
             };
             let outputs = interpreter.call_with(samples.entry, &(samples.feeds)(sample), &mut tap)?;

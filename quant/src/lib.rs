@@ -11,6 +11,7 @@
 //! ```
 
 pub mod blocks;
+pub mod bias;
 pub mod calibrate;
 pub mod cast;
 pub mod clip;
@@ -40,7 +41,7 @@ pub use calibrate::{Calibration, CalibrationError, Samples, Statistics};
 pub use error::{QuantError, Refusal};
 pub use gptq::{Compensation, GptqSettings};
 pub use plan::{Decider, Plan, Planned};
-pub use policy::{Activations, DefaultRule, Policy, PolicyError, PolicyFault, Rule};
+pub use policy::{Activations, DefaultRule, Policy, PolicyError, PolicyFault, Rule, StaticActivations};
 pub use record::{OutputErrors, OutputRecord, ScaleStats, TensorRecord};
 pub use role::{Role, roles};
 pub use scheme::{Clip, Method, Scheme};

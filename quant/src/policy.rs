@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Decider, Plan, Planned};
+use crate::ranges::RangeMethod;
 use crate::role::{Role, roles};
 use crate::scheme::{Clip, Method, Scheme};
 use crate::calibrate;
@@ -29,6 +30,8 @@ pub struct Policy {
     pub gptq: GptqSettings,
     /// What happens to the inputs of Linears with `int8` weights.
     pub activations: Activations,
+    /// Whether biases take up what rounding the weights adds to the mean of a Linear's output.
+    pub bias_correction: bool,
     /// Exceptions; the first that fits decides.
     pub rules: Vec<Rule>,
 }
@@ -37,7 +40,7 @@ pub struct Policy {
 type Decision = (Scheme, Option<Clip>, Option<Method>, Decider);
 
 /// What happens to the input of a Linear whose weight is `int8`, that is with one symmetric scale a row.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Activations {
     /// It stays float; only the weights are quantized.
@@ -45,6 +48,23 @@ pub enum Activations {
     None,
     /// It is rounded to 8 bits with a scale taken from itself at each call.
     Dynamic,
+    /// It is rounded with a scale that calibration found, the same at each call.
+    Static(StaticActivations),
+}
+
+/// How activations are rounded to unsigned codes with one scale a tensor.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StaticActivations {
+    /// 8 or 16.
+    pub bits: u8,
+    /// What the codes reach over.
+    #[serde(default = "minmax")]
+    pub range: RangeMethod,
+}
+
+fn minmax() -> RangeMethod {
+    RangeMethod::Minmax
 }
 
 /// A scheme for the weights that have the role and whose name fits the glob.
@@ -92,6 +112,8 @@ impl Policy {
     pub fn is_calibrated(&self) -> bool {
         let methods = self.rules.iter().filter_map(|rule| rule.method).chain([self.method]);
         methods.into_iter().any(|method| method != Method::Nearest)
+            || matches!(self.activations, Activations::Static(_))
+            || self.bias_correction
     }
 
     /// What a planned weight would be under another scheme; `None` when its rows do not fit.
@@ -248,9 +270,14 @@ impl Policy {
             let why = "no weight of a Linear gets codes that calibration could choose";
             faults.push(PolicyFault::NoEffect { setting: self.method.setting(), why });
         }
-        if self.activations == Activations::Dynamic && !weights.iter().any(takes_codes) {
+        let setting = match self.activations {
+            Activations::None => None,
+            Activations::Dynamic => Some("activations: dynamic"),
+            Activations::Static(_) => Some("activations: static"),
+        };
+        if let (Some(setting), false) = (setting, weights.iter().any(takes_codes)) {
             let why = "no Linear has int8 weights with one symmetric scale a row";
-            faults.push(PolicyFault::NoEffect { setting: "activations: dynamic", why });
+            faults.push(PolicyFault::NoEffect { setting, why });
         }
         faults
     }
