@@ -11,6 +11,7 @@
 pub mod blocks;
 pub mod cast;
 pub mod clip;
+pub mod equalize;
 pub mod error;
 pub mod ggml;
 pub mod plan;

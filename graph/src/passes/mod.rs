@@ -7,19 +7,21 @@
 //!    say it and the next pass must recognise it.
 //! 3. [`split`]: `full` -> `encoder`, `decoder`, `decoder_with_past`, which is what engines call.
 //!
-//! Three more are applied when a format, a file or a recipe asks: [`fold_logit_scale`], [`drop_logit_scale`] and
-//! [`quantize_activations`].
+//! Four more are applied when a format, a file or a recipe asks: [`fold_logit_scale`], [`drop_logit_scale`],
+//! [`quantize_activations`] and [`rescale_residual`].
 
 mod fold;
 mod fold_logit_scale;
 mod fuse_attention;
 mod quantize_activations;
+mod rescale_residual;
 mod split;
 
 pub use fold::FOLD;
 pub use fold_logit_scale::{drop_logit_scale, fold_logit_scale};
 pub use fuse_attention::FUSE_ATTENTION;
 pub use quantize_activations::quantize_activations;
+pub use rescale_residual::rescale_residual;
 pub use split::Split;
 
 use crate::build::BuildError;
