@@ -385,7 +385,10 @@ impl Survey<'_> {
 
     /// Whether `id` alone reads the rows of a branch. Errors: who else does.
     fn is_for(&self, id: ValueId, branch: &Branch) -> Result<(), String> {
-        self.is_handed_over(branch.linear)?;
+        let of_slices = self.users[branch.linear.0].iter().filter(|user| self.users[user.0] == [id]);
+        for shown in of_slices.chain([&branch.linear]) {
+            self.is_handed_over(*shown)?;
+        }
         let mut strangers = self.users[branch.linear.0].iter().filter(|user| **user != id).filter(|user| {
             let others = self.branch(**user).filter(|other| other.linear == branch.linear);
             let is_apart = |other: &Branch| !other.rows.iter().any(|row| branch.rows.contains(row));

@@ -226,6 +226,17 @@ fn a_branch_that_is_read_elsewhere_stays() {
         vec![("y", h.relu().linear(w("wo", &[3, 6]), None)), ("z", h.tanh())]
     });
     assert_eq!(stays(&used), ["relu: linear is also read by tanh"]);
+    let shown = graph(|b, x| {
+        let h = x.linear(b.weight(stored("wi", &[6, 4])), None);
+        vec![("y", h.relu().linear(b.weight(stored("wo", &[3, 6])), None)), ("h", h)]
+    });
+    assert_eq!(stays(&shown), ["relu: linear is the output h"]);
+    let shown_half = graph(|b, x| {
+        let both = x.linear(b.weight(stored("wi", &[12, 4])), None);
+        let [gate, up] = [0, 6].map(|start| b.op(Op::Slice { axis: 2, start, step: 1, len: 6.into() }, &[both]));
+        vec![("y", (gate.relu() * up).linear(b.weight(stored("wo", &[3, 6])), None)), ("up", up)]
+    });
+    assert_eq!(stays(&shown_half), ["mul: slice_1 is the output up"]);
     let squared = graph(|b, x| {
         let h = x.linear(b.weight(stored("wi", &[6, 4])), None);
         vec![("y", (h * h).linear(b.weight(stored("wo", &[3, 6])), None))]
