@@ -60,7 +60,8 @@ pub fn import(dir: &Path) -> Result<Model, ImportError> {
         graph::passes::drop_logit_scale(&mut graph, c)
             .map_err(|error| ImportError::malformed(checkpoint.config_file(), error))?;
     }
-    Ok(Model { graph, checkpoint: Arc::new(checkpoint), architecture, semantics, folded_logit_scale })
+    let imported_eps = crate::norm_eps(&graph).map(|(name, eps)| (name.to_owned(), eps)).collect();
+    Ok(Model { graph, checkpoint: Arc::new(checkpoint), architecture, semantics, folded_logit_scale, imported_eps })
 }
 
 /// Tables that checkpoints leave out stand in a GGUF artifact, and in the type that they were quantized to.

@@ -10,9 +10,10 @@ pub mod export;
 pub mod import;
 pub mod tokenizer;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use graph::{Build, Graph, Weights};
+use graph::{Build, Def, Graph, Op, Weights};
 
 pub use artifact::{Artifact, Staging};
 pub use checkpoint::{Checkpoint, ImportError};
@@ -96,6 +97,31 @@ pub struct Model {
     pub graph: Graph,
     /// What the last norm's weight is multiplied by, in place of the decoder's output.
     pub folded_logit_scale: Option<f32>,
+    /// eps of each norm of the imported graph, by the name of its value: what the checkpoint's config says.
+    pub imported_eps: BTreeMap<String, f32>,
+}
+
+impl Model {
+    /// Errors: a norm has another eps than the checkpoint's config gives it, as after `rescale_residual`. For formats whose
+    /// readers take the forward pass from the config.
+    pub(crate) fn check_eps(&self, format: &'static str) -> Result<(), ExportError> {
+        let changed = norm_eps(&self.graph).find(|(name, eps)| self.imported_eps.get(*name) != Some(eps));
+        let Some((name, eps)) = changed else { return Ok(()) };
+        let expected = self.imported_eps.get(name).map_or_else(|| "none".to_owned(), |eps| format!("{eps:e}"));
+        let message = format!(
+            "{name}: expected the eps of the checkpoint's config, {expected}, found {eps:e}; readers of this format take eps \
+             and all nodes from the config, so that a rescaled residual stream can be written as onnx only"
+        );
+        Err(ExportError::Unsupported { format, message })
+    }
+}
+
+/// Norms by the names of their values.
+pub(crate) fn norm_eps(graph: &Graph) -> impl Iterator<Item = (&str, f32)> {
+    graph.values.iter().filter_map(|value| match value.def {
+        Def::Op(Op::RmsNorm { eps } | Op::LayerNorm { eps }, _) => Some((value.name.as_str(), eps)),
+        _ => None,
+    })
 }
 
 /// A kind of artifact, with its options set by the recipe.

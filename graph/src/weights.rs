@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
@@ -130,6 +131,19 @@ impl Weight {
         self.data.rows(rows, columns, out).map_err(|source| WeightError { weight: self.name.clone(), source })
     }
 
+    /// Puts a factor on what the recipe gives. Panics when a vector of factors does not have one for each column or row of
+    /// [`Weight::matrix`].
+    pub fn derive(&mut self, derive: Derive) {
+        let [rows, columns] = self.matrix();
+        let fits = match &derive {
+            Derive::MulScalar(_) => true,
+            Derive::Columns(factors) => factors.len() == columns,
+            Derive::Rows(factors) => factors.len() == rows,
+        };
+        assert!(fits, "{}: {derive:?} on {rows} rows of {columns}", self.name);
+        self.data = WeightData::Derived(derive, Box::new(self.data.clone()));
+    }
+
     /// The whole weight, as f32.
     pub fn read(&self) -> Result<Vec<f32>, WeightError> {
         let mut out = Vec::new();
@@ -156,11 +170,30 @@ pub enum WeightData {
     Quantized(Quantized),
 }
 
-/// A computed weight. A few cases, no tensor algebra.
-#[derive(Clone, Copy, PartialEq, Debug)]
+/// A computed weight. A few cases, no tensor algebra; each rounds once to f32. Columns and rows are those of
+/// [`Weight::matrix`]: a vector (bias, gain of a norm) is one row, so that its elements are columns.
+#[derive(Clone, PartialEq, Debug)]
 pub enum Derive {
-    /// `w · c`, rounded once to f32.
+    /// `w · c`
     MulScalar(f32),
+    /// `w[i, j] · c[j]`
+    Columns(Arc<[f32]>),
+    /// `w[i, j] · c[i]`
+    Rows(Arc<[f32]>),
+}
+
+impl Derive {
+    /// On rows from `first` on, of `columns` each.
+    fn apply(&self, first: usize, columns: usize, rows: &mut [f32]) {
+        let each_row = rows.chunks_mut(columns.max(1));
+        match self {
+            Derive::MulScalar(c) => rows.iter_mut().for_each(|x| *x *= c),
+            Derive::Columns(c) => each_row.for_each(|row| row.iter_mut().zip(&c[..]).for_each(|(x, c)| *x *= c)),
+            Derive::Rows(c) => {
+                each_row.zip(&c[first..]).for_each(|(row, c)| row.iter_mut().for_each(|x| *x *= c));
+            }
+        }
+    }
 }
 
 /// A table that follows from its shape.
@@ -214,6 +247,8 @@ impl WeightData {
         match self {
             WeightData::Stored { dtype, .. } => dtype.name().to_owned(),
             WeightData::Derived(Derive::MulScalar(c), base) => format!("{} x {c}", base.type_name()),
+            WeightData::Derived(Derive::Columns(_), base) => format!("{} x columns", base.type_name()),
+            WeightData::Derived(Derive::Rows(_), base) => format!("{} x rows", base.type_name()),
             WeightData::Computed(Computed::Sinusoid | Computed::SinusoidBetweenEnds { .. }) => "sinusoid".to_owned(),
             WeightData::Computed(Computed::OneRow(row)) => format!("row {row} of ones"),
             WeightData::Quantized(Quantized::Ggml { kind, .. }) => kind.name().to_owned(),
@@ -228,6 +263,14 @@ impl WeightData {
         }
     }
 
+    /// The recipe below all factors.
+    pub fn base(&self) -> &WeightData {
+        match self {
+            WeightData::Derived(_, base) => base.base(),
+            WeightData::Stored { .. } | WeightData::Computed(_) | WeightData::Quantized(_) => self,
+        }
+    }
+
     fn rows(&self, rows: Range<usize>, columns: usize, out: &mut [f32]) -> io::Result<()> {
         match self {
             WeightData::Stored { blob, dtype } => {
@@ -236,9 +279,9 @@ impl WeightData {
                 blob.read_at((rows.start * row_bytes) as u64, &mut bytes)?;
                 dtype.decode(&bytes, out);
             }
-            WeightData::Derived(Derive::MulScalar(c), base) => {
-                base.rows(rows, columns, out)?;
-                out.iter_mut().for_each(|x| *x *= c);
+            WeightData::Derived(derive, base) => {
+                base.rows(rows.clone(), columns, out)?;
+                derive.apply(rows.start, columns, out);
             }
             WeightData::Computed(computed) => {
                 for (i, x) in out.iter_mut().enumerate() {
@@ -463,6 +506,46 @@ mod tests {
         let mut second = Vec::new();
         weight.rows(1..2, &mut second).expect("memory");
         assert_eq!(second, [-100.0, -200.0, -300.0, -3000.0, -4000.0]);
+    }
+
+    fn counting(shape: &[usize]) -> Weight {
+        let mut bytes = vec![0; 4 * shape.iter().product::<usize>()];
+        let values: Vec<f32> = (1..=shape.iter().product()).map(|i: usize| i as f32).collect();
+        FloatType::F32.encode(&values, &mut bytes);
+        let data = WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F32 };
+        Weight { name: "w".into(), shape: shape.to_vec(), data }
+    }
+
+    #[test]
+    fn factors_of_columns_and_rows_reach_any_range_of_rows() {
+        let mut weight = counting(&[3, 2]);
+        weight.derive(Derive::Columns([1.0, 10.0].into()));
+        weight.derive(Derive::Rows([1.0, 2.0, 0.5].into()));
+        let whole = [1.0, 20.0, 6.0, 80.0, 2.5, 30.0];
+        assert_eq!(weight.read().expect("memory"), whole);
+        let mut out = Vec::new();
+        for (start, end) in [(0, 1), (1, 3), (2, 3), (3, 3)] {
+            weight.rows(start..end, &mut out).expect("memory");
+            assert_eq!(out, whole[2 * start..2 * end]);
+        }
+        assert_eq!(weight.data.type_name(), "f32 x columns x rows");
+        assert_eq!(weight.data.base().type_name(), "f32");
+    }
+
+    #[test]
+    fn elements_of_a_vector_are_columns_and_those_of_a_kernel_go_with_its_rows() {
+        let mut bias = counting(&[3]);
+        bias.derive(Derive::Columns([2.0, 3.0, 4.0].into()));
+        assert_eq!(bias.read().expect("memory"), [2.0, 6.0, 12.0]);
+        let mut kernel = counting(&[2, 1, 2]);
+        kernel.derive(Derive::Rows([2.0, 3.0].into()));
+        assert_eq!(kernel.read().expect("memory"), [2.0, 4.0, 9.0, 12.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "w: Rows([2.0]) on 3 rows of 2")]
+    fn factors_that_do_not_fit_are_refused_when_they_are_given() {
+        counting(&[3, 2]).derive(Derive::Rows([2.0].into()));
     }
 
     #[test]

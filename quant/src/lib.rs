@@ -15,6 +15,7 @@ pub mod bias;
 pub mod calibrate;
 pub mod cast;
 pub mod clip;
+pub mod equalize;
 pub mod error;
 pub mod ggml;
 pub mod gptq;

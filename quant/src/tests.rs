@@ -437,6 +437,7 @@ fn a_method_reaches_each_weight_as_far_as_its_use_and_scheme_allow() {
             "a.weight int4-g32 gptq".to_owned(),
             "a.bias keep nearest".to_owned(),
             "block.0.wo.weight int8-g32 gptq".to_owned(),
+            "lm_head.weight int8 gptq".to_owned(),
         ][..])
     );
     assert_eq!(plan("q8_0", Clip::None).expect("fits")[2], "a.weight q8_0 importance");

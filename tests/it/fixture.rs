@@ -56,6 +56,22 @@ pub fn feeds(recorded: &BTreeMap<String, Tensor>) -> Feeds {
     feeds
 }
 
+/// What the whole pass of a recording was fed; for tokens three rows, the second padded, and more target than source tokens.
+pub fn sample(dir: &Path) -> Feeds {
+    let recorded = feeds(&expected(dir).0);
+    if !recorded.contains_key("input_ids") {
+        return recorded;
+    }
+    let row = |seed: i64, n: i64| (0..n).map(move |i| 3 + (i * 7 + seed * 5) % 36);
+    let mut mask = vec![1; 21];
+    mask[10..14].fill(0);
+    Feeds::from([
+        ("input_ids".into(), Tensor::i64([3, 7], (0..3).flat_map(|seed| row(seed, 7)).collect())),
+        ("attention_mask".into(), Tensor::i64([3, 7], mask)),
+        ("decoder_input_ids".into(), Tensor::i64([3, 9], (0..3).flat_map(|seed| row(seed + 3, 9)).collect())),
+    ])
+}
+
 /// `count` floats from -1 to 1, made as `lcg` of recording.py makes them.
 pub fn lcg(seed: i64, count: usize) -> Vec<f32> {
     let mut state = seed;

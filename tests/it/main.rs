@@ -3,6 +3,7 @@
 mod cli;
 mod consumers;
 mod decoding;
+mod edits;
 mod families;
 mod fixture;
 mod foreign;

@@ -277,6 +277,7 @@ impl Format for Gguf {
     }
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
+        model.check_eps("gguf")?;
         let activations = quantized_activations(model);
         match (self.plan(model), activations.is_empty()) {
             (Ok(plans), true) => self.metadata(model, &plans).map(|_| ()),

@@ -109,6 +109,7 @@ impl Format for Safetensors {
             );
             return Err(ExportError::Unsupported { format: "safetensors", message });
         }
+        model.check_eps("safetensors")?;
         Layout::of(self, model).map(drop)
     }
 

@@ -1,7 +1,7 @@
 use super::PassError;
 use crate::ir::{Def, Graph, ValueId};
 use crate::op::{Binary, Op};
-use crate::weights::{Derive, WeightData, WeightId};
+use crate::weights::{Derive, WeightId};
 
 /// `linear(rms_norm(x, w) · c, head)` where the result is the logits.
 struct Scaled {
@@ -19,8 +19,7 @@ struct Scaled {
 /// Errors: the norm or its weight has another reader, which would be scaled too.
 pub fn fold_logit_scale(graph: &mut Graph) -> Result<Option<f32>, PassError> {
     let Some(found) = scaled(graph, "fold_logit_scale")? else { return Ok(None) };
-    let data = &mut graph.weights.get_mut(found.weight).data;
-    *data = WeightData::Derived(Derive::MulScalar(found.c), Box::new(data.clone()));
+    graph.weights.get_mut(found.weight).derive(Derive::MulScalar(found.c));
     found.without_scale(graph);
     Ok(Some(found.c))
 }

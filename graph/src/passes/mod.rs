@@ -8,13 +8,14 @@
 //! 3. [`split`]: `full` -> `encoder`, `decoder`, `decoder_with_past`, which is what engines call.
 //!
 //! Four more are applied when a format, a file or a recipe asks: [`fold_logit_scale`], [`drop_logit_scale`],
-//! [`quantize_activations`] and [`quantize_statically`].
+//! [`quantize_activations`], [`quantize_statically`] and [`rescale_residual`].
 
 mod fold;
 mod fold_logit_scale;
 mod fuse_attention;
 mod quantize_activations;
 mod quantize_statically;
+mod rescale_residual;
 mod split;
 
 pub use fold::FOLD;
@@ -22,6 +23,7 @@ pub use fold_logit_scale::{drop_logit_scale, fold_logit_scale};
 pub use fuse_attention::FUSE_ATTENTION;
 pub use quantize_activations::quantize_activations;
 pub use quantize_statically::quantize_statically;
+pub use rescale_residual::rescale_residual;
 pub use split::Split;
 
 use crate::build::BuildError;

@@ -269,8 +269,7 @@ pub fn lossless(exact: &Graph, quantized: &Graph) -> bool {
     quantized.weights.iter().all(|(_, weight)| {
         let original = exact.weights.find(&weight.name).map(|id| &exact.weights.get(id).data);
         match (&weight.data, original) {
-            (WeightData::Derived(_, base), Some(original)) => base.type_name() == original.type_name(),
-            (data, Some(original)) => wide(data) || data.type_name() == original.type_name(),
+            (data, Some(original)) => wide(data) || data.base().type_name() == original.base().type_name(),
             (_, None) => false,
         }
     }) && super::Arithmetic::of(quantized) == super::Arithmetic::of(exact)
