@@ -7,7 +7,7 @@
 //!    say it and the next pass must recognise it.
 //! 3. [`split`]: `full` -> `encoder`, `decoder`, `decoder_with_past`, which is what engines call.
 //!
-//! Four more are applied when a format, a file or a recipe asks: [`fold_logit_scale`], [`drop_logit_scale`],
+//! Five more are applied when a format, a file or a recipe asks: [`fold_logit_scale`], [`drop_logit_scale`],
 //! [`quantize_activations`], [`quantize_statically`] and [`rescale_residual`].
 
 mod fold;
