@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{ArtifactReport, Check, Limit, Metric, Outcome, Report, TensorRow, worst};
+use super::{ArtifactReport, CalibrationReport, Check, Limit, Metric, Outcome, Report, TensorRow, worst};
 use crate::metrics::{Distances, Score};
 
 /// Tensors shown of each artifact.
@@ -29,6 +29,9 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     write_overview(out, report)?;
     write_model(out, report)?;
+    if let Some(calibration) = &report.calibration {
+        write_calibration(out, calibration)?;
+    }
     for artifact in &report.artifacts {
         write_artifact(out, artifact)?;
     }
@@ -116,6 +119,62 @@ fn write_model(out: &mut String, report: &Report) -> std::fmt::Result {
     Ok(())
 }
 
+fn write_calibration(out: &mut String, seen: &CalibrationReport) -> std::fmt::Result {
+    writeln!(out, "## Calibration\n")?;
+    writeln!(
+        out,
+        "- {} samples of {}, sha256 {}: {} target positions, decoders fed with {}",
+        grouped(seen.samples),
+        code(&seen.source),
+        code(short(&seen.sha256)),
+        grouped(seen.positions),
+        escaped(&seen.prefixes)
+    )?;
+    if let Some(loss) = seen.loss {
+        writeln!(out, "- loss of the data's targets under the float model: {} nats a token", three(loss))?;
+    }
+    if let Some(largest) = &seen.largest {
+        let near = match seen.near_overflow_count {
+            0 => "no value is above half of 65504, so float16 holds them all".to_owned(),
+            count => format!("{count} values are above half of 65504, where float16 ends"),
+        };
+        writeln!(out, "- largest activation: {} in {}; {near}", three(largest.max_abs.into()), code(&largest.value))?;
+    }
+    if !seen.near_overflow.is_empty() {
+        writeln!(out, "\n| near the end of float16 | largest magnitude |\n| --- | ---: |")?;
+        for value in &seen.near_overflow {
+            writeln!(out, "| {} | {} |", code(&value.value), three(value.max_abs.into()))?;
+        }
+    }
+    writeln!(out)
+}
+
+/// Where a method measured what it did to the outputs of each Linear, against rounding to nearest.
+fn write_methods(out: &mut String, tensors: &[TensorRow]) -> std::fmt::Result {
+    let measured: Vec<&TensorRow> = tensors.iter().filter(|t| t.output_sqnr_db.is_some()).collect();
+    if !measured.is_empty() {
+        writeln!(out, "<details><summary>Outputs of {} Linears on the calibration samples</summary>\n", measured.len())?;
+        writeln!(out, "| weight | type | method | nearest codes | this method | gain |")?;
+        writeln!(out, "| --- | --- | --- | ---: | ---: | ---: |")?;
+        let decibels = |db: Option<f64>| db.map_or(String::new(), |db| format!("{db:.1} dB"));
+        for t in measured {
+            let gain = t.output_sqnr_db.zip(t.nearest_output_sqnr_db).map(|(ours, nearest)| ours - nearest);
+            let (nearest, ours, gain) = (decibels(t.nearest_output_sqnr_db), decibels(t.output_sqnr_db), decibels(gain));
+            writeln!(out, "| {} | {} | {} | {nearest} | {ours} | {gain} |", code(&t.name), t.type_name, t.method)?;
+        }
+        writeln!(out, "\n</details>\n")?;
+    }
+    let noted: Vec<&TensorRow> = tensors.iter().filter(|t| !t.notes.is_empty()).collect();
+    if !noted.is_empty() {
+        writeln!(out, "Out of the ordinary:\n")?;
+        for t in noted {
+            writeln!(out, "- {}: {}", code(&t.name), escaped(&t.notes.join("; ")))?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
 fn write_artifact(out: &mut String, artifact: &ArtifactReport) -> std::fmt::Result {
     writeln!(out, "## {}\n", escaped(&artifact.name))?;
     let files = artifact.files.len();
@@ -158,6 +217,7 @@ fn write_artifact(out: &mut String, artifact: &ArtifactReport) -> std::fmt::Resu
         writeln!(out)?;
     }
     write_tensors(out, &artifact.tensors)?;
+    write_methods(out, &artifact.tensors)?;
     write_generations(out, artifact)
 }
 
