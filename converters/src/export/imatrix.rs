@@ -12,8 +12,8 @@
 //!
 //! | tensor | shape | value |
 //! | --- | --- | --- |
-//! | `<name>.in_sum2` | f32[channels] | `Σ x²` over all rows |
-//! | `<name>.counts` | f32[1] | how many rows |
+//! | `<name>.in_sum2` | `f32[channels]` | `Σ x²` over all rows |
+//! | `<name>.counts` | `f32[1]` | how many rows |
 //!
 //! llama.cpp calls a tensor by at most 63 bytes, which leaves 55 for `<name>`. A matrix that the file lacks is quantized as
 //! without it. Sources: common/imatrix-loader.cpp and ggml/src/gguf.cpp of llama.cpp (llama-cpp-sys-2 0.1.161), and

@@ -2,9 +2,10 @@
 //! matrix and [with](quantize_weighted) one.
 //!
 //! [`graph::ggml::GgmlType`] says what the bytes mean; here is how they are chosen. Source: the `quantize_row_*_ref` and
-//! `quantize_row_*_impl` functions of ggml-quants.c in llama.cpp (llama-cpp-sys-2 0.1.161). Equal bytes need equal f32 operations in equal
-//! order, so sums that the source accumulates one weight after the other are never reassociated, and no multiply-add is
-//! fused (ggml's own build fuses none on x86-64 either: the file is compiled for the baseline processor).
+//! `quantize_row_*_impl` functions of ggml-quants.c in llama.cpp (llama-cpp-sys-2 0.1.161). Equal bytes need equal f32
+//! operations in equal order, so sums that the source accumulates one weight after the other are never reassociated, and
+//! no multiply-add is fused (ggml's own build fuses none on x86-64 either: the file is compiled for the baseline
+//! processor).
 //!
 //! Where the source leaves C's defined behaviour (converting an infinity to an integer, when the reciprocal of a
 //! denormal scale overflows), the bytes are those of x86-64, code 0. The stored f16 scale is 0 in these blocks. Weights
@@ -54,10 +55,10 @@ pub fn quantize(kind: GgmlType, row: &[f32], out: &mut [u8]) {
 
 /// The blocks of some rows, chosen for the least error in what a layer computes from inputs like those of a calibration.
 ///
-/// `row`: f32[rows·columns], finite, `columns` a multiple of block_len; `importance`: f32[columns], the mean square of
+/// `row`: f32[rows·columns], finite, `columns` a multiple of block_len; `importance`: `f32[columns]`, the mean square of
 /// each input channel; `out`: u8[k·block_bytes]. Byte for byte `ggml_quantize_chunk(…, imatrix)`. Panics when the lengths
-/// do not fit, and when an importance is negative, NaN or above [`IMPORTANCE_LIMIT`]. ggml tests none of this, and of a
-/// NaN makes the scale NaN in `Q4_0`, `Q5_0` and `Q6_K`.
+/// do not fit, and when an importance is negative, NaN or above [`IMPORTANCE_LIMIT`]. ggml tests none of this: a
+/// NaN gives it a NaN scale in `Q4_0` and `Q5_0`, the plain fit in `Q4_1` and `Q5_1`, and zeros in the K types.
 ///
 /// | type | how much a squared error counts |
 /// | --- | --- |
