@@ -4,7 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use converters::Staging;
+use converters::export::gguf::gguf_name;
+use converters::export::imatrix::{self, Entry};
+use converters::{Model, Staging};
 use converters::checkpoint::Generation;
 use graph::eval::{EvalError, Interpreter};
 use graph::{Graph, Tensors};
@@ -90,6 +92,23 @@ impl Observed {
             }
         };
         Ok(use_it(&Calibration { samples, statistics, gptq, dir: &self.scratch_dir }))
+    }
+
+    /// The importance of input channels under the names that a GGUF of the model gives its matrices.
+    pub fn write_imatrix(&self, model: &Model, file: &Path) -> io::Result<()> {
+        let (graph, statistics) = (&model.graph, &self.seen.statistics);
+        let mut found: Vec<(String, Vec<f32>, u64)> = Vec::new();
+        for (id, weight) in graph.weights.iter().filter(|(_, weight)| weight.shape.len() == 2) {
+            let input = quant::calibrate::input_of(graph, id).map(|input| &graph.value(input).name);
+            let channels = input.and_then(|name| statistics.inputs.get(name));
+            let name = gguf_name(&weight.name, model.architecture.gguf_names());
+            if let (Some(channels), Some(name)) = (channels, name) {
+                found.push((name, channels.mean_squares(), channels.rows));
+            }
+        }
+        let entries = found.iter().map(|(name, mean_square, rows)| Entry { name, mean_square, rows: *rows });
+        let entries: Vec<Entry> = entries.collect();
+        imatrix::write(file, &entries, &self.calibrated.data.source)
     }
 
     /// How many there are.

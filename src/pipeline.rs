@@ -31,6 +31,9 @@ use crate::{Common, Verdict, summary};
 /// Inputs drawn when a recipe names no data.
 const DRAWN_SAMPLES: usize = 64;
 
+/// The importance matrix beside a GGUF.
+const IMATRIX_FILE: &str = "imatrix.gguf";
+
 /// Arguments of `convert`.
 #[derive(clap::Args)]
 pub struct Convert {
@@ -239,7 +242,7 @@ impl Source {
         scratch_dir: &Path,
         display: &Display,
     ) -> Result<Option<Observed>, PipelineError> {
-        let Some(wanted) = recipe.calibrate.as_ref().filter(|_| targets.iter().any(|t| t.policy().is_calibrated())) else {
+        let Some(wanted) = recipe.calibrate.as_ref().filter(|_| targets.iter().any(|t| t.is_calibrated())) else {
             return Ok(None);
         };
         let data = self.load(&wanted.data, wanted.samples, text)?;
@@ -397,6 +400,10 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
         let grown = Grown::new(&source.exact, target, observed.as_ref(), &scratch, display)?;
         display.stage(&format!("{name}: write"), 0, Unit::Bytes);
         let staging = Staging::beside(&recipe.out.join(name)).map_err(PipelineError::io(&recipe.out.join(name)))?;
+        if let (true, Some(observed)) = (target.writes_imatrix(), &observed) {
+            let file = staging.dir().join(IMATRIX_FILE);
+            observed.write_imatrix(&source.exact, &file).map_err(PipelineError::io(&recipe.out.join(name)))?;
+        }
         let artifact = write(&grown, target, &staging, &source.decoding, &origin, &recipe_text)?;
         staged.push((target, grown, staging, artifact));
     }
@@ -523,7 +530,7 @@ pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Res
     }
     let target = loaded.recipe.artifacts.iter().find(|t| t.name() == name);
     let target = target.ok_or_else(|| wrong(format!("{}: no artifact named {name} in its recipe", manifest::FILE)))?;
-    if target.policy().is_calibrated() && arguments.calibration.is_none() {
+    if target.is_calibrated() && arguments.calibration.is_none() {
         let message = "its weights were chosen on calibration data; expected --calibration FILE, found none";
         return Err(wrong(message.to_owned()));
     }

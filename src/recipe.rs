@@ -113,6 +113,16 @@ impl Target {
         self.quantize.as_ref().expect("`read` put the recipe's own there")
     }
 
+    /// Whether anything in it depends on activations.
+    pub fn is_calibrated(&self) -> bool {
+        self.policy().is_calibrated() || self.writes_imatrix()
+    }
+
+    /// Whether an importance matrix is written beside it.
+    pub fn writes_imatrix(&self) -> bool {
+        self.gguf.as_ref().is_some_and(|gguf| gguf.imatrix)
+    }
+
     /// What weights become whose rows fit no block of the policy's.
     pub fn fallback(&self) -> Option<Scheme> {
         match self.gguf.as_ref()?.fallback {
@@ -226,9 +236,9 @@ impl Recipe {
                     "artifacts[{index}].name: expected the name of a folder below `out`, found `{name}`"
                 ));
             }
-            if target.policy().is_calibrated() && self.calibrate.is_none() {
+            if target.is_calibrated() && self.calibrate.is_none() {
                 problems.push(format!(
-                    "artifacts[{index}].quantize: its methods watch the model decode; expected `calibrate: {{ data: FILE }}` in \
+                    "artifacts[{index}]: it watches the model decode; expected `calibrate: {{ data: FILE }}` in \
                      the recipe, found none"
                 ));
             }

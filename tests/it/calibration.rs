@@ -76,7 +76,7 @@ fn in_every_family_each_linear_is_calibrated_and_its_outputs_are_nearer_than_wit
         assert!(ours < 0.8 * nearest, "{}: {ours} against {nearest}", dir.display());
         families.insert(model.architecture.model_types()[0], measured.len());
     }
-    assert!(families.len() >= 14, "{families:?}");
+    assert!(families.len() >= 9, "{families:?}");
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn an_artifact_that_was_calibrated_is_validated_on_the_same_data_only() {
 #[test]
 fn recipes_and_files_that_cannot_calibrate_are_told_before_anything_is_written() {
     let cases = [
-        (GPTQ, "", lines(), "artifacts[0].quantize: its methods watch the model decode; expected `calibrate: { data: FILE }`"),
+        (GPTQ, "", lines(), "artifacts[0]: it watches the model decode; expected `calibrate: { data: FILE }`"),
         (GPTQ, "calibrate: { data: absent.txt }", lines(), "absent.txt: No such file"),
         (GPTQ, CALIBRATE, String::new(), "words.txt: expected at least one sample, found none"),
         (GPTQ, CALIBRATE, "3 4 word\n".to_owned(), "words.txt:1: \"3 4 word\": word is not a token id"),
@@ -476,4 +476,19 @@ fn every_value_that_a_linear_reads_has_static_steps_and_onnx_computes_them() {
         let relative = (distance(&exact, &found) / distance(&exact, &vec![0.0; exact.len()])).sqrt();
         assert!(relative < 0.1, "{bits} bits: {relative}");
     }
+}
+
+#[test]
+fn a_gguf_may_have_its_importance_matrix_beside_it_under_the_names_of_its_tensors() {
+    let artifacts = "  - gguf: { imatrix: true }\n    quantize: { scheme: q8_0 }";
+    let home = Home::new(artifacts, CALIBRATE, &lines());
+    let output = home.run(&["convert", "recipe.yaml", "--offline", "--no-validate"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let found = converters::export::imatrix::read(&home.0.path().join("out/gguf/imatrix.gguf")).expect("an imatrix");
+    let names: Vec<&str> = found.iter().map(|channels| channels.name.as_str()).collect();
+    for name in ["enc.blk.0.attn_q.weight", "dec.blk.0.cross_attn_k.weight", "dec.blk.0.ffn_down.weight", "output.weight"] {
+        assert!(names.contains(&name), "{name} is not among {names:?}");
+    }
+    let k = &found.iter().find(|channels| channels.name == "dec.blk.0.cross_attn_k.weight").expect("there");
+    assert!(k.rows >= 24 * 4 && k.mean_square.iter().all(|x| *x > 0.0), "{k:?}");
 }

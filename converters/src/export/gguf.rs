@@ -14,6 +14,7 @@ use graph::{FloatType, GgmlType, Op, Quantized, Weight, WeightData, WeightId, We
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use names::gguf_name;
 pub use container::{GgufFile, TensorEntry, TensorType};
 pub use value::{Array, Value};
 
@@ -35,6 +36,8 @@ pub struct Gguf {
     pub fallback: Fallback,
     /// `general.name`; the name of the checkpoint's folder when absent.
     pub name: Option<String>,
+    /// Also writes `imatrix.gguf`, what calibration found of the inputs of matrices, for `llama-quantize --imatrix`.
+    pub imatrix: bool,
 }
 
 /// What a weight becomes whose rows do not divide into the blocks of its scheme.
@@ -64,7 +67,7 @@ struct Plan {
 
 impl Gguf {
     /// Refuses what does not fit.
-    pub const DEFAULT: Gguf = Gguf { fallback: Fallback::None, name: None };
+    pub const DEFAULT: Gguf = Gguf { fallback: Fallback::None, name: None, imatrix: false };
 
     /// Every tensor, in the order of the file. Errors: every weight that cannot be held exactly.
     fn plan(&self, model: &Model) -> Result<Vec<Plan>, Vec<String>> {

@@ -43,7 +43,7 @@ pub(super) fn in_order(
 ///
 /// `{i}` in a row is a layer number. A row whose GGUF name ends in `.weight` or `.bias` names one tensor; any other row names
 /// a module, whose tensors keep these ends.
-pub(crate) fn gguf_name(name: &str, table: &[(&'static str, &'static str)]) -> Option<String> {
+pub fn gguf_name(name: &str, table: &[(&'static str, &'static str)]) -> Option<String> {
     placed(name, table).map(|(_, name)| name)
 }
 
