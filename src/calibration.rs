@@ -4,22 +4,22 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use converters::checkpoint::Generation;
 use converters::export::gguf::gguf_name;
 use converters::export::imatrix::{self, Entry};
 use converters::{Model, Staging};
-use converters::checkpoint::Generation;
 use graph::eval::{EvalError, Interpreter};
 use graph::{Graph, Tensors};
-use rayon::prelude::*;
 use quant::{Calibration, GptqSettings, Samples, Statistics};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use validate::Greedy;
 use validate::calibration::Calibrated;
-use validate::report::{CalibrationReport, Overflow};
 use validate::chain::measure;
 use validate::metrics::{self, Score};
+use validate::report::{CalibrationReport, Overflow};
 use validate::task::{Data, Text};
-use validate::Greedy;
 
 use crate::manifest::Origin;
 use crate::pipeline::PipelineError;
@@ -123,7 +123,8 @@ impl Observed {
         count: usize,
         watch: &(dyn Fn(usize, &Tensors) + Sync),
     ) -> Result<(), PipelineError> {
-        let one = |sample: usize| interpreter.call("full", &self.calibrated.feeds(sample)).map(|out| watch(sample, &out));
+        let one =
+            |sample: usize| interpreter.call("full", &self.calibrated.feeds(sample)).map(|out| watch(sample, &out));
         let done: Result<Vec<()>, EvalError> = (0..count).into_par_iter().map(one).collect();
         done.map(drop).map_err(|error| PipelineError::Calibration(error.into()))
     }
@@ -157,7 +158,11 @@ impl Observed {
             positions: self.calibrated.positions(),
             prefixes: self.prefixes.to_owned(),
             loss: self.seen.loss,
-            largest: self.seen.statistics.largest().map(|(value, max_abs)| Overflow { value: value.to_owned(), max_abs }),
+            largest: self
+                .seen
+                .statistics
+                .largest()
+                .map(|(value, max_abs)| Overflow { value: value.to_owned(), max_abs }),
             near_overflow_count: overflows.len() as u64,
             near_overflow: overflows
                 .into_iter()
@@ -177,7 +182,13 @@ fn cache_file(
 ) -> Option<PathBuf> {
     let data = &calibrated.data;
     let key = serde_json::json!([
-        env!("CARGO_PKG_VERSION"), origin, decoding, wanted.decode, data.sha256, data.samples.len(), calibrated.positions(),
+        env!("CARGO_PKG_VERSION"),
+        origin,
+        decoding,
+        wanted.decode,
+        data.sha256,
+        data.samples.len(),
+        calibrated.positions(),
     ]);
     let name: String = Sha256::digest(key.to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
     Some(validate::cache_folder()?.join("calibration").join(format!("{name}.json")))

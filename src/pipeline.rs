@@ -223,7 +223,12 @@ impl Source {
     }
 
     /// The first samples of a file, all without a number.
-    pub(crate) fn load(&self, file: &Path, samples: Option<NonZeroUsize>, text: &dyn Text) -> Result<Data, PipelineError> {
+    pub(crate) fn load(
+        &self,
+        file: &Path,
+        samples: Option<NonZeroUsize>,
+        text: &dyn Text,
+    ) -> Result<Data, PipelineError> {
         let dir = self.exact.checkpoint.dir();
         let front_end = self.exact.architecture.hears().map(|features| FrontEnd::open(dir, features)).transpose()?;
         let eos = self.decoding.eos_token_ids.first().copied();
@@ -352,8 +357,7 @@ impl Grown {
             None => quantize(None),
             Some(observed) => observed.with(&exact, target.policy().gptq, display, |known| quantize(Some(known)))?,
         };
-        let records = records
-            .map_err(|source| PipelineError::Quant { artifact: artifact(), source })?;
+        let records = records.map_err(|source| PipelineError::Quant { artifact: artifact(), source })?;
         if let (true, Some(observed)) = (policy.bias_correction, observed) {
             let graph = &mut model.graph;
             let corrected = observed

@@ -15,8 +15,8 @@ use graph::{FloatType, GgmlType, Granularity};
 use quant::{Activations, Policy, Scheme};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use validate::chain::Limits;
 use validate::calibration::Prefixes;
+use validate::chain::Limits;
 use validate::task::TaskMetric;
 
 use crate::yaml;

@@ -73,7 +73,10 @@ fn bytes(text: &str) -> Result<u64, String> {
     let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0), ("", 1.0)];
     let found = units.iter().find_map(|(unit, size)| Some((text.trim().strip_suffix(unit)?.trim(), size)));
     let number = found.and_then(|(number, size)| Some(number.parse::<f64>().ok()? * size));
-    number.filter(|n| *n >= 1.0 && *n < 1e15).map(|n| n as u64).ok_or_else(|| "expected a size as 2900000 or 2.9MB".into())
+    number
+        .filter(|n| *n >= 1.0 && *n < 1e15)
+        .map(|n| n as u64)
+        .ok_or_else(|| "expected a size as 2900000 or 2.9MB".into())
 }
 
 /// What a search found, for `tune.json`.
@@ -153,8 +156,7 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
     let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
     let data = source.load(&wanted.data, wanted.samples, &*text)?;
     let scratch_dir = std::env::temp_dir();
-    let observed =
-        Observed::new(&source.exact.graph, &origin, &source.decoding, wanted, data, &scratch_dir, display)?;
+    let observed = Observed::new(&source.exact.graph, &origin, &source.decoding, wanted, data, &scratch_dir, display)?;
     let mut model = source.exact.clone();
     let name = target.name().to_owned();
     target.format().prepare(&mut model).map_err(|source| PipelineError::Export { artifact: name.clone(), source })?;
@@ -594,7 +596,8 @@ impl Memory {
         let path = folder.join(format!("{name}.jsonl"));
         let text = fs::read_to_string(&path).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).for_each(|line| memory.keep(line));
-        let opened = fs::create_dir_all(&folder).and_then(|()| fs::File::options().create(true).append(true).open(&path));
+        let opened =
+            fs::create_dir_all(&folder).and_then(|()| fs::File::options().create(true).append(true).open(&path));
         memory.file = opened.ok();
         if let (Some(file), false) = (&mut memory.file, text.is_empty() || text.ends_with('\n')) {
             // After a line that was cut short.
@@ -631,12 +634,10 @@ mod tests {
 
     #[test]
     fn sizes_are_read_in_powers_of_a_thousand() {
-        assert_eq!([bytes("2900000"), bytes("2.9MB"), bytes("350 kB"), bytes("1GB")].map(|b| b.ok()), [
-            Some(2_900_000),
-            Some(2_900_000),
-            Some(350_000),
-            Some(1_000_000_000)
-        ]);
+        assert_eq!(
+            [bytes("2900000"), bytes("2.9MB"), bytes("350 kB"), bytes("1GB")].map(|b| b.ok()),
+            [Some(2_900_000), Some(2_900_000), Some(350_000), Some(1_000_000_000)]
+        );
         assert!(["", "MB", "-3", "2 TB", "NaN", "0"].iter().all(|text| bytes(text).is_err()));
     }
 

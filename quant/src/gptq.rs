@@ -90,7 +90,10 @@ impl Compensation {
         if factor.is_none() {
             notes.push(format!("the Gram matrix of {rows} rows has no factor; nearest codes"));
         } else if damping > settings.damping {
-            notes.push(format!("the Gram matrix of {rows} rows is singular; damping {damping} instead of {}", settings.damping));
+            notes.push(format!(
+                "the Gram matrix of {rows} rows is singular; damping {damping} instead of {}",
+                settings.damping
+            ));
         }
         Compensation { gram, importance, order, factor, notes }
     }
@@ -376,7 +379,11 @@ mod tests {
         let shared = Compensation::new(gram, GptqSettings { damping: 0.0, act_order: true });
         assert_eq!(shared.notes.len(), 2, "{:?}", shared.notes);
         assert!(shared.notes[0].starts_with("3 of 8 input channels were always 0"), "{:?}", shared.notes);
-        assert!(shared.notes[1].starts_with("the Gram matrix of 1 rows is singular; damping 0.001"), "{:?}", shared.notes);
+        assert!(
+            shared.notes[1].starts_with("the Gram matrix of 1 rows is singular; damping 0.001"),
+            "{:?}",
+            shared.notes
+        );
         let values = drawn(2 * n, 23);
         let found = gptq(&weight([2, n], &values), &planned(8, Block::Row, true, Method::Gptq), &shared);
         for (w, v) in values.iter().zip(&found) {

@@ -66,7 +66,13 @@ pub fn svg(found: &Found) -> String {
     for (i, whole) in found.measured.iter().enumerate() {
         let is_plan = whole.label.starts_with("plan ");
         let is_chosen = found.chosen == Some(i);
-        let colour = if is_chosen { "#c22" } else if is_plan { "#26a" } else { "#e80" };
+        let colour = if is_chosen {
+            "#c22"
+        } else if is_plan {
+            "#26a"
+        } else {
+            "#e80"
+        };
         let (at_x, at_y) = (x(whole.bytes as f64), y(whole.kl));
         let radius = if is_chosen { 6 } else { 4 };
         out.push_str(&format!(

@@ -102,9 +102,10 @@ pub fn summary(found: &Found, report: &Path, saved: Option<&Path>) -> String {
     }
     worst.sort_by(|a, b| b.2.total_cmp(&a.2));
     text.push_str("most sensitive:\n");
-    let rows = worst.iter().take(NAMED).map(|(name, scheme, value)| {
-        vec![(*name).to_owned(), format!("{scheme} alone"), format!("KL {}", kl(*value))]
-    });
+    let rows = worst
+        .iter()
+        .take(NAMED)
+        .map(|(name, scheme, value)| vec![(*name).to_owned(), format!("{scheme} alone"), format!("KL {}", kl(*value))]);
     text.push_str(&aligned(2, &rows.collect::<Vec<_>>()));
     text.push_str(&format!("report: {}\n", report.display()));
     if let Some(file) = saved {
@@ -126,7 +127,9 @@ pub fn markdown(found: &Found) -> String {
         found.samples,
         found.calibration
     );
-    out.push_str("## Plans measured as a whole\n\n| plan | bytes | KL | points lost | |\n| --- | ---: | ---: | ---: | --- |\n");
+    out.push_str(
+        "## Plans measured as a whole\n\n| plan | bytes | KL | points lost | |\n| --- | ---: | ---: | ---: | --- |\n",
+    );
     for (i, whole) in found.measured.iter().enumerate() {
         let lost = whole.points_lost.map_or(String::new(), |lost| format!("{lost:.2}"));
         let mark = if found.chosen == Some(i) { "chosen" } else { "" };
@@ -141,7 +144,11 @@ pub fn markdown(found: &Found) -> String {
     };
     let rule = |n: usize| " ---: |".repeat(n);
     let group = |out: &mut String, title: &str, groups: &[Group]| {
-        out.push_str(&format!("\n## {title}\n\n| | weights | {} |\n| --- | ---: |{}\n", schemes.join(" | "), rule(schemes.len())));
+        out.push_str(&format!(
+            "\n## {title}\n\n| | weights | {} |\n| --- | ---: |{}\n",
+            schemes.join(" | "),
+            rule(schemes.len())
+        ));
         for group in groups {
             out.push_str(&format!("| `{}` | {} | {} |\n", group.name, group.weights, cells(&group.kl)));
         }

@@ -36,7 +36,12 @@ fn calibrated(model: &Model, count: usize) -> Calibrated {
     Calibrated::new(&model.graph, data, &greedy, Prefixes::Greedy, &Quiet).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn quantized(graph: &Graph, samples: &Calibrated, statistics: &Statistics, policy: &Policy) -> (Graph, Vec<TensorRecord>) {
+fn quantized(
+    graph: &Graph,
+    samples: &Calibrated,
+    statistics: &Statistics,
+    policy: &Policy,
+) -> (Graph, Vec<TensorRecord>) {
     let mut out = graph.clone();
     let plan = policy.plan(graph).unwrap_or_else(|e| panic!("{e}"));
     let feeds = |sample: usize| samples.feeds(sample);
@@ -69,10 +74,8 @@ fn in_every_family_each_linear_is_calibrated_and_its_outputs_are_nearer_than_wit
         }
         let noise = |db: Option<f64>| db.map_or(0.0, |db| 10f64.powf(-db / 10.0));
         let sum = |pick: fn(&TensorRecord) -> Option<f64>| measured.iter().map(|r| noise(pick(r))).sum::<f64>();
-        let (ours, nearest) = (
-            sum(|r| r.outputs.expect("measured").sqnr_db),
-            sum(|r| r.outputs.expect("measured").nearest_sqnr_db),
-        );
+        let (ours, nearest) =
+            (sum(|r| r.outputs.expect("measured").sqnr_db), sum(|r| r.outputs.expect("measured").nearest_sqnr_db));
         assert!(ours < 0.8 * nearest, "{}: {ours} against {nearest}", dir.display());
         families.insert(model.architecture.model_types()[0], measured.len());
     }
@@ -141,7 +144,8 @@ fn each_weight_is_calibrated_on_what_the_quantized_layers_before_it_say() {
                     }
                     for x in tensor.as_f32().expect("floats").chunks(exact.1) {
                         for (w, v) in exact.0.chunks(exact.1).zip(became.0.chunks(exact.1)) {
-                            let dot = |w: &[f32]| w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum::<f64>();
+                            let dot =
+                                |w: &[f32]| w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum::<f64>();
                             let (y, z) = (dot(w), dot(v));
                             signal += y * y;
                             noise += (y - z) * (y - z);
@@ -360,7 +364,8 @@ fn an_artifact_that_was_calibrated_is_validated_on_the_same_data_only() {
     let home = Home::new(GPTQ, CALIBRATE, &lines());
     assert_eq!(code(&home.run(&["convert", "recipe.yaml", "--offline", "--no-validate"])), 0);
     let model = fixture("t5-rows-of-32").display().to_string();
-    let validate = |more: &[&str]| home.run(&[&["validate", "out/onnx", "--reference", &model, "--offline"], more].concat());
+    let validate =
+        |more: &[&str]| home.run(&[&["validate", "out/onnx", "--reference", &model, "--offline"], more].concat());
     let without = validate(&[]);
     assert_eq!(code(&without), 2);
     assert!(text(&without.stderr).contains("expected --calibration FILE, found none"), "{}", text(&without.stderr));
@@ -462,7 +467,8 @@ fn every_value_that_a_linear_reads_has_static_steps_and_onnx_computes_them() {
     for bits in [8, 16] {
         let wanted = quant::StaticActivations { bits, range: quant::ranges::RangeMethod::Minmax };
         let steps = statistics.steps(wanted).expect("finite");
-        let (mut graph, _) = quantized(&model.graph, &samples, &statistics, &Policy::of("int8".parse().expect("a scheme")));
+        let (mut graph, _) =
+            quantized(&model.graph, &samples, &statistics, &Policy::of("int8".parse().expect("a scheme")));
         graph::passes::quantize_statically(&mut graph, &steps).expect("steps for all");
         let rounded = graph.values.iter().filter(|v| matches!(v.def, graph::Def::Op(Op::FakeQuant(_), _))).count();
         assert!(rounded > 10, "{rounded}");
@@ -486,7 +492,9 @@ fn a_gguf_may_have_its_importance_matrix_beside_it_under_the_names_of_its_tensor
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     let found = converters::export::imatrix::read(&home.0.path().join("out/gguf/imatrix.gguf")).expect("an imatrix");
     let names: Vec<&str> = found.iter().map(|channels| channels.name.as_str()).collect();
-    for name in ["enc.blk.0.attn_q.weight", "dec.blk.0.cross_attn_k.weight", "dec.blk.0.ffn_down.weight", "output.weight"] {
+    for name in
+        ["enc.blk.0.attn_q.weight", "dec.blk.0.cross_attn_k.weight", "dec.blk.0.ffn_down.weight", "output.weight"]
+    {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
     let k = &found.iter().find(|channels| channels.name == "dec.blk.0.cross_attn_k.weight").expect("there");

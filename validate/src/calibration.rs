@@ -9,8 +9,8 @@ use quant::{Samples, Statistics};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{ChainError, too_long};
 use crate::chain::measure;
+use crate::chain::{ChainError, too_long};
 use crate::generate::Greedy;
 use crate::runtime::reference::caching;
 use crate::task::{Batch, Data};
@@ -147,7 +147,8 @@ impl Calibrated {
     fn loss_of(&self, sample: usize, logits: &Tensor) -> (f64, usize) {
         let target = &self.data.samples[sample].target_ids;
         let (positions, width) = (logits.shape()[1], logits.shape()[2]);
-        let rows = logits.as_f32().unwrap_or_default().chunks(width.max(1)).skip(positions - target.len().min(positions));
+        let rows =
+            logits.as_f32().unwrap_or_default().chunks(width.max(1)).skip(positions - target.len().min(positions));
         let loss = |(row, id): (&[f32], &i64)| {
             let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let sum: f64 = row.iter().map(|x| f64::from(x - top).exp()).sum();

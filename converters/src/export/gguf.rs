@@ -14,8 +14,8 @@ use graph::{FloatType, GgmlType, Op, Quantized, Weight, WeightData, WeightId, We
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use names::gguf_name;
 pub use container::{GgufFile, TensorEntry, TensorType};
+pub use names::gguf_name;
 pub use value::{Array, Value};
 
 use crate::tokenizer::{PieceType, TokenizerError, Vocabulary};

@@ -153,13 +153,18 @@ fn write_calibration(out: &mut String, seen: &CalibrationReport) -> std::fmt::Re
 fn write_methods(out: &mut String, tensors: &[TensorRow]) -> std::fmt::Result {
     let measured: Vec<&TensorRow> = tensors.iter().filter(|t| t.output_sqnr_db.is_some()).collect();
     if !measured.is_empty() {
-        writeln!(out, "<details><summary>Outputs of {} Linears on the calibration samples</summary>\n", measured.len())?;
+        writeln!(
+            out,
+            "<details><summary>Outputs of {} Linears on the calibration samples</summary>\n",
+            measured.len()
+        )?;
         writeln!(out, "| weight | type | method | nearest codes | this method | gain |")?;
         writeln!(out, "| --- | --- | --- | ---: | ---: | ---: |")?;
         let decibels = |db: Option<f64>| db.map_or(String::new(), |db| format!("{db:.1} dB"));
         for t in measured {
             let gain = t.output_sqnr_db.zip(t.nearest_output_sqnr_db).map(|(ours, nearest)| ours - nearest);
-            let (nearest, ours, gain) = (decibels(t.nearest_output_sqnr_db), decibels(t.output_sqnr_db), decibels(gain));
+            let (nearest, ours, gain) =
+                (decibels(t.nearest_output_sqnr_db), decibels(t.output_sqnr_db), decibels(gain));
             writeln!(out, "| {} | {} | {} | {nearest} | {ours} | {gain} |", code(&t.name), t.type_name, t.method)?;
         }
         writeln!(out, "\n</details>\n")?;
