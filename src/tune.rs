@@ -260,7 +260,7 @@ impl Search<'_> {
         let policy = self.target.policy();
         let plan = self.plan(policy)?;
         let candidates = match &arguments.candidates[..] {
-            [] => default_candidates(policy.scheme, &self.model.graph, &plan),
+            [] => default_candidates(self.target, &self.model.graph, &plan),
             given => given.to_vec(),
         };
         self.measure_each(&plan, &candidates, &mut memory)?;
@@ -497,9 +497,11 @@ fn most_common(choices: &[Vec<Measured>], points: &[Point]) -> Scheme {
 }
 
 /// What the formats of a scheme hold, from the smallest to the most accurate.
-fn default_candidates(scheme: Scheme, graph: &Graph, plan: &Plan) -> Vec<Scheme> {
+fn default_candidates(target: &Target, graph: &Graph, plan: &Plan) -> Vec<Scheme> {
     let long_rows = units(plan).iter().all(|unit| graph.weights.get(unit.id).matrix()[1].is_multiple_of(256));
-    let names: &[&str] = match scheme {
+    let names: &[&str] = match target.policy().scheme {
+        // transformers reads codes of one width in a model.
+        _ if target.format().name() == "safetensors" => &["int4-g128", "int4-g32", "f16"],
         Scheme::Ggml(_) if long_rows => &["q4_k", "q5_k", "q6_k", "q8_0"],
         Scheme::Ggml(_) => &["q4_0", "q5_0", "q5_1", "q8_0"],
         _ => &["int4", "int4-g128", "int4-g32", "int8"],

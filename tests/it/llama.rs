@@ -8,10 +8,12 @@ use converters::export::gguf::{FILE, Gguf};
 use converters::{Artifact, Format, Model, Tokenizer, import};
 use graph::progress::Quiet;
 use graph::{Feeds, Interpreter, Scratch, Tensor};
-use quant::{Policy, Scheme};
+use quant::{Calibration, Method, Policy, Samples, Scheme};
+use validate::task::Data;
 use validate::Greedy;
 use validate::metrics::{Distances, Meter};
-use validate::runtime::llama::LlamaCpp;
+use validate::calibration::{Calibrated, Prefixes};
+use validate::runtime::llama::{self, LlamaCpp};
 use validate::runtime::{Options, Runtime, Session};
 
 use crate::fixture::{expected, fixture, repository, tokens};
@@ -196,6 +198,63 @@ fn a_target_that_outgrows_the_cache_goes_on_from_where_it_was() {
 
 fn g2p() -> std::path::PathBuf {
     repository("models/g2p-t5")
+}
+
+/// A GGUF of the real model, calibrated on its 512 words, and one that llama-quantize made from our f32: each in llama.cpp, on
+/// 400 test words, against the float model.
+#[test]
+fn at_the_size_of_q4_k_m_our_file_is_nearer_to_the_float_model_than_llama_quantizes() {
+    const WORDS: usize = 400;
+    let floats = exported(&g2p(), "f32");
+    let home = tempfile::tempdir().expect("temporary folder");
+    let theirs = home.path().join(FILE);
+    llama::quantize_q4_k_m(&floats.artifact.dir.join(FILE), &theirs, 2).expect("quantized");
+    let theirs = Artifact::list("gguf", home.path()).expect("listed");
+
+    let text = Tokenizer::open(&g2p()).expect("a tokenizer");
+    let load = |file: &str, count| Data::load(&g2p().join("data").join(file), count, &text).expect("the data");
+    let greedy = Greedy::from(floats.model.checkpoint.generation());
+    let words = load("calibration.jsonl", usize::MAX);
+    let graph = &floats.model.graph;
+    let mut words = Calibrated::new(graph, words, &greedy, Prefixes::Targets, &Quiet).expect("short words");
+    let statistics = words.gather(graph, &Quiet).expect("finite");
+    let policy = Policy { method: Method::Gptq, ..Policy::of("q4_k".parse().expect("a scheme")) };
+    let mut model = floats.model.clone();
+    let feeds = |sample: usize| words.feeds(sample);
+    let samples = Samples { entry: "full", count: words.data.samples.len(), feeds: &feeds };
+    let dir = std::env::temp_dir();
+    let calibration = Calibration { samples, statistics: &statistics, gptq: policy.gptq, dir: &dir };
+    let plan = policy.plan(&model.graph).expect("planned");
+    let scratch = Scratch::new().expect("scratch");
+    quant::quantize_calibrated(&mut model.graph, &plan, Some(&calibration), &scratch, &Quiet).expect("quantized");
+    let ours_home = tempfile::tempdir().expect("temporary folder");
+    let ours = Gguf::DEFAULT.write(&model, ours_home.path()).expect("written");
+
+    let test = load("test.jsonl", WORDS);
+    let prompt = greedy.prompt();
+    let batches = validate::task::batches(&test, 50, &prompt, 0).expect("one kind");
+    let kl = |artifact: &Artifact| {
+        let mut session = open(artifact).expect("opens");
+        let mut meter = Meter::default();
+        for batch in &batches {
+            session.encode(&batch.source).expect("encoded");
+            let found = session.decode(&batch.decoder_input_ids).expect("decoded");
+            let mut feeds = batch.source.clone();
+            feeds.insert("decoder_input_ids".to_owned(), batch.decoder_input_ids.clone());
+            let expected = Interpreter::new(graph).call("full", &feeds).expect("runs");
+            let (columns, expected) = (batch.decoder_tokens(), self::floats(&expected["logits"]).to_vec());
+            for (row, tokens) in batch.target_tokens.iter().enumerate() {
+                let rows = row * columns * 128..(row * columns + tokens) * 128;
+                meter.add(&expected[rows.clone()], &self::floats(&found)[rows], 128);
+            }
+        }
+        meter.distances().kl.expect("finite")
+    };
+    let size = |artifact: &Artifact| fs::metadata(artifact.dir.join(FILE)).expect("written").len();
+    let (ours_kl, theirs_kl) = (kl(&ours), kl(&theirs));
+    println!("ours: {} bytes, KL {ours_kl:.2e}; llama-quantize: {} bytes, KL {theirs_kl:.2e}", size(&ours), size(&theirs));
+    assert!(size(&ours) <= size(&theirs), "{} bytes against {}", size(&ours), size(&theirs));
+    assert!(ours_kl < 0.5 * theirs_kl, "{ours_kl} against {theirs_kl}");
 }
 
 /// The first test words as padded ids and their mask.

@@ -66,6 +66,15 @@ impl Runtime for LlamaCpp {
     }
 }
 
+/// What `llama-quantize FROM TO Q4_K_M` writes: the peer that our own files are compared with. Errors: llama.cpp's words.
+#[cfg(feature = "llama-cpp")]
+pub fn quantize_q4_k_m(from: &std::path::Path, to: &std::path::Path, threads: usize) -> Result<(), String> {
+    let path = |path: &std::path::Path| {
+        std::ffi::CString::new(path.to_string_lossy().into_owned()).map_err(|e| format!("{}: {e}", path.display()))
+    };
+    ffi::quantize_q4_k_m(&path(from)?, &path(to)?, i32::try_from(threads).unwrap_or(i32::MAX))
+}
+
 #[cfg(all(test, not(feature = "llama-cpp")))]
 mod tests {
     use super::*;

@@ -46,3 +46,16 @@ pub(super) fn version() -> String {
     // SAFETY: a C string that is part of the program.
     unsafe { CStr::from_ptr(sys::llama_version()) }.to_string_lossy().into_owned()
 }
+
+/// Quantizes a GGUF file as `llama-quantize` does with the mix `Q4_K_M` and without an importance matrix.
+pub(super) fn quantize_q4_k_m(from: &CStr, to: &CStr, threads: i32) -> Result<(), String> {
+    silence_log();
+    // SAFETY: the two C strings outlive the call, and the defaults hold no pointer but null.
+    let code = unsafe {
+        let mut settings = sys::llama_model_quantize_default_params();
+        settings.ftype = sys::LLAMA_FTYPE_MOSTLY_Q4_K_M;
+        settings.nthread = threads;
+        sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &settings)
+    };
+    if code == 0 { Ok(()) } else { Err(take_errors()) }
+}
