@@ -6,7 +6,8 @@ use half::f16;
 use crate::error::QuantError;
 use crate::plan::Planned;
 use crate::scheme::{Method, Scheme};
-use crate::{Known, Needs, Outcome, Quantizer, ggml, stream};
+use crate::stream::{self, Chunk};
+use crate::{Known, Needs, Outcome, Quantizer, ggml};
 use graph::GgmlType;
 
 /// ggml's own choice of codes, with an importance matrix where the importance of channels is known.
@@ -21,8 +22,8 @@ impl Quantizer for Blocks {
         Needs::Nothing
     }
 
-    fn applies(&self, scheme: Scheme, _method: Method) -> bool {
-        matches!(scheme, Scheme::Ggml(_))
+    fn applies(&self, scheme: Scheme, method: Method) -> bool {
+        matches!(scheme, Scheme::Ggml(_)) && method != Method::Gptq
     }
 
     fn quantize(
@@ -36,21 +37,31 @@ impl Quantizer for Blocks {
         let Scheme::Ggml(kind) = planned.scheme else {
             unreachable!("`applies` says so");
         };
-        let row_bytes = weight.matrix()[1] / kind.block_len() * kind.block_bytes();
+        let row_bytes = row_bytes(kind, weight.matrix()[1]);
         let importance = known.importance().and_then(ratios);
         let streamed = stream::encoded(weight, planned.scheme, row_bytes, scratch, progress, |values, chunk| {
-            match &importance {
-                Some(importance) => ggml::quantize_weighted(kind, values, importance, &mut chunk.bytes),
-                None => ggml::quantize(kind, values, &mut chunk.bytes),
-            }
-            kind.dequantize(&chunk.bytes, &mut chunk.decoded);
-            let at = scale_offset(kind);
-            let scale = |block: &[u8]| f16::from_le_bytes([block[at], block[at + 1]]);
-            chunk.scales.extend(chunk.bytes.chunks(kind.block_bytes()).map(scale));
+            blocks_of_rows(kind, values, importance.as_deref(), chunk);
         })?;
         let data = WeightData::Quantized(Quantized::Ggml { kind, blocks: streamed.blob });
         Ok(Outcome::new(data, streamed.scales, streamed.errors))
     }
+}
+
+/// Bytes of a row of so many weights.
+pub(crate) fn row_bytes(kind: GgmlType, columns: usize) -> usize {
+    columns / kind.block_len() * kind.block_bytes()
+}
+
+/// The blocks of some rows. `importance`: [`ratios`].
+pub(crate) fn blocks_of_rows(kind: GgmlType, values: &[f32], importance: Option<&[f32]>, out: &mut Chunk) {
+    match importance {
+        Some(importance) => ggml::quantize_weighted(kind, values, importance, &mut out.bytes),
+        None => ggml::quantize(kind, values, &mut out.bytes),
+    }
+    kind.dequantize(&out.bytes, &mut out.decoded);
+    let at = scale_offset(kind);
+    let scale = |block: &[u8]| f16::from_le_bytes([block[at], block[at + 1]]);
+    out.scales.extend(out.bytes.chunks(kind.block_bytes()).map(scale));
 }
 
 /// Importance over its mean, as only ratios count; `None` when no channel ever was anything but 0.

@@ -193,7 +193,7 @@ impl Statistics {
             self.inputs.entry(name.clone()).or_default().merge(channels);
         }
         for (name, histogram) in &other.histograms {
-            self.histograms.entry(name.clone()).or_insert_with(Histogram::new).merge(histogram);
+            self.histograms.entry(name.clone()).or_default().merge(histogram);
         }
         for (name, seen) in &other.extents {
             let known = self.extents.entry(name.clone()).or_insert(*seen);

@@ -9,24 +9,30 @@
 //! ŵ_k = nearest(w_k + Σ_{j<k} (w_j - ŵ_j) · U_jk)
 //! ```
 //!
+//! `nearest` is to the grid of the scheme: integer codes by [`crate::round`], or the blocks of ggml, whose scales and minima
+//! are first found by importance, the diagonal of G, and then stay ([`crate::ggml::grid`]).
+//!
 //! Channels come in the order of falling `G_jj` (`act_order`): early ones are rounded freely and have the most channels after
 //! them to compensate. Scales are those of the untouched weights, of the block to which a channel belongs in the file, so
 //! any order of channels keeps neighbours under one scale and no index of groups has to be stored.
 //!
 //! Rows do not depend on each other, so results do not depend on threads or on how rows are cut into chunks.
 
-use graph::{AffineTensor, Progress, Quantized, Scratch, Weight, WeightData};
+use graph::{AffineTensor, Blob, Block, GgmlType, Progress, Quantized, Scratch, Weight, WeightData};
+use half::f16;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::blocks;
 use crate::error::QuantError;
+use crate::ggml::grid::Codes;
 use crate::gram::{Factor, Gram};
 use crate::plan::Planned;
 use crate::record::OutputErrors;
 use crate::round::{self, Grid, Step};
-use crate::scheme::{Method, Scheme};
+use crate::scheme::{Clip, Method, Scheme};
 use crate::stream::{self, Chunk};
 use crate::{Known, Needs, Outcome, Quantizer};
 
@@ -114,7 +120,7 @@ impl Quantizer for Gptq {
     }
 
     fn applies(&self, scheme: Scheme, method: Method) -> bool {
-        matches!(scheme, Scheme::Affine { .. }) && method == Method::Gptq
+        matches!(scheme, Scheme::Affine { .. } | Scheme::Ggml(_)) && method == Method::Gptq
     }
 
     fn quantize(
@@ -125,57 +131,156 @@ impl Quantizer for Gptq {
         scratch: &Scratch,
         progress: &dyn Progress,
     ) -> Result<Outcome, QuantError> {
-        let (Scheme::Affine { bits, block, symmetric }, Known::Gram(shared)) = (planned.scheme, known) else {
-            unreachable!("`applies` and `needs` say so");
+        let Known::Gram(shared) = known else {
+            unreachable!("`needs` says so");
         };
-        let shape = weight.matrix();
-        let grid = Grid::new(bits, symmetric);
-        let rows = Rows { columns: shape[1], block_len: block.len(shape[1]), grid };
-        let streamed = stream::encoded(weight, planned.scheme, shape[1], scratch, progress, |values, chunk| {
-            let importance = Some(shared.importance());
-            round::codes_of_rows(values, shape[1], block, grid, planned.clip, importance, chunk);
-            let Some(factor) = &shared.factor else { return };
-            // Before its codes are replaced: what rounding to nearest under the same scales would do.
-            let signal = shared.gram.squares(values);
-            let error = |decoded: &[f32]| -> Vec<f32> { values.iter().zip(decoded).map(|(w, v)| w - v).collect() };
-            let nearest = shared.gram.squares(&error(&chunk.decoded));
-            rows.encode(values, &shared.order, factor, chunk);
-            let noise = shared.gram.squares(&error(&chunk.decoded));
-            chunk.outputs = Some(OutputErrors {
-                signal: signal.iter().sum(),
-                noise: noise.iter().sum(),
-                nearest: nearest.iter().sum(),
-            });
-        })?;
-        let zeros = (!symmetric).then_some(streamed.zeros);
-        let tensor = AffineTensor { shape, bits, block, codes: streamed.blob, scales: streamed.scales.clone(), zeros };
-        Ok(Outcome {
-            data: WeightData::Quantized(Quantized::Affine(tensor)),
-            scales: streamed.scales,
-            errors: streamed.errors,
-            outputs: streamed.outputs,
-            notes: shared.notes.clone(),
-        })
+        match planned.scheme {
+            Scheme::Affine { bits, block, symmetric } => {
+                let importance = shared.importance();
+                let rows =
+                    AffineRows { shape: weight.matrix(), bits, block, symmetric, clip: planned.clip, importance };
+                quantized(rows, weight, planned, shared, scratch, progress)
+            }
+            Scheme::Ggml(kind) => {
+                let rows =
+                    BlockRows { columns: weight.matrix()[1], kind, importance: blocks::ratios(shared.importance()) };
+                quantized(rows, weight, planned, shared, scratch, progress)
+            }
+            Scheme::Keep | Scheme::Float(_) => unreachable!("`applies` says so"),
+        }
     }
 }
 
-struct Rows {
-    columns: usize,
-    block_len: usize,
-    grid: Grid,
+/// How the rows of a weight get codes without feedback, and then with it.
+trait Rows: Sync {
+    /// Bytes that a row becomes.
+    fn row_bytes(&self) -> usize;
+
+    /// Scales, and codes without feedback.
+    fn start(&self, values: &[f32], out: &mut Chunk);
+
+    /// Codes anew under these scales, by `feedback`.
+    fn finish(&self, values: &[f32], feedback: &Feedback, out: &mut Chunk);
+
+    /// All rows.
+    fn tensor(&self, bytes: Blob, scales: &[f16], zeros: Vec<i8>) -> Quantized;
 }
 
-impl Rows {
-    /// Replaces the codes of some rows, under the scales and zeros that `out` holds.
-    fn encode(&self, values: &[f32], order: &[usize], factor: &Factor, out: &mut Chunk) {
-        let n = self.columns;
+fn quantized(
+    rows: impl Rows,
+    weight: &Weight,
+    planned: &Planned,
+    shared: &Compensation,
+    scratch: &Scratch,
+    progress: &dyn Progress,
+) -> Result<Outcome, QuantError> {
+    let streamed = stream::encoded(weight, planned.scheme, rows.row_bytes(), scratch, progress, |values, chunk| {
+        rows.start(values, chunk);
+        let Some(factor) = &shared.factor else { return };
+        // Before its codes are replaced: what those without feedback would do under the same scales.
+        let signal = shared.gram.squares(values);
+        let error = |decoded: &[f32]| -> Vec<f32> { values.iter().zip(decoded).map(|(w, v)| w - v).collect() };
+        let nearest = shared.gram.squares(&error(&chunk.decoded));
+        rows.finish(values, &Feedback { order: &shared.order, factor }, chunk);
+        let noise = shared.gram.squares(&error(&chunk.decoded));
+        chunk.outputs = Some(OutputErrors {
+            signal: signal.iter().sum(),
+            noise: noise.iter().sum(),
+            nearest: nearest.iter().sum(),
+        });
+    })?;
+    Ok(Outcome {
+        data: WeightData::Quantized(rows.tensor(streamed.blob, &streamed.scales, streamed.zeros)),
+        scales: streamed.scales,
+        errors: streamed.errors,
+        outputs: streamed.outputs,
+        notes: shared.notes.clone(),
+    })
+}
+
+/// Integer codes.
+struct AffineRows<'a> {
+    shape: [usize; 2],
+    bits: u8,
+    block: Block,
+    symmetric: bool,
+    clip: Clip,
+    importance: &'a [f32],
+}
+
+impl Rows for AffineRows<'_> {
+    fn row_bytes(&self) -> usize {
+        self.shape[1]
+    }
+
+    fn start(&self, values: &[f32], out: &mut Chunk) {
+        let grid = Grid::new(self.bits, self.symmetric);
+        round::codes_of_rows(values, self.shape[1], self.block, grid, self.clip, Some(self.importance), out);
+    }
+
+    fn finish(&self, values: &[f32], feedback: &Feedback, out: &mut Chunk) {
+        let Chunk { bytes, decoded, scales, zeros, .. } = out;
+        let (grid, columns) = (Grid::new(self.bits, self.symmetric), self.shape[1]);
+        let len = self.block.len(columns);
+        let blocks = columns.div_ceil(len);
+        feedback.encode(values, decoded, |row, column, w| {
+            let at = row * blocks + column / len;
+            let step = Step { scale: scales[at], zero: zeros.get(at).copied().unwrap_or(0) };
+            let (code, meant) = grid.nearest(w, step);
+            bytes[row * columns + column] = code.cast_unsigned();
+            meant
+        });
+    }
+
+    fn tensor(&self, bytes: Blob, scales: &[f16], zeros: Vec<i8>) -> Quantized {
+        let AffineRows { shape, bits, block, symmetric, .. } = *self;
+        let zeros = (!symmetric).then_some(zeros);
+        Quantized::Affine(AffineTensor { shape, bits, block, codes: bytes, scales: scales.to_vec(), zeros })
+    }
+}
+
+/// Blocks of ggml.
+struct BlockRows {
+    columns: usize,
+    kind: GgmlType,
+    /// [`blocks::ratios`].
+    importance: Option<Vec<f32>>,
+}
+
+impl Rows for BlockRows {
+    fn row_bytes(&self) -> usize {
+        blocks::row_bytes(self.kind, self.columns)
+    }
+
+    fn start(&self, values: &[f32], out: &mut Chunk) {
+        blocks::blocks_of_rows(self.kind, values, self.importance.as_deref(), out);
+    }
+
+    fn finish(&self, values: &[f32], feedback: &Feedback, out: &mut Chunk) {
+        let mut codes = Codes::of(self.kind, &out.bytes);
+        feedback.encode(values, &mut out.decoded, |row, column, w| codes.choose(row * self.columns + column, w));
+        codes.write(&mut out.bytes);
+    }
+
+    fn tensor(&self, bytes: Blob, _scales: &[f16], _zeros: Vec<i8>) -> Quantized {
+        Quantized::Ggml { kind: self.kind, blocks: bytes }
+    }
+}
+
+/// Where errors go.
+struct Feedback<'a> {
+    /// [`Compensation::order`].
+    order: &'a [usize],
+    factor: &'a Factor,
+}
+
+impl Feedback<'_> {
+    /// Codes for some rows, channel after channel. `choose` gets row, column and what the weight has become by the errors
+    /// before it, keeps the nearest code, and returns what that means, which goes to `decoded`.
+    fn encode(&self, values: &[f32], decoded: &mut [f32], mut choose: impl FnMut(usize, usize, f32) -> f32) {
+        let n = self.order.len();
         let rows = values.len() / n;
-        let blocks = n.div_ceil(self.block_len);
-        let step = |row: usize, column: usize| {
-            let at = row * blocks + column / self.block_len;
-            Step { scale: out.scales[at], zero: out.zeros.get(at).copied().unwrap_or(0) }
-        };
-        let upper = factor.upper();
+        let upper = self.factor.upper();
         let mut errors = vec![0.0; rows * n];
         let mut moved = vec![0.0; rows * LAZY];
         for from in (0..n).step_by(LAZY) {
@@ -190,11 +295,10 @@ impl Rows {
             for row in 0..rows {
                 let moved = &mut moved[row * width..][..width];
                 for k in 0..width {
-                    let column = order[from + k];
+                    let column = self.order[from + k];
                     let at = row * n + column;
-                    let (code, meant) = self.grid.nearest(values[at] + moved[k], step(row, column));
-                    out.bytes[at] = code.cast_unsigned();
-                    out.decoded[at] = meant;
+                    let meant = choose(row, column, values[at] + moved[k]);
+                    decoded[at] = meant;
                     let error = values[at] - meant;
                     errors[row * n + from + k] = error;
                     let later = upper.slice(s![from + k, from + k + 1..from + width]);
@@ -209,12 +313,13 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use graph::FloatType;
     use graph::progress::Quiet;
-    use graph::{Blob, Block, FloatType};
 
     use super::*;
+    use crate::error::Refusal;
+    use crate::ggml;
     use crate::plan::Decider;
-    use crate::scheme::Clip;
     use crate::{Role, round::Nearest};
 
     fn weight(shape: [usize; 2], values: &[f32]) -> Weight {
@@ -224,22 +329,58 @@ mod tests {
         Weight { name: "w".into(), shape: shape.to_vec(), data }
     }
 
-    fn planned(bits: u8, block: Block, symmetric: bool, method: Method) -> Planned {
+    fn planned(bits: u8, block: Block, symmetric: bool) -> Planned {
+        planned_as(Scheme::Affine { bits, block, symmetric })
+    }
+
+    fn planned_as(scheme: Scheme) -> Planned {
         Planned {
             id: graph::WeightId(0),
             name: "w".into(),
             role: Role::Linear,
-            scheme: Scheme::Affine { bits, block, symmetric },
+            scheme,
             clip: Clip::None,
-            method,
+            method: Method::Gptq,
             decided_by: Decider::Scheme,
         }
     }
 
-    fn gptq(w: &Weight, planned: &Planned, shared: &Compensation) -> Vec<f32> {
+    fn outcome(w: &Weight, planned: &Planned, shared: &Compensation) -> Outcome {
         let scratch = Scratch::new().expect("temporary folder");
-        let outcome = Gptq.quantize(w, planned, &Known::Gram(shared), &scratch, &Quiet).expect("finite");
-        Weight { data: outcome.data, ..w.clone() }.read().expect("just written")
+        Gptq.quantize(w, planned, &Known::Gram(shared), &scratch, &Quiet).expect("finite")
+    }
+
+    fn gptq(w: &Weight, planned: &Planned, shared: &Compensation) -> Vec<f32> {
+        Weight { data: outcome(w, planned, shared).data, ..w.clone() }.read().expect("just written")
+    }
+
+    /// The blocks of a weight of this type, with feedback.
+    fn gptq_blocks(w: &Weight, kind: GgmlType, shared: &Compensation) -> Vec<u8> {
+        match outcome(w, &planned_as(Scheme::Ggml(kind)), shared).data {
+            WeightData::Quantized(Quantized::Ggml { blocks, .. }) => blocks.read().expect("just written"),
+            other => panic!("{kind} became {other:?}"),
+        }
+    }
+
+    /// Those of [`ggml::quantize_weighted`], by the diagonal of the Gram matrix.
+    fn weighted_blocks(values: &[f32], kind: GgmlType, shared: &Compensation) -> Vec<u8> {
+        let mut bytes = vec![0; blocks::row_bytes(kind, values.len())];
+        let importance = blocks::ratios(shared.importance()).expect("some channel is alive");
+        ggml::quantize_weighted(kind, values, &importance, &mut bytes);
+        bytes
+    }
+
+    /// The Gram matrix of rows whose neighbouring channels are alike, every ninth four times as wide.
+    fn correlated(n: usize, rows: usize) -> Gram {
+        let mut x = drawn(rows * n, 5);
+        for row in x.chunks_mut(n) {
+            for j in 1..n {
+                row[j] = (0.8 * row[j - 1] + row[j]) * if j % 9 == 0 { 4.0 } else { 1.0 };
+            }
+        }
+        let mut gram = Gram::new(n);
+        gram.add(&x);
+        gram
     }
 
     fn drawn(count: usize, mut state: u64) -> Vec<f32> {
@@ -304,7 +445,7 @@ mod tests {
         gram.add(&[1.0, 1.0, 3.0, 3.0]);
         let shared = Compensation::new(gram, GptqSettings { damping: 1e-6, act_order: false });
         let w = weight([1, 2], &[0.6, 7.0]);
-        let how = planned(4, Block::Row, true, Method::Gptq);
+        let how = planned(4, Block::Row, true);
         assert_eq!(gptq(&w, &how, &shared), [1.0, 7.0]); // 7 - 0.4 = 6.6 is nearest to 7
         let w = weight([1, 2], &[7.0, 0.4]);
         assert_eq!(gptq(&w, &how, &shared), [7.0, 0.0]);
@@ -328,7 +469,7 @@ mod tests {
         gram.add(&mixed);
         let values = drawn(rows * n, 11);
         let w = weight([rows, n], &values);
-        let how = planned(4, Block::Group(32), true, Method::Gptq);
+        let how = planned(4, Block::Group(32), true);
         let shared = Compensation::new(gram.clone(), GptqSettings { damping: 0.01, act_order: false });
         let found = gptq(&w, &how, &shared);
         let scratch = Scratch::new().expect("temporary folder");
@@ -347,24 +488,14 @@ mod tests {
     #[test]
     fn outputs_are_nearer_than_with_nearest_codes_in_either_order_and_on_every_grid() {
         let (n, rows) = (96, 40);
-        let mut x = drawn(300 * n, 5);
-        for row in x.chunks_mut(n) {
-            for j in 1..n {
-                row[j] = (0.8 * row[j - 1] + row[j]) * if j % 9 == 0 { 4.0 } else { 1.0 };
-            }
-        }
-        let mut gram = Gram::new(n);
-        gram.add(&x);
+        let gram = correlated(n, 300);
         let w = weight([rows, n], &drawn(rows * n, 17));
         for (bits, block, symmetric) in
             [(4, Block::Row, true), (4, Block::Group(32), true), (4, Block::Group(40), false), (8, Block::Row, false)]
         {
             for act_order in [false, true] {
                 let shared = Compensation::new(gram.clone(), GptqSettings { damping: 0.01, act_order });
-                let scratch = Scratch::new().expect("temporary folder");
-                let how = planned(bits, block, symmetric, Method::Gptq);
-                let outcome = Gptq.quantize(&w, &how, &Known::Gram(&shared), &scratch, &Quiet).expect("finite");
-                let outputs = outcome.outputs.expect("measured");
+                let outputs = outcome(&w, &planned(bits, block, symmetric), &shared).outputs.expect("measured");
                 assert!(outputs.noise < 0.6 * outputs.nearest, "{bits} {block:?} {act_order}: {outputs:?}");
             }
         }
@@ -385,7 +516,7 @@ mod tests {
             shared.notes
         );
         let values = drawn(2 * n, 23);
-        let found = gptq(&weight([2, n], &values), &planned(8, Block::Row, true, Method::Gptq), &shared);
+        let found = gptq(&weight([2, n], &values), &planned(8, Block::Row, true), &shared);
         for (w, v) in values.iter().zip(&found) {
             assert!((w - v).abs() < 0.1, "{w} became {v}");
         }
@@ -402,9 +533,131 @@ mod tests {
             GptqSettings::default(),
         );
         let w = weight([1, 4], &[0.3, -0.9, 0.5, 0.1]);
-        let how = planned(4, Block::Row, true, Method::Gptq);
+        let how = planned(4, Block::Row, true);
         let scratch = Scratch::new().expect("temporary folder");
         let plain = Nearest.quantize(&w, &how, &Known::Nothing, &scratch, &Quiet).expect("finite");
         assert_eq!(gptq(&w, &how, &shared), Weight { data: plain.data, ..w.clone() }.read().expect("just written"));
+    }
+
+    #[test]
+    fn outputs_are_nearer_than_those_of_the_weighted_blocks_for_every_type() {
+        let (n, rows) = (512, 24);
+        let gram = correlated(n, 1500);
+        let w = weight([rows, n], &drawn(rows * n, 17));
+        for &kind in GgmlType::ALL {
+            for act_order in [false, true] {
+                let shared = Compensation::new(gram.clone(), GptqSettings { damping: 0.01, act_order });
+                let outputs = outcome(&w, &planned_as(Scheme::Ggml(kind)), &shared).outputs.expect("measured");
+                // 0.06 to 0.18
+                assert!(outputs.noise < 0.2 * outputs.nearest, "{kind} {act_order}: {outputs:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_keep_their_scales_and_some_codes_move() {
+        let n = 256;
+        let shared = Compensation::new(correlated(n, 600), GptqSettings::default());
+        let values = drawn(n, 29);
+        let w = weight([1, n], &values);
+        for &kind in GgmlType::ALL {
+            let (mut found, mut plain) = (gptq_blocks(&w, kind, &shared), weighted_blocks(&values, kind, &shared));
+            assert!(found != plain, "{kind}");
+            // Other codes in both, and what is left is equal.
+            let other = Codes::of(kind, &vec![0; found.len()]);
+            other.write(&mut found);
+            other.write(&mut plain);
+            assert!(found == plain, "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_errors_and_outputs_of_blocks_are_those_of_what_a_reader_decodes() {
+        let (n, rows) = (256, 6);
+        let gram = correlated(n, 600);
+        let shared = Compensation::new(gram.clone(), GptqSettings::default());
+        let values = drawn(rows * n, 31);
+        let w = weight([rows, n], &values);
+        for &kind in GgmlType::ALL {
+            let made = outcome(&w, &planned_as(Scheme::Ggml(kind)), &shared);
+            let mut decoded = vec![0.0; values.len()];
+            kind.dequantize(&gptq_blocks(&w, kind, &shared), &mut decoded);
+            assert_eq!(made.errors, crate::record::Errors::between(&values, &decoded), "{kind}");
+            let error: Vec<f32> = values.iter().zip(&decoded).map(|(w, v)| w - v).collect();
+            assert_eq!(made.outputs.expect("measured").noise, gram.squares(&error).iter().sum::<f64>(), "{kind}");
+            assert_eq!(made.scales.len(), values.len() / kind.block_len(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_do_not_depend_on_the_number_of_threads() {
+        let (n, rows) = (256, 600); // three chunks
+        let shared = Compensation::new(correlated(n, 600), GptqSettings::default());
+        let w = weight([rows, n], &drawn(rows * n, 37));
+        for &kind in GgmlType::ALL {
+            let runs = [1, 2, 3].map(|threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+                pool.install(|| gptq_blocks(&w, kind, &shared))
+            });
+            assert!(runs[0] == runs[1] && runs[1] == runs[2], "{kind}");
+        }
+    }
+
+    #[test]
+    fn blocks_of_dead_channels_and_of_zeros_keep_their_codes() {
+        let n = 512;
+        let mut x = drawn(100 * n, 41); // rank 100 of 256
+        x.chunks_mut(n).for_each(|row| row[256..].fill(0.0));
+        let mut gram = Gram::new(n);
+        gram.add(&x);
+        let shared = Compensation::new(gram, GptqSettings { damping: 0.0, act_order: true });
+        assert_eq!(shared.notes.len(), 2, "{:?}", shared.notes);
+        assert!(shared.notes[0].starts_with("256 of 512 input channels were always 0"), "{:?}", shared.notes);
+        assert!(shared.notes[1].starts_with("the Gram matrix of 100 rows is singular"), "{:?}", shared.notes);
+        let mut values = drawn(n, 43);
+        values[..32].fill(0.0);
+        for &kind in GgmlType::ALL {
+            let found = gptq_blocks(&weight([1, n], &values), kind, &shared);
+            let mut decoded = vec![0.0; n];
+            kind.dequantize(&found, &mut decoded);
+            assert!(decoded[..32].iter().all(|v| *v == 0.0), "{kind}: {:?}", &decoded[..32]);
+            let worst = values.iter().zip(&decoded).map(|(w, v)| (w - v).abs()).fold(0.0, f32::max);
+            assert!(worst < 1.0, "{kind}: {worst}");
+            let far = |from: usize| {
+                values[from..].iter().zip(&decoded[from..]).map(|(w, v)| (w - v).abs()).fold(0.0, f32::max)
+            };
+            assert!(far(256) < 0.15, "{kind}: {}", far(256));
+        }
+    }
+
+    #[test]
+    fn without_activations_no_block_is_farther_from_its_weights_than_that_of_the_plain_search() {
+        let mut gram = Gram::new(256);
+        gram.add(&[0.0; 256]);
+        let shared = Compensation::new(gram, GptqSettings::default());
+        let values = drawn(256, 47);
+        for &kind in GgmlType::ALL {
+            let mut plain = vec![0; blocks::row_bytes(kind, 256)];
+            ggml::quantize(kind, &values, &mut plain);
+            let mut expected = vec![0.0; 256];
+            kind.dequantize(&plain, &mut expected);
+            let found = gptq(&weight([1, 256], &values), &planned_as(Scheme::Ggml(kind)), &shared);
+            let off = |v: &[f32]| values.iter().zip(v).map(|(w, v)| f64::from(w - v).powi(2)).sum::<f64>();
+            assert!(off(&found) <= off(&expected), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_scale_beyond_f16_is_refused() {
+        let shared = Compensation::new(correlated(256, 600), GptqSettings::default());
+        let mut values = drawn(256, 53);
+        values[77] = 1e12;
+        let scratch = Scratch::new().expect("temporary folder");
+        for &kind in GgmlType::ALL {
+            let planned = planned_as(Scheme::Ggml(kind));
+            let made = Gptq.quantize(&weight([1, 256], &values), &planned, &Known::Gram(&shared), &scratch, &Quiet);
+            let Err(QuantError::Refused(refusals)) = made else { panic!("{kind}: {made:?}") };
+            assert!(matches!(refusals[..], [Refusal::Overflow { row: 0, .. }]), "{kind}: {refusals:?}");
+        }
     }
 }

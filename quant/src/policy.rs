@@ -351,7 +351,7 @@ fn default_for(defaults: &[DefaultRule], role: Role, weight: &Weight) -> Option<
 fn possible(asked: Method, scheme: Scheme, clip: Clip, inputs: usize, is_read: impl Fn() -> bool) -> Method {
     match (asked, scheme) {
         (Method::Nearest, _) | (_, Scheme::Keep | Scheme::Float(_)) => Method::Nearest,
-        (Method::Gptq, Scheme::Affine { .. }) if inputs == 1 => Method::Gptq,
+        (Method::Gptq, Scheme::Affine { .. } | Scheme::Ggml(_)) if inputs == 1 => Method::Gptq,
         // Without a search for the range there is nothing that importance could change.
         (_, Scheme::Affine { .. }) if clip == Clip::None => Method::Nearest,
         _ if is_read() => Method::Importance,

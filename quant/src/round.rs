@@ -187,14 +187,14 @@ impl Grid {
     /// The code nearest to one weight, and what it means.
     pub fn nearest(self, w: f32, step: Step) -> (i8, f32) {
         let (scale, min, max) = self.bounds(step);
-        let shifted = (w / scale).max(min).min(max) + ROUNDER - ROUNDER;
+        let shifted = rounded(w / scale, min, max);
         ((shifted as i32 + i32::from(step.zero)) as i8, shifted * scale)
     }
 
     /// `Σ importance·error²` of the codes that [`Grid::encode`] would choose.
     pub fn weighted_squared_error(self, values: &[f32], importance: &[f32], step: Step) -> f64 {
         let (scale, min, max) = self.bounds(step);
-        let error = |w: &f32| f64::from(w - ((w / scale).max(min).min(max) + ROUNDER - ROUNDER) * scale);
+        let error = |w: &f32| f64::from(w - rounded(w / scale, min, max) * scale);
         values.iter().zip(importance).map(|(w, counts)| f64::from(*counts) * error(w) * error(w)).sum()
     }
 
@@ -208,7 +208,7 @@ impl Grid {
         let mut add = |values: &[f32; LANES]| {
             for (sum, w) in sums.iter_mut().zip(values) {
                 // Products of 8-bit integers and f16 are exact in f32, so this is what `dequantize` gives.
-                let decoded = ((w / scale).max(min).min(max) + ROUNDER - ROUNDER) * scale;
+                let decoded = rounded(w / scale, min, max) * scale;
                 let error = f64::from(w - decoded);
                 *sum += error * error;
             }
@@ -232,6 +232,12 @@ impl Grid {
 /// 1.5 · 2^23. Adding it to an |x| < 2^22 leaves `round_half_even(x)` in the low bits of the sum, in two instructions
 /// that every processor has; `f32::round_ties_even` is a library call on baseline x86-64.
 const ROUNDER: f32 = 12_582_912.0;
+
+/// `round_half_even(v)` within bounds below 2^22; NaN gives `min`.
+#[inline(always)]
+pub(crate) fn rounded(v: f32, min: f32, max: f32) -> f32 {
+    v.max(min).min(max) + ROUNDER - ROUNDER
+}
 
 /// `extent / steps` as f16, by the rules at the head of this file.
 fn scale_f16(extent: f32, steps: f32) -> f16 {

@@ -158,7 +158,8 @@ pub enum Method {
     Nearest,
     /// Rounded to nearest; in the search for scales an error counts as much as the mean square of what it multiplies.
     Importance,
-    /// Each code makes good for the errors of those before it; see [`crate::gptq`]. Blocks of ggml: as `importance`.
+    /// Each code makes good for the errors of those before it; see [`crate::gptq`]. Blocks of ggml keep the scales that
+    /// `importance` finds.
     Gptq,
 }
 

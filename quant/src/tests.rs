@@ -441,7 +441,17 @@ fn a_method_reaches_each_weight_as_far_as_its_use_and_scheme_allow() {
             "lm_head.weight int8 gptq".to_owned(),
         ][..])
     );
-    assert_eq!(plan("q8_0", Clip::None).expect("fits")[2], "a.weight q8_0 importance");
+    assert_eq!(
+        plan("q4_k", Clip::None).as_deref(),
+        Ok(&[
+            "shared.weight q6_k nearest".to_owned(),
+            "norm.weight keep nearest".to_owned(),
+            "a.weight q4_k gptq".to_owned(),
+            "a.bias keep nearest".to_owned(),
+            "block.0.wo.weight q5_k gptq".to_owned(),
+            "lm_head.weight q6_k gptq".to_owned(),
+        ][..])
+    );
     assert_eq!(
         plan("f16", Clip::None),
         Err("`method: gptq` has no effect: no weight of a Linear gets codes that calibration could choose".to_owned())

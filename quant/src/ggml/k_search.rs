@@ -8,6 +8,8 @@ use std::array::from_fn;
 
 use half::f16;
 
+use super::grid::{Step, half_at};
+
 /// Sub-blocks searched at once.
 pub(super) const LANES: usize = 8;
 
@@ -305,22 +307,27 @@ fn packed_scales(x: &Lanes, weight: &Lanes) -> (f32, [u8; LANES]) {
 
 /// The codes under the scales and minima that `head` holds; where such a scale is 0, those that the search left.
 fn packed(x: &[f32; 256], found: &Affine, top: u8, head: [u8; 16]) -> SuperBlock {
-    let half = |at| f16::from_le_bytes([head[at], head[at + 1]]).to_f32();
-    let (d, dmin) = (half(0), half(2));
     let mut codes = [0; 256];
     let sub_blocks = x.as_chunks::<32>().0.iter().zip(codes.as_chunks_mut::<32>().0);
-    for (j, (x, codes)) in sub_blocks.enumerate() {
-        let (scale, min) = six_bits(&head, j);
-        let (scale, depth) = (d * f32::from(scale), dmin * f32::from(min));
-        *codes = match scale {
+    for (j, ((x, codes), step)) in sub_blocks.zip(steps(&head)).enumerate() {
+        *codes = match step.scale {
             0.0 => found.codes(j, x, top),
-            _ => x.map(|v| nearest_int((v + depth) / scale).clamp(0, top.into()) as u8),
+            _ => x.map(|v| nearest_int((v + step.offset) / step.scale).clamp(0, top.into()) as u8),
         };
     }
     SuperBlock { head, codes }
 }
 
-/// Scale and minimum of sub-block `j`, as a reader of `head` finds them.
+/// `d·s` and `dmin·m` of each sub-block, as a reader of `head` finds them.
+pub(super) fn steps(head: &[u8; 16]) -> [Step; LANES] {
+    let (d, dmin) = (half_at(head, 0), half_at(head, 2));
+    from_fn(|j| {
+        let (scale, min) = six_bits(head, j);
+        Step { scale: d * f32::from(scale), offset: dmin * f32::from(min) }
+    })
+}
+
+/// Scale and minimum of sub-block `j`.
 fn six_bits(head: &[u8; 16], j: usize) -> (u8, u8) {
     match j {
         0..4 => (head[4 + j] & 63, head[8 + j] & 63),
@@ -329,7 +336,7 @@ fn six_bits(head: &[u8; 16], j: usize) -> (u8, u8) {
 }
 
 /// `d | dmin | u6[16]`, see [`graph::ggml::GgmlType::Q4K`] for the order of the bits.
-fn head(d: f16, dmin: f16, scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 16] {
+pub(super) fn head(d: f16, dmin: f16, scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 16] {
     let mut head = [0; 16];
     head[..2].copy_from_slice(&d.to_le_bytes());
     head[2..4].copy_from_slice(&dmin.to_le_bytes());

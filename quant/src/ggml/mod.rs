@@ -1,5 +1,5 @@
 //! Choosing the codes of ggml's block types: what `llama-quantize` writes, byte for byte, [without](quantize) an importance
-//! matrix and [with](quantize_weighted) one.
+//! matrix and [with](quantize_weighted) one. Codes that are chosen elsewhere, under the scales found here, enter by [`grid`].
 //!
 //! [`graph::ggml::GgmlType`] says what the bytes mean; here is how they are chosen. Source: the `quantize_row_*_ref` and
 //! `quantize_row_*_impl` functions of ggml-quants.c in llama.cpp (llama-cpp-sys-2 0.1.161). Equal bytes need equal f32
@@ -11,6 +11,7 @@
 //! denormal scale overflows), the bytes are those of x86-64, code 0. The stored f16 scale is 0 in these blocks. Weights
 //! so large that a scale passes 65504 get an infinite scale, here as in ggml; [`quantize`] reports neither.
 
+pub mod grid;
 mod k_search;
 mod q4_0;
 mod q4_1;

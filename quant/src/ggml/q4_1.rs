@@ -18,5 +18,9 @@ pub(super) fn block(x: &[f32; 32], out: &mut [u8; 20]) {
 pub(super) fn pack(d: f32, m: f32, codes: &[u8; 32], out: &mut [u8; 20]) {
     out[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
     out[2..4].copy_from_slice(&f16::from_f32(m).to_le_bytes());
+    set_codes(codes, out);
+}
+
+pub(super) fn set_codes(codes: &[u8; 32], out: &mut [u8; 20]) {
     out[4..].copy_from_slice(&nibbles(codes));
 }

@@ -13,7 +13,11 @@ pub(super) fn block_by_importance(x: &[f32; 256], importance: &[f32; 256], out: 
 
 fn pack(found: &SuperBlock, out: &mut [u8; 144]) {
     out[..16].copy_from_slice(&found.head);
-    let pairs = found.codes.as_chunks::<64>().0;
+    set_codes(&found.codes, out);
+}
+
+pub(super) fn set_codes(codes: &[u8; 256], out: &mut [u8; 144]) {
+    let pairs = codes.as_chunks::<64>().0;
     for (out, codes) in out[16..].as_chunks_mut::<32>().0.iter_mut().zip(pairs) {
         *out = std::array::from_fn(|i| codes[i] | codes[i + 32] << 4);
     }

@@ -15,6 +15,10 @@ pub(super) fn block(x: &[f32; 32], out: &mut [u8; 22]) {
 
 pub(super) fn pack(d: f32, codes: &[u8; 32], out: &mut [u8; 22]) {
     out[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
+    set_codes(codes, out);
+}
+
+pub(super) fn set_codes(codes: &[u8; 32], out: &mut [u8; 22]) {
     out[2..6].copy_from_slice(&fifth_bits(codes).to_le_bytes());
     out[6..].copy_from_slice(&nibbles(codes));
 }

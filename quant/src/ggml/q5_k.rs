@@ -13,9 +13,13 @@ pub(super) fn block_by_importance(x: &[f32; 256], importance: &[f32; 256], out: 
 
 fn pack(found: &SuperBlock, out: &mut [u8; 176]) {
     out[..16].copy_from_slice(&found.head);
-    let fifth: [u8; 32] = std::array::from_fn(|i| (0..8).fold(0, |bits, b| bits | found.codes[32 * b + i] >> 4 << b));
+    set_codes(&found.codes, out);
+}
+
+pub(super) fn set_codes(codes: &[u8; 256], out: &mut [u8; 176]) {
+    let fifth: [u8; 32] = std::array::from_fn(|i| (0..8).fold(0, |bits, b| bits | codes[32 * b + i] >> 4 << b));
     out[16..48].copy_from_slice(&fifth);
-    let pairs = found.codes.as_chunks::<64>().0;
+    let pairs = codes.as_chunks::<64>().0;
     for (out, codes) in out[48..].as_chunks_mut::<32>().0.iter_mut().zip(pairs) {
         *out = std::array::from_fn(|i| codes[i] & 15 | codes[i + 32] << 4);
     }

@@ -39,6 +39,14 @@ pub(super) fn block_by_importance(x: &[f32; 256], importance: &[f32; 256], out: 
         };
     }
 
+    set_codes(&codes, out);
+    for (out, scale) in out[192..208].iter_mut().zip(scales) {
+        *out = scale as u8;
+    }
+    out[208..].copy_from_slice(&d.to_le_bytes());
+}
+
+pub(super) fn set_codes(codes: &[u8; 256], out: &mut [u8; 210]) {
     for (half, codes) in codes.as_chunks::<128>().0.iter().enumerate() {
         for i in 0..64 {
             out[64 * half + i] = codes[i] & 15 | codes[i + 64] << 4;
@@ -47,8 +55,4 @@ pub(super) fn block_by_importance(x: &[f32; 256], importance: &[f32; 256], out: 
             out[128 + 32 * half + i] = (0..4).fold(0, |bits, b| bits | codes[32 * b + i] >> 4 << (2 * b));
         }
     }
-    for (out, scale) in out[192..208].iter_mut().zip(scales) {
-        *out = scale as u8;
-    }
-    out[208..].copy_from_slice(&d.to_le_bytes());
 }

@@ -15,10 +15,12 @@ pub(super) fn block(x: &[f32; 32], out: &mut [u8; 34]) {
     }
     let d = far.into_iter().fold(0.0, f32::max) / 127.0;
     out[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
-    let Some(id) = super::reciprocal(d) else { return out[2..].fill(0) };
-    for (code, &v) in out[2..].iter_mut().zip(x) {
-        *code = half_away(v * id) as u8;
-    }
+    let codes = super::reciprocal(d).map(|id| x.map(|v| half_away(v * id) as u8));
+    set_codes(&codes.unwrap_or([0; 32]), out);
+}
+
+pub(super) fn set_codes(codes: &[u8; 32], out: &mut [u8; 34]) {
+    out[2..].copy_from_slice(codes);
 }
 
 /// `v` rounded to the nearest integer, half away from zero. |v| < 2^22.
