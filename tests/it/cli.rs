@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -11,14 +12,21 @@ use tempfile::TempDir;
 
 use crate::fixture::{fixture, repository};
 
+/// Empty when the tests begin.
+static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    let _ = fs::remove_dir_all(&dir);
+    dir
+});
+
 /// Engines that live outside of the program are kept away, so that these tests measure the program alone.
 fn trefoil() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
     for variable in ["TREFOIL_PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "ORT_DYLIB_PATH"] {
         command.env_remove(variable);
     }
-    // Neither a cached library nor a `.venv` beside the sources.
-    command.env("XDG_CACHE_HOME", repository("tests/no-cache")).current_dir(std::env::temp_dir());
+    // Neither a cached library, nor what an earlier build found, nor a `.venv` beside the sources.
+    command.env("XDG_CACHE_HOME", &*CACHE).current_dir(std::env::temp_dir());
     command
 }
 
