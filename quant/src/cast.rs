@@ -3,8 +3,8 @@
 use graph::{FloatType, Progress, Scratch, Weight, WeightData};
 
 use crate::error::QuantError;
-use crate::record::Errors;
 use crate::plan::Planned;
+use crate::record::Errors;
 use crate::scheme::{Method, Scheme};
 use crate::{Known, Needs, Outcome, Quantizer, stream};
 

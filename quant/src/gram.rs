@@ -163,7 +163,13 @@ fn cholesky(a: &mut [f64], n: usize) -> Option<()> {
             let (at, height) = (tile * TILE, band.len() / n);
             let mut band = ArrayViewMut2::from_shape((height, n), band).expect("whole rows");
             let mut band = band.slice_mut(s![.., rest..rest + at + height]);
-            general_mat_mul(-1.0, &panel.slice(s![at..at + height, ..]), &panel.slice(s![..at + height, ..]).t(), 1.0, &mut band);
+            general_mat_mul(
+                -1.0,
+                &panel.slice(s![at..at + height, ..]),
+                &panel.slice(s![..at + height, ..]).t(),
+                1.0,
+                &mut band,
+            );
         });
     }
     Some(())
@@ -208,7 +214,8 @@ mod tests {
         }
         let e = drawn(3 * n);
         for (found, e) in gram.squares(&e).into_iter().zip(e.chunks(n)) {
-            let outputs = rows.chunks(n).map(|x| x.iter().zip(e).map(|(x, e)| f64::from(*x) * f64::from(*e)).sum::<f64>());
+            let outputs =
+                rows.chunks(n).map(|x| x.iter().zip(e).map(|(x, e)| f64::from(*x) * f64::from(*e)).sum::<f64>());
             let expected: f64 = outputs.map(|y| y * y).sum();
             assert!((found - expected).abs() < 1e-4 * expected, "{found} {expected}");
         }
@@ -223,9 +230,7 @@ mod tests {
         let factor = gram.factor(&order, 0.01).expect("positive definite");
         let u = factor.upper();
         let mean = gram.diagonal().iter().map(|d| f64::from(*d)).sum::<f64>() / n as f64;
-        let h = |i: usize, j: usize| {
-            f64::from(gram.at(order[i], order[j])) + if i == j { 0.01 * mean } else { 0.0 }
-        };
+        let h = |i: usize, j: usize| f64::from(gram.at(order[i], order[j])) + if i == j { 0.01 * mean } else { 0.0 };
         // D from the last row up: H_kk = Σ_{j≥k} U_kj² D_j.
         let mut d = vec![0.0; n];
         for k in (0..n).rev() {

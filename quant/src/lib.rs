@@ -10,8 +10,8 @@
 //! Policy --plan(graph)--> Plan --quantize(graph, Calibration)--> the same graph, other recipes for its rows, [TensorRecord]
 //! ```
 
-pub mod blocks;
 pub mod bias;
+pub mod blocks;
 pub mod calibrate;
 pub mod cast;
 pub mod clip;
@@ -29,9 +29,9 @@ pub mod role;
 pub mod round;
 pub mod scheme;
 pub mod stream;
-pub mod tune;
 #[cfg(test)]
 mod tests;
+pub mod tune;
 pub mod walk;
 
 use graph::progress::Unit;

@@ -7,12 +7,12 @@ use graph::{Block, GgmlType, Graph, Weight, WeightData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::calibrate;
+use crate::gptq::GptqSettings;
 use crate::plan::{Decider, Plan, Planned};
 use crate::ranges::RangeMethod;
 use crate::role::{Role, roles};
 use crate::scheme::{Clip, Method, Scheme};
-use crate::calibrate;
-use crate::gptq::GptqSettings;
 
 /// Which weights become what.
 ///
@@ -131,10 +131,16 @@ impl Policy {
     /// This policy with a rule for each weight that would become something else than `wanted` says, by name.
     ///
     /// `scheme`: for all weights that neither a rule nor a default rule decides.
-    pub fn for_schemes(&self, graph: &Graph, scheme: Scheme, wanted: &BTreeMap<String, Scheme>) -> Result<Policy, PolicyError> {
+    pub fn for_schemes(
+        &self,
+        graph: &Graph,
+        scheme: Scheme,
+        wanted: &BTreeMap<String, Scheme>,
+    ) -> Result<Policy, PolicyError> {
         let mut policy = Policy { scheme, rules: Vec::new(), ..self.clone() };
         // Settings that this bare policy does not feel may be felt by the one that is made.
-        let bare = Policy { clip: Clip::None, method: Method::Nearest, activations: Activations::None, ..policy.clone() };
+        let bare =
+            Policy { clip: Clip::None, method: Method::Nearest, activations: Activations::None, ..policy.clone() };
         let becomes: BTreeMap<String, Scheme> =
             bare.plan(graph)?.weights.into_iter().map(|planned| (planned.name, planned.scheme)).collect();
         let differing = wanted.iter().filter(|(name, scheme)| becomes.get(*name) != Some(scheme));
@@ -215,7 +221,15 @@ impl Policy {
             if let WeightData::Computed(_) = weight.data {
                 let (name, decided_by) =
                     (weight.name.clone(), Decider::Default("it is computed, and no file stores it"));
-                weights.push(Planned { id, name, role, scheme: Scheme::Keep, clip: Clip::None, method: Method::Nearest, decided_by });
+                weights.push(Planned {
+                    id,
+                    name,
+                    role,
+                    scheme: Scheme::Keep,
+                    clip: Clip::None,
+                    method: Method::Nearest,
+                    decided_by,
+                });
                 continue;
             }
             let mut decided = None;
@@ -240,9 +254,10 @@ impl Policy {
             }
             let has_range = matches!(scheme, Scheme::Affine { .. });
             let clip = if has_range { clip.unwrap_or(self.clip) } else { Clip::None };
-            let method = possible(method.unwrap_or(self.method), scheme, clip, readers.get(&id).map_or(0, Vec::len), || {
-                calibrate::input_of(graph, id).is_some()
-            });
+            let method =
+                possible(method.unwrap_or(self.method), scheme, clip, readers.get(&id).map_or(0, Vec::len), || {
+                    calibrate::input_of(graph, id).is_some()
+                });
             weights.push(Planned { id, name: weight.name.clone(), role, scheme, clip, method, decided_by });
         }
         for Compiled { index, rule, fitting, decided, .. } in rules {

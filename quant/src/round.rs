@@ -81,7 +81,9 @@ pub(crate) fn codes_of_rows(
             let step = match (clip, importance) {
                 (Clip::None, _) => grid.step(Extent::of(values)),
                 (Clip::Mse, None) => clip::least_squares(values, grid),
-                (Clip::Mse, Some(all)) => clip::least_weighted_squares(values, &all[index * len..][..values.len()], grid),
+                (Clip::Mse, Some(all)) => {
+                    clip::least_weighted_squares(values, &all[index * len..][..values.len()], grid)
+                }
             };
             grid.encode(values, step, codes);
             dequantize_bytes(codes, step, decoded);

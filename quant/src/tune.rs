@@ -214,7 +214,9 @@ mod tests {
     #[test]
     fn no_plan_of_all_is_smaller_and_better_than_one_of_the_frontier() {
         let units: Vec<Vec<(u64, f64)>> = (0..4_u64)
-            .map(|u| (0..3_u64).map(|c| (10 + 7 * c * (u + 1) % 31 + 5 * c, 1.0 / ((c + 1) * (u + 2)) as f64)).collect())
+            .map(|u| {
+                (0..3_u64).map(|c| (10 + 7 * c * (u + 1) % 31 + 5 * c, 1.0 / ((c + 1) * (u + 2)) as f64)).collect()
+            })
             .collect();
         let points = frontier(&units);
         for plan in 0..81_usize {

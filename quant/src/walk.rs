@@ -33,7 +33,11 @@ pub struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Before the first value. `dir` takes the scratch files.
-    pub fn new(graph: &Graph, samples: &'a Samples<'a>, dir: &'a std::path::Path) -> Result<Walk<'a>, CalibrationError> {
+    pub fn new(
+        graph: &Graph,
+        samples: &'a Samples<'a>,
+        dir: &'a std::path::Path,
+    ) -> Result<Walk<'a>, CalibrationError> {
         let course = Course::new(graph, samples.entry)?;
         let place_of = course.order().iter().enumerate().map(|(place, id)| (*id, place)).collect();
         Ok(Walk { samples, course, place_of, waiting: Vec::new(), at: 0, dir })
