@@ -140,7 +140,7 @@ impl Observed {
     ) -> Result<Option<Score>, PipelineError> {
         let samples = self.calibrated.data.samples[..count].to_vec();
         let data = Data { samples, ..self.calibrated.data.clone() };
-        let found = measure::generate(interpreter, &data, greedy, display)?;
+        let found = measure::generate(measure::BATCH_ROWS, interpreter, &data, greedy, display)?;
         let found: Vec<String> = found.iter().map(|generated| text.decode(&generated.tokens)).collect();
         let targets = data.samples.iter().map(|sample| sample.target.as_deref());
         let pairs: Option<Vec<(&str, &str)>> =

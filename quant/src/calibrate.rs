@@ -29,7 +29,7 @@ use crate::walk::Walk;
 const TOGETHER: usize = 8;
 
 /// Bytes of weights kept as f32 while samples run.
-const CACHED_WEIGHTS_BYTES: usize = 1 << 30;
+const CACHED_WEIGHTS_BYTES: usize = 512 << 20;
 
 /// Sequences to calibrate on.
 pub struct Samples<'a> {

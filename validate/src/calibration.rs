@@ -15,6 +15,9 @@ use crate::generate::Greedy;
 use crate::runtime::reference::caching;
 use crate::task::{Batch, Data};
 
+/// Sequences that are decoded side by side.
+const ROWS: usize = 16;
+
 /// What the decoder is fed while the model is calibrated.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -90,7 +93,7 @@ impl Calibrated {
         too_long(graph, &greedy, &data, "the calibration data")?;
         if data.samples.iter().any(|sample| sample.target_ids.is_empty()) {
             progress.stage("calibrate: greedy output", data.samples.len() as u64, Unit::Samples);
-            let found = measure::generate(&caching(graph), &data, &greedy, progress)?;
+            let found = measure::generate(ROWS, &caching(graph), &data, &greedy, progress)?;
             for (sample, found) in data.samples.iter_mut().zip(found).filter(|(s, _)| s.target_ids.is_empty()) {
                 sample.target = None;
                 sample.target_ids = found.tokens;

@@ -146,7 +146,7 @@ impl<'a> Baseline<'a> {
         if subject.data.samples.iter().any(|s| s.target_ids.is_empty()) {
             targets = "the float model's own greedy output, where the data has none";
             progress.stage("targets", samples, progress::Unit::Samples);
-            let found = measure::generate(&interpreter, &subject.data, &subject.greedy, progress)?;
+            let found = measure::generate(measure::BATCH_ROWS, &interpreter, &subject.data, &subject.greedy, progress)?;
             for (sample, found) in subject.data.samples.iter_mut().zip(found) {
                 if sample.target_ids.is_empty() {
                     sample.target_ids = found.tokens;

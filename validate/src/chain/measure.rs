@@ -14,7 +14,7 @@ use crate::runtime::{RuntimeError, Session};
 use crate::task::{self, Batch, Data};
 
 /// Most sequences side by side: enough that a weight is fetched for many tokens, few enough that all threads have work.
-const BATCH_ROWS: usize = 64;
+pub const BATCH_ROWS: usize = 64;
 /// Most bytes of logits that one call may return: the rest of longer targets is left out.
 const LOGIT_BYTES: usize = 64 << 20;
 /// Samples that are also run alone, together and step by step.
@@ -283,14 +283,17 @@ pub fn between(plan: &Plan, outputs: &Outputs, a: Way, b: Way) -> Result<Meter, 
 }
 
 /// Greedy outputs of the interpreter alone, for data without targets. By sample.
+///
+/// `rows`: sequences side by side; each holds keys and values of its own.
 pub fn generate(
+    rows: usize,
     interpreter: &Interpreter,
     data: &Data,
     greedy: &Greedy,
     progress: &dyn Progress,
 ) -> Result<Vec<Generated>, ChainError> {
     let batches =
-        task::batches(data, BATCH_ROWS, &greedy.prompt(), greedy.settings.pad_token_id).map_err(ChainError::Data)?;
+        task::batches(data, rows, &greedy.prompt(), greedy.settings.pad_token_id).map_err(ChainError::Data)?;
     let run = |batch: &Batch| {
         let found = greedy.run(&mut Reference::new(interpreter), &batch.source);
         progress.advance(batch.len() as u64);
