@@ -9,12 +9,12 @@ use converters::{Artifact, Format, Model, Tokenizer, import};
 use graph::progress::Quiet;
 use graph::{Feeds, Interpreter, Scratch, Tensor};
 use quant::{Calibration, Method, Policy, Samples, Scheme};
-use validate::task::Data;
 use validate::Greedy;
-use validate::metrics::{Distances, Meter};
 use validate::calibration::{Calibrated, Prefixes};
+use validate::metrics::{Distances, Meter};
 use validate::runtime::llama::{self, LlamaCpp};
 use validate::runtime::{Options, Runtime, Session};
+use validate::task::Data;
 
 use crate::fixture::{expected, fixture, repository, tokens};
 
@@ -252,7 +252,11 @@ fn at_the_size_of_q4_k_m_our_file_is_nearer_to_the_float_model_than_llama_quanti
     };
     let size = |artifact: &Artifact| fs::metadata(artifact.dir.join(FILE)).expect("written").len();
     let (ours_kl, theirs_kl) = (kl(&ours), kl(&theirs));
-    println!("ours: {} bytes, KL {ours_kl:.2e}; llama-quantize: {} bytes, KL {theirs_kl:.2e}", size(&ours), size(&theirs));
+    println!(
+        "ours: {} bytes, KL {ours_kl:.2e}; llama-quantize: {} bytes, KL {theirs_kl:.2e}",
+        size(&ours),
+        size(&theirs)
+    );
     assert!(size(&ours) <= size(&theirs), "{} bytes against {}", size(&ours), size(&theirs));
     assert!(ours_kl < 0.5 * theirs_kl, "{ours_kl} against {theirs_kl}");
 }
