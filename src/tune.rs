@@ -13,7 +13,7 @@ use converters::{Model, Staging};
 use graph::eval::Interpreter;
 use graph::{Blob, FloatType, Graph, Scratch, Tensors};
 use quant::tune::{Judge, Measured, Point, frontier, sensitivity, units};
-use quant::{Calibration, Method, Plan, Planned, Policy, Scheme};
+use quant::{Calibration, Method, Plan, Policy, Scheme};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -286,7 +286,7 @@ impl Search<'_> {
         };
 
         let mut measured: Vec<(Option<usize>, Whole)> = Vec::new();
-        for scheme in &candidates {
+        for scheme in candidates.iter().filter(|scheme| scheme.is_quantized()) {
             for method in [Method::Nearest, policy.method] {
                 let uniform = Policy { method, ..Policy::of(*scheme) };
                 let label = format!("{scheme} {}, default rules", method.name());
@@ -423,8 +423,10 @@ impl Search<'_> {
             false => None,
             true => self.points_lost(&interpreter)?,
         };
-        let chosen: Vec<&str> = units(&plan).into_iter().map(|unit: &Planned| &unit.name[..]).collect();
-        let bytes = records.iter().filter(|r| chosen.contains(&&r.name[..])).map(|r| r.bytes).sum();
+        // Whatever they become here: those that the recipe's own plan quantizes.
+        let own = self.plan(self.target.policy())?;
+        let counted: Vec<&str> = units(&own).into_iter().map(|unit| &unit.name[..]).collect();
+        let bytes = records.iter().filter(|r| counted.contains(&&r.name[..])).map(|r| r.bytes).sum();
         let whole = Whole { label, bytes, kl, points_lost };
         memory.remember(Line::Whole { policy: key, whole: whole.clone() });
         Ok(whole)
@@ -502,9 +504,9 @@ fn default_candidates(target: &Target, graph: &Graph, plan: &Plan) -> Vec<Scheme
     let names: &[&str] = match target.policy().scheme {
         // transformers reads codes of one width in a model.
         _ if target.format().name() == "safetensors" => &["int4-g128", "int4-g32", "f16"],
-        Scheme::Ggml(_) if long_rows => &["q4_k", "q5_k", "q6_k", "q8_0"],
-        Scheme::Ggml(_) => &["q4_0", "q5_0", "q5_1", "q8_0"],
-        _ => &["int4", "int4-g128", "int4-g32", "int8"],
+        Scheme::Ggml(_) if long_rows => &["q4_k", "q5_k", "q6_k", "q8_0", "f16"],
+        Scheme::Ggml(_) => &["q4_0", "q5_0", "q5_1", "q8_0", "f16"],
+        _ => &["int4", "int4-g128", "int4-g32", "int8", "f16"],
     };
     names.iter().map(|name| name.parse().expect("names of schemes")).collect()
 }

@@ -138,6 +138,12 @@ impl Policy {
         wanted: &BTreeMap<String, Scheme>,
     ) -> Result<Policy, PolicyError> {
         let mut policy = Policy { scheme, rules: Vec::new(), ..self.clone() };
+        if !wanted.values().any(|scheme| matches!(scheme, Scheme::Affine { .. })) {
+            policy.clip = Clip::None;
+        }
+        if !wanted.values().any(|scheme| scheme.is_quantized()) {
+            policy.method = Method::Nearest;
+        }
         // Settings that this bare policy does not feel may be felt by the one that is made.
         let bare =
             Policy { clip: Clip::None, method: Method::Nearest, activations: Activations::None, ..policy.clone() };
