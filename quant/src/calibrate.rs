@@ -193,7 +193,7 @@ impl Statistics {
             self.inputs.entry(name.clone()).or_default().merge(channels);
         }
         for (name, histogram) in &other.histograms {
-            self.histograms.entry(name.clone()).or_insert_with(Histogram::new).merge(histogram);
+            self.histograms.entry(name.clone()).or_default().merge(histogram);
         }
         for (name, seen) in &other.extents {
             let known = self.extents.entry(name.clone()).or_insert(*seen);
@@ -312,7 +312,7 @@ pub fn gather(
                 if is_read {
                     let width = tensor.shape().last().copied().unwrap_or(1);
                     statistics.inputs.entry(value.name.clone()).or_default().add(floats, width);
-                    statistics.histograms.entry(value.name.clone()).or_insert_with(Histogram::new).add(floats);
+                    statistics.histograms.entry(value.name.clone()).or_default().add(floats);
                 }
             };
             let outputs = interpreter.call_with(samples.entry, &(samples.feeds)(sample), &mut tap)?;

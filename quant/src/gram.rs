@@ -146,7 +146,7 @@ fn cholesky(a: &mut [f64], n: usize) -> Option<()> {
             let row = &mut done[(from + i) * n + from..][..i + 1];
             solve(row, &top, i, width);
             let pivot = row[i] - row[..i].iter().map(|l| l * l).sum::<f64>();
-            if !(pivot > noise) {
+            if pivot.is_nan() || pivot <= noise {
                 return None;
             }
             row[i] = pivot.sqrt();

@@ -10,8 +10,9 @@
 //! Policy --plan(graph)--> Plan --quantize(graph, Calibration)--> the same graph, other recipes for its rows, [TensorRecord]
 //! ```
 
-pub mod blocks;
+pub mod awq;
 pub mod bias;
+pub mod blocks;
 pub mod calibrate;
 pub mod cast;
 pub mod clip;
@@ -25,13 +26,15 @@ pub mod plan;
 pub mod policy;
 pub mod ranges;
 pub mod record;
+pub mod rescale;
 pub mod role;
 pub mod round;
 pub mod scheme;
+pub mod smooth;
 pub mod stream;
-pub mod tune;
 #[cfg(test)]
 mod tests;
+pub mod tune;
 pub mod walk;
 
 use graph::progress::Unit;
@@ -46,6 +49,7 @@ pub use policy::{Activations, DefaultRule, Policy, PolicyError, PolicyFault, Rul
 pub use record::{OutputErrors, OutputRecord, ScaleStats, TensorRecord};
 pub use role::{Role, roles};
 pub use scheme::{Clip, Method, Scheme};
+pub use smooth::{Equalize, Factors, Smoothquant};
 
 /// Every quantizer; for each scheme and method one applies.
 pub const QUANTIZERS: &[&dyn Quantizer] = &[&cast::Cast, &round::Nearest, &gptq::Gptq, &blocks::Blocks];

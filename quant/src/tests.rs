@@ -292,6 +292,7 @@ fn every_fault_of_a_policy_is_told_at_once() {
         activations: Activations::Dynamic,
         method: Method::Nearest,
         gptq: GptqSettings::default(),
+        equalize: crate::Equalize::default(),
         bias_correction: false,
         rules: vec![
             rule(Some(Role::Linear), None, "q4_k", None),
@@ -391,7 +392,8 @@ fn numbers_beyond_f16_are_refused_wherever_f16_holds_them() {
 fn a_record_counts_packed_bits() {
     let mut graph = graph(64, |_| 0.25);
     let mut policy = Policy::of("int4-g32-asym".parse().expect("scheme"));
-    policy.rules = vec![Rule { role: Some(Role::Linear), pattern: None, scheme: policy.scheme, clip: None, method: None }];
+    policy.rules =
+        vec![Rule { role: Some(Role::Linear), pattern: None, scheme: policy.scheme, clip: None, method: None }];
     let plan = policy.plan(&graph).expect("fits");
     let records = quantize(&mut graph, &plan, &Scratch::new().expect("scratch"), &Quiet).expect("fits");
     let a = &records[2];

@@ -135,7 +135,7 @@ impl Calibrated {
         let vocabulary = vocabulary.into_inner().expect("no panic while holding the lock");
         if tokens > 0 {
             let (loss, guess) = (sum / tokens as f64, (vocabulary as f64).ln());
-            if !(loss < guess) {
+            if loss.is_nan() || loss >= guess {
                 return Err(CalibratedError::Foreign { file: self.data.source.clone(), vocabulary, guess, loss });
             }
             self.loss = Some(loss);
