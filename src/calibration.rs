@@ -1,5 +1,6 @@
 //! The calibration data of a recipe, run through the float model once for all artifacts, and kept by what it depends on.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,17 +8,17 @@ use std::path::{Path, PathBuf};
 use converters::Staging;
 use converters::checkpoint::Generation;
 use graph::eval::{EvalError, Interpreter};
-use graph::{Graph, Tensors};
-use rayon::prelude::*;
+use graph::{Feeds, Graph, Tensors};
 use quant::{Calibration, GptqSettings, Samples, Statistics};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use validate::Greedy;
 use validate::calibration::Calibrated;
-use validate::report::{CalibrationReport, Overflow};
 use validate::chain::measure;
 use validate::metrics::{self, Score};
+use validate::report::{CalibrationReport, Overflow};
 use validate::task::{Data, Text};
-use validate::Greedy;
 
 use crate::manifest::Origin;
 use crate::pipeline::PipelineError;
@@ -70,26 +71,34 @@ impl Observed {
         Ok(Observed { calibrated, prefixes, seen, scratch_dir: scratch_dir.to_owned() })
     }
 
-    /// Calls `use_it` with the calibration of a graph. Statistics are taken anew when a value is read there that the
+    /// What the values of a graph hold. Taken anew when its weights were edited, or when a value is read there that the
     /// exact graph does not have, as after an edit that a format asked for.
-    pub fn with<T>(
+    pub fn statistics(
         &self,
         graph: &Graph,
-        gptq: GptqSettings,
+        is_edited: bool,
         display: &Display,
-        use_it: impl FnOnce(&Calibration) -> T,
-    ) -> Result<T, PipelineError> {
+    ) -> Result<Cow<'_, Statistics>, PipelineError> {
+        if !is_edited && self.seen.statistics.covers(graph) {
+            return Ok(Cow::Borrowed(&self.seen.statistics));
+        }
         let feeds = |sample: usize| self.calibrated.feeds(sample);
-        let samples = Samples { entry: "full", count: self.calibrated.data.samples.len(), feeds: &feeds };
-        let anew;
-        let statistics = match self.seen.statistics.covers(graph) {
-            true => &self.seen.statistics,
-            false => {
-                anew = quant::calibrate::gather(graph, &samples, &|_, _| {}, display)?;
-                &anew
-            }
-        };
-        Ok(use_it(&Calibration { samples, statistics, gptq, dir: &self.scratch_dir }))
+        Ok(Cow::Owned(quant::calibrate::gather(graph, &self.with_feeds(&feeds), &|_, _| {}, display)?))
+    }
+
+    /// Calls `use_it` with the calibration that statistics belong to.
+    pub fn with<T>(&self, statistics: &Statistics, gptq: GptqSettings, use_it: impl FnOnce(&Calibration) -> T) -> T {
+        let feeds = |sample: usize| self.calibrated.feeds(sample);
+        use_it(&Calibration { samples: self.with_feeds(&feeds), statistics, gptq, dir: &self.scratch_dir })
+    }
+
+    fn with_feeds<'a>(&self, feeds: &'a (dyn Fn(usize) -> Feeds + Sync)) -> Samples<'a> {
+        Samples { entry: "full", count: self.calibrated.data.samples.len(), feeds }
+    }
+
+    /// The samples, each with what its decoder is fed.
+    pub fn calibrated(&self) -> &Calibrated {
+        &self.calibrated
     }
 
     /// How many there are.
@@ -104,7 +113,8 @@ impl Observed {
         count: usize,
         watch: &(dyn Fn(usize, &Tensors) + Sync),
     ) -> Result<(), PipelineError> {
-        let one = |sample: usize| interpreter.call("full", &self.calibrated.feeds(sample)).map(|out| watch(sample, &out));
+        let one =
+            |sample: usize| interpreter.call("full", &self.calibrated.feeds(sample)).map(|out| watch(sample, &out));
         let done: Result<Vec<()>, EvalError> = (0..count).into_par_iter().map(one).collect();
         done.map(drop).map_err(|error| PipelineError::Calibration(error.into()))
     }
@@ -138,7 +148,11 @@ impl Observed {
             positions: self.calibrated.positions(),
             prefixes: self.prefixes.to_owned(),
             loss: self.seen.loss,
-            largest: self.seen.statistics.largest().map(|(value, max_abs)| Overflow { value: value.to_owned(), max_abs }),
+            largest: self
+                .seen
+                .statistics
+                .largest()
+                .map(|(value, max_abs)| Overflow { value: value.to_owned(), max_abs }),
             near_overflow_count: overflows.len() as u64,
             near_overflow: overflows
                 .into_iter()
@@ -158,7 +172,13 @@ fn cache_file(
 ) -> Option<PathBuf> {
     let data = &calibrated.data;
     let key = serde_json::json!([
-        env!("CARGO_PKG_VERSION"), origin, decoding, wanted.decode, data.sha256, data.samples.len(), calibrated.positions(),
+        env!("CARGO_PKG_VERSION"),
+        origin,
+        decoding,
+        wanted.decode,
+        data.sha256,
+        data.samples.len(),
+        calibrated.positions(),
     ]);
     let name: String = Sha256::digest(key.to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
     Some(validate::cache_folder()?.join("calibration").join(format!("{name}.json")))

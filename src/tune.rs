@@ -13,7 +13,7 @@ use converters::{Model, Staging};
 use graph::eval::Interpreter;
 use graph::{Blob, FloatType, Graph, Scratch, Tensors};
 use quant::tune::{Judge, Measured, Point, frontier, sensitivity, units};
-use quant::{Calibration, Method, Plan, Planned, Policy, Scheme};
+use quant::{Calibration, Equalize, Method, Plan, Planned, Policy, Scheme};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -22,6 +22,7 @@ use validate::metrics::{Meter, Score};
 use validate::task::{TaskMetric, Text};
 
 use crate::calibration::Observed;
+use crate::edits;
 use crate::manifest::Origin;
 use crate::pipeline::{PipelineError, Source, print};
 use crate::progress::{Display, Of};
@@ -73,7 +74,10 @@ fn bytes(text: &str) -> Result<u64, String> {
     let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0), ("", 1.0)];
     let found = units.iter().find_map(|(unit, size)| Some((text.trim().strip_suffix(unit)?.trim(), size)));
     let number = found.and_then(|(number, size)| Some(number.parse::<f64>().ok()? * size));
-    number.filter(|n| *n >= 1.0 && *n < 1e15).map(|n| n as u64).ok_or_else(|| "expected a size as 2900000 or 2.9MB".into())
+    number
+        .filter(|n| *n >= 1.0 && *n < 1e15)
+        .map(|n| n as u64)
+        .ok_or_else(|| "expected a size as 2900000 or 2.9MB".into())
 }
 
 /// What a search found, for `tune.json`.
@@ -153,8 +157,7 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
     let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
     let data = source.load(&wanted.data, wanted.samples, &*text)?;
     let scratch_dir = std::env::temp_dir();
-    let observed =
-        Observed::new(&source.exact.graph, &origin, &source.decoding, wanted, data, &scratch_dir, display)?;
+    let observed = Observed::new(&source.exact.graph, &origin, &source.decoding, wanted, data, &scratch_dir, display)?;
     let mut model = source.exact.clone();
     let name = target.name().to_owned();
     target.format().prepare(&mut model).map_err(|source| PipelineError::Export { artifact: name.clone(), source })?;
@@ -391,11 +394,12 @@ impl Search<'_> {
             memory.remember(Line::Each(measured));
             Ok(())
         };
+        let statistics = self.observed.statistics(graph, false, self.display)?;
         self.observed
-            .with(graph, policy.gptq, self.display, |calibration: &Calibration| {
+            .with(&statistics, policy.gptq, |calibration: &Calibration| {
                 let progress = self.display;
                 sensitivity(graph, policy, plan, candidates, calibration, &judge, &known, &mut found, progress)
-            })?
+            })
             .map_err(|source| self.quant_error(source))
     }
 
@@ -409,9 +413,12 @@ impl Search<'_> {
         let scratch = Scratch::new().map_err(PipelineError::io(&std::env::temp_dir()))?;
         let mut graph = self.model.graph.clone();
         let progress = Of { name: &label, display: self.display };
-        let records = self.observed.with(&self.model.graph, policy.gptq, self.display, |calibration| {
+        edits::equalize(&mut graph, policy, &plan, Some(self.observed), self.display)?
+            .map_err(|source| self.quant_error(source))?;
+        let statistics = self.observed.statistics(&graph, policy.equalize != Equalize::None, self.display)?;
+        let records = self.observed.with(&statistics, policy.gptq, |calibration| {
             quant::quantize_calibrated(&mut graph, &plan, Some(calibration), &scratch, &progress)
-        })?;
+        });
         let records = records.map_err(|source| self.quant_error(source))?;
         let distance = |sample: usize, outputs: &Tensors| self.floats.distance(sample, outputs);
         let judge = Judge { samples: self.judged, distance: &distance };
@@ -594,7 +601,8 @@ impl Memory {
         let path = folder.join(format!("{name}.jsonl"));
         let text = fs::read_to_string(&path).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).for_each(|line| memory.keep(line));
-        let opened = fs::create_dir_all(&folder).and_then(|()| fs::File::options().create(true).append(true).open(&path));
+        let opened =
+            fs::create_dir_all(&folder).and_then(|()| fs::File::options().create(true).append(true).open(&path));
         memory.file = opened.ok();
         if let (Some(file), false) = (&mut memory.file, text.is_empty() || text.ends_with('\n')) {
             // After a line that was cut short.
@@ -631,12 +639,10 @@ mod tests {
 
     #[test]
     fn sizes_are_read_in_powers_of_a_thousand() {
-        assert_eq!([bytes("2900000"), bytes("2.9MB"), bytes("350 kB"), bytes("1GB")].map(|b| b.ok()), [
-            Some(2_900_000),
-            Some(2_900_000),
-            Some(350_000),
-            Some(1_000_000_000)
-        ]);
+        assert_eq!(
+            [bytes("2900000"), bytes("2.9MB"), bytes("350 kB"), bytes("1GB")].map(|b| b.ok()),
+            [Some(2_900_000), Some(2_900_000), Some(350_000), Some(1_000_000_000)]
+        );
         assert!(["", "MB", "-3", "2 TB", "NaN", "0"].iter().all(|text| bytes(text).is_err()));
     }
 
