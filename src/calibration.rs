@@ -1,5 +1,6 @@
 //! The calibration data of a recipe, run through the float model once for all artifacts, and kept by what it depends on.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use converters::export::gguf::gguf_name;
 use converters::export::imatrix::{self, Entry};
 use converters::{Model, Staging};
 use graph::eval::{EvalError, Interpreter};
-use graph::{Graph, Tensors};
+use graph::{Feeds, Graph, Tensors};
 use quant::{Calibration, GptqSettings, Samples, Statistics};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -72,26 +73,34 @@ impl Observed {
         Ok(Observed { calibrated, prefixes, seen, scratch_dir: scratch_dir.to_owned() })
     }
 
-    /// Calls `use_it` with the calibration of a graph. Statistics are taken anew when a value is read there that the
+    /// What the values of a graph hold. Taken anew when its weights were edited, or when a value is read there that the
     /// exact graph does not have, as after an edit that a format asked for.
-    pub fn with<T>(
+    pub fn statistics(
         &self,
         graph: &Graph,
-        gptq: GptqSettings,
+        is_edited: bool,
         display: &Display,
-        use_it: impl FnOnce(&Calibration) -> T,
-    ) -> Result<T, PipelineError> {
+    ) -> Result<Cow<'_, Statistics>, PipelineError> {
+        if !is_edited && self.seen.statistics.covers(graph) {
+            return Ok(Cow::Borrowed(&self.seen.statistics));
+        }
         let feeds = |sample: usize| self.calibrated.feeds(sample);
-        let samples = Samples { entry: "full", count: self.calibrated.data.samples.len(), feeds: &feeds };
-        let anew;
-        let statistics = match self.seen.statistics.covers(graph) {
-            true => &self.seen.statistics,
-            false => {
-                anew = quant::calibrate::gather(graph, &samples, &|_, _| {}, display)?;
-                &anew
-            }
-        };
-        Ok(use_it(&Calibration { samples, statistics, gptq, dir: &self.scratch_dir }))
+        Ok(Cow::Owned(quant::calibrate::gather(graph, &self.with_feeds(&feeds), &|_, _| {}, display)?))
+    }
+
+    /// Calls `use_it` with the calibration that statistics belong to.
+    pub fn with<T>(&self, statistics: &Statistics, gptq: GptqSettings, use_it: impl FnOnce(&Calibration) -> T) -> T {
+        let feeds = |sample: usize| self.calibrated.feeds(sample);
+        use_it(&Calibration { samples: self.with_feeds(&feeds), statistics, gptq, dir: &self.scratch_dir })
+    }
+
+    fn with_feeds<'a>(&self, feeds: &'a (dyn Fn(usize) -> Feeds + Sync)) -> Samples<'a> {
+        Samples { entry: "full", count: self.calibrated.data.samples.len(), feeds }
+    }
+
+    /// The samples, each with what its decoder is fed.
+    pub fn calibrated(&self) -> &Calibrated {
+        &self.calibrated
     }
 
     /// The importance of input channels under the names that a GGUF of the model gives its matrices.

@@ -4,6 +4,7 @@
 //! stderr.
 
 mod calibration;
+mod edits;
 mod inspect;
 mod list;
 mod manifest;

@@ -13,7 +13,7 @@ use converters::{Artifact, ExportError, ImportError, Model, Staging};
 use graph::passes::PassError;
 use graph::progress::Unit;
 use graph::{Graph, Progress, Scratch};
-use quant::{Activations, Calibration, PolicyError, QuantError, TensorRecord};
+use quant::{Activations, Calibration, Equalize, PolicyError, QuantError, TensorRecord};
 use validate::Greedy;
 use validate::calibration::CalibratedError;
 use validate::chain::{Baseline, ChainError, Context, Limits, Subject, validate_artifact};
@@ -22,6 +22,7 @@ use validate::runtime::Options;
 use validate::task::{Data, DataError, Speech, Text};
 
 use crate::calibration::Observed;
+use crate::edits;
 use crate::manifest::{self, Manifest, Origin, RecipeText};
 use crate::progress::{Display, Of};
 use crate::recipe::{Loaded, Recipe, RecipeError, Target, Validation};
@@ -156,6 +157,19 @@ pub enum PipelineError {
     /// The front end of a model that recognizes speech.
     #[error(transparent)]
     Audio(#[from] AudioError),
+    /// An edit of the float model that should change nothing does.
+    #[error(
+        "{artifact}: the edits of the float model change its logits by {difference:.1e} of the largest one, above {limit:e}; \
+         `exact: true` keeps the factors of `equalize` to powers of two, which round nothing"
+    )]
+    NotExact {
+        /// The artifact.
+        artifact: String,
+        /// Relative to the largest logit.
+        difference: f64,
+        /// f32 noise.
+        limit: f64,
+    },
     /// The evaluation data.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -322,14 +336,15 @@ struct Grown {
 impl Grown {
     /// Edits a copy of the exact model for the target's format and quantizes it.
     fn new(
-        exact: &Model,
+        source: &Source,
         target: &Target,
         observed: Option<&Observed>,
         scratch: &Scratch,
         display: &Display,
     ) -> Result<Grown, PipelineError> {
         let artifact = || target.name().to_owned();
-        let mut model = exact.clone();
+        let observed = observed.filter(|_| target.is_calibrated());
+        let mut model = source.exact.clone();
         let edits = target
             .format()
             .prepare(&mut model)
@@ -337,6 +352,13 @@ impl Grown {
         let about = target.format().name();
         let mut substitutions: Vec<Note> =
             edits.into_iter().map(|text| Note { about: about.to_owned(), text }).collect();
+        let (policy, unedited) = (target.policy(), model.graph.clone());
+        let mut is_edited = policy.equalize != Equalize::None;
+        if let Some(wanted) = target.rescale_residual {
+            let (is_scaled, notes) = edits::rescale(&mut model.graph, wanted, observed, display)?;
+            substitutions.extend(notes);
+            is_edited |= is_scaled;
+        }
         let plan = target
             .policy()
             .plan_with_fallback(&model.graph, target.fallback())
@@ -347,31 +369,37 @@ impl Grown {
             }
             _ => None,
         }));
+        let quant_error = |source| PipelineError::Quant { artifact: artifact(), source };
+        let moved = edits::equalize(&mut model.graph, policy, &plan, observed, display)?.map_err(quant_error)?;
+        substitutions.extend(moved);
+        if is_edited {
+            let name = target.name();
+            substitutions.push(edits::prove(&unedited, &model.graph, name, source, observed, display)?);
+        }
         let progress = Of { name: target.name(), display };
         let exact = model.graph.clone();
         let mut quantize = |calibration: Option<&Calibration>| {
             quant::quantize_calibrated(&mut model.graph, &plan, calibration, scratch, &progress)
         };
-        let policy = target.policy();
-        let records = match observed.filter(|_| target.policy().is_calibrated()) {
+        let statistics = observed.map(|observed| observed.statistics(&exact, is_edited, display)).transpose()?;
+        let watched = observed.zip(statistics.as_deref());
+        let records = match watched {
             None => quantize(None),
-            Some(observed) => observed.with(&exact, target.policy().gptq, display, |known| quantize(Some(known)))?,
+            Some((observed, statistics)) => observed.with(statistics, policy.gptq, |known| quantize(Some(known))),
         };
-        let records = records.map_err(|source| PipelineError::Quant { artifact: artifact(), source })?;
-        if let (true, Some(observed)) = (policy.bias_correction, observed) {
-            let graph = &mut model.graph;
-            let corrected = observed
-                .with(&exact, policy.gptq, display, |known| quant::bias::correct(&exact, graph, known.statistics))?
-                .map_err(|source| PipelineError::Quant { artifact: artifact(), source: source.into() })?;
+        let records = records.map_err(quant_error)?;
+        if let (true, Some((_, statistics))) = (policy.bias_correction, watched) {
+            let corrected = quant::bias::correct(&exact, &mut model.graph, statistics);
+            let corrected = corrected.map_err(|source| quant_error(source.into()))?;
             let text = format!("{} biases take up the mean that rounding the weights adds", corrected.len());
             substitutions.push(Note { about: "bias_correction".to_owned(), text });
         }
-        match (policy.activations, target.granularity(), observed) {
+        match (policy.activations, target.granularity(), watched) {
             (Activations::Dynamic, Some(granularity), _) => {
                 graph::passes::quantize_activations(&mut model.graph, granularity)?;
             }
-            (Activations::Static(wanted), _, Some(observed)) => {
-                let steps = observed.with(&exact, policy.gptq, display, |known| known.statistics.steps(wanted))??;
+            (Activations::Static(wanted), _, Some((_, statistics))) => {
+                let steps = statistics.steps(wanted)?;
                 graph::passes::quantize_statically(&mut model.graph, &steps)?;
             }
             _ => {}
@@ -401,7 +429,7 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
     for target in targets {
         let name = target.name();
         let scratch = Scratch::in_dir(&recipe.out).map_err(PipelineError::io(&recipe.out))?;
-        let grown = Grown::new(&source.exact, target, observed.as_ref(), &scratch, display)?;
+        let grown = Grown::new(&source, target, observed.as_ref(), &scratch, display)?;
         display.stage(&format!("{name}: write"), 0, Unit::Bytes);
         let staging = Staging::beside(&recipe.out.join(name)).map_err(PipelineError::io(&recipe.out.join(name)))?;
         if let (true, Some(observed)) = (target.writes_imatrix(), &observed) {
@@ -555,7 +583,7 @@ pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Res
     let baseline = source.baseline(&wanted, &*text, &recorded, display)?;
     let scratch = Scratch::new().map_err(PipelineError::io(&std::env::temp_dir()))?;
     let observed = source.observed(&loaded.recipe, &[target], &origin, &*text, &std::env::temp_dir(), display)?;
-    let grown = Grown::new(&source.exact, target, observed.as_ref(), &scratch, display)?;
+    let grown = Grown::new(&source, target, observed.as_ref(), &scratch, display)?;
     let artifact = Artifact::list(target.format().name(), dir).map_err(PipelineError::io(dir))?;
     let options = arguments.engines.options();
     let report = validated(&baseline, &grown, target, &artifact, &wanted.limits, &options, display)?;

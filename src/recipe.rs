@@ -12,13 +12,14 @@ use converters::export::gguf::{Fallback, Gguf};
 use converters::export::{onnx::Onnx, safetensors::Safetensors};
 use converters::tokenizer::Languages;
 use graph::{FloatType, GgmlType, Granularity};
-use quant::{Activations, Policy, Scheme};
+use quant::{Activations, Equalize, Policy, Scheme};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use validate::calibration::Prefixes;
 use validate::chain::Limits;
 use validate::task::TaskMetric;
 
+use crate::edits::RescaleResidual;
 use crate::yaml;
 
 /// A recipe: a checkpoint, the artifacts grown from it, and what they must reach.
@@ -32,7 +33,8 @@ pub struct Recipe {
     /// The languages of texts, for a model that has several.
     #[serde(default)]
     pub languages: Languages,
-    /// What quantizers watch the model on; methods but `nearest`, and static activations, need it.
+    /// What quantizers watch the model on; methods but `nearest`, `equalize` by activations, static
+    /// activations, and `rescale_residual: auto` need it.
     #[serde(default)]
     pub calibrate: Option<CalibrationData>,
     /// How weights are quantized in artifacts that say nothing of their own.
@@ -56,6 +58,8 @@ pub struct Target {
     name: Option<String>,
     /// How its weights are quantized, instead of the recipe's `quantize` as a whole.
     pub quantize: Option<Policy>,
+    /// For engines that compute in f16: what the residual streams are multiplied with, exactly. Only onnx can say it.
+    pub rescale_residual: Option<RescaleResidual>,
     onnx: Option<Onnx>,
     gguf: Option<Gguf>,
     safetensors: Option<Safetensors>,
@@ -115,7 +119,8 @@ impl Target {
 
     /// Whether anything in it depends on activations.
     pub fn is_calibrated(&self) -> bool {
-        self.policy().is_calibrated() || self.writes_imatrix()
+        let rescales = self.rescale_residual == Some(RescaleResidual::Auto);
+        self.policy().is_calibrated() || self.writes_imatrix() || rescales
     }
 
     /// Whether an importance matrix is written beside it.
@@ -240,6 +245,36 @@ impl Recipe {
                 problems.push(format!(
                     "artifacts[{index}]: it watches the model decode; expected `calibrate: {{ data: FILE }}` in \
                      the recipe, found none"
+                ));
+            }
+            if target.rescale_residual == Some(RescaleResidual::Auto) && self.calibrate.is_none() {
+                problems.push(format!(
+                    "artifacts[{index}].rescale_residual: auto watches the model decode; expected `calibrate: {{ data: FILE \
+                     }}` in the recipe, found none"
+                ));
+            }
+            if let Some(RescaleResidual::By(factors)) = target.rescale_residual {
+                let is_factor = |alpha: f32| alpha > 0.0 && alpha <= 1.0 && alpha.log2().fract() == 0.0;
+                for (stack, alpha) in [("encoder", factors.encoder), ("decoder", factors.decoder)] {
+                    if !is_factor(alpha) {
+                        problems.push(format!(
+                            "artifacts[{index}].rescale_residual.{stack}: expected a power of two up to 1, found {alpha}"
+                        ));
+                    }
+                }
+            }
+            if target.rescale_residual.is_some() && target.onnx.is_none() {
+                problems.push(format!(
+                    "artifacts[{index}].rescale_residual: readers of {} take eps from the config; only onnx can hold it",
+                    target.format().name()
+                ));
+            }
+            if let Equalize::Smoothquant(settings) = target.policy().equalize
+                && !(0.0..=1.0).contains(&settings.alpha)
+            {
+                problems.push(format!(
+                    "artifacts[{index}].quantize.equalize.smoothquant.alpha: expected 0 to 1, found {}",
+                    settings.alpha
                 ));
             }
             if matches!(target.policy().activations, Activations::Static(_)) && target.onnx.is_none() {

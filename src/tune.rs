@@ -13,7 +13,7 @@ use converters::{Model, Staging};
 use graph::eval::Interpreter;
 use graph::{Blob, FloatType, Graph, Scratch, Tensors};
 use quant::tune::{Judge, Measured, Point, frontier, sensitivity, units};
-use quant::{Calibration, Method, Plan, Policy, Scheme};
+use quant::{Calibration, Equalize, Method, Plan, Policy, Scheme};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -22,6 +22,7 @@ use validate::metrics::{Meter, Score};
 use validate::task::{TaskMetric, Text};
 
 use crate::calibration::Observed;
+use crate::edits;
 use crate::manifest::Origin;
 use crate::pipeline::{PipelineError, Source, print};
 use crate::progress::{Display, Of};
@@ -393,11 +394,12 @@ impl Search<'_> {
             memory.remember(Line::Each(measured));
             Ok(())
         };
+        let statistics = self.observed.statistics(graph, false, self.display)?;
         self.observed
-            .with(graph, policy.gptq, self.display, |calibration: &Calibration| {
+            .with(&statistics, policy.gptq, |calibration: &Calibration| {
                 let progress = self.display;
                 sensitivity(graph, policy, plan, candidates, calibration, &judge, &known, &mut found, progress)
-            })?
+            })
             .map_err(|source| self.quant_error(source))
     }
 
@@ -411,9 +413,12 @@ impl Search<'_> {
         let scratch = Scratch::new().map_err(PipelineError::io(&std::env::temp_dir()))?;
         let mut graph = self.model.graph.clone();
         let progress = Of { name: &label, display: self.display };
-        let records = self.observed.with(&self.model.graph, policy.gptq, self.display, |calibration| {
+        edits::equalize(&mut graph, policy, &plan, Some(self.observed), self.display)?
+            .map_err(|source| self.quant_error(source))?;
+        let statistics = self.observed.statistics(&graph, policy.equalize != Equalize::None, self.display)?;
+        let records = self.observed.with(&statistics, policy.gptq, |calibration| {
             quant::quantize_calibrated(&mut graph, &plan, Some(calibration), &scratch, &progress)
-        })?;
+        });
         let records = records.map_err(|source| self.quant_error(source))?;
         let distance = |sample: usize, outputs: &Tensors| self.floats.distance(sample, outputs);
         let judge = Judge { samples: self.judged, distance: &distance };

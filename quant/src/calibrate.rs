@@ -312,7 +312,7 @@ pub fn gather(
                 if is_read {
                     let width = tensor.shape().last().copied().unwrap_or(1);
                     statistics.inputs.entry(value.name.clone()).or_default().add(floats, width);
-                    statistics.histograms.entry(value.name.clone()).or_insert_with(Histogram::new).add(floats);
+                    statistics.histograms.entry(value.name.clone()).or_default().add(floats);
                 }
             };
             let outputs = interpreter.call_with(samples.entry, &(samples.feeds)(sample), &mut tap)?;

@@ -9,6 +9,9 @@ use crate::scheme::{Method, Scheme};
 use crate::{Known, Needs, Outcome, Quantizer, stream};
 
 /// Rounds to nearest even; passes on what has the type already. f16 refuses numbers above 65504.
+///
+/// A kept weight with factors on it goes back to the checkpoint's type when that holds each product exactly, as it does
+/// those with powers of two that neither over- nor underflow; else it is what the products are, f32.
 pub struct Cast;
 
 impl Quantizer for Cast {
@@ -32,24 +35,43 @@ impl Quantizer for Cast {
         scratch: &Scratch,
         progress: &dyn Progress,
     ) -> Result<Outcome, QuantError> {
-        let stored = match weight.data {
-            WeightData::Stored { dtype, .. } => Some(dtype),
-            WeightData::Derived(..) | WeightData::Computed(_) | WeightData::Quantized(_) => None,
-        };
-        let target = match planned.scheme {
-            Scheme::Float(dtype) if stored != Some(dtype) => dtype,
-            _ => {
-                stream::checked(weight, progress)?;
-                return Ok(Outcome::new(weight.data.clone(), Vec::new(), Errors::default()));
+        match (planned.scheme, &weight.data) {
+            (Scheme::Float(dtype), WeightData::Stored { dtype: stored, .. }) if *stored == dtype => {
+                kept(weight, progress)
             }
-        };
-        let row_bytes = weight.matrix()[1] * target.bytes();
-        let streamed = stream::encoded(weight, planned.scheme, row_bytes, scratch, progress, |values, chunk| {
-            cast(target, values, chunk);
-        })?;
-        let data = WeightData::Stored { blob: streamed.blob, dtype: target };
-        Ok(Outcome::new(data, Vec::new(), streamed.errors))
+            (Scheme::Float(dtype), _) => in_type(weight, dtype, scratch, progress),
+            (Scheme::Keep, WeightData::Derived(_, base)) => {
+                let WeightData::Stored { dtype: dtype @ (FloatType::F16 | FloatType::BF16), .. } = *base.base() else {
+                    return kept(weight, progress);
+                };
+                match in_type(weight, dtype, scratch, progress) {
+                    Ok(outcome) if outcome.errors.max_abs == 0.0 => Ok(outcome),
+                    Ok(_) | Err(QuantError::Refused(_)) => kept(weight, &graph::progress::Quiet),
+                    Err(other) => Err(other),
+                }
+            }
+            _ => kept(weight, progress),
+        }
     }
+}
+
+fn in_type(
+    weight: &Weight,
+    dtype: FloatType,
+    scratch: &Scratch,
+    progress: &dyn Progress,
+) -> Result<Outcome, QuantError> {
+    let row_bytes = weight.matrix()[1] * dtype.bytes();
+    let streamed = stream::encoded(weight, Scheme::Float(dtype), row_bytes, scratch, progress, |values, chunk| {
+        cast(dtype, values, chunk);
+    })?;
+    let data = WeightData::Stored { blob: streamed.blob, dtype };
+    Ok(Outcome::new(data, Vec::new(), streamed.errors))
+}
+
+fn kept(weight: &Weight, progress: &dyn Progress) -> Result<Outcome, QuantError> {
+    stream::checked(weight, progress)?;
+    Ok(Outcome::new(weight.data.clone(), Vec::new(), Errors::default()))
 }
 
 fn cast(target: FloatType, values: &[f32], out: &mut stream::Chunk) {

@@ -23,6 +23,12 @@ pub enum QuantError {
         /// Its method.
         method: Method,
     },
+    /// Factors are chosen by activations, and there is no calibration.
+    #[error("`{setting}` needs calibration samples; expected `calibrate: {{ data: FILE }}` in the recipe")]
+    UncalibratedFactors {
+        /// As the recipe writes it.
+        setting: &'static str,
+    },
     /// The calibration samples do not run.
     #[error(transparent)]
     Calibration(#[from] CalibrationError),

@@ -10,6 +10,7 @@
 //! Policy --plan(graph)--> Plan --quantize(graph, Calibration)--> the same graph, other recipes for its rows, [TensorRecord]
 //! ```
 
+pub mod awq;
 pub mod bias;
 pub mod blocks;
 pub mod calibrate;
@@ -25,9 +26,11 @@ pub mod plan;
 pub mod policy;
 pub mod ranges;
 pub mod record;
+pub mod rescale;
 pub mod role;
 pub mod round;
 pub mod scheme;
+pub mod smooth;
 pub mod stream;
 #[cfg(test)]
 mod tests;
@@ -46,6 +49,7 @@ pub use policy::{Activations, DefaultRule, Policy, PolicyError, PolicyFault, Rul
 pub use record::{OutputErrors, OutputRecord, ScaleStats, TensorRecord};
 pub use role::{Role, roles};
 pub use scheme::{Clip, Method, Scheme};
+pub use smooth::{Equalize, Factors, Smoothquant};
 
 /// Every quantizer; for each scheme and method one applies.
 pub const QUANTIZERS: &[&dyn Quantizer] = &[&cast::Cast, &round::Nearest, &gptq::Gptq, &blocks::Blocks];

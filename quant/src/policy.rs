@@ -8,11 +8,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::calibrate;
+use crate::equalize::{self, Place};
 use crate::gptq::GptqSettings;
 use crate::plan::{Decider, Plan, Planned};
 use crate::ranges::RangeMethod;
 use crate::role::{Role, roles};
 use crate::scheme::{Clip, Method, Scheme};
+use crate::smooth::{self, Equalize};
 
 /// Which weights become what.
 ///
@@ -28,6 +30,8 @@ pub struct Policy {
     pub method: Method,
     /// For `method: gptq`.
     pub gptq: GptqSettings,
+    /// Factors that move between weights before they are quantized, and leave the float model as it is.
+    pub equalize: Equalize,
     /// What happens to the inputs of Linears with `int8` weights.
     pub activations: Activations,
     /// Whether biases take up what rounding the weights adds to the mean of a Linear's output.
@@ -114,6 +118,7 @@ impl Policy {
         methods.into_iter().any(|method| method != Method::Nearest)
             || matches!(self.activations, Activations::Static(_))
             || self.bias_correction
+            || self.equalize.is_calibrated()
     }
 
     /// What a planned weight would be under another scheme; `None` when its rows do not fit.
@@ -145,8 +150,13 @@ impl Policy {
             policy.method = Method::Nearest;
         }
         // Settings that this bare policy does not feel may be felt by the one that is made.
-        let bare =
-            Policy { clip: Clip::None, method: Method::Nearest, activations: Activations::None, ..policy.clone() };
+        let bare = Policy {
+            clip: Clip::None,
+            method: Method::Nearest,
+            activations: Activations::None,
+            equalize: Equalize::None,
+            ..policy.clone()
+        };
         let becomes: BTreeMap<String, Scheme> =
             bare.plan(graph)?.weights.into_iter().map(|planned| (planned.name, planned.scheme)).collect();
         let differing = wanted.iter().filter(|(name, scheme)| becomes.get(*name) != Some(scheme));
@@ -274,7 +284,13 @@ impl Policy {
             }
         }
         faults.extend(self.without_effect(&weights));
-        if faults.is_empty() { Ok(Plan { weights }) } else { Err(PolicyError(faults)) }
+        let plan = Plan { weights };
+        let is_moved = |place: &Place| !smooth::coded(place, &plan).is_empty();
+        if self.equalize != Equalize::None && !equalize::places(graph).iter().any(is_moved) {
+            let why = "no Linear with codes reads an activation whose channels have factors to take";
+            faults.push(PolicyFault::NoEffect { setting: self.equalize.setting(), why });
+        }
+        if faults.is_empty() { Ok(plan) } else { Err(PolicyError(faults)) }
     }
 
     /// Settings that no planned weight feels.

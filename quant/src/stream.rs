@@ -98,7 +98,7 @@ pub fn checked(weight: &Weight, progress: &dyn Progress) -> Result<(), QuantErro
 }
 
 /// Calls `work` with the rows of each chunk and gives its results in order, or the refusal of the earliest chunk.
-fn over_chunks<T: Send>(
+pub(crate) fn over_chunks<T: Send>(
     weight: &Weight,
     work: impl Fn(Range<usize>, &[f32], &mut Chunk) -> Result<Result<T, Refusal>, QuantError> + Sync,
 ) -> Result<Vec<T>, QuantError> {

@@ -292,6 +292,7 @@ fn every_fault_of_a_policy_is_told_at_once() {
         activations: Activations::Dynamic,
         method: Method::Nearest,
         gptq: GptqSettings::default(),
+        equalize: crate::Equalize::default(),
         bias_correction: false,
         rules: vec![
             rule(Some(Role::Linear), None, "q4_k", None),

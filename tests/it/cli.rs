@@ -209,7 +209,7 @@ fn what_is_wrong_with_a_recipe_is_shown_at_its_line_with_the_nearest_word() {
         ),
         (
             recipe("scheme: int8", "tflite: {}"),
-            "error: artifacts[0]: unknown key `tflite`; valid here: name, quantize, onnx, gguf, safetensors\n --> RECIPE:6:5\n",
+            "error: artifacts[0]: unknown key `tflite`; valid here: name, quantize, rescale_residual, onnx, gguf, safetensors\n --> RECIPE:6:5\n",
         ),
         (
             recipe("scheme: int8\n  rules:\n    - { rol: head, scheme: f16 }", "onnx: {}"),

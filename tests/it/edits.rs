@@ -9,8 +9,9 @@ use converters::export::safetensors::Safetensors;
 use converters::{FORMATS, Format, Model, import};
 use graph::passes::{rescale_residual, run};
 use graph::verify::verify;
-use graph::{Binary, Feeds, Graph, Interpreter, Op, Tensor};
+use graph::{Binary, Feeds, FloatType, Graph, Interpreter, Op, Tensor, WeightData};
 use quant::equalize::{self, Kind, Place};
+use quant::rescale;
 use validate::runtime::onnx::OnnxRuntime;
 use validate::runtime::reference::Reference;
 use validate::runtime::{Options, Runtime, Session};
@@ -293,6 +294,69 @@ fn a_rescaled_model_is_written_as_onnx_and_refused_by_formats_that_hold_no_nodes
             let why = "readers of this format take eps and all nodes from the config, so that a rescaled residual stream \
                        can be written as onnx only";
             assert!(error.starts_with(&format!("{}: ", format.name())) && error.ends_with(why), "{error}");
+        }
+    }
+}
+
+/// A sample of [`sample`], each of its rows alone and as long as it is.
+fn alone(feeds: &Feeds, row: usize) -> Feeds {
+    let cut = |(name, tensor): (&String, &Tensor)| {
+        let width = tensor.shape()[1];
+        let ids = tensor.as_i64().expect("ids")[row * width..][..width].to_vec();
+        (name.clone(), Tensor::i64([1, width], ids))
+    };
+    let mut one: Feeds = feeds.iter().map(cut).collect();
+    let ones = vec![1; one["input_ids"].shape()[1]];
+    one.insert("attention_mask".into(), Tensor::i64([1, ones.len()], ones));
+    one
+}
+
+#[test]
+fn the_factors_that_calibration_asks_for_bring_each_value_of_the_residual_streams_below_half_of_f16() {
+    for name in ["t5-v1.1", "t5-v1.0", "mu", "t5gemma"] {
+        let feeds = sample(&fixture(name));
+        let mut large = passed(&fixture(name)).graph;
+        rescale_residual(&mut large, 65536.0, 1048576.0).expect("a pre-norm model");
+        let gathered = |graph: &Graph| {
+            let rows = |row: usize| alone(&feeds, row);
+            let samples = quant::Samples { entry: "full", count: 3, feeds: &rows };
+            quant::calibrate::gather(graph, &samples, &|_, _| {}, &graph::progress::Quiet).expect("runs")
+        };
+        let found = rescale::extents(&large, &gathered(&large)).map(|extent| extent.expect("a stream"));
+        assert!(found.iter().all(|extent| extent.alpha < 1.0 && extent.max_abs > 65504.0), "{name}: {found:?}");
+        let mut scaled = large.clone();
+        rescale_residual(&mut scaled, found[0].alpha, found[1].alpha).expect("a pre-norm model");
+        let after = rescale::extents(&scaled, &gathered(&scaled)).map(|extent| extent.expect("a stream"));
+        for (before, after) in found.iter().zip(&after) {
+            assert_eq!((after.max_abs, after.alpha), (before.max_abs * before.alpha, 1.0), "{name}");
+            assert!(after.max_abs <= rescale::ROOM && after.max_abs > rescale::ROOM / 2.0, "{name}: {after:?}");
+        }
+        assert!(logits(&large, &feeds) == logits(&scaled, &feeds), "{name}");
+    }
+}
+
+#[test]
+fn a_kept_weight_whose_type_holds_its_factors_stays_in_it() {
+    for (name, dtype) in [("t5-f16", FloatType::F16), ("t5-bf16", FloatType::BF16)] {
+        for (is_power_of_two, expected) in [(true, dtype.name()), (false, "f32")] {
+            let mut graph = equalized(&passed(&fixture(name)).graph, is_power_of_two);
+            let before: Vec<Vec<f32>> =
+                graph.weights.iter().map(|(_, weight)| weight.read().expect("mapped")).collect();
+            let plan = quant::Policy::default().plan(&graph).expect("all kept");
+            let scratch = graph::Scratch::new().expect("temporary folder");
+            quant::quantize(&mut graph, &plan, &scratch, &graph::progress::Quiet).expect("finite");
+            let place = equalize::places(&graph).remove(0);
+            for part in place.divided.iter().chain(&place.multiplied) {
+                let weight = graph.weights.get(part.weight);
+                let stored = match &weight.data {
+                    WeightData::Stored { dtype, .. } => dtype.name(),
+                    _ => "f32",
+                };
+                assert_eq!(stored, expected, "{}", weight.name);
+            }
+            let after: Vec<Vec<f32>> =
+                graph.weights.iter().map(|(_, weight)| weight.read().expect("written")).collect();
+            assert!(before == after, "{name}");
         }
     }
 }

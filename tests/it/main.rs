@@ -5,6 +5,7 @@ mod cli;
 mod consumers;
 mod decoding;
 mod edits;
+mod equalized;
 mod families;
 mod fixture;
 mod foreign;

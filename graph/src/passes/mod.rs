@@ -23,7 +23,7 @@ pub use fold_logit_scale::{drop_logit_scale, fold_logit_scale};
 pub use fuse_attention::FUSE_ATTENTION;
 pub use quantize_activations::quantize_activations;
 pub use quantize_statically::quantize_statically;
-pub use rescale_residual::rescale_residual;
+pub use rescale_residual::{rescale_residual, residual_streams};
 pub use split::Split;
 
 use crate::build::BuildError;

@@ -26,7 +26,7 @@ pub fn rescale_residual(graph: &mut Graph, encoder: f32, decoder: f32) -> Result
     let refused = |message: String| PassError::Refused { pass: PASS, message };
     let users = graph.users();
     let mut streams = Vec::new();
-    for (stack, port, alpha) in [("encoder", "encoder_hidden", encoder), ("decoder", "logits", decoder)] {
+    for ((stack, port), alpha) in STACKS.into_iter().zip([encoder, decoder]) {
         let is_power_of_two = alpha.is_normal() && alpha > 0.0 && alpha.to_bits() & 0x7f_ffff == 0;
         if !is_power_of_two {
             return Err(refused(format!("{stack}: expected a power of two, found {alpha}")));
@@ -76,12 +76,26 @@ pub fn rescale_residual(graph: &mut Graph, encoder: f32, decoder: f32) -> Result
     Ok(told)
 }
 
+/// The stacks, each with the output before which its last norm stands.
+const STACKS: [(&str, &str); 2] = [("encoder", "encoder_hidden"), ("decoder", "logits")];
+
+/// The values of the residual streams of encoder and decoder, sums and what is added up, which [`rescale_residual`] would
+/// scale; or why it refuses.
+pub fn residual_streams(graph: &Graph) -> [Result<Vec<ValueId>, PassError>; 2] {
+    let users = graph.users();
+    STACKS.map(|(stack, port)| match Stream::of(graph, &users, stack, port, 1.0) {
+        Ok(stream) => Ok(stream.sums.into_iter().chain(stream.parts).collect()),
+        Err(message) => Err(PassError::Refused { pass: PASS, message }),
+    })
+}
+
 /// The sums of a stack from its embeddings to its last norm.
 struct Stream {
     stack: &'static str,
     alpha: f32,
     /// What is added up.
     parts: Vec<ValueId>,
+    sums: BTreeSet<ValueId>,
     /// What reads the sums.
     norms: BTreeSet<ValueId>,
 }
@@ -166,7 +180,7 @@ impl Stream {
                 return Err(format!("{}: is quantized already", weight.name));
             }
         }
-        Ok(Stream { stack, alpha, parts, norms })
+        Ok(Stream { stack, alpha, parts, sums, norms })
     }
 }
 

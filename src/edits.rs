@@ -1,0 +1,272 @@
+//! Exact edits of the float model before it is quantized, each proven on a few samples.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use graph::eval::Interpreter;
+use graph::passes::{rescale_residual, residual_streams};
+use graph::{Graph, Tensors};
+use quant::equalize::{self, Kind};
+use quant::smooth::{self, Chosen};
+use quant::{Equalize, Plan, Policy, QuantError, rescale};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+use validate::Greedy;
+use validate::calibration::{Calibrated, Prefixes};
+use validate::chain::{ChainError, F32_NOISE};
+use validate::report::Note;
+use validate::task::Data;
+
+use crate::calibration::Observed;
+use crate::pipeline::{PipelineError, Source};
+use crate::progress::Display;
+
+/// Samples on which an edit is proven.
+const PROVEN_ON: usize = 4;
+
+/// What the residual streams are multiplied with, for engines that compute in f16.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum RescaleResidual {
+    /// As much as calibration asks for.
+    Auto,
+    /// These factors.
+    By(Factors),
+}
+
+/// Powers of two up to 1.
+#[derive(Clone, Copy, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Factors {
+    /// Of the encoder.
+    pub encoder: f32,
+    /// Of the decoder.
+    pub decoder: f32,
+}
+
+impl Default for Factors {
+    fn default() -> Factors {
+        Factors { encoder: 1.0, decoder: 1.0 }
+    }
+}
+
+impl<'de> Deserialize<'de> for RescaleResidual {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RescaleResidual, D::Error> {
+        struct WordOrFactors;
+        impl<'de> Visitor<'de> for WordOrFactors {
+            type Value = RescaleResidual;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("auto, or { encoder: 0.125, decoder: 0.25 }")
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<RescaleResidual, E> {
+                if word == "auto" { Ok(RescaleResidual::Auto) } else { Err(E::unknown_variant(word, &["auto"])) }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RescaleResidual, A::Error> {
+                Factors::deserialize(MapAccessDeserializer::new(map)).map(RescaleResidual::By)
+            }
+        }
+        deserializer.deserialize_any(WordOrFactors)
+    }
+}
+
+impl JsonSchema for RescaleResidual {
+    fn schema_name() -> Cow<'static, str> {
+        "RescaleResidual".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let factors = generator.subschema_for::<Factors>();
+        json_schema!({
+            "description": "What the residual streams are multiplied with, so that an engine that computes in f16 can hold them.",
+            "oneOf": [{ "type": "string", "enum": ["auto"] }, factors]
+        })
+    }
+}
+
+fn note(about: &str, text: String) -> Note {
+    Note { about: about.to_owned(), text }
+}
+
+/// Scales the residual streams. Says whether it did and what, or for `auto` why nothing.
+///
+/// Errors: factors for a model that has no such stream; `auto` without calibration is refused by the recipe.
+pub fn rescale(
+    graph: &mut Graph,
+    wanted: RescaleResidual,
+    observed: Option<&Observed>,
+    display: &Display,
+) -> Result<(bool, Vec<Note>), PipelineError> {
+    const ABOUT: &str = "rescale_residual";
+    let mut notes = Vec::new();
+    let factors = match (wanted, observed) {
+        (RescaleResidual::By(factors), _) => [factors.encoder, factors.decoder],
+        (RescaleResidual::Auto, None) => [1.0; 2],
+        (RescaleResidual::Auto, Some(observed)) => {
+            let names = |graph: &Graph| -> Vec<String> {
+                let streams = residual_streams(graph).into_iter().flatten().flatten();
+                streams.map(|id| graph.value(id).name.clone()).collect()
+            };
+            let statistics = observed.statistics(graph, false, display)?;
+            let statistics = match names(graph).iter().all(|name| statistics.extents.contains_key(name)) {
+                true => statistics,
+                false => observed.statistics(graph, true, display)?,
+            };
+            let found = rescale::extents(graph, &statistics);
+            let stacks = ["encoder", "decoder"].into_iter().zip(found);
+            let alphas = stacks.map(|(stack, found)| match found {
+                Ok(extent) => {
+                    let text = match extent.alpha < 1.0 {
+                        true => format!("{stack}: calibration saw up to {} in the residual stream", extent.max_abs),
+                        false => format!(
+                            "{stack}: not needed; calibration saw up to {} in the residual stream, and half of f16 is {}",
+                            extent.max_abs,
+                            rescale::ROOM
+                        ),
+                    };
+                    notes.push(note(ABOUT, text));
+                    extent.alpha
+                }
+                Err(error) => {
+                    notes.push(note(ABOUT, format!("{stack}: not possible; {error}")));
+                    1.0
+                }
+            });
+            let alphas: Vec<f32> = alphas.collect();
+            [alphas[0], alphas[1]]
+        }
+    };
+    let told = rescale_residual(graph, factors[0], factors[1])?;
+    let is_scaled = !told.is_empty();
+    notes.extend(told.into_iter().map(|text| note(ABOUT, text)));
+    Ok((is_scaled, notes))
+}
+
+/// Moves the factors that a policy asks for. `plan`: of this graph, and after it still. Says where, in a line or two.
+pub fn equalize(
+    graph: &mut Graph,
+    policy: &Policy,
+    plan: &Plan,
+    observed: Option<&Observed>,
+    display: &Display,
+) -> Result<Result<Vec<Note>, QuantError>, PipelineError> {
+    const ABOUT: &str = "equalize";
+    if policy.equalize == Equalize::None {
+        return Ok(Ok(Vec::new()));
+    }
+    let chosen = match observed.filter(|_| policy.equalize.is_calibrated()) {
+        None => smooth::choose(graph, policy.equalize, plan, None, display),
+        Some(observed) => {
+            let statistics = observed.statistics(graph, false, display)?;
+            observed.with(&statistics, policy.gptq, |known| {
+                smooth::choose(graph, policy.equalize, plan, Some(known), display)
+            })
+        }
+    };
+    let chosen = match chosen {
+        Ok(chosen) => chosen,
+        Err(error) => return Ok(Err(error)),
+    };
+    let refused = equalize::refused(graph);
+    let mut notes = vec![note(ABOUT, moved(policy.equalize, &chosen))];
+    if let Some((name, why)) = refused.first() {
+        let text = format!("no factor can move at {} other places, as at {name}: {why}", refused.len());
+        notes.push(note(ABOUT, text));
+    }
+    chosen.iter().filter(|one| one.moves()).for_each(|one| equalize::apply(graph, &one.place, &one.factors));
+    Ok(Ok(notes))
+}
+
+/// `awq: factors move at 20 of 26 places: 9 norms, 4 feed-forward layers, 7 attentions; the …`.
+fn moved(how: Equalize, chosen: &[Chosen]) -> String {
+    let method = match how {
+        Equalize::None => "none".to_owned(),
+        Equalize::Smoothquant(settings) => format!("smoothquant with alpha {}", settings.alpha),
+        Equalize::Weights(_) => "weights".to_owned(),
+        Equalize::Awq(_) => "awq".to_owned(),
+    };
+    let count = |kind: Kind| chosen.iter().filter(|one| one.place.kind == kind && one.moves()).count();
+    let [norms, layers, attentions] = [Kind::Norm, Kind::FeedForward, Kind::Values].map(count);
+    let factors = if how.is_exact() { "powers of two" } else { "factors" };
+    let mut text = format!(
+        "{method}: {factors} move at {} of {} places: {norms} norms, {layers} feed-forward layers, {attentions} attentions",
+        norms + layers + attentions,
+        chosen.len()
+    );
+    let ratios: Vec<f64> =
+        chosen.iter().filter_map(|one| one.errors).filter(|[before, _]| *before > 0.0).map(|[a, b]| b / a).collect();
+    if !ratios.is_empty() {
+        let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+        text += &format!("; nearest codes there leave {:.0} % of the squared error on average", 100.0 * mean);
+    }
+    text
+}
+
+/// Compares the logits of a graph before and after edits on a few samples: those of the calibration, or drawn ones.
+///
+/// Errors: they differ by more than f32 noise, relative to the largest logit.
+pub fn prove(
+    before: &Graph,
+    after: &Graph,
+    artifact: &str,
+    source: &Source,
+    observed: Option<&Observed>,
+    display: &Display,
+) -> Result<Note, PipelineError> {
+    let drawn;
+    let calibrated = match observed {
+        Some(observed) => observed.calibrated(),
+        None => {
+            let data = Data::drawn(PROVEN_ON, before, &source.decoding).map_err(ChainError::Data)?;
+            drawn = Calibrated::new(before, data, &Greedy::from(&source.decoding), Prefixes::Greedy, display)?;
+            &drawn
+        }
+    };
+    let count = PROVEN_ON.min(calibrated.data.samples.len());
+    let logits = |graph: &Graph| -> Result<Vec<Vec<f32>>, PipelineError> {
+        let interpreter = Interpreter::new(graph);
+        let one = |sample: usize| -> Result<Vec<f32>, PipelineError> {
+            let outputs = interpreter.call("full", &calibrated.feeds(sample));
+            let outputs: Tensors = outputs.map_err(|error| PipelineError::Calibration(error.into()))?;
+            Ok(outputs["logits"].as_f32().expect("logits are floats").to_vec())
+        };
+        (0..count).map(one).collect()
+    };
+    let (expected, found) = (logits(before)?.concat(), logits(after)?.concat());
+    let difference = distance(&expected, &found);
+    if difference.is_nan() || difference > F32_NOISE {
+        return Err(PipelineError::NotExact { artifact: artifact.to_owned(), difference, limit: F32_NOISE });
+    }
+    let text =
+        format!("the edited float model's logits differ by {difference:.1e} of the largest one, on {count} samples");
+    Ok(note("edits", text))
+}
+
+/// `max|a - b| / max|a|`, of finite numbers; what is not finite must be the same.
+fn distance(expected: &[f32], found: &[f32]) -> f64 {
+    let (mut difference, mut scale) = (0.0f64, 0.0f64);
+    for (a, b) in expected.iter().zip(found) {
+        if a.to_bits() != b.to_bits() {
+            let apart = f64::from(*a) - f64::from(*b);
+            difference = if apart.is_finite() { difference.max(apart.abs()) } else { f64::INFINITY };
+        }
+        scale = if a.is_finite() { scale.max(f64::from(a.abs())) } else { scale };
+    }
+    if difference == 0.0 { 0.0 } else { difference / scale }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_relative_to_the_largest_logit_and_infinite_where_one_is_no_number() {
+        assert_eq!(distance(&[4.0, -8.0], &[4.0, -7.0]), 0.125);
+        assert_eq!(distance(&[f32::NEG_INFINITY, 1.0], &[f32::NEG_INFINITY, 1.0]), 0.0);
+        for broken in [f32::NAN, f32::INFINITY] {
+            assert_eq!(distance(&[1.0], &[broken]), f64::INFINITY);
+        }
+    }
+}
