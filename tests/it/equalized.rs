@@ -190,7 +190,7 @@ fn what_an_edit_lacks_or_cannot_be_is_told_with_its_place() {
         ),
         (
             "{ onnx: {}, quantize: { scheme: int4, equalize: awq } }",
-            "artifacts[0].quantize: its methods watch the model decode; expected `calibrate: { data: FILE }` in the recipe, \
+            "artifacts[0]: it watches the model decode; expected `calibrate: { data: FILE }` in the recipe, \
              found none",
         ),
         (
