@@ -120,6 +120,11 @@ impl Observed {
         imatrix::write(file, &entries, &self.calibrated.data.source)
     }
 
+    /// Whether every sample has a target that its decoder is fed.
+    pub fn has_targets(&self) -> bool {
+        self.calibrated.data.has_targets()
+    }
+
     /// How many there are.
     pub fn samples(&self) -> usize {
         self.calibrated.data.samples.len()

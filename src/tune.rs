@@ -158,6 +158,11 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
     let data = source.load(&wanted.data, wanted.samples, &*text)?;
     let scratch_dir = std::env::temp_dir();
     let observed = Observed::new(&source.exact.graph, &origin, &source.decoding, wanted, data, &scratch_dir, display)?;
+    if arguments.max_drop.is_some() && !observed.has_targets() {
+        return Err(wrong(
+            "--max-drop scores the task; expected calibration data with targets that are fed, found none",
+        ));
+    }
     let mut model = source.exact.clone();
     let name = target.name().to_owned();
     target.format().prepare(&mut model).map_err(|source| PipelineError::Export { artifact: name.clone(), source })?;
@@ -183,7 +188,11 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
     let saved = match &policy {
         Some(policy) => {
             let file = arguments.save.clone().unwrap_or_else(|| beside(&arguments.recipe));
-            let value = tuned(recipe_text, &arguments.recipe, target.name(), policy)?;
+            let mut value = tuned(recipe_text, &arguments.recipe, target.name(), policy)?;
+            let folder = |file: &Path| file.parent().map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.to_owned()));
+            if let Some(from) = folder(&arguments.recipe).filter(|from| Some(from) != folder(&file).as_ref()) {
+                anchor(&mut value, &from);
+            }
             let head = format!(
                 "# Made by `trefoil tune {}`: the artifact {} {}.\n\n",
                 arguments.recipe.file_name().unwrap_or_default().to_string_lossy(),
@@ -240,6 +249,17 @@ fn tuned(text: &str, file: &Path, name: &str, policy: &Policy) -> Result<serde_j
         }
     }
     Ok(value)
+}
+
+/// Lets the paths of a recipe begin at the folder that they were relative to.
+fn anchor(value: &mut serde_json::Value, folder: &Path) {
+    for pointer in ["/model", "/out", "/calibrate/data", "/validate/data"] {
+        if let Some(path) = value.pointer_mut(pointer)
+            && let Some(text) = path.as_str()
+        {
+            *path = json!(folder.join(text));
+        }
+    }
 }
 
 /// All that a search needs.
@@ -648,6 +668,15 @@ mod tests {
             [Some(2_900_000), Some(2_900_000), Some(350_000), Some(1_000_000_000)]
         );
         assert!(["", "MB", "-3", "2 TB", "NaN", "0"].iter().all(|text| bytes(text).is_err()));
+    }
+
+    #[test]
+    fn a_recipe_saved_elsewhere_finds_what_it_names() {
+        let mut value = json!({ "model": "../m", "out": "/o", "calibrate": { "data": "a.txt" }, "artifacts": [] });
+        anchor(&mut value, Path::new("/r/s"));
+        let expected =
+            json!({ "model": "/r/s/../m", "out": "/o", "calibrate": { "data": "/r/s/a.txt" }, "artifacts": [] });
+        assert_eq!(value, expected);
     }
 
     #[test]

@@ -453,6 +453,9 @@ fn tune_finds_a_plan_remembers_its_measurements_and_writes_a_recipe_that_convert
         .sum();
     assert_eq!(Some(weights), chosen["bytes"].as_u64());
 
+    let untold = home.run(&["tune", "recipe.yaml", "--samples", "8", "--max-drop", "1"]);
+    assert_eq!(code(&untold), 2);
+    assert!(text(&untold.stderr).contains("--max-drop scores the task; expected"), "{}", text(&untold.stderr));
     let impossible = home.run(&["tune", "recipe.yaml", "--samples", "8", "--max-size", "1kB"]);
     assert_eq!(code(&impossible), 1);
     let expected = "failed: tune: no plan of these candidates has at most 1000 bytes of weights";
