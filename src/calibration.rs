@@ -14,7 +14,6 @@ use graph::{Feeds, Graph, Tensors};
 use quant::{Calibration, GptqSettings, Samples, Statistics};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use validate::Greedy;
 use validate::calibration::Calibrated;
 use validate::chain::measure;
@@ -22,7 +21,7 @@ use validate::metrics::{self, Score};
 use validate::report::{CalibrationReport, Overflow};
 use validate::task::{Data, Text};
 
-use crate::manifest::Origin;
+use crate::manifest::{Origin, sha256};
 use crate::pipeline::PipelineError;
 use crate::progress::Display;
 use crate::recipe::CalibrationData;
@@ -204,7 +203,7 @@ fn cache_file(
         data.samples.len(),
         calibrated.positions(),
     ]);
-    let name: String = Sha256::digest(key.to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = sha256(&key.to_string());
     Some(validate::cache_folder()?.join("calibration").join(format!("{name}.json")))
 }
 

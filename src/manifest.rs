@@ -64,10 +64,15 @@ pub struct RecipeText {
     pub text: String,
 }
 
+/// Of a text, in lowercase hexadecimal.
+pub fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl RecipeText {
     /// A recipe's file name and text with its hash.
     pub fn new(path: &Path, text: &str) -> RecipeText {
-        let sha256 = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = sha256(text);
         let file = path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
         RecipeText { file, sha256, text: text.to_owned() }
     }

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use converters::{Model, Staging};
 use graph::eval::Interpreter;
@@ -16,14 +17,13 @@ use quant::tune::{Judge, Measured, Point, frontier, sensitivity, units};
 use quant::{Calibration, Equalize, Method, Plan, Policy, Scheme};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use validate::Greedy;
 use validate::metrics::{Meter, Score};
 use validate::task::{TaskMetric, Text};
 
 use crate::calibration::Observed;
 use crate::edits;
-use crate::manifest::Origin;
+use crate::manifest::{Origin, sha256};
 use crate::pipeline::{PipelineError, Source, print};
 use crate::progress::{Display, Of};
 use crate::recipe::{Loaded, Target};
@@ -177,6 +177,7 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
         metric: recipe.validate.metric,
         observed: &observed,
         floats: Floats::new(&model.graph, &observed, judged)?,
+        float_score: OnceLock::new(),
         judged,
         with_task: arguments.max_drop.is_some(),
         display,
@@ -271,6 +272,8 @@ struct Search<'a> {
     metric: TaskMetric,
     observed: &'a Observed,
     floats: Floats,
+    /// Computed when the first plan is scored; absent inside when the data has no targets.
+    float_score: OnceLock<Option<Score>>,
     judged: usize,
     with_task: bool,
     display: &'a Display,
@@ -462,8 +465,14 @@ impl Search<'_> {
         let score = |interpreter: &Interpreter| -> Result<Option<Score>, PipelineError> {
             self.observed.score(interpreter, &greedy, self.judged, self.text, self.display)
         };
-        let float = validate::runtime::reference::caching(&self.model.graph);
-        Ok(score(&float)?.zip(score(interpreter)?).map(|(float, found)| self.metric.points_lost(&float, &found)))
+        let float = match self.float_score.get() {
+            Some(known) => *known,
+            None => {
+                let found = score(&validate::runtime::reference::caching(&self.model.graph))?;
+                *self.float_score.get_or_init(|| found)
+            }
+        };
+        Ok(float.zip(score(interpreter)?).map(|(float, found)| self.metric.points_lost(&float, &found)))
     }
 }
 
@@ -471,7 +480,6 @@ impl Search<'_> {
 struct Floats {
     logits: Vec<Blob>,
     width: usize,
-    _scratch: Scratch,
 }
 
 impl Floats {
@@ -497,7 +505,7 @@ impl Floats {
             logits.push(blob.map_err(PipelineError::io(&std::env::temp_dir()))?);
             widths = width;
         }
-        Ok(Floats { logits, width: widths, _scratch: scratch })
+        Ok(Floats { logits, width: widths })
     }
 
     fn distance(&self, sample: usize, outputs: &Tensors) -> (f64, u64) {
@@ -619,7 +627,7 @@ impl Memory {
             [json!(data.sha256), json!(data.samples), json!(data.positions), json!(data.prefixes)],
             arguments.samples,
         ]);
-        let name: String = Sha256::digest(key.to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = sha256(&key.to_string());
         let mut memory = Memory { file: None, each: HashMap::new(), wholes: BTreeMap::new() };
         let Some(folder) = validate::cache_folder().map(|cache| cache.join("tune")) else { return memory };
         let path = folder.join(format!("{name}.jsonl"));

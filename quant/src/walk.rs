@@ -64,10 +64,7 @@ impl<'a> Walk<'a> {
         let scratch = Scratch::in_dir(self.dir)?;
         let mut waiting = Vec::with_capacity(self.samples.count);
         let one = |sample: usize| -> Result<(Tensor, Waiting), CalibrationError> {
-            let mut call = match self.waiting.get(sample) {
-                Some(waiting) => waiting.read()?,
-                None => interpreter.begin(&self.course, &(self.samples.feeds)(sample))?,
-            };
+            let mut call = self.halted(&interpreter, sample)?;
             interpreter.advance(&self.course, &mut call, place + 1, &mut |_, _| {})?;
             let found = call.live.get(&id).expect("something reads it, or it would not be asked for").clone();
             Ok((found, Waiting::new(&call, &scratch)?))
@@ -92,6 +89,14 @@ impl<'a> Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// A sample where it halted, or before the first value.
+    fn halted(&self, interpreter: &Interpreter, sample: usize) -> Result<Halted, CalibrationError> {
+        match self.waiting.get(sample) {
+            Some(waiting) => Ok(waiting.read()?),
+            None => Ok(interpreter.begin(&self.course, &(self.samples.feeds)(sample))?),
+        }
+    }
+
     /// Runs the first `count` samples from where they halted to their end, without moving them, and shows their outputs to
     /// `watch`, in any order. `graph`: that of the walk with other weights for values to come.
     pub fn rest(
@@ -102,10 +107,7 @@ impl Walk<'_> {
     ) -> Result<(), CalibrationError> {
         let interpreter = Interpreter::new(graph).with_cache(STAGE_WEIGHTS_BYTES);
         (0..count.min(self.samples.count)).into_par_iter().try_for_each(|sample| {
-            let call = match self.waiting.get(sample) {
-                Some(waiting) => waiting.read()?,
-                None => interpreter.begin(&self.course, &(self.samples.feeds)(sample))?,
-            };
+            let call = self.halted(&interpreter, sample)?;
             watch(sample, &interpreter.finish(&self.course, call, &mut |_, _| {})?);
             Ok(())
         })
