@@ -320,6 +320,7 @@ mod tests {
     use crate::error::Refusal;
     use crate::ggml;
     use crate::plan::Decider;
+    use crate::tests::drawn;
     use crate::{Role, round::Nearest};
 
     fn weight(shape: [usize; 2], values: &[f32]) -> Weight {
@@ -381,16 +382,6 @@ mod tests {
         let mut gram = Gram::new(n);
         gram.add(&x);
         gram
-    }
-
-    fn drawn(count: usize, mut state: u64) -> Vec<f32> {
-        let next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / 8_388_608.0 - 1.0
-        };
-        std::iter::repeat_with(next).take(count).collect()
     }
 
     /// The update as the paper writes it: `H⁻¹ = CᵀC`, C upper triangular, `w_j -= (w_k - ŵ_k) / C_kk · C_kj`.

@@ -187,23 +187,14 @@ fn solve(row: &mut [f64], lower: &[f64], count: usize, width: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::drawn;
 
-    /// Numbers that look random and are the same everywhere.
-    fn drawn(count: usize) -> Vec<f32> {
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / 8_388_608.0 - 1.0
-        };
-        std::iter::repeat_with(next).take(count).collect()
-    }
+    const SEED: u64 = 0x2545_f491_4f6c_dd1d;
 
     #[test]
     fn the_sums_are_those_of_the_definition() {
         let n = 2 * TILE + 7;
-        let rows = drawn(50 * n);
+        let rows = drawn(50 * n, SEED);
         let mut gram = Gram::new(n);
         gram.add(&rows[..20 * n]);
         gram.add(&rows[20 * n..]);
@@ -212,7 +203,7 @@ mod tests {
             let sum: f64 = rows.chunks(n).map(|x| f64::from(x[i]) * f64::from(x[j])).sum();
             assert!((f64::from(gram.at(i, j)) - sum).abs() < 1e-4, "{i} {j}");
         }
-        let e = drawn(3 * n);
+        let e = drawn(3 * n, SEED);
         for (found, e) in gram.squares(&e).into_iter().zip(e.chunks(n)) {
             let outputs =
                 rows.chunks(n).map(|x| x.iter().zip(e).map(|(x, e)| f64::from(*x) * f64::from(*e)).sum::<f64>());
@@ -225,7 +216,7 @@ mod tests {
     fn the_factor_gives_the_damped_matrix_back() {
         let n = TILE + 30;
         let mut gram = Gram::new(n);
-        gram.add(&drawn(2 * n * n));
+        gram.add(&drawn(2 * n * n, SEED));
         let order: Vec<usize> = (0..n).map(|i| (i * 7 + 3) % n).collect();
         let factor = gram.factor(&order, 0.01).expect("positive definite");
         let u = factor.upper();

@@ -5,6 +5,17 @@ use graph::{Blob, Block, Build, ENC, FloatType, GgmlType, Graph, Quantized, Scra
 use crate::round::{Extent, Grid};
 use crate::*;
 
+/// Numbers from -1 to 1 that look random and are the same everywhere (xorshift, `state` not 0).
+pub(crate) fn drawn(count: usize, mut state: u64) -> Vec<f32> {
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / 8_388_608.0 - 1.0
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
 /// A stored f32 weight.
 fn weight(name: &str, shape: &[usize], values: &[f32]) -> Weight {
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();

@@ -8,6 +8,7 @@ use crate::calibrate::{Samples, gather};
 use crate::equalize::{apply, places, power_of_two};
 use crate::gptq::GptqSettings;
 use crate::smooth;
+use crate::tests::drawn;
 use crate::{Activations, Clip, Factors, Policy, Smoothquant, Statistics};
 
 const ANY: Equalize = Equalize::Awq(Factors { exact: false });
@@ -18,16 +19,6 @@ fn stored(name: &str, shape: &[usize], values: &[f32]) -> Weight {
     FloatType::F32.encode(values, &mut bytes);
     let data = WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F32 };
     Weight { name: name.into(), shape: shape.to_vec(), data }
-}
-
-fn drawn(count: usize, mut state: u64) -> Vec<f32> {
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / 8_388_608.0 - 1.0
-    };
-    std::iter::repeat_with(next).take(count).collect()
 }
 
 /// `norm(x)·Wᵀ`, norm with `gain`.
