@@ -8,6 +8,7 @@ use crate::{Format, Model, audio, tokenizer};
 
 pub mod gguf;
 pub mod imatrix;
+pub mod npu;
 pub mod onnx;
 pub mod safetensors;
 
