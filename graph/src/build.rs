@@ -241,7 +241,13 @@ impl Build {
         q: impl Into<Dim>,
         k: impl Into<Dim>,
     ) -> Val<'_> {
-        self.op(Op::Mask { visible, start: start.into(), q: q.into(), k: k.into() }, &[])
+        let hidden = f32::NEG_INFINITY;
+        self.op(Op::Mask { visible, start: start.into(), q: q.into(), k: k.into(), hidden }, &[])
+    }
+
+    /// Additive mask of i64[b, k]: 0 where it is not 0, -inf elsewhere; f32[b, 1, 1, k].
+    pub fn padding_mask<'b>(&'b self, mask: Val<'b>) -> Val<'b> {
+        self.op(Op::PaddingMask { hidden: f32::NEG_INFINITY }, &[mask])
     }
 
     /// `start, start + 1, ...`: i64[len].

@@ -301,8 +301,8 @@ impl<'g> Interpreter<'g> {
             Op::Reshape(to) => x().reshaped(to.iter().map(dim).collect::<Vec<usize>>()),
             Op::Transpose(perm) => kernels::transpose(x(), perm),
             Op::Concat { axis } => kernels::concat(&args, *axis),
-            Op::Mask { visible, start, q, k } => kernels::mask(*visible, dim(start), dim(q), dim(k)),
-            Op::PaddingMask => kernels::padding_mask(x()),
+            Op::Mask { visible, start, q, k, hidden } => kernels::mask(*visible, dim(start), dim(q), dim(k), *hidden),
+            Op::PaddingMask { hidden } => kernels::padding_mask(x(), *hidden),
             Op::RelativeBias { buckets, max_distance, bidirectional, start, q, k } => {
                 let bucket = |distance| relative_bucket(distance, *buckets, *max_distance, *bidirectional);
                 kernels::relative_bias(x(), dim(start), dim(q), dim(k), bucket)

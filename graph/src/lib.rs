@@ -28,8 +28,8 @@
 //! | [`Op::Reshape`], [`Op::Transpose`], [`Op::Broadcast`], [`Op::Concat`], [`Op::Slice`] | layout |
 //! | [`Op::Positions`] | `-> i64[n]`: `start, start + 1, ..` |
 //! | [`Op::Rope`] | `x[b,h,q,d] positions i64[q] -> [b,h,q,d]`, pairs of places turned by their position |
-//! | [`Op::Mask`] | `-> [q,k]`, 0 where visible, -inf elsewhere |
-//! | [`Op::PaddingMask`] | `i64[b,k] -> [b,1,1,k]`, 0 where the mask is not 0, -inf elsewhere |
+//! | [`Op::Mask`] | `-> [q,k]`, 0 where visible, `hidden` (-inf) elsewhere |
+//! | [`Op::PaddingMask`] | `i64[b,k] -> [b,1,1,k]`, 0 where the mask is not 0, `hidden` (-inf) elsewhere |
 //! | [`Op::RelativeBias`] | `table[buckets,h] -> [1,h,q,k]`, T5's bucketed distance |
 //! | [`Op::DynamicQuant`] | `x -> x` rounded to 8 bits with a scale taken from x itself |
 //! | [`Op::FakeQuant`] | `x -> (clamp(round_half_even(x / scale) + zero, 0, 2^bits - 1) - zero) · scale`, fixed steps |

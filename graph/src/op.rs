@@ -236,9 +236,14 @@ pub enum Op {
         q: Dim,
         /// Keys.
         k: Dim,
+        /// What a hidden key gets: -inf, or a number where an engine needs one.
+        hidden: f32,
     },
     /// Additive attention mask from a 0/1 padding mask.
-    PaddingMask,
+    PaddingMask {
+        /// What a hidden key gets.
+        hidden: f32,
+    },
     /// T5's bias by bucketed distance (Raffel et al., arXiv 1910.10683; `_relative_position_bucket` in modeling_t5.py).
     RelativeBias {
         /// Rows of the table.
@@ -295,7 +300,11 @@ impl fmt::Display for Op {
                 write!(f, "Rope(theta={theta}, factor={factor}, dims={dims}, {layout})")
             }
             Op::Concat { axis } => write!(f, "Concat(axis={axis})"),
-            Op::Mask { visible, start, q, k } => write!(f, "Mask({visible}, start={start}, q={q}, k={k})"),
+            Op::Mask { visible, start, q, k, hidden } => {
+                write!(f, "Mask({visible}, start={start}, q={q}, k={k}{})", finite(*hidden))
+            }
+            Op::PaddingMask { hidden } if hidden.is_finite() => write!(f, "PaddingMask(hidden={hidden})"),
+            Op::PaddingMask { .. } => f.write_str("PaddingMask"),
             Op::RelativeBias { buckets, max_distance, bidirectional, start, q, k } => {
                 let way = if *bidirectional { "both ways" } else { "backwards" };
                 write!(
@@ -311,7 +320,7 @@ impl fmt::Display for Op {
             }
             Op::Attention { scale, softcap: None } => write!(f, "Attention(scale={scale})"),
             Op::Attention { scale, softcap: Some(cap) } => write!(f, "Attention(scale={scale}, softcap={cap})"),
-            Op::MatMul | Op::Linear | Op::Embed | Op::Softmax | Op::PaddingMask => write!(f, "{self:?}"),
+            Op::MatMul | Op::Linear | Op::Embed | Op::Softmax => write!(f, "{self:?}"),
         }
     }
 }
@@ -504,7 +513,7 @@ impl Op {
                 arity(&[0])?;
                 Ok(Type::f32([q.clone(), k.clone()]))
             }
-            Op::PaddingMask => {
+            Op::PaddingMask { .. } => {
                 arity(&[1])?;
                 match (args[0].dtype, &args[0].shape[..]) {
                     (DType::I64, [b, k]) => Ok(Type::f32([b.clone(), 1.into(), 1.into(), k.clone()])),
@@ -545,6 +554,11 @@ impl Op {
             }
         }
     }
+}
+
+/// The hidden keys' number, where it is one; masks of -inf are the rule and say nothing.
+fn finite(hidden: f32) -> String {
+    if hidden.is_finite() { format!(", hidden={hidden}") } else { String::new() }
 }
 
 /// The shape of an elementwise result: axes aligned at the end, 1 stretches.

@@ -9,6 +9,7 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 use crate::blob::Blob;
 use crate::ggml::GgmlType;
+use crate::op::FakeQuant;
 
 /// Index of a weight in [`Weights`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -136,8 +137,8 @@ impl Weight {
     pub fn derive(&mut self, derive: Derive) {
         let [rows, columns] = self.matrix();
         let fits = match &derive {
-            Derive::MulScalar(_) => true,
-            Derive::Columns(factors) => factors.len() == columns,
+            Derive::MulScalar(_) | Derive::Steps(_) => true,
+            Derive::Columns(factors) | Derive::Multiples(factors) => factors.len() == columns,
             Derive::Rows(factors) => factors.len() == rows,
         };
         assert!(fits, "{}: {derive:?} on {rows} rows of {columns}", self.name);
@@ -180,6 +181,10 @@ pub enum Derive {
     Columns(Arc<[f32]>),
     /// `w[i, j] · c[i]`
     Rows(Arc<[f32]>),
+    /// Rounded to fixed steps, as the activations that it meets are.
+    Steps(FakeQuant),
+    /// `round_half_even(w[i, j] / c[j]) · c[j]`, the code within an i32: a bias in the unit of the sums that it is added to.
+    Multiples(Arc<[f32]>),
 }
 
 impl Derive {
@@ -192,8 +197,17 @@ impl Derive {
             Derive::Rows(c) => {
                 each_row.zip(&c[first..]).for_each(|(row, c)| row.iter_mut().for_each(|x| *x *= c));
             }
+            Derive::Steps(steps) => rows.iter_mut().for_each(|x| *x = steps.apply(*x)),
+            Derive::Multiples(c) => {
+                each_row.for_each(|row| row.iter_mut().zip(&c[..]).for_each(|(x, c)| *x = multiple(*x, *c) as f32 * c));
+            }
         }
     }
+}
+
+/// The code of a number that is stored as a multiple of `unit`.
+pub fn multiple(x: f32, unit: f32) -> i32 {
+    (x / unit).round_ties_even() as i32
 }
 
 /// A table that follows from its shape.
@@ -249,6 +263,8 @@ impl WeightData {
             WeightData::Derived(Derive::MulScalar(c), base) => format!("{} x {c}", base.type_name()),
             WeightData::Derived(Derive::Columns(_), base) => format!("{} x columns", base.type_name()),
             WeightData::Derived(Derive::Rows(_), base) => format!("{} x rows", base.type_name()),
+            WeightData::Derived(Derive::Steps(steps), _) => format!("uint{} per tensor", steps.bits),
+            WeightData::Derived(Derive::Multiples(_), _) => "int32 per element".to_owned(),
             WeightData::Computed(Computed::Sinusoid | Computed::SinusoidBetweenEnds { .. }) => "sinusoid".to_owned(),
             WeightData::Computed(Computed::OneRow(row)) => format!("row {row} of ones"),
             WeightData::Quantized(Quantized::Ggml { kind, .. }) => kind.name().to_owned(),

@@ -18,6 +18,7 @@ mod import;
 #[cfg(feature = "llama-cpp")]
 mod llama;
 mod mu;
+mod npu;
 mod onnx;
 mod passes;
 mod quant;

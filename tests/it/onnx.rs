@@ -9,7 +9,7 @@ use converters::{Artifact, Format, Model, import};
 use graph::passes::{quantize_activations, quantize_statically};
 use graph::progress::Quiet;
 use graph::{
-    BATCH, Blob, Build, DEC, Dim, ENC, FakeQuant, Feeds, FloatType, Granularity, Graph, Interpreter, Layout, Op, Rope,
+    BATCH, Blob, Build, DEC, Dim, ENC, FakeQuant, Feeds, FloatType, Granularity, Graph, Interpreter, Layout, Rope,
     Scratch, Sym, Tensor, Type, Unary, Val, Visible, Weight, WeightData,
 };
 use quant::{Policy, Scheme};
@@ -335,7 +335,7 @@ fn ops_that_no_t5_uses_are_lowered_too() {
     let ids = |name, n: Sym| b.input(name, Type::i64([Dim::from(BATCH), n.into()]));
     let (source, mask, target) = (ids("input_ids", ENC), ids("attention_mask", ENC), ids("decoder_input_ids", DEC));
     let table = weight("table", &[50, 12]);
-    let padding = b.op(Op::PaddingMask, &[mask]);
+    let padding = b.padding_mask(mask);
     let x = source.embed(table);
     // 4 heads of 3 read 2 heads of 3.
     let q = x.linear(weight("q", &[12, 12]), Some(weight("q.bias", &[12]))).heads(4);
@@ -385,7 +385,7 @@ fn ops_of_speech_and_rotary_models_are_lowered_too() {
     let x = x.conv(weight("conv", &[12, 12, 3]), Some(sized("conv.bias")), 2, 1, Some(frames));
     let x = x.group_norm(sized("group"), sized("group.bias"), 3, 1e-5).activation(Unary::QuickGelu);
     let x = x.transpose(vec![0, 2, 1]);
-    let padding = b.op(Op::PaddingMask, &[mask.slice(1, 0, 2, frames)]);
+    let padding = b.padding_mask(mask.slice(1, 0, 2, frames));
     let near = b.mask(Visible { before: Some(1), after: Some(1) }, 0, frames, frames) + padding;
     let pairs = Rope { theta: 100.0, factor: 1.0, dims: 4, layout: Layout::Pairs };
     let [q, k, v] = ["q", "k", "v"].map(|name| x.linear(weight(name, &[12, 12]), None).heads(2));

@@ -225,7 +225,7 @@ impl Onnx {
                 | Op::Positions { .. }
                 | Op::Rope(_)
                 | Op::Mask { .. }
-                | Op::PaddingMask
+                | Op::PaddingMask { .. }
                 | Op::Attention { .. } => {}
             }
             for (i, arg) in args.iter().enumerate() {

@@ -4,7 +4,7 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
-use graph::{BATCH, Build, Computed, DEC, ENC, Op, Sym, Type, Unary, Val, Visible, Weight, WeightData};
+use graph::{BATCH, Build, Computed, DEC, ENC, Sym, Type, Unary, Val, Visible, Weight, WeightData};
 
 use super::Module;
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation};
@@ -212,7 +212,7 @@ pub(super) fn write<'b>(b: &'b Build, checkpoint: &'b Checkpoint, c: &Config, ta
     let input_ids = b.input("input_ids", Type::i64([BATCH, ENC]));
     let attention_mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
     let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
-    let padding = b.op(Op::PaddingMask, &[attention_mask]);
+    let padding = b.padding_mask(attention_mask);
     let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
 
     let path = |name: &str| format!("{root}{name}");

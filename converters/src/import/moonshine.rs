@@ -4,7 +4,7 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
-use graph::{BATCH, Build, DEC, Dim, ENC, Layout, Op, Rope, Sym, Type, Unary, Val, Visible};
+use graph::{BATCH, Build, DEC, Dim, ENC, Layout, Rope, Sym, Type, Unary, Val, Visible};
 
 use super::Module;
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation, tied_or_own};
@@ -159,7 +159,7 @@ impl Architecture for Moonshine {
         let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
         // A frame counts where the first of its samples does.
         let frame_mask = attention_mask.slice(1, 0, STRIDES.iter().product(), ENC);
-        let padding = b.op(Op::PaddingMask, &[frame_mask]);
+        let padding = b.padding_mask(frame_mask);
 
         let encoder = Stack { b, c: &c, name: "encoder", layers: c.encoder, length: ENC, module: stack("encoder") };
         let encoder_hidden = encoder.write(encoder.frames(input_values), padding, None);

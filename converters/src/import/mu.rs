@@ -5,7 +5,7 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
-use graph::{BATCH, Build, DEC, ENC, Layout, Op, Rope, Sym, Type, Unary, Val, Visible};
+use graph::{BATCH, Build, DEC, ENC, Layout, Rope, Sym, Type, Unary, Val, Visible};
 
 use super::Module;
 use super::layers::WITHOUT_EFFECT;
@@ -108,7 +108,7 @@ impl Architecture for Mu {
         let input_ids = b.input("input_ids", Type::i64([BATCH, ENC]));
         let attention_mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
         let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
-        let padding = b.op(Op::PaddingMask, &[attention_mask]);
+        let padding = b.padding_mask(attention_mask);
         let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
 
         let module = Module::new(b, checkpoint, "transformer");

@@ -179,7 +179,7 @@ impl Architecture for T5 {
         let input_ids = b.input("input_ids", Type::i64([BATCH, ENC]));
         let attention_mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
         let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
-        let padding = b.op(Op::PaddingMask, &[attention_mask]);
+        let padding = b.padding_mask(attention_mask);
         let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
 
         let stack = |name| Module::new(b, checkpoint, name);

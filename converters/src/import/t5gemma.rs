@@ -4,7 +4,7 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
-use graph::{BATCH, Build, DEC, ENC, Op, Rope, Type, Val, Visible};
+use graph::{BATCH, Build, DEC, ENC, Rope, Type, Val, Visible};
 
 use super::Module;
 use super::gemma::{DECODING_DEFAULTS, Stack, cap, capped, rope};
@@ -80,7 +80,7 @@ impl Architecture for T5Gemma {
         let input_ids = b.input("input_ids", Type::i64([BATCH, ENC]));
         let attention_mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
         let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
-        let padding = b.op(Op::PaddingMask, &[attention_mask]);
+        let padding = b.padding_mask(attention_mask);
 
         let Section { stack, .. } = &c.encoder;
         let x = stack.embed(input_ids, encoder.get("embed_tokens", [stack.vocab, stack.width]));

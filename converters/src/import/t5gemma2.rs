@@ -5,7 +5,7 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
-use graph::{BATCH, Build, Computed, DEC, ENC, Op, Rope, Type, Val, Visible, Weight, WeightData};
+use graph::{BATCH, Build, Computed, DEC, ENC, Rope, Type, Val, Visible, Weight, WeightData};
 
 use super::Module;
 use super::gemma::{Attends, DECODING_DEFAULTS, Stack, cap, capped, rope};
@@ -136,7 +136,7 @@ impl Architecture for T5Gemma2 {
         let input_ids = b.input("input_ids", Type::i64([BATCH, ENC]));
         let attention_mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
         let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
-        let padding = b.op(Op::PaddingMask, &[attention_mask]);
+        let padding = b.padding_mask(attention_mask);
 
         let names = |last: &str| [&encoder, &decoder].map(|w| w.inside(&format!("embed_tokens.{last}")));
         let [of_source, of_target] = names("weight");

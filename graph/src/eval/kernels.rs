@@ -264,14 +264,14 @@ pub(super) fn concat(args: &[Tensor], axis: usize) -> Tensor {
     }
 }
 
-pub(super) fn mask(visible: Visible, start: usize, q: usize, k: usize) -> Tensor {
-    let cell = |i: usize| if visible.sees(start + i / k, i % k) { 0.0 } else { f32::NEG_INFINITY };
+pub(super) fn mask(visible: Visible, start: usize, q: usize, k: usize, hidden: f32) -> Tensor {
+    let cell = |i: usize| if visible.sees(start + i / k, i % k) { 0.0 } else { hidden };
     Tensor::f32([q, k], (0..q * k).map(cell).collect())
 }
 
-pub(super) fn padding_mask(mask: &Tensor) -> Tensor {
+pub(super) fn padding_mask(mask: &Tensor, hidden: f32) -> Tensor {
     let cells = mask.as_i64().expect("inference made it i64").iter();
-    let out = cells.map(|m| if *m != 0 { 0.0 } else { f32::NEG_INFINITY }).collect();
+    let out = cells.map(|m| if *m != 0 { 0.0 } else { hidden }).collect();
     Tensor::f32([mask.shape()[0], 1, 1, mask.shape()[1]], out)
 }
 

@@ -37,7 +37,7 @@ fn feeds_that_do_not_fit_are_told_all_at_once() {
     let b = Build::new();
     let ids = b.input("input_ids", Type::i64([BATCH, ENC]));
     let mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
-    let y = b.op(Op::PaddingMask, &[mask]);
+    let y = b.padding_mask(mask);
     b.entry("encoder", &[("input_ids", ids), ("attention_mask", mask)], &[("y", y)], BTreeMap::new());
     let g = b.finish().expect("fits");
     let bad = feeds(&[
@@ -290,7 +290,7 @@ fn framed() -> crate::ir::Graph {
     let mask = b.input("attention_mask", Type::i64([BATCH, samples]));
     let w = b.input("w", Type::f32([1usize, 1, 3]));
     let frames = x.conv(w, None, 2, 0, Some(ENC));
-    let bias = b.op(Op::PaddingMask, &[mask.slice(1, 0, 2, ENC)]);
+    let bias = b.padding_mask(mask.slice(1, 0, 2, ENC));
     let ports = [("input_values", x), ("attention_mask", mask), ("w", w)];
     b.entry(
         "encoder",

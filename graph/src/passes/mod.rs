@@ -10,17 +10,23 @@
 //! Five more are applied when a format, a file or a recipe asks: [`fold_logit_scale`], [`drop_logit_scale`],
 //! [`quantize_activations`], [`quantize_statically`] and [`rescale_residual`].
 
+mod absorb_scales;
+mod expand;
 mod fold;
 mod fold_logit_scale;
 mod fuse_attention;
+mod make_static;
 mod quantize_activations;
 mod quantize_statically;
 mod rescale_residual;
 mod split;
 
+pub use absorb_scales::{absorb_scales, untie_embeddings};
+pub use expand::{Expand, expand};
 pub use fold::FOLD;
 pub use fold_logit_scale::{drop_logit_scale, fold_logit_scale};
 pub use fuse_attention::FUSE_ATTENTION;
+pub use make_static::{Lengths, POSITION, make_static};
 pub use quantize_activations::quantize_activations;
 pub use quantize_statically::quantize_statically;
 pub use rescale_residual::{rescale_residual, residual_streams};

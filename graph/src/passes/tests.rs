@@ -184,7 +184,7 @@ fn tiny_seq2seq() -> Graph {
         b.weight(Weight { name: name.into(), shape: vec![rows, columns], data })
     };
     let table = w("shared", 11, 8);
-    let pad = b.op(Op::PaddingMask, &[mask]);
+    let pad = b.padding_mask(mask);
     let encoder = {
         let _scope = b.scope("encoder");
         let x = ids.embed(table);
@@ -253,7 +253,7 @@ fn tiny_speech_model() -> Graph {
         b.weight(Weight { name: name.into(), shape: shape.to_vec(), data })
     };
     let encoder = x.conv(w("conv", &[8, 1, 4]), None, 3, 0, Some(ENC)).transpose(vec![0, 2, 1]);
-    let seen = b.op(Op::PaddingMask, &[mask.slice(1, 0, 3, ENC)]);
+    let seen = b.padding_mask(mask.slice(1, 0, 3, ENC));
     let table = w("table", &[11, 8]);
     let y = decoder_ids.embed(table) + b.positions(2, DEC).embed(w("learned", &[9, 8]));
     let rope = Rope { theta: 100.0, factor: 1.0, dims: 2, layout: Layout::Pairs };

@@ -426,7 +426,7 @@ impl Block<'_, '_> {
                 Ok(self.emit_with("Transpose", &[&x], vec![ints("perm", perm.iter().copied())]))
             }
             Op::Concat { axis } => self.concat(args, *axis),
-            Op::Mask { visible, start, q, k } => self.once(format!("mask({visible}, {start}, {q}, {k})"), |b| {
+            Op::Mask { visible, start, q, k, .. } => self.once(format!("mask({visible}, {start}, {q}, {k})"), |b| {
                 let distances = b.distances(start, q, k)?;
                 let bounds = [("LessOrEqual", visible.after, 1), ("GreaterOrEqual", visible.before, -1)];
                 let mut sees: Option<String> = None;
@@ -449,7 +449,7 @@ impl Block<'_, '_> {
                     }
                 }
             }),
-            Op::PaddingMask => {
+            Op::PaddingMask { .. } => {
                 let mask = self.name(args[0])?;
                 let real = self.cast(&mask, DataType::Bool);
                 let (seen, masked) = (self.outer.float_scalar(0.0), self.outer.float_scalar(MASKED));

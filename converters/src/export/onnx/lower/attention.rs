@@ -146,7 +146,7 @@ impl Block<'_, '_> {
         let mut open = vec![bias];
         while let Some(id) = open.pop() {
             match self.graph().op(id) {
-                Some(Op::PaddingMask) => return true,
+                Some(Op::PaddingMask { .. }) => return true,
                 Some(Op::Binary(_)) => open.extend(self.graph().args(id)),
                 _ => {}
             }
