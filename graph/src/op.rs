@@ -129,6 +129,19 @@ pub struct FakeQuant {
 }
 
 impl FakeQuant {
+    /// The steps of codes of 8 or 16 bits from `low` to `high`: `scale = (high - low) / (2^bits - 1)`,
+    /// `zero = round(-low / scale)`.
+    ///
+    /// `low` and `high` are finite; the range is widened to hold 0, which is exact. Every number of it is rounded by at most
+    /// half a step. A range of 0 alone gets scale 1; one too narrow for a normal f32 the least of those.
+    pub fn over(low: f32, high: f32, bits: u8) -> FakeQuant {
+        let last = f64::from((1u32 << bits) - 1);
+        let (low, high) = (f64::from(low).min(0.0), f64::from(high).max(0.0));
+        let scale = if low == high { 1.0 } else { (((high - low) / last) as f32).max(f32::MIN_POSITIVE) };
+        let zero = (-low / f64::from(scale)).round_ties_even().clamp(0.0, last);
+        FakeQuant { scale, zero: zero as i32, bits }
+    }
+
     /// The last code, `2^bits - 1`; the first is 0. `None` for a width that is neither 8 nor 16.
     pub fn last(&self) -> Option<i32> {
         matches!(self.bits, 8 | 16).then(|| (1 << self.bits) - 1)

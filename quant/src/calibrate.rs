@@ -29,7 +29,7 @@ use crate::walk::Walk;
 const TOGETHER: usize = 8;
 
 /// Bytes of weights kept as f32 while samples run.
-const CACHED_WEIGHTS_BYTES: usize = 512 << 20;
+pub(crate) const CACHED_WEIGHTS_BYTES: usize = 512 << 20;
 
 /// Sequences to calibrate on.
 pub struct Samples<'a> {
@@ -71,6 +71,24 @@ pub enum CalibrationError {
         /// Why.
         source: ranges::RangeError,
     },
+    /// A mask is too near to what it hides.
+    #[error(
+        "calibration: {value}: a mask of {hidden} on scores up to {high} reaches {}, and everything above {low} may be seen; \
+         expected a mask of at most {}", .high + .hidden, .low - .high
+    )]
+    Mask {
+        /// The sum of scores and mask.
+        value: String,
+        /// What hidden keys get.
+        hidden: f32,
+        /// The largest score.
+        high: f32,
+        /// Where softmax gives nothing.
+        low: f32,
+    },
+    /// A weight cannot be read.
+    #[error("calibration: {0}")]
+    Weight(#[from] graph::WeightError),
     /// A scratch file cannot be written or read.
     #[error("calibration: scratch file: {0}")]
     Io(#[from] io::Error),
@@ -287,50 +305,63 @@ pub fn gather(
     if samples.count == 0 {
         return Err(CalibrationError::Empty);
     }
-    progress.stage("calibrate", samples.count as u64, Unit::Samples);
     let read = linear_inputs(graph);
     let interpreter = Interpreter::new(graph).with_cache(CACHED_WEIGHTS_BYTES);
-    let task = |from: usize| -> Result<Statistics, CalibrationError> {
-        let mut statistics = Statistics::default();
-        for sample in from..samples.count.min(from + TOGETHER) {
-            let mut broken = None;
-            let mut tap = |id: ValueId, tensor: &Tensor| {
-                let Some(floats) = tensor.as_f32() else { return };
-                let value = graph.value(id);
-                let is_read = read.contains(&id);
-                let bad = |x: &&f32| x.is_nan() || **x == f32::INFINITY || (is_read && !x.is_finite());
-                if let (Some(found), None) = (floats.iter().find(bad), &broken) {
-                    broken = Some(CalibrationError::NotFinite { value: value.name.clone(), found: *found, sample });
-                }
-                let finite = |x: f32| if x.is_finite() { x } else { 0.0 };
-                let extent = floats.iter().fold(Observed { min: 0.0, max: 0.0 }, |seen, x| Observed {
-                    min: seen.min.min(finite(*x)),
-                    max: seen.max.max(finite(*x)),
-                });
-                let known = statistics.extents.entry(value.name.clone()).or_insert(extent);
-                *known = Observed { min: known.min.min(extent.min), max: known.max.max(extent.max) };
-                if is_read {
-                    let width = tensor.shape().last().copied().unwrap_or(1);
-                    statistics.inputs.entry(value.name.clone()).or_default().add(floats, width);
-                    statistics.histograms.entry(value.name.clone()).or_default().add(floats);
-                }
-            };
-            let outputs = interpreter.call_with(samples.entry, &(samples.feeds)(sample), &mut tap)?;
-            if let Some(error) = broken {
-                return Err(error);
+    let add = |sample: usize, statistics: &mut Statistics| -> Result<(), CalibrationError> {
+        let mut broken = None;
+        let mut tap = |id: ValueId, tensor: &Tensor| {
+            let Some(floats) = tensor.as_f32() else { return };
+            let value = graph.value(id);
+            let is_read = read.contains(&id);
+            let bad = |x: &&f32| x.is_nan() || **x == f32::INFINITY || (is_read && !x.is_finite());
+            if let (Some(found), None) = (floats.iter().find(bad), &broken) {
+                broken = Some(CalibrationError::NotFinite { value: value.name.clone(), found: *found, sample });
             }
-            watch(sample, &outputs);
-            statistics.samples += 1;
+            let finite = |x: f32| if x.is_finite() { x } else { 0.0 };
+            let extent = floats.iter().fold(Observed { min: 0.0, max: 0.0 }, |seen, x| Observed {
+                min: seen.min.min(finite(*x)),
+                max: seen.max.max(finite(*x)),
+            });
+            let known = statistics.extents.entry(value.name.clone()).or_insert(extent);
+            *known = Observed { min: known.min.min(extent.min), max: known.max.max(extent.max) };
+            if is_read {
+                let width = tensor.shape().last().copied().unwrap_or(1);
+                statistics.inputs.entry(value.name.clone()).or_default().add(floats, width);
+                statistics.histograms.entry(value.name.clone()).or_default().add(floats);
+            }
+        };
+        let outputs = interpreter.call_with(samples.entry, &(samples.feeds)(sample), &mut tap)?;
+        if let Some(error) = broken {
+            return Err(error);
         }
-        progress.advance(statistics.samples);
-        Ok(statistics)
+        watch(sample, &outputs);
+        statistics.samples += 1;
+        Ok(())
+    };
+    summed(samples, add, Statistics::merge, progress)
+}
+
+/// What `add` makes of all samples, in sums of [`TOGETHER`] that `merge` joins in order: the same at any number of threads.
+pub(crate) fn summed<S: Default + Send>(
+    samples: &Samples,
+    add: impl Fn(usize, &mut S) -> Result<(), CalibrationError> + Sync,
+    merge: impl Fn(&mut S, &S),
+    progress: &dyn Progress,
+) -> Result<S, CalibrationError> {
+    progress.stage("calibrate", samples.count as u64, Unit::Samples);
+    let task = |from: usize| -> Result<S, CalibrationError> {
+        let mut sum = S::default();
+        let until = samples.count.min(from + TOGETHER);
+        (from..until).try_for_each(|sample| add(sample, &mut sum))?;
+        progress.advance((until - from) as u64);
+        Ok(sum)
     };
     let tasks: Vec<usize> = (0..samples.count).step_by(TOGETHER).collect();
     // Some tasks at a time, so that memory does not grow with the samples.
-    let mut sum = Statistics::default();
+    let mut sum = S::default();
     for tasks in tasks.chunks(2 * rayon::current_num_threads()) {
-        let done: Result<Vec<Statistics>, CalibrationError> = tasks.par_iter().map(|from| task(*from)).collect();
-        done?.iter().for_each(|statistics| sum.merge(statistics));
+        let done: Result<Vec<S>, CalibrationError> = tasks.par_iter().map(|from| task(*from)).collect();
+        done?.iter().for_each(|part| merge(&mut sum, part));
     }
     Ok(sum)
 }

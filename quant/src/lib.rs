@@ -35,6 +35,7 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod tune;
+pub mod values;
 pub mod walk;
 
 use graph::progress::Unit;

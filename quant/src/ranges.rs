@@ -67,16 +67,9 @@ pub fn range(histogram: &Histogram, method: RangeMethod, bits: u8) -> Result<(f3
     Ok((inside(low.min(0.0)), inside(high.max(0.0))))
 }
 
-/// The steps of codes of `bits` from `low` to `high`: `scale = (high - low) / (2^bits - 1)`, `zero = round(-low / scale)`.
-///
-/// `low` and `high` are finite; the range is widened to hold 0, which is exact. Every number of it is rounded by at most
-/// half a step. A range of 0 alone gets scale 1; one too narrow for a normal f32 the least of those.
+/// The steps of codes of `bits` from `low` to `high`; see [`FakeQuant::over`].
 pub fn step(low: f32, high: f32, bits: u8) -> Result<FakeQuant, RangeError> {
-    let last = steps(bits)?;
-    let (low, high) = (f64::from(low).min(0.0), f64::from(high).max(0.0));
-    let scale = if low == high { 1.0 } else { (((high - low) / last) as f32).max(f32::MIN_POSITIVE) };
-    let zero = (-low / f64::from(scale)).round_ties_even().clamp(0.0, last);
-    Ok(FakeQuant { scale, zero: zero as i32, bits })
+    steps(bits).map(|_| FakeQuant::over(low, high, bits))
 }
 
 /// `2^bits - 1`: steps from the first code to the last.

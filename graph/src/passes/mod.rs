@@ -18,6 +18,7 @@ mod fuse_attention;
 mod make_static;
 mod quantize_activations;
 mod quantize_statically;
+mod quantize_values;
 mod rescale_residual;
 mod split;
 
@@ -29,6 +30,7 @@ pub use fuse_attention::FUSE_ATTENTION;
 pub use make_static::{Lengths, POSITION, make_static};
 pub use quantize_activations::quantize_activations;
 pub use quantize_statically::quantize_statically;
+pub use quantize_values::{Kind, Tied, Widths, quantize_values, tied_values};
 pub use rescale_residual::{rescale_residual, residual_streams};
 pub use split::Split;
 
