@@ -10,7 +10,9 @@ use converters::export::gguf::gguf_name;
 use converters::export::imatrix::{self, Entry};
 use converters::{Model, Staging};
 use graph::eval::{EvalError, Interpreter};
+use graph::passes::Tied;
 use graph::{Feeds, Graph, Tensors};
+use quant::values::Values;
 use quant::{Calibration, GptqSettings, Samples, Statistics};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -85,6 +87,12 @@ impl Observed {
         }
         let feeds = |sample: usize| self.calibrated.feeds(sample);
         Ok(Cow::Owned(quant::calibrate::gather(graph, &self.with_feeds(&feeds), &|_, _| {}, display)?))
+    }
+
+    /// What every value of a graph holds that decides the steps of a group.
+    pub fn values(&self, graph: &Graph, tied: &[Tied], display: &Display) -> Result<Values, PipelineError> {
+        let feeds = |sample: usize| self.calibrated.feeds(sample);
+        Ok(Values::gather(graph, tied, &self.with_feeds(&feeds), display)?)
     }
 
     /// Calls `use_it` with the calibration that statistics belong to.

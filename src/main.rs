@@ -8,6 +8,7 @@ mod edits;
 mod inspect;
 mod list;
 mod manifest;
+mod npu;
 mod pipeline;
 mod progress;
 mod recipe;

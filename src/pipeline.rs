@@ -24,6 +24,7 @@ use validate::task::{Data, DataError, Speech, Text};
 use crate::calibration::Observed;
 use crate::edits;
 use crate::manifest::{self, Manifest, Origin, RecipeText};
+use crate::npu;
 use crate::progress::{Display, Of};
 use crate::recipe::{Loaded, Recipe, RecipeError, Target, Validation};
 use crate::run::text_of;
@@ -359,10 +360,7 @@ impl Grown {
             substitutions.extend(notes);
             is_edited |= is_scaled;
         }
-        let plan = target
-            .policy()
-            .plan_with_fallback(&model.graph, target.fallback())
-            .map_err(|source| PipelineError::Policy { artifact: artifact(), source })?;
+        let plan = target.plan(&model.graph)?;
         substitutions.extend(plan.weights.iter().filter_map(|planned| match &planned.decided_by {
             quant::Decider::Fallback { .. } => {
                 Some(Note { about: planned.name.clone(), text: format!("{}, {}", planned.scheme, planned.decided_by) })
@@ -387,7 +385,7 @@ impl Grown {
             None => quantize(None),
             Some((observed, statistics)) => observed.with(statistics, policy.gptq, |known| quantize(Some(known))),
         };
-        let records = records.map_err(quant_error)?;
+        let mut records = records.map_err(quant_error)?;
         if let (true, Some((_, statistics))) = (policy.bias_correction, watched) {
             let corrected = quant::bias::correct(&exact, &mut model.graph, statistics);
             let corrected = corrected.map_err(|source| quant_error(source.into()))?;
@@ -397,6 +395,11 @@ impl Grown {
         match (policy.activations, target.granularity(), watched) {
             (Activations::Dynamic, Some(granularity), _) => {
                 graph::passes::quantize_activations(&mut model.graph, granularity)?;
+            }
+            (Activations::Static(wanted), _, Some((observed, _))) if target.npu().is_some() => {
+                let npu = target.npu().expect("just asked");
+                substitutions.extend(npu::round(&mut model.graph, &exact, npu, wanted, observed, display)?);
+                npu::renew(&mut records, &exact, &model.graph)?;
             }
             (Activations::Static(wanted), _, Some((_, statistics))) => {
                 let steps = statistics.steps(wanted)?;
@@ -610,10 +613,7 @@ pub fn check(path: &Path, model: Option<&Path>, common: &Common) -> Result<Verdi
         let artifact = || target.name().to_owned();
         let mut model = source.exact.clone();
         target.format().prepare(&mut model).map_err(|source| PipelineError::Export { artifact: artifact(), source })?;
-        let plan = target
-            .policy()
-            .plan_with_fallback(&model.graph, target.fallback())
-            .map_err(|source| PipelineError::Policy { artifact: artifact(), source })?;
+        let plan = target.plan(&model.graph)?;
         plans.push((target.name(), plan));
     }
     print(&summary::planned(&plans, common.json))?;

@@ -9,10 +9,12 @@ use std::path::{Component, Path, PathBuf};
 use converters::Format;
 use converters::checkpoint::Overrides;
 use converters::export::gguf::{Fallback, Gguf};
+use converters::export::npu::{Npu, PROFILES};
 use converters::export::{onnx::Onnx, safetensors::Safetensors};
 use converters::tokenizer::Languages;
+use graph::Graph;
 use graph::{FloatType, GgmlType, Granularity};
-use quant::{Activations, Equalize, Policy, Scheme};
+use quant::{Activations, Equalize, Plan, Policy, Scheme};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use validate::calibration::Prefixes;
@@ -20,7 +22,8 @@ use validate::chain::Limits;
 use validate::task::TaskMetric;
 
 use crate::edits::RescaleResidual;
-use crate::yaml;
+use crate::pipeline::PipelineError;
+use crate::{npu, yaml};
 
 /// A recipe: a checkpoint, the artifacts grown from it, and what they must reach.
 #[derive(Deserialize, JsonSchema)]
@@ -50,7 +53,7 @@ pub struct Recipe {
     pub validate: Validation,
 }
 
-/// One artifact: exactly one of `onnx`, `gguf`, `safetensors` with that format's options, `{}` for its defaults.
+/// One artifact: exactly one of `onnx`, `npu`, `gguf`, `safetensors` with that format's options, `{}` for its defaults.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
@@ -61,6 +64,7 @@ pub struct Target {
     /// For engines that compute in f16: what the residual streams are multiplied with, exactly. Only onnx can say it.
     pub rescale_residual: Option<RescaleResidual>,
     onnx: Option<Onnx>,
+    npu: Option<Npu>,
     gguf: Option<Gguf>,
     safetensors: Option<Safetensors>,
 }
@@ -94,8 +98,9 @@ pub struct Validation {
 
 impl Target {
     fn formats(&self) -> Vec<&dyn Format> {
-        let formats: [Option<&dyn Format>; 3] = [
+        let formats: [Option<&dyn Format>; 4] = [
             self.onnx.as_ref().map(|f| f as &dyn Format),
+            self.npu.as_ref().map(|f| f as &dyn Format),
             self.gguf.as_ref().map(|f| f as &dyn Format),
             self.safetensors.as_ref().map(|f| f as &dyn Format),
         ];
@@ -105,6 +110,22 @@ impl Target {
     /// The format with its options.
     pub fn format(&self) -> &dyn Format {
         self.formats()[0] // exactly one: `Recipe::problems`
+    }
+
+    /// The options of an NPU artifact, if it is one.
+    pub fn npu(&self) -> Option<&Npu> {
+        self.npu.as_ref()
+    }
+
+    /// What every weight of a graph becomes that was prepared for the format.
+    pub fn plan(&self, graph: &Graph) -> Result<Plan, PipelineError> {
+        let plan = self.policy().plan_with_fallback(graph, self.fallback());
+        let artifact = || self.name().to_owned();
+        let mut plan = plan.map_err(|source| PipelineError::Policy { artifact: artifact(), source })?;
+        if self.npu.as_ref().is_some_and(|npu| npu.widths().is_some()) {
+            npu::keep_tables(&mut plan);
+        }
+        Ok(plan)
     }
 
     /// Its folder below `out`.
@@ -143,7 +164,7 @@ impl Target {
         match (&self.onnx, &self.safetensors) {
             (Some(_), _) => Some(Granularity::Tensor), // DynamicQuantizeLinear
             (_, Some(_)) => Some(Granularity::Token),  // compressed-tensors, `strategy: token`
-            (None, None) => None,
+            (None, None) => None,                      // nor do NPUs take a scale from the activation itself
         }
     }
 }
@@ -223,7 +244,7 @@ impl Recipe {
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.artifacts.is_empty() {
-            problems.push("artifacts: expected at least one of onnx, gguf, safetensors, found none".to_owned());
+            problems.push("artifacts: expected at least one of onnx, npu, gguf, safetensors, found none".to_owned());
         }
         let mut names = BTreeSet::new();
         for (index, target) in self.artifacts.iter().enumerate() {
@@ -231,7 +252,7 @@ impl Recipe {
             if formats.len() != 1 {
                 let found = if formats.is_empty() { "none".to_owned() } else { formats.join(" and ") };
                 problems.push(format!(
-                    "artifacts[{index}]: expected exactly one of onnx, gguf, safetensors, found {found}"
+                    "artifacts[{index}]: expected exactly one of onnx, npu, gguf, safetensors, found {found}"
                 ));
                 continue;
             }
@@ -263,9 +284,14 @@ impl Recipe {
                     }
                 }
             }
-            if target.rescale_residual.is_some() && target.onnx.is_none() {
+            if let Some(npu) = &target.npu {
+                problems
+                    .extend(npu_problems(npu, target.policy()).into_iter().map(|p| format!("artifacts[{index}].{p}")));
+            }
+            let holds_nodes = target.onnx.is_some() || target.npu.is_some();
+            if target.rescale_residual.is_some() && !holds_nodes {
                 problems.push(format!(
-                    "artifacts[{index}].rescale_residual: readers of {} take eps from the config; only onnx can hold it",
+                    "artifacts[{index}].rescale_residual: readers of {} take eps from the config; only onnx and npu can hold it",
                     target.format().name()
                 ));
             }
@@ -277,7 +303,7 @@ impl Recipe {
                     settings.alpha
                 ));
             }
-            if matches!(target.policy().activations, Activations::Static(_)) && target.onnx.is_none() {
+            if matches!(target.policy().activations, Activations::Static(_)) && !holds_nodes {
                 problems.push(format!(
                     "artifacts[{index}].quantize.activations: {} has no place for static ranges; expected none or dynamic",
                     target.format().name()
@@ -295,6 +321,38 @@ impl Recipe {
         }
         problems
     }
+}
+
+/// What an NPU artifact cannot be.
+fn npu_problems(npu: &Npu, policy: &Policy) -> Vec<String> {
+    let mut problems = Vec::new();
+    let Some(profile) = npu.profile() else {
+        let known: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
+        let meant = yaml::nearest(&npu.profile, &known).map_or(String::new(), |word| format!("; did you mean {word}?"));
+        return vec![format!("npu.profile: expected one of {}, found {}{meant}", known.join(", "), npu.profile)];
+    };
+    if npu.source.contains(&0) {
+        problems.push("npu.source: expected lengths of at least 1, found 0".to_owned());
+    }
+    if npu.target < 2 {
+        problems.push(format!("npu.target: expected at least 2, found {}", npu.target));
+    }
+    if !matches!(npu.key_bits, 8 | 16) {
+        problems.push(format!("npu.key_bits: expected 8 or 16, found {}", npu.key_bits));
+    }
+    let found = match policy.activations {
+        Activations::None => "none".to_owned(),
+        Activations::Dynamic => "dynamic".to_owned(),
+        Activations::Static(wanted) => format!("static of {} bits", wanted.bits),
+    };
+    let expected = match profile.writes.activations {
+        None => "none".to_owned(),
+        Some(bits) => format!("static of {bits} bits"),
+    };
+    if found != expected {
+        problems.push(format!("quantize.activations: {} takes {expected}, found {found}", profile.name));
+    }
+    problems
 }
 
 /// Whether `name` is one visible folder, so that nothing is written outside of `out`.

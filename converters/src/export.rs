@@ -13,7 +13,8 @@ pub mod onnx;
 pub mod safetensors;
 
 /// Every format, with its default options.
-pub const FORMATS: &[&dyn Format] = &[&onnx::Onnx::DEFAULT, &gguf::Gguf::DEFAULT, &safetensors::Safetensors::DEFAULT];
+pub const FORMATS: &[&dyn Format] =
+    &[&onnx::Onnx::DEFAULT, &npu::Npu::DEFAULT, &gguf::Gguf::DEFAULT, &safetensors::Safetensors::DEFAULT];
 
 // What a consumer reads beside the weights, the tokenizer and the front end.
 const COMPANIONS: [&str; 2] = ["config.json", "generation_config.json"];

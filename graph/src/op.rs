@@ -147,6 +147,12 @@ impl FakeQuant {
         matches!(self.bits, 8 | 16).then(|| (1 << self.bits) - 1)
     }
 
+    /// `clamp(round_half_even(x / scale) + zero, 0, 2^bits - 1)`; that of a NaN is 0.
+    pub fn code(&self, x: f32) -> i32 {
+        let (zero, last) = (self.zero as f32, self.last().expect("`check` passed") as f32);
+        ((x / self.scale).round_ties_even() + zero).clamp(0.0, last) as i32
+    }
+
     /// `(clamp(round_half_even(x / scale) + zero, 0, 2^bits - 1) - zero) · scale`, each operation rounded to f32; a NaN
     /// stays. What ONNX `QuantizeLinear` and `DequantizeLinear` compute, which find some code for a NaN.
     pub fn apply(&self, x: f32) -> f32 {

@@ -71,21 +71,6 @@ pub enum CalibrationError {
         /// Why.
         source: ranges::RangeError,
     },
-    /// A mask is too near to what it hides.
-    #[error(
-        "calibration: {value}: a mask of {hidden} on scores up to {high} reaches {}, and everything above {low} may be seen; \
-         expected a mask of at most {}", .high + .hidden, .low - .high
-    )]
-    Mask {
-        /// The sum of scores and mask.
-        value: String,
-        /// What hidden keys get.
-        hidden: f32,
-        /// The largest score.
-        high: f32,
-        /// Where softmax gives nothing.
-        low: f32,
-    },
     /// A weight cannot be read.
     #[error("calibration: {0}")]
     Weight(#[from] graph::WeightError),

@@ -1,6 +1,6 @@
 //! What quantizing did to one weight, as reports and `trefoil.json` show it.
 
-use graph::{Quantized, Weight, WeightData};
+use graph::{Derive, Quantized, Weight, WeightData};
 use half::f16;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,11 @@ impl Errors {
         }
     }
 
+    /// `‖w - w'‖ / ‖w‖`; 0 when both are 0.
+    pub fn ratio(self) -> f64 {
+        if self.error_squares == 0.0 { 0.0 } else { (self.error_squares / self.squares).sqrt() }
+    }
+
     /// These sums and those of other weights.
     pub fn and(self, other: Errors) -> Errors {
         Errors {
@@ -157,11 +162,12 @@ pub struct OutputRecord {
     pub nearest_sqnr_db: Option<f64>,
 }
 
-/// Bytes that hold a weight: codes packed, scales in f16, zeros packed like codes; a derived weight as f32.
+/// Bytes that hold a weight: codes packed, scales in f16, zeros packed like codes; another derived weight as f32.
 pub fn stored_bytes(weight: &Weight) -> u64 {
     let len = weight.len() as u64;
     match &weight.data {
         WeightData::Stored { dtype, .. } => len * dtype.bytes() as u64,
+        WeightData::Derived(Derive::Steps(steps), _) => len * u64::from(steps.bits) / 8,
         WeightData::Derived(..) | WeightData::Computed(_) => len * 4,
         WeightData::Quantized(Quantized::Ggml { blocks, .. }) => blocks.len(),
         WeightData::Quantized(Quantized::Affine(tensor)) => {
@@ -172,15 +178,21 @@ pub fn stored_bytes(weight: &Weight) -> u64 {
     }
 }
 
+/// A record whose weight got another form after it was made. `errors`: of that form.
+pub fn restored(record: &mut TensorRecord, weight: &Weight, errors: Errors) {
+    record.stored = weight.data.type_name();
+    record.bytes = stored_bytes(weight);
+    record.bits_per_weight = 8.0 * record.bytes as f64 / weight.len().max(1) as f64;
+    (record.max_abs_error, record.relative_l2_error) = (errors.max_abs, errors.ratio());
+    record.sqnr_db = (record.relative_l2_error > 0.0).then(|| -20.0 * record.relative_l2_error.log10());
+}
+
 /// The record of a weight that has its final form.
 pub(crate) fn record(planned: &Planned, weight: &Weight, outcome: Outcome) -> TensorRecord {
     let Outcome { scales, errors, outputs, notes, .. } = outcome;
     let decibels = |signal: f64, noise: f64| (noise > 0.0).then(|| 10.0 * (signal / noise).log10());
     let bytes = stored_bytes(weight);
-    let ratio = match errors.error_squares {
-        0.0 => 0.0,
-        squares => (squares / errors.squares).sqrt(),
-    };
+    let ratio = errors.ratio();
     TensorRecord {
         name: weight.name.clone(),
         role: planned.role,

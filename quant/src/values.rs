@@ -84,6 +84,10 @@ impl Values {
         }
     }
 
+    fn least_row_maximum(&self, name: &str) -> f32 {
+        self.least_row_maxima.get(name).copied().unwrap_or(0.0)
+    }
+
     /// Least and greatest number of a value.
     pub fn extent(&self, name: &str) -> Option<(f32, f32)> {
         let seen = self.seen.get(name)?;
@@ -93,8 +97,8 @@ impl Values {
 
 /// The steps of each group, in their order.
 ///
-/// `graph`: that of the groups, with the weights whose tables are rounded. Errors: a group that no sample reached or whose
-/// mask does not hide, with its name.
+/// `graph`: that of the groups, with the weights whose tables are rounded. Errors: a group that no sample reached, with its
+/// name.
 pub fn steps(
     graph: &Graph,
     tied: &[Tied],
@@ -108,6 +112,29 @@ pub fn steps(
         }
     }
     tied.iter().map(|group| step(graph, group, values, &of_tables, method)).collect()
+}
+
+/// What masks must give to hidden keys so that no softmax sees them: at most `hidden`, and further down where a model's scores
+/// lie far apart. A whole number.
+pub fn hidden(graph: &Graph, tied: &[Tied], values: &Values, hidden: f32) -> f32 {
+    let masked = tied.iter().filter(|group| group.kind == Kind::Masked);
+    let needed = masked.flat_map(|group| {
+        let low = depth(group.bits, group.sources.iter().map(|id| values.least_row_maximum(&graph.value(*id).name)));
+        group.sources.iter().map(move |id| low - high(graph, *id, values))
+    });
+    needed.fold(hidden, f32::min).floor()
+}
+
+/// The end of a range of scores of which `least` are the least of the largest numbers of a row.
+fn depth(bits: u8, least: impl Iterator<Item = f32>) -> f32 {
+    least.fold(0.0, f32::min) - if bits == 8 { DEPTH_OF_BYTES } else { DEPTH_OF_WORDS }
+}
+
+/// The largest score that a mask is added to.
+fn high(graph: &Graph, sum: ValueId, values: &Values) -> f32 {
+    let is_mask = |id: &&ValueId| matches!(graph.op(**id), Some(Op::Mask { .. } | Op::PaddingMask { .. }));
+    let scores = graph.args(sum).iter().filter(|id| !is_mask(id));
+    scores.filter_map(|id| values.extent(&graph.value(*id).name)).fold(0.0, |high, (_, other)| high.max(other))
 }
 
 fn numbers(graph: &Graph, id: WeightId) -> Result<Histogram, WeightError> {
@@ -151,32 +178,10 @@ fn step(
             Ok(FakeQuant { scale, zero: (last + 1) / 2, bits })
         }
         Kind::Masked => {
-            let least = group.sources.iter().filter_map(|id| values.least_row_maxima.get(name(id)));
-            let least = least.copied().fold(f32::INFINITY, f32::min);
-            let low = match bits {
-                8 => least - DEPTH_OF_BYTES,
-                _ => low.min(least - DEPTH_OF_WORDS),
-            };
-            check_mask(graph, group, values, low)?;
+            let depth = depth(bits, group.sources.iter().map(|id| values.least_row_maximum(name(id))));
+            let low = if bits == 8 { depth } else { low.min(depth) };
             ranges::step(low, high, bits).map_err(at)
         }
         _ => ranges::step(low, high, bits).map_err(at),
     }
-}
-
-/// Errors: the largest score plus its mask lies above the last code, so that a hidden key is seen.
-fn check_mask(graph: &Graph, group: &Tied, values: &Values, low: f32) -> Result<(), CalibrationError> {
-    for id in &group.sources {
-        let (mut hidden, mut high) = (0.0f32, 0.0f32);
-        for arg in graph.args(*id) {
-            match graph.op(*arg) {
-                Some(Op::Mask { hidden: own, .. } | Op::PaddingMask { hidden: own }) => hidden = *own,
-                _ => high = values.extent(&graph.value(*arg).name).map_or(0.0, |(_, high)| high),
-            }
-        }
-        if high + hidden > low {
-            return Err(CalibrationError::Mask { value: graph.value(*id).name.clone(), hidden, high, low });
-        }
-    }
-    Ok(())
 }

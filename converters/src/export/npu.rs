@@ -1,7 +1,320 @@
 //! ONNX as NPU toolchains take it: static shapes, a batch of one, one decoder step a call.
+//!
+//! For each source length an encoder, which returns the keys and values of its output for every decoder layer, and a decoder
+//! step with caches of fixed length; one weight file for all, and [`HOST_FILE`] for who runs them.
+//!
+//! A profile with 8- or 16-bit activations expects a graph in which every value is rounded
+//! ([`graph::passes::quantize_values`]); the others a float graph.
 
 pub mod host;
+mod lower;
 pub mod profile;
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use graph::passes::{Expand, Lengths, Widths, absorb_scales, expand, make_static, untie_embeddings};
+use graph::{ENC, Graph, WeightId, Weights};
+
 pub use host::{Bucket, HOST_FILE, Host, Numbers, Place, Port};
-pub use profile::{PROFILES, Profile, profile};
+pub use profile::{Gelu, PROFILES, Profile, profile};
+
+use super::onnx::tensors::Layout;
+use super::onnx::{Placement, read, write};
+use crate::export::copy_companions;
+use crate::{Artifact, ExportError, Format, Model};
+use lower::Lowering;
+
+const FORMAT: &str = "npu";
+
+/// Options of the NPU export.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Npu {
+    /// For which toolchains; `trefoil --list profiles` shows all.
+    pub profile: Cow<'static, str>,
+    /// Lengths of the encoder's input, each with an encoder and a decoder of its own: tokens. 128 when none is given; of no
+    /// use for models whose input has one length.
+    pub source: Vec<usize>,
+    /// Target tokens that the decoder can hold.
+    pub target: usize,
+    /// What inputs and outputs are called.
+    pub names: Names,
+    /// What keys and values are between the graphs, where activations are quantized.
+    pub caches: Caches,
+    /// Bits of keys and values where activations have 16: 8, or 16 for twice the cache and less noise.
+    pub key_bits: u8,
+}
+
+/// What inputs and outputs are called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Names {
+    /// `past_key_values.0.decoder.key`, as Optimum's decoders.
+    #[default]
+    Optimum,
+    /// `block_0_past_self_key_states`, as Opus-MT of Qualcomm AI Hub.
+    AiHub,
+}
+
+/// What keys and values are between the graphs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Caches {
+    /// Codes: smaller, and nothing is converted between two steps.
+    #[default]
+    Codes,
+    /// Floats.
+    Floats,
+}
+
+impl Default for Npu {
+    fn default() -> Npu {
+        Npu::DEFAULT
+    }
+}
+
+/// Source length of a recipe that names none.
+const SOURCE: usize = 128;
+
+/// The least profile: what all toolchains take.
+const PORTABLE: &str = "npu-portable";
+
+impl Npu {
+    /// The options of a recipe that sets none.
+    pub const DEFAULT: Npu = Npu {
+        profile: Cow::Borrowed(PORTABLE),
+        source: Vec::new(),
+        target: 64,
+        names: Names::Optimum,
+        caches: Caches::Codes,
+        key_bits: 8,
+    };
+
+    /// The profile; `None` when no one knows its name.
+    pub fn profile(&self) -> Option<&'static Profile> {
+        profile(&self.profile)
+    }
+
+    /// Bits of activations and keys, where the profile has codes.
+    pub fn widths(&self) -> Option<Widths> {
+        let writes = self.profile()?.writes;
+        let activations = writes.activations?;
+        let keys = if activations == 8 { 8 } else { self.key_bits };
+        Some(Widths { activations, keys, scores: writes.scores })
+    }
+
+    /// Spells out what toolchains have no op for, and makes masks finite; `hidden` in place of the profile's number.
+    pub fn expand(&self, graph: &mut Graph, hidden: Option<f32>) -> Result<(), ExportError> {
+        let positions = self.buckets(graph).into_iter().chain([self.target]).max().unwrap_or(self.target);
+        let hidden = hidden.unwrap_or(self.known()?.writes.hidden);
+        expand(graph, Expand { hidden, positions }).map(drop).map_err(unsupported)
+    }
+
+    /// What the profile adds to the scores of hidden keys.
+    pub fn hidden(&self) -> f32 {
+        self.profile().map_or(f32::NEG_INFINITY, |profile| profile.writes.hidden)
+    }
+
+    fn known(&self) -> Result<&'static Profile, ExportError> {
+        self.profile().ok_or_else(|| {
+            let known: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
+            unsupported(format!("profile: expected one of {}, found {}", known.join(", "), self.profile))
+        })
+    }
+
+    /// Lengths of the encoder's input, shortest first.
+    fn buckets(&self, graph: &Graph) -> Vec<usize> {
+        let inputs = graph.entry("encoder").map_or(&[][..], |entry| &entry.inputs);
+        let shapes = inputs.iter().map(|port| &graph.value(port.value).ty.shape);
+        // A model whose input has one length has no symbol for it.
+        if let Some(length) = shapes.clone().flat_map(|shape| shape.last()?.literal()).max()
+            && !shapes.flatten().any(|dim| dim.symbols().contains(&ENC))
+        {
+            return vec![length];
+        }
+        let mut lengths = if self.source.is_empty() { vec![SOURCE] } else { self.source.clone() };
+        lengths.sort_unstable();
+        lengths.dedup();
+        lengths
+    }
+
+    /// The graphs, by source length.
+    pub fn graphs(&self, graph: &Graph) -> Result<Vec<(usize, Graph)>, ExportError> {
+        let mut open = graph.clone();
+        self.expand(&mut open, None)?;
+        let bucket = |source| {
+            let lengths = Lengths { source, target: self.target };
+            Ok((source, make_static(&open, lengths).map_err(unsupported)?))
+        };
+        self.buckets(graph).into_iter().map(bucket).collect()
+    }
+
+    fn layouts(&self, graph: &Graph) -> Result<HashMap<WeightId, Layout>, ExportError> {
+        let widths = self.widths();
+        let mut items = Vec::new();
+        let mut layouts = HashMap::new();
+        for (id, weight) in graph.weights.iter() {
+            let layout = Layout::of(weight, false).and_then(|layout| match (layout, widths) {
+                (Layout::Float(_), _) => Ok(layout),
+                (Layout::Rows { zeros: false, .. } | Layout::Steps { .. } | Layout::Multiples, Some(_)) => Ok(layout),
+                (_, Some(_)) => Err(format!("{} where toolchains take int8 per row", weight.data.type_name())),
+                (_, None) => Err(format!("{} in a float profile", weight.data.type_name())),
+            });
+            match layout {
+                Ok(layout) => drop(layouts.insert(id, layout)),
+                Err(why) => items.push(format!("{}: {why}", weight.name)),
+            }
+        }
+        if items.is_empty() {
+            return Ok(layouts);
+        }
+        let hint = match widths {
+            Some(_) => "use `scheme: int8` or `f32` for these weights".to_owned(),
+            None => format!("use `scheme: f32` or `f16` with {}, or a profile with activations in codes", self.profile),
+        };
+        Err(ExportError::CannotHold { format: FORMAT, items, hint })
+    }
+}
+
+fn unsupported(message: impl ToString) -> ExportError {
+    ExportError::Unsupported { format: FORMAT, message: message.to_string() }
+}
+
+fn encoder_file(source: usize) -> String {
+    format!("encoder_{source}.onnx")
+}
+
+fn decoder_file(source: usize) -> String {
+    format!("decoder_{source}.onnx")
+}
+
+impl Format for Npu {
+    fn name(&self) -> &'static str {
+        FORMAT
+    }
+
+    fn prepare(&self, model: &mut Model) -> Result<Vec<String>, ExportError> {
+        self.known()?;
+        let mut said = Vec::new();
+        if self.widths().is_some() {
+            for copy in untie_embeddings(&mut model.graph) {
+                said.push(format!(
+                    "{copy}: a copy of the table that is also the head, so that each has steps of its own"
+                ));
+            }
+        }
+        match absorb_scales(&mut model.graph) {
+            0 => {}
+            count => said.push(format!("{count} products with a number are in the weights before them")),
+        }
+        Ok(said)
+    }
+
+    fn check(&self, model: &Model) -> Result<(), ExportError> {
+        for (source, graph) in self.graphs(&model.graph)? {
+            self.lower(source, &graph)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, model: &Model, dir: &Path) -> Result<Artifact, ExportError> {
+        let mut out = write::Files::create(dir, Placement::External)?;
+        let version = write::Version::opset(self.known()?.writes.opset);
+        let mut host = Host {
+            profile: self.profile.to_string(),
+            target: self.target,
+            pad_token_id: model.checkpoint.generation().pad_token_id,
+            buckets: Vec::new(),
+        };
+        for (source, graph) in self.graphs(&model.graph)? {
+            let layouts = self.layouts(&graph)?;
+            let [encoder, decoder] = self.lower(source, &graph)?;
+            let bucket = Bucket { source, encoder: encoder.place, decoder: decoder.place };
+            out.write(&graph, &layouts, &bucket.encoder.file, encoder.file, version)?;
+            out.write(&graph, &layouts, &bucket.decoder.file, decoder.file, version)?;
+            host.buckets.push(bucket);
+        }
+        out.finish()?;
+        let file = dir.join(HOST_FILE);
+        let text = serde_json::to_string_pretty(&host).expect("names and numbers are JSON") + "\n";
+        fs::write(&file, text).map_err(|source| ExportError::Io { file, source })?;
+        copy_companions(model, dir)?;
+        Artifact::list(FORMAT, dir).map_err(|source| ExportError::Io { file: dir.to_owned(), source })
+    }
+
+    /// Weights that became tables (positions, biases by distance) are compared as these tables here, and given as they are.
+    fn read_weights(&self, model: &Model, artifact: &Artifact) -> Result<Weights, ExportError> {
+        let dir = &artifact.dir;
+        let mut stored = Weights::default();
+        let mut files = Vec::new();
+        for (source, graph) in self.graphs(&model.graph)? {
+            for (_, weight) in graph.weights.iter().filter(|(_, weight)| weight.shape.iter().all(|n| *n > 0)) {
+                if stored.find(&weight.name).is_none() {
+                    stored.push(weight.clone());
+                }
+            }
+            files.extend([encoder_file(source), decoder_file(source)].map(|file| dir.join(file)));
+        }
+        let read = read::weights(&stored, dir, files.into_iter())?;
+        let given = &model.graph.weights;
+        for (id, expected) in stored.iter().filter(|(_, weight)| given.find(&weight.name).is_none()) {
+            let (expected, found) = (expected.read()?, read.get(id).read()?);
+            let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
+            if let Some(i) = expected.iter().zip(&found).position(differs) {
+                let name = &stored.get(id).name;
+                let message = format!("{name}[{i}]: expected {:?}, found {:?}", expected[i], found[i]);
+                return Err(ExportError::Malformed { file: dir.clone(), message });
+            }
+        }
+        let mut out = Weights::default();
+        for (_, weight) in given.iter() {
+            out.push(read.find(&weight.name).map_or(weight, |id| read.get(id)).clone());
+        }
+        Ok(out)
+    }
+}
+
+impl Npu {
+    /// Encoder and decoder of one source length.
+    fn lower(&self, source: usize, graph: &Graph) -> Result<[Lowered; 2], ExportError> {
+        let layouts = self.layouts(graph)?;
+        let writes = self.known()?.writes;
+        let one = |entry: &str, file: String| {
+            let at = |message: String| unsupported(format!("{file}: {message}"));
+            let entry = graph.entry(entry).ok_or_else(|| at(format!("expected an entry {entry}, found none")))?;
+            Lowering::new(graph, &layouts, writes, self).lower(entry, file.clone()).map_err(at)
+        };
+        Ok([one("encoder", encoder_file(source))?, one("decoder", decoder_file(source))?])
+    }
+
+    /// What a file calls a port.
+    fn name_of(&self, entry: &str, port: &str, is_input: bool) -> Result<String, String> {
+        let parts: Vec<&str> = port.split('.').collect();
+        let &[cache, layer, which] = parts.as_slice() else {
+            return Ok(match (entry, port) {
+                (_, "decoder_input_ids") => "input_ids".to_owned(),
+                ("decoder", "attention_mask") => "encoder_attention_mask".to_owned(),
+                _ => port.to_owned(),
+            });
+        };
+        let word = if which == "k" { "key" } else { "value" };
+        Ok(match (self.names, cache) {
+            (Names::Optimum, "past") => format!("past_key_values.{layer}.decoder.{word}"),
+            (Names::Optimum, "present") => format!("present.{layer}.decoder.{word}"),
+            (Names::Optimum, "cross") if is_input => format!("past_key_values.{layer}.encoder.{word}"),
+            (Names::Optimum, "cross") => format!("present.{layer}.encoder.{word}"),
+            (Names::AiHub, "past" | "present") => format!("block_{layer}_{cache}_self_{word}_states"),
+            (Names::AiHub, "cross") => format!("block_{layer}_cross_{word}_states"),
+            _ => return Err(format!("no name is agreed for {port}")),
+        })
+    }
+}
+
+/// One file's graph and its ports.
+struct Lowered {
+    file: super::onnx::FileGraph,
+    place: Place,
+}

@@ -7,11 +7,11 @@ mod describe;
 mod lower;
 #[allow(clippy::all, missing_docs, dead_code, reason = "generated from onnx.proto, whole")]
 #[rustfmt::skip]
-mod onnx;
-mod proto;
-mod read;
-mod tensors;
-mod write;
+pub(in crate::export) mod onnx;
+pub(in crate::export) mod proto;
+pub(in crate::export) mod read;
+pub(in crate::export) mod tensors;
+pub(in crate::export) mod write;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -155,7 +155,7 @@ impl Format for Onnx {
     }
 
     fn read_weights(&self, model: &Model, artifact: &Artifact) -> Result<Weights, ExportError> {
-        read::weights(&model.graph.weights, &artifact.dir)
+        read::weights(&model.graph.weights, &artifact.dir, graph_paths(&artifact.dir))
     }
 }
 
@@ -186,7 +186,8 @@ impl Onnx {
         let mut out = write::Files::create(dir, self.weights)?;
         for (_, file) in GRAPH_FILES {
             let file_graph = self.file(graph, file, &layouts)?;
-            out.write(graph, &layouts, file, file_graph)?;
+            let version = write::Version::of(&file_graph.graph);
+            out.write(graph, &layouts, file, file_graph, version)?;
         }
         out.finish()
     }
@@ -249,7 +250,7 @@ impl Onnx {
                 Ok(layout) => {
                     let float = match layout {
                         Layout::Float(dtype) => Some(dtype),
-                        Layout::Rows { .. } | Layout::Blocks { .. } => None,
+                        Layout::Rows { .. } | Layout::Blocks { .. } | Layout::Steps { .. } | Layout::Multiples => None,
                     };
                     if float.is_none() && elsewhere.contains(&id) {
                         let kind = weight.data.type_name();
@@ -305,9 +306,9 @@ impl Onnx {
 }
 
 /// A file's graph and the weights that it reads.
-struct FileGraph {
-    graph: GraphProto,
-    weights: BTreeSet<WeightId>,
+pub(in crate::export) struct FileGraph {
+    pub(in crate::export) graph: GraphProto,
+    pub(in crate::export) weights: BTreeSet<WeightId>,
 }
 
 /// Inputs or outputs of a file: the ONNX name, and the value behind it.

@@ -12,7 +12,7 @@ const PASS: &str = "expand";
 /// What [`expand`] writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Expand {
-    /// What masks give to hidden keys. A finite number stays finite in an engine's narrow types; softmax turns -100 into 0.
+    /// What masks give to hidden keys. A finite number stays finite in an engine's narrow types.
     pub hidden: f32,
     /// Rows of the tables that rotary positions become: as many as the longest sequence has places.
     pub positions: usize,
@@ -23,12 +23,14 @@ pub struct Expand {
 /// - `Attention(q, k, v, bias)  ->  softmax(cap(q·kᵀ·scale) + bias₁ + bias₂)·v`, each summand of the bias by itself and masks
 ///   last, so that each can be quantized with steps of its own; shared key heads are repeated;
 /// - `Rope(x, p)  ->  x · cos[p] + swapped(x) · sin[p]`, with tables in place of functions;
-/// - masks get the number `hidden` in place of -inf.
+/// - masks of -inf get the number `hidden`.
 ///
 /// Returns how many ops were replaced. Errors: rotary pairs of neighbours, for which a swap would need five axes.
 pub fn expand(graph: &mut Graph, settings: Expand) -> Result<usize, PassError> {
     for value in &mut graph.values {
-        if let Def::Op(Op::Mask { hidden, .. } | Op::PaddingMask { hidden }, _) = &mut value.def {
+        if let Def::Op(Op::Mask { hidden, .. } | Op::PaddingMask { hidden }, _) = &mut value.def
+            && hidden.is_infinite()
+        {
             *hidden = settings.hidden;
         }
     }

@@ -16,6 +16,9 @@ pub struct Widths {
     pub activations: u8,
     /// Of keys and values, the second factors of products of two activations: 8, or 16.
     pub keys: u8,
+    /// Of what a softmax reads, from the product of queries and keys on: 8 or 16. Scores of a real model lie hundreds apart,
+    /// and differences of tenths count.
+    pub scores: u8,
 }
 
 /// Values that are rounded to the same steps.
@@ -56,6 +59,7 @@ pub enum Kind {
 /// - What a ReLU reads has the steps of its result, so that no code stands for a negative number.
 /// - Keys and values, the second factors of products of two activations, are symmetric; with 16-bit activations they are
 ///   rounded a second time, to steps of their own: engines take no two factors of 16 unsigned bits.
+/// - Where scores are wider than other activations, queries are widened before the product, and probabilities narrowed.
 ///
 /// Groups in the order in which [`quantize_values`] rounds. `graph` was expanded.
 pub fn tied_values(graph: &Graph, widths: Widths) -> Vec<Tied> {
@@ -98,13 +102,15 @@ pub fn tied_values(graph: &Graph, widths: Widths) -> Vec<Tied> {
             _ => {}
         }
     }
+    let scores = scores(graph);
+    let wide: BTreeSet<ValueId> = scores.iter().map(|id| groups.root(*id)).collect();
     let second: BTreeSet<ValueId> = second.into_iter().map(|id| groups.root(id)).collect();
     let mut members: BTreeMap<ValueId, Vec<ValueId>> = BTreeMap::new();
     for id in rounded {
         members.entry(groups.root(id)).or_default().push(id);
     }
 
-    let mut tied = Vec::new();
+    let (mut tied, mut again) = (Vec::new(), Vec::new());
     for (root, values) in members {
         let sources: Vec<ValueId> = values.iter().copied().filter(|id| !is_copy(graph, &users, *id)).collect();
         let tables: BTreeSet<WeightId> = sources.iter().filter_map(|id| table_of(graph, *id)).collect();
@@ -129,9 +135,37 @@ pub fn tied_values(graph: &Graph, widths: Widths) -> Vec<Tied> {
             [one] => kind(graph, *one),
             _ => Kind::Seen,
         };
-        tied.push(Tied { values, sources: seen, tables: tables.into_iter().collect(), kind, bits: widths.activations });
+        let bits = match kind == Kind::Probability || wide.contains(&root) {
+            true => widths.scores,
+            false => widths.activations,
+        };
+        let of_group = Tied { values, sources: seen, tables: tables.into_iter().collect(), kind, bits };
+        if kind == Kind::Probability && widths.scores != widths.activations {
+            again.push(Tied { bits: widths.activations, ..of_group.clone() });
+        }
+        if widths.scores != widths.activations {
+            let queries = of_group.values.iter().copied().filter(|id| {
+                users[id.0].iter().any(|user| scores.contains(user) && graph.op(*user) == Some(&Op::MatMul))
+            });
+            again.extend(queries.map(|id| Tied { values: vec![id], bits: widths.scores, ..of_group.clone() }));
+        }
+        tied.push(of_group);
     }
+    tied.extend(again);
     tied
+}
+
+/// What a softmax reads, from the product of queries and keys on.
+fn scores(graph: &Graph) -> HashSet<ValueId> {
+    let softmaxes = (0..graph.values.len()).map(ValueId).filter(|id| graph.op(*id) == Some(&Op::Softmax));
+    let mut pending: Vec<ValueId> = softmaxes.map(|id| graph.args(id)[0]).collect();
+    let mut found = HashSet::new();
+    while let Some(id) = pending.pop() {
+        if graph.op(id).is_some() && found.insert(id) && graph.op(id) != Some(&Op::MatMul) {
+            pending.extend(graph.args(id));
+        }
+    }
+    found
 }
 
 /// Whether engines with fixed steps compute an op in floats.
@@ -173,8 +207,9 @@ fn mask_of(graph: &Graph, id: ValueId) -> Option<f32> {
 fn kind(graph: &Graph, id: ValueId) -> Kind {
     match graph.op(id) {
         Some(Op::Softmax) => Kind::Probability,
-        Some(Op::Unary(Unary::Sigmoid)) => Kind::Probability,
-        Some(Op::Binary(Binary::Add)) if graph.args(id).iter().any(|arg| mask_of(graph, *arg).is_some()) => Kind::Masked,
+        Some(Op::Binary(Binary::Add)) if graph.args(id).iter().any(|arg| mask_of(graph, *arg).is_some()) => {
+            Kind::Masked
+        }
         _ => mask_of(graph, id).map_or(Kind::Seen, Kind::Mask),
     }
 }
@@ -279,7 +314,11 @@ pub fn quantize_values(graph: &mut Graph, groups: &[(Tied, FakeQuant)]) -> Resul
 fn units(weight: &WeightData, input: FakeQuant) -> Option<Vec<f32>> {
     match weight {
         WeightData::Quantized(Quantized::Affine(AffineTensor {
-            bits: 8, block: Block::Row, zeros: None, scales, ..
+            bits: 8,
+            block: Block::Row,
+            zeros: None,
+            scales,
+            ..
         })) => Some(scales.iter().map(|scale| input.scale * scale.to_f32()).collect()),
         _ => None,
     }

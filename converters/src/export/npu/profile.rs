@@ -18,7 +18,10 @@ pub struct Writes {
     pub opset: i64,
     /// Bits of activations, 8 or 16, with int8 weights; `None`: all is float.
     pub activations: Option<u8>,
-    /// What is added to the score of a key that must not be seen.
+    /// Bits of attention scores, where activations have bits.
+    pub scores: u8,
+    /// What is added to the score of a key that must not be seen; where activations have bits, more if the model's scores
+    /// lie further apart.
     pub hidden: f32,
     /// How GELU is said.
     pub gelu: Gelu,
@@ -38,42 +41,42 @@ pub const PROFILES: &[Profile] = &[
     Profile {
         name: "npu-portable",
         about: "float32, opset 17: what all of these toolchains take",
-        writes: Writes { opset: 17, activations: None, hidden: -100.0, gelu: Gelu::Formula },
+        writes: Writes { opset: 17, activations: None, scores: 16, hidden: -1e4, gelu: Gelu::Formula },
     },
     Profile {
         name: "qnn-htp-fp16",
         about: "Qualcomm HTP, computed in float16",
-        writes: Writes { opset: 20, activations: None, hidden: -100.0, gelu: Gelu::Operator },
+        writes: Writes { opset: 20, activations: None, scores: 16, hidden: -1e4, gelu: Gelu::Operator },
     },
     Profile {
         name: "qnn-htp-a16w8",
         about: "Qualcomm HTP, activations uint16, weights int8",
-        writes: Writes { opset: 21, activations: Some(16), hidden: -100.0, gelu: Gelu::Operator },
+        writes: Writes { opset: 21, activations: Some(16), scores: 16, hidden: -100.0, gelu: Gelu::Operator },
     },
     Profile {
         name: "qnn-htp-a8w8",
-        about: "Qualcomm HTP, activations uint8, weights int8",
-        writes: Writes { opset: 20, activations: Some(8), hidden: -50.0, gelu: Gelu::Operator },
+        about: "Qualcomm HTP, activations uint8, attention scores uint16, weights int8",
+        writes: Writes { opset: 21, activations: Some(8), scores: 16, hidden: -50.0, gelu: Gelu::Operator },
     },
     Profile {
         name: "openvino-npu",
         about: "Intel NPU through OpenVINO, float16 or uint8",
-        writes: Writes { opset: 17, activations: None, hidden: -100.0, gelu: Gelu::Formula },
+        writes: Writes { opset: 17, activations: None, scores: 16, hidden: -1e4, gelu: Gelu::Formula },
     },
     Profile {
         name: "ryzenai-bf16",
         about: "AMD Ryzen AI, float32 that its compiler turns into bfloat16",
-        writes: Writes { opset: 17, activations: None, hidden: -100.0, gelu: Gelu::Formula },
+        writes: Writes { opset: 17, activations: None, scores: 16, hidden: -1e4, gelu: Gelu::Formula },
     },
     Profile {
         name: "rknn-fp16",
         about: "Rockchip, float16",
-        writes: Writes { opset: 17, activations: None, hidden: -100.0, gelu: Gelu::Formula },
+        writes: Writes { opset: 17, activations: None, scores: 16, hidden: -1e4, gelu: Gelu::Formula },
     },
     Profile {
         name: "rknn-w8a8",
         about: "Rockchip, activations uint8, weights int8",
-        writes: Writes { opset: 17, activations: Some(8), hidden: -50.0, gelu: Gelu::Formula },
+        writes: Writes { opset: 17, activations: Some(8), scores: 8, hidden: -50.0, gelu: Gelu::Formula },
     },
 ];
 

@@ -12,29 +12,29 @@ use super::onnx::{
 };
 
 /// The domain of ONNX Runtime's own operators.
-pub(super) const MICROSOFT: &str = "com.microsoft";
+pub(in crate::export) const MICROSOFT: &str = "com.microsoft";
 
-pub(super) fn int(name: &str, value: i64) -> AttributeProto {
+pub(in crate::export) fn int(name: &str, value: i64) -> AttributeProto {
     let r#type = Some(AttributeType::Int as i32);
     AttributeProto { name: Some(name.to_owned()), r#type, i: Some(value), ..Default::default() }
 }
 
-pub(super) fn float(name: &str, value: f32) -> AttributeProto {
+pub(in crate::export) fn float(name: &str, value: f32) -> AttributeProto {
     let r#type = Some(AttributeType::Float as i32);
     AttributeProto { name: Some(name.to_owned()), r#type, f: Some(value), ..Default::default() }
 }
 
-pub(super) fn ints(name: &str, values: impl IntoIterator<Item = usize>) -> AttributeProto {
+pub(in crate::export) fn ints(name: &str, values: impl IntoIterator<Item = usize>) -> AttributeProto {
     let ints = values.into_iter().map(|v| v as i64).collect();
     AttributeProto { name: Some(name.to_owned()), r#type: Some(AttributeType::Ints as i32), ints, ..Default::default() }
 }
 
-pub(super) fn text(name: &str, value: &str) -> AttributeProto {
+pub(in crate::export) fn text(name: &str, value: &str) -> AttributeProto {
     let r#type = Some(AttributeType::String as i32);
     AttributeProto { name: Some(name.to_owned()), r#type, s: Some(value.as_bytes().to_vec()), ..Default::default() }
 }
 
-pub(super) fn subgraph(name: &str, nodes: Vec<NodeProto>, outputs: &[(String, Type)]) -> AttributeProto {
+pub(in crate::export) fn subgraph(name: &str, nodes: Vec<NodeProto>, outputs: &[(String, Type)]) -> AttributeProto {
     let outputs = outputs.iter().map(|(name, ty)| value_info(name, ty)).collect();
     let graph = GraphProto { name: Some(name.to_owned()), node: nodes, output: outputs, ..Default::default() };
     let r#type = Some(AttributeType::Graph as i32);
@@ -42,7 +42,12 @@ pub(super) fn subgraph(name: &str, nodes: Vec<NodeProto>, outputs: &[(String, Ty
 }
 
 /// A node named after its first output.
-pub(super) fn node(op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributeProto>) -> NodeProto {
+pub(in crate::export) fn node(
+    op: &str,
+    inputs: &[&str],
+    outputs: &[&str],
+    attribute: Vec<AttributeProto>,
+) -> NodeProto {
     let owned = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect::<Vec<String>>();
     let domain = matches!(op, "MatMulNBits" | "MultiHeadAttention").then(|| MICROSOFT.to_owned());
     NodeProto {
@@ -57,7 +62,7 @@ pub(super) fn node(op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<A
 }
 
 /// A tensor without its bytes.
-pub(super) fn tensor(name: &str, data_type: DataType, dims: &[usize]) -> TensorProto {
+pub(in crate::export) fn tensor(name: &str, data_type: DataType, dims: &[usize]) -> TensorProto {
     TensorProto {
         name: Some(name.to_owned()),
         data_type: Some(data_type as i32),
@@ -93,27 +98,32 @@ fn dimension(dim: &Dim) -> Dimension {
 }
 
 /// An input or output of a graph.
-pub(super) fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
+pub(in crate::export) fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
     let element = match ty.dtype {
         DType::F32 => DataType::Float,
         DType::I64 => DataType::Int64,
     };
-    typed_value_info(name, element, TensorShapeProto { dim: ty.shape.iter().map(dimension).collect() })
+    typed_value_info(name, element, &ty.shape)
 }
 
 /// `use_cache_branch`: bool[1].
-pub(super) fn flag_info(name: &str) -> ValueInfoProto {
-    typed_value_info(name, DataType::Bool, TensorShapeProto { dim: vec![dimension(&Dim::from(1))] })
+pub(in crate::export) fn flag_info(name: &str) -> ValueInfoProto {
+    typed_value_info(name, DataType::Bool, &[Dim::from(1)])
 }
 
-fn typed_value_info(name: &str, element: DataType, shape: TensorShapeProto) -> ValueInfoProto {
+/// An input or output of any element type.
+pub(in crate::export) fn typed_value_info(name: &str, element: DataType, shape: &[Dim]) -> ValueInfoProto {
+    let shape = TensorShapeProto { dim: shape.iter().map(dimension).collect() };
     let tensor = type_proto::Tensor { elem_type: Some(element as i32), shape: Some(shape) };
     let r#type = Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() });
     ValueInfoProto { name: Some(name.to_owned()), r#type, ..Default::default() }
 }
 
 /// Drops nodes whose results nobody reads, and returns the names that the remaining ones take from outside.
-pub(super) fn prune<'a>(nodes: &mut Vec<NodeProto>, outputs: impl IntoIterator<Item = &'a str>) -> HashSet<String> {
+pub(in crate::export) fn prune<'a>(
+    nodes: &mut Vec<NodeProto>,
+    outputs: impl IntoIterator<Item = &'a str>,
+) -> HashSet<String> {
     let mut wanted: HashSet<String> = outputs.into_iter().map(str::to_owned).collect();
     let mut kept = Vec::with_capacity(nodes.len());
     for node in std::mem::take(nodes).into_iter().rev() {

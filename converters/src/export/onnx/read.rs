@@ -10,7 +10,6 @@ use half::f16;
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::graph_paths;
 use super::onnx::tensor_proto::{DataLocation, DataType};
 use super::onnx::{ModelProto, TensorProto};
 use super::tensors::{offset, unpack};
@@ -37,12 +36,16 @@ fn io_error(file: &Path) -> impl Fn(io::Error) -> ExportError {
     move |source| ExportError::Io { file: file.clone(), source }
 }
 
-/// Every weight of `expected`, by name and shape, from the files in `dir`. A weight that several files hold must be the
+/// Every weight of `expected`, by name and shape, from `files`, which lie in `dir`. A weight that several files hold must be the
 /// same in all. Errors: the first thing found wrong.
-pub(super) fn weights(expected: &Weights, dir: &Path) -> Result<Weights, ExportError> {
+pub(in crate::export) fn weights(
+    expected: &Weights,
+    dir: &Path,
+    files: impl Iterator<Item = PathBuf>,
+) -> Result<Weights, ExportError> {
     let mut tensors: HashMap<String, Stored> = HashMap::new();
     let mut opened = HashMap::new();
-    for file in graph_paths(dir) {
+    for file in files {
         for (name, stored) in initializers(dir, &file, &mut opened)? {
             match tensors.get(&name) {
                 None => drop(tensors.insert(name, stored)),
@@ -80,7 +83,8 @@ fn initializers(
             .map_err(|e| at(format!("an element type that ONNX lacks: {e}")))?;
         let width = match dtype {
             DataType::Float => 4u64,
-            DataType::Float16 => 2,
+            DataType::Int32 => 4,
+            DataType::Float16 | DataType::Uint16 => 2,
             DataType::Int8 | DataType::Uint8 => 1,
             _ => continue, // shapes and indices
         };
@@ -184,11 +188,17 @@ fn read(
         return Ok(weight(WeightData::Stored { blob: stored.blob.clone(), dtype }));
     }
     let found = [("_quantized", 8), ("_Q8", 8), ("_Q4", 4)].into_iter().find_map(|(s, bits)| Some((s, bits, find(s)?)));
-    let (Some((suffix, bits, codes)), &[n, e]) = (found, shape) else {
+    let Some((suffix, bits, codes)) = found else {
         return Err(malformed(dir, format!("{name}: not in any of the graphs")));
     };
     let scales = find("_scale").ok_or_else(|| malformed(&codes.file, format!("{name}: codes without {name}_scale")))?;
+    if suffix == "_quantized" && (codes.dtype == DataType::Int32 || scales.dims.is_empty()) {
+        return Ok(weight(dequantized(name, codes, scales, find("_zero_point"), scratch)?));
+    }
     let zeros = find("_zero_point");
+    let &[n, e] = shape else {
+        return Err(malformed(&codes.file, format!("{name}: expected a matrix of codes, found {shape:?}")));
+    };
     let (block, unsigned) = match suffix {
         "_quantized" => {
             check_dims(name, codes, &[n, e])?;
@@ -215,6 +225,64 @@ fn read(
         zeros: zeros.map(|zeros| read_zeros(name, zeros, bits as u8, unsigned, [n, per_row])).transpose()?,
     };
     Ok(weight(WeightData::Quantized(Quantized::Affine(affine))))
+}
+
+/// Codes with one scale for all, or of 32 bits with one each, as the floats that they mean.
+fn dequantized(
+    name: &str,
+    codes: &Stored,
+    scales: &Stored,
+    zero: Option<&Stored>,
+    scratch: &Scratch,
+) -> Result<WeightData, ExportError> {
+    let failed = io_error(&codes.file);
+    let width = match codes.dtype {
+        DataType::Int32 => 4,
+        DataType::Uint16 => 2,
+        _ => 1,
+    };
+    let code = |bytes: &[u8]| match (codes.dtype, bytes) {
+        (DataType::Int32, &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]),
+        (DataType::Int8, &[a]) => i32::from(a.cast_signed()),
+        (_, &[a, b]) => i32::from(u16::from_le_bytes([a, b])),
+        (_, bytes) => bytes.first().map_or(0, |a| i32::from(*a)),
+    };
+    let mut units = vec![0.0; (scales.blob.len() / 4) as usize];
+    let bytes = scales.blob.read().map_err(&failed)?;
+    if scales.dtype != DataType::Float || units.is_empty() {
+        return Err(malformed(&scales.file, format!("{name}_scale: expected f32, found {:?}", scales.dtype)));
+    }
+    FloatType::F32.decode(&bytes, &mut units);
+    let count = codes.blob.len() / width;
+    if units.len() != 1 && units.len() as u64 != count {
+        return Err(malformed(&scales.file, format!("{name}_scale: expected 1 or {count}, found {}", units.len())));
+    }
+    let zero = match zero {
+        None => 0,
+        Some(zero) if zero.dtype == codes.dtype => code(&zero.blob.read().map_err(&failed)?),
+        Some(zero) => {
+            let message = format!("{name}_zero_point: expected {:?}, found {:?}", codes.dtype, zero.dtype);
+            return Err(malformed(&zero.file, message));
+        }
+    };
+    let range = scratch.reserve(4 * count).map_err(&failed)?;
+    let mut bytes = vec![0; 1 << 16];
+    let mut at = 0;
+    while at < codes.blob.len() {
+        let piece = &mut bytes[..(codes.blob.len() - at).min(1 << 16) as usize];
+        codes.blob.read_at(at, piece).map_err(&failed)?;
+        let first = (at / width) as usize;
+        let float = |(i, bytes): (usize, &[u8])| {
+            let unit = if units.len() == 1 { units[0] } else { units[first + i] };
+            (code(bytes) - zero) as f32 * unit
+        };
+        let floats: Vec<f32> = piece.chunks(width as usize).enumerate().map(float).collect();
+        let mut out = vec![0; 4 * floats.len()];
+        FloatType::F32.encode(&floats, &mut out);
+        range.write_at(4 * at / width, &out).map_err(&failed)?;
+        at += piece.len() as u64;
+    }
+    Ok(WeightData::Stored { blob: range.into_blob(), dtype: FloatType::F32 })
 }
 
 fn check_dims(name: &str, stored: &Stored, expected: &[usize]) -> Result<(), ExportError> {

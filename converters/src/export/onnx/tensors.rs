@@ -2,13 +2,14 @@
 
 use std::io::Write;
 
-use graph::{AffineTensor, Block, FloatType, Quantized, Weight, WeightData, WeightError};
+use graph::weights::multiple;
+use graph::{AffineTensor, Block, Derive, FakeQuant, FloatType, Quantized, Weight, WeightData, WeightError};
 
 use super::onnx::tensor_proto::DataType;
 
 /// How one weight is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Layout {
+pub(in crate::export) enum Layout {
     /// `{name}`: floats in the shape of the checkpoint.
     Float(FloatType),
     /// `{name}_quantized` [n, e], `{name}_scale` f32[n], `{name}_zero_point` [n].
@@ -19,6 +20,13 @@ pub(super) enum Layout {
         /// Whether there are zeros.
         zeros: bool,
     },
+    /// `{name}_quantized` uint8 or uint16 in the shape of the checkpoint, `{name}_scale` f32[], `{name}_zero_point`.
+    Steps {
+        /// 8 or 16.
+        bits: u8,
+    },
+    /// `{name}_quantized` int32[n], `{name}_scale` f32[n]: a bias in the units of the sums that it is added to.
+    Multiples,
     /// The layout of `com.microsoft.MatMulNBits`: `{name}_Q4` or `{name}_Q8` uint8[n, blocks, bytes of a block],
     /// `{name}_scale` f32[n, blocks], `{name}_zero_point` uint8[n, bytes of a row's zeros].
     Blocks {
@@ -32,7 +40,7 @@ pub(super) enum Layout {
 }
 
 /// `code + 128`, or at 4 bits `code + 8`: the middle of the unsigned range is what MatMulNBits takes for zero.
-pub(super) fn offset(bits: u8) -> i8 {
+pub(in crate::export) fn offset(bits: u8) -> i8 {
     match bits {
         4 => 8,
         _ => i8::MIN,
@@ -41,10 +49,12 @@ pub(super) fn offset(bits: u8) -> i8 {
 
 impl Layout {
     /// The layout of a weight. `dynamic`: whether an integer product uses it. Errors: why ONNX has none.
-    pub(super) fn of(weight: &Weight, dynamic: bool) -> Result<Layout, String> {
+    pub(in crate::export) fn of(weight: &Weight, dynamic: bool) -> Result<Layout, String> {
         let affine = match &weight.data {
             // ONNX Runtime computes in f16 or f32; bf16 fits into f32 exactly.
             WeightData::Stored { dtype: FloatType::F16, .. } => return Ok(Layout::Float(FloatType::F16)),
+            WeightData::Derived(Derive::Steps(steps), _) => return Ok(Layout::Steps { bits: steps.bits }),
+            WeightData::Derived(Derive::Multiples(_), _) => return Ok(Layout::Multiples),
             WeightData::Stored { .. } | WeightData::Derived(..) | WeightData::Computed(_) => {
                 return Ok(Layout::Float(FloatType::F32));
             }
@@ -70,7 +80,7 @@ impl Layout {
     }
 
     /// The initializers of a weight, with this layout.
-    pub(super) fn parts(self, weight: &Weight) -> Vec<Part> {
+    pub(in crate::export) fn parts(self, weight: &Weight) -> Vec<Part> {
         let [n, e] = weight.matrix();
         let part = |suffix: &str, data_type, dims: &[usize], content| Part {
             name: format!("{}{suffix}", weight.name),
@@ -86,6 +96,18 @@ impl Layout {
                 };
                 vec![part("", data_type, &weight.shape, Content::Floats(dtype))]
             }
+            Layout::Steps { bits } => {
+                let codes = if bits == 8 { DataType::Uint8 } else { DataType::Uint16 };
+                vec![
+                    part("_quantized", codes, &weight.shape, Content::StepCodes),
+                    part("_scale", DataType::Float, &[], Content::StepScale),
+                    part("_zero_point", codes, &[], Content::StepZero),
+                ]
+            }
+            Layout::Multiples => vec![
+                part("_quantized", DataType::Int32, &weight.shape, Content::Multiples),
+                part("_scale", DataType::Float, &[e], Content::Units),
+            ],
             Layout::Rows { unsigned, zeros } => {
                 let code_type = if unsigned { DataType::Uint8 } else { DataType::Int8 };
                 let mut parts = vec![
@@ -124,10 +146,10 @@ fn widest_block(columns: usize) -> usize {
 }
 
 /// One initializer of a weight.
-pub(super) struct Part {
-    pub(super) name: String,
-    pub(super) data_type: DataType,
-    pub(super) dims: Vec<usize>,
+pub(in crate::export) struct Part {
+    pub(in crate::export) name: String,
+    pub(in crate::export) data_type: DataType,
+    pub(in crate::export) dims: Vec<usize>,
     content: Content,
 }
 
@@ -138,6 +160,11 @@ enum Content {
     Scales { per_row: usize },
     Zeros { unsigned: bool },
     BlockZeros { bits: u8, per_row: usize },
+    StepCodes,
+    StepScale,
+    StepZero,
+    Multiples,
+    Units,
 }
 
 // Rows are read and written in pieces of about this many weights.
@@ -145,17 +172,17 @@ const PIECE: usize = 1 << 18;
 
 impl Part {
     /// Length of its bytes.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::export) fn bytes(&self) -> u64 {
         let width = match self.data_type {
-            DataType::Float => 4,
-            DataType::Float16 => 2,
+            DataType::Float | DataType::Int32 => 4,
+            DataType::Float16 | DataType::Uint16 => 2,
             _ => 1,
         };
         self.dims.iter().map(|&d| d as u64).product::<u64>() * width
     }
 
     /// Writes its bytes, holding a few rows at a time.
-    pub(super) fn write(&self, weight: &Weight, out: &mut dyn Write) -> Result<(), WriteError> {
+    pub(in crate::export) fn write(&self, weight: &Weight, out: &mut dyn Write) -> Result<(), WriteError> {
         let [n, e] = weight.matrix();
         let mut pieces = (0..n).step_by((PIECE / e.max(1)).max(1)).map(|start| {
             let end = n.min(start + (PIECE / e.max(1)).max(1));
@@ -169,6 +196,27 @@ impl Part {
                 dtype.encode(&floats, &mut bytes);
                 Ok(out.write_all(&bytes)?)
             }),
+            Content::StepCodes => {
+                let steps = steps(weight);
+                pieces.try_for_each(|rows| {
+                    let mut floats = Vec::new();
+                    weight.rows(rows, &mut floats)?;
+                    let bytes = floats.iter().flat_map(|x| bytes_of(steps.code(*x), steps.bits));
+                    Ok(out.write_all(&bytes.collect::<Vec<u8>>())?)
+                })
+            }
+            Content::StepScale => Ok(out.write_all(&steps(weight).scale.to_le_bytes())?),
+            Content::StepZero => {
+                let steps = steps(weight);
+                Ok(out.write_all(&bytes_of(steps.zero, steps.bits).collect::<Vec<u8>>())?)
+            }
+            Content::Multiples => {
+                let codes = weight.read()?.into_iter().zip(units(weight)).map(|(x, unit)| multiple(x, *unit));
+                Ok(out.write_all(&codes.flat_map(i32::to_le_bytes).collect::<Vec<u8>>())?)
+            }
+            Content::Units => {
+                Ok(out.write_all(&units(weight).iter().flat_map(|unit| unit.to_le_bytes()).collect::<Vec<u8>>())?)
+            }
             Content::Codes { unsigned } => pieces.try_for_each(|rows| {
                 let shift = if unsigned { offset(8) } else { 0 };
                 let codes = codes(weight, rows)?;
@@ -231,11 +279,30 @@ fn pack(bits: u8, unsigned: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The inverse of [`pack`].
-pub(super) fn unpack(bits: u8, packed: &[u8], out: &mut Vec<u8>) {
+pub(in crate::export) fn unpack(bits: u8, packed: &[u8], out: &mut Vec<u8>) {
     match bits {
         4 => out.extend(packed.iter().flat_map(|b| [b & 15, b >> 4])),
         _ => out.extend(packed),
     }
+}
+
+fn steps(weight: &Weight) -> FakeQuant {
+    match &weight.data {
+        WeightData::Derived(Derive::Steps(steps), _) => *steps,
+        _ => unreachable!("only weights rounded to steps have this layout"),
+    }
+}
+
+fn units(weight: &Weight) -> &[f32] {
+    match &weight.data {
+        WeightData::Derived(Derive::Multiples(units), _) => units,
+        _ => unreachable!("only weights that are multiples have this layout"),
+    }
+}
+
+/// A code of 8 or 16 bits.
+fn bytes_of(code: i32, bits: u8) -> impl Iterator<Item = u8> {
+    code.to_le_bytes().into_iter().take(usize::from(bits) / 8)
 }
 
 fn zero(affine: &AffineTensor, at: usize) -> i8 {
@@ -255,7 +322,7 @@ fn codes(weight: &Weight, rows: std::ops::Range<usize>) -> Result<Vec<i8>, Weigh
 
 /// Why a part was not written.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WriteError {
+pub(in crate::export) enum WriteError {
     #[error(transparent)]
     Weight(#[from] WeightError),
     #[error(transparent)]

@@ -18,7 +18,7 @@ use crate::ExportError;
 
 /// Versions of the standard operators and of the file's structure that go together.
 #[derive(Clone, Copy)]
-struct Version {
+pub(in crate::export) struct Version {
     opset: i64,
     ir: i64,
 }
@@ -29,8 +29,18 @@ const PLAIN: Version = Version { opset: 18, ir: 8 };
 const WORDS: Version = Version { opset: 21, ir: 10 };
 
 impl Version {
+    /// A version of the standard operators, with the oldest structure that has it (docs/Versioning.md of ONNX).
+    pub(in crate::export) fn opset(opset: i64) -> Version {
+        let ir = match opset {
+            ..=18 => 8,
+            19 | 20 => 9,
+            _ => 10,
+        };
+        Version { opset, ir }
+    }
+
     /// The oldest that a file can do with.
-    fn of(graph: &GraphProto) -> Version {
+    pub(in crate::export) fn of(graph: &GraphProto) -> Version {
         let words = |tensor: &TensorProto| tensor.data_type == Some(DataType::Uint16 as i32);
         if graph.initializer.iter().any(words) { WORDS } else { PLAIN }
     }
@@ -45,7 +55,7 @@ const SMALL_BYTES: u64 = 1 << 16;
 const INLINE_BYTES: u64 = 1024;
 
 /// The files of one artifact being written.
-pub(super) struct Files {
+pub(in crate::export) struct Files {
     dir: PathBuf,
     data: Option<Data>,
 }
@@ -72,7 +82,7 @@ fn write_error(file: &Path) -> impl Fn(WriteError) -> ExportError {
 }
 
 impl Files {
-    pub(super) fn create(dir: &Path, placement: Placement) -> Result<Files, ExportError> {
+    pub(in crate::export) fn create(dir: &Path, placement: Placement) -> Result<Files, ExportError> {
         let data = match placement {
             Placement::Embedded => None,
             Placement::External => {
@@ -85,12 +95,13 @@ impl Files {
     }
 
     /// Writes one graph and those of its weights that are not written yet.
-    pub(super) fn write(
+    pub(in crate::export) fn write(
         &mut self,
         graph: &Graph,
         layouts: &HashMap<WeightId, Layout>,
         name: &str,
         mut file: FileGraph,
+        version: Version,
     ) -> Result<(), ExportError> {
         let path = self.dir.join(name);
         let mut embedded: Vec<(WeightId, Part, TensorProto)> = Vec::new();
@@ -115,7 +126,6 @@ impl Files {
                 }
             }
         }
-        let version = Version::of(&file.graph);
         let opsets = [("", version.opset), (MICROSOFT, 1)];
         let mut model = ModelProto {
             ir_version: Some(version.ir),
@@ -148,7 +158,7 @@ impl Files {
         out.flush().map_err(io_error(&path))
     }
 
-    pub(super) fn finish(self) -> Result<(), ExportError> {
+    pub(in crate::export) fn finish(self) -> Result<(), ExportError> {
         match self.data {
             Some(mut data) => data.file.flush().map_err(io_error(&data.path)),
             None => Ok(()),
