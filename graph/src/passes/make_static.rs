@@ -143,6 +143,13 @@ impl Frozen<'_> {
                 }
                 _ => fed,
             };
+            // What is rounded where it is made comes rounded, and the entry says so.
+            let known = match self.old.op(port.value) {
+                Some(op @ Op::FakeQuant(_)) => {
+                    self.op(&format!("{}.{}.rounded", self.cut, port.name), op.clone(), &[known])?
+                }
+                _ => known,
+            };
             self.map.insert(port.value, Known::Value(known));
         }
         for id in order {
