@@ -79,6 +79,9 @@ impl Default for Npu {
 /// Source length of a recipe that names none.
 const SOURCE: usize = 128;
 
+/// Rows of the tables that rotary positions become before a graph gets its lengths: for sequences that only calibrate.
+const ROTARY_POSITIONS: usize = 4096;
+
 /// The least profile: what all toolchains take.
 const PORTABLE: &str = "npu-portable";
 
@@ -108,7 +111,8 @@ impl Npu {
 
     /// Spells out what toolchains have no op for, and makes masks finite; `hidden` in place of the profile's number.
     pub fn expand(&self, graph: &mut Graph, hidden: Option<f32>) -> Result<(), ExportError> {
-        let positions = self.buckets(graph).into_iter().chain([self.target]).max().unwrap_or(self.target);
+        let lengths = self.buckets(graph).into_iter().chain([self.target, ROTARY_POSITIONS]);
+        let positions = lengths.max().unwrap_or(ROTARY_POSITIONS);
         let hidden = hidden.unwrap_or(self.known()?.writes.hidden);
         expand(graph, Expand { hidden, positions }).map(drop).map_err(unsupported)
     }
