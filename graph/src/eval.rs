@@ -296,6 +296,7 @@ impl<'g> Interpreter<'g> {
             Op::Slice { axis, start, step, len } => {
                 kernels::slice(x(), *axis, *start, *step, dim(len)).ok_or_else(too_short)?
             }
+            Op::Select => kernels::select(x(), &args[1], &args[2]),
             Op::Positions { start, len } => kernels::positions(dim(start), dim(len)),
             Op::Rope(rope) => kernels::rope(x(), &args[1], rope),
             Op::Reshape(to) => x().reshaped(to.iter().map(dim).collect::<Vec<usize>>()),

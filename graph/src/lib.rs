@@ -26,6 +26,7 @@
 //! | [`Op::GroupNorm`] | `x[b,c,..] w[c] bias[c] -> [b,c,..]`, over the channels of a group and the axes after them |
 //! | [`Op::Conv`] | `x[b,c,n] w[o,c,k] bias[o]? -> [b,o,(n + 2 pad - k) / stride + 1]` |
 //! | [`Op::Reshape`], [`Op::Transpose`], [`Op::Broadcast`], [`Op::Concat`], [`Op::Slice`] | layout |
+//! | [`Op::Select`] | `choice i64[..] a[..] b[..] -> [..]`, broadcasting: a where the choice is not 0, else b |
 //! | [`Op::Positions`] | `-> i64[n]`: `start, start + 1, ..` |
 //! | [`Op::Rope`] | `x[b,h,q,d] positions i64[q] -> [b,h,q,d]`, pairs of places turned by their position |
 //! | [`Op::Mask`] | `-> [q,k]`, 0 where visible, `hidden` (-inf) elsewhere |

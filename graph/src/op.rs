@@ -236,6 +236,8 @@ pub enum Op {
         /// Which.
         axis: usize,
     },
+    /// `a` where the choice is not 0, `b` elsewhere, broadcasting.
+    Select,
     /// `start, start + 1, ...`
     Positions {
         /// The first.
@@ -339,7 +341,7 @@ impl fmt::Display for Op {
             }
             Op::Attention { scale, softcap: None } => write!(f, "Attention(scale={scale})"),
             Op::Attention { scale, softcap: Some(cap) } => write!(f, "Attention(scale={scale}, softcap={cap})"),
-            Op::MatMul | Op::Linear | Op::Embed | Op::Softmax => write!(f, "{self:?}"),
+            Op::MatMul | Op::Linear | Op::Embed | Op::Softmax | Op::Select => write!(f, "{self:?}"),
         }
     }
 }
@@ -480,6 +482,15 @@ impl Op {
                 }
                 *n = len.clone();
                 Ok(Type { dtype: args[0].dtype, shape })
+            }
+            Op::Select => {
+                arity(&[3])?;
+                float(&args[1..])?;
+                let shape = broadcast(&broadcast(&args[0].shape, &args[1].shape)?, &args[2].shape)?;
+                match args[0].dtype {
+                    DType::I64 => Ok(Type::f32(shape)),
+                    DType::F32 => Err("takes a choice of integers".to_owned()),
+                }
             }
             Op::Positions { len, .. } => {
                 arity(&[0])?;

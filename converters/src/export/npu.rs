@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use graph::passes::{Expand, Lengths, Widths, absorb_scales, expand, make_static, untie_embeddings};
+use graph::passes::{Expand, Lengths, Update, Widths, absorb_scales, expand, make_static, untie_embeddings};
 use graph::{ENC, Graph, WeightId, Weights};
 
 pub use host::{Bucket, HOST_FILE, Host, Numbers, Place, Port};
@@ -40,12 +40,25 @@ pub struct Npu {
     pub source: Vec<usize>,
     /// Target tokens that the decoder can hold.
     pub target: usize,
+    /// Who writes a step's keys and values into the cache.
+    pub update: CacheUpdate,
     /// What inputs and outputs are called.
     pub names: Names,
     /// What keys and values are between the graphs, where activations are quantized.
     pub caches: Caches,
     /// Bits of keys and values where activations have 16: 8, or 16 for twice the cache and less noise.
     pub key_bits: u8,
+}
+
+/// Who writes a step's keys and values into the cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheUpdate {
+    /// The host: a step returns those of its token alone.
+    #[default]
+    Host,
+    /// The graph, by `Where` with an input that marks the place: the whole cache goes in and comes out.
+    Where,
 }
 
 /// What inputs and outputs are called.
@@ -91,6 +104,7 @@ impl Npu {
         profile: Cow::Borrowed(PORTABLE),
         source: Vec::new(),
         target: 64,
+        update: CacheUpdate::Host,
         names: Names::Optimum,
         caches: Caches::Codes,
         key_bits: 8,
@@ -150,7 +164,11 @@ impl Npu {
         let mut open = graph.clone();
         self.expand(&mut open, None)?;
         let bucket = |source| {
-            let lengths = Lengths { source, target: self.target };
+            let update = match self.update {
+                CacheUpdate::Host => Update::Caller,
+                CacheUpdate::Where => Update::Step,
+            };
+            let lengths = Lengths { source, target: self.target, update };
             Ok((source, make_static(&open, lengths).map_err(unsupported)?))
         };
         self.buckets(graph).into_iter().map(bucket).collect()

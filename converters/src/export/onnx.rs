@@ -223,6 +223,7 @@ impl Onnx {
                 | Op::Broadcast(_)
                 | Op::Slice { .. }
                 | Op::Concat { .. }
+                | Op::Select
                 | Op::Positions { .. }
                 | Op::Rope(_)
                 | Op::Mask { .. }

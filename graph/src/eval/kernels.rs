@@ -196,6 +196,19 @@ pub(super) fn rope(x: &Tensor, positions: &Tensor, rope: &Rope) -> Tensor {
     Tensor::f32(x.shape(), out)
 }
 
+pub(super) fn select(choice: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
+    let shape = broadcast_shape(&broadcast_shape(choice.shape(), a.shape()), b.shape());
+    let choices = choice.as_i64().expect("inference made it i64");
+    let [at, a_at, b_at] = [choice, a, b].map(|x| Strided::new(x.shape(), &shape));
+    let (xs, ys) = (f32s(a), f32s(b));
+    let cell = |i: usize| match choices[at.offset(i, &shape)] {
+        0 => ys[b_at.offset(i, &shape)],
+        _ => xs[a_at.offset(i, &shape)],
+    };
+    let cells = (0..shape.iter().product()).map(cell).collect();
+    Tensor::f32(shape, cells)
+}
+
 pub(super) fn positions(start: usize, len: usize) -> Tensor {
     Tensor::i64([len], (0..len).map(|i| (start + i) as i64).collect())
 }

@@ -17,10 +17,25 @@ pub struct Lengths {
     pub source: usize,
     /// Target tokens: a step stands at a position below it.
     pub target: usize,
+    /// Who writes new keys and values into the cache.
+    pub update: Update,
+}
+
+/// Who writes a step's keys and values into the cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Update {
+    /// The caller: a step returns those of its token alone.
+    #[default]
+    Caller,
+    /// The step: it takes and returns the whole cache, and [`SLOT`], which is 1 at the place of the token and 0 elsewhere.
+    Step,
 }
 
 /// The input of a decoder step that says where its token stands: i64[1].
 pub const POSITION: &str = "position";
+
+/// The input that marks the place of a step's token in the cache: i64[1, 1, target, 1].
+pub const SLOT: &str = "slot";
 
 /// Entries of any length  ->  `encoder` and `decoder`, in which every length is a number, for engines that compile a graph
 /// for its shapes.
@@ -30,7 +45,8 @@ pub const POSITION: &str = "position";
 ///   else; `decoder` takes them, so that they are computed once.
 /// - `decoder` is one step: one token, its `position`, and `past.{i}.k`, `past.{i}.v` of `target - 1` tokens, of which those
 ///   from `position` on are hidden; it returns `logits` and the new keys and values `present.{i}.k`, `present.{i}.v`, which
-///   the caller writes at `position`. The new token stands behind the past, whatever its position is.
+///   the caller writes at `position`. The new token stands behind the past, whatever its position is. With [`Update::Step`]
+///   the past has `target` places, and `present.{i}.k` is all of it with the new token in its place.
 /// - What depends on lengths alone becomes a weight: positions, masks and biases by distance of the encoder, and for the
 ///   decoder tables of them that are looked up by `position`.
 ///
@@ -50,6 +66,7 @@ pub fn make_static(graph: &Graph, lengths: Lengths) -> Result<Graph, PassError> 
         map: HashMap::new(),
         cut: "encoder",
         position: None,
+        slot: None,
     };
     let cross: Vec<Port> = step.inputs.iter().filter(|port| port.name.starts_with("cross.")).cloned().collect();
     if lengths.target < 2 || lengths.source == 0 {
@@ -61,7 +78,10 @@ pub fn make_static(graph: &Graph, lengths: Lengths) -> Result<Graph, PassError> 
     let outputs: Result<Vec<Port>, String> = step
         .outputs
         .iter()
-        .map(|port| if port.name.starts_with("present.") { present(port) } else { Ok(port.clone()) })
+        .map(|port| match port.name.starts_with("present.") && lengths.update == Update::Caller {
+            true => present(port),
+            false => Ok(port.clone()),
+        })
         .collect();
     let step = Entry { name: "decoder".to_owned(), outputs: outputs.map_err(refused)?, ..step.clone() };
     frozen.cut = "decoder";
@@ -122,6 +142,7 @@ struct Frozen<'g> {
     map: HashMap<ValueId, Known>,
     cut: &'static str,
     position: Option<ValueId>,
+    slot: Option<ValueId>,
 }
 
 impl Frozen<'_> {
@@ -132,7 +153,10 @@ impl Frozen<'_> {
         let mut inputs = Vec::new();
         for port in &entry.inputs {
             let ty = &self.old.value(port.value).ty;
-            let ty = Type { dtype: ty.dtype, shape: self.dims(&ty.shape).map_err(|m| place(port.value, m))? };
+            let mut ty = Type { dtype: ty.dtype, shape: self.dims(&ty.shape).map_err(|m| place(port.value, m))? };
+            if port.name.starts_with("past.") && self.lengths.update == Update::Step {
+                ty.shape[2] = self.lengths.target.into();
+            }
             let rank = ty.shape.len();
             let fed = self.push(format!("{}.{}", self.cut, port.name), ty.clone(), Def::Input);
             inputs.push(Port { name: port.name.clone(), value: fed });
@@ -160,6 +184,9 @@ impl Frozen<'_> {
         }
         if let Some(position) = self.position {
             inputs.insert(1, Port { name: POSITION.to_owned(), value: position });
+        }
+        if let Some(slot) = self.slot {
+            inputs.insert(1, Port { name: SLOT.to_owned(), value: slot });
         }
         let outputs = entry.outputs.iter().map(|port| match self.map[&port.value] {
             Known::Value(value) => Ok(Port { name: port.name.clone(), value }),
@@ -257,6 +284,13 @@ impl Frozen<'_> {
             && new_args.iter().all(|arg| !matches!(self.new.value(*arg).def, Def::Op(..) | Def::Input))
         {
             return self.folded(name, op, &new_args).map(Known::Value);
+        }
+        if let (Op::Concat { axis: 2 }, &[past, new]) = (op, &new_args[..])
+            && self.lengths.update == Update::Step
+            && self.is_past(args[0])
+        {
+            let slot = self.slot();
+            return self.op(name, Op::Select, &[slot, new, past]).map(Known::Value);
         }
         let batchless = |dims: Vec<Dim>| if dims.len() == 3 { dims[1..].to_vec() } else { dims };
         // The axis of a value that lost its first one.
@@ -385,6 +419,27 @@ impl Frozen<'_> {
         }
     }
 
+    /// Whether an old value is the past of some layer, rounded or not.
+    fn is_past(&self, id: ValueId) -> bool {
+        let value = match self.old.op(id) {
+            Some(Op::FakeQuant(_)) => self.old.args(id)[0],
+            _ => id,
+        };
+        let length = self.old.value(value).ty.shape.get(2).and_then(Dim::symbol);
+        self.old.value(value).def == Def::Input && length == Some(PAST)
+    }
+
+    fn slot(&mut self) -> ValueId {
+        match self.slot {
+            Some(slot) => slot,
+            None => {
+                let slot = self.push(SLOT.to_owned(), Type::i64([1, 1, self.lengths.target, 1]), Def::Input);
+                self.slot = Some(slot);
+                slot
+            }
+        }
+    }
+
     fn position(&mut self) -> ValueId {
         match self.position {
             Some(position) => position,
@@ -464,16 +519,17 @@ impl Frozen<'_> {
             let shape = heads.map_or(vec![queries, keys], |heads| vec![1, heads, queries, keys]);
             return Ok(self.table(format!("{name}.{queries}x{keys}"), shape, &floats, steps));
         }
-        // Keys 0 to target - 2 are the past, of which those from the position on are empty; the last is the token itself.
-        let Lengths { target, .. } = self.lengths;
+        // The past, of which the places from the position on are empty; the token itself is the last key, or in its place.
+        let Lengths { target, update, .. } = self.lengths;
         if keys != target || self.dim(q)? != 1 {
             return Err(format!("expected one query and {target} keys, found {} and {keys}", self.dim(q)?));
         }
         let mut floats = Vec::with_capacity(target * count * keys);
         for position in 0..target {
             for head in 0..count {
-                floats.extend((0..keys).map(|slot| match slot + 1 == keys {
+                floats.extend((0..keys).map(|slot| match update == Update::Caller && slot + 1 == keys {
                     true => cell(head, position, position),
+                    false if update == Update::Step && slot == position => cell(head, position, position),
                     false if slot < position => cell(head, position, slot),
                     false => hidden,
                 }));

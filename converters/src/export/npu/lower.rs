@@ -295,6 +295,10 @@ impl<'g> Lowering<'g> {
             }
             Op::Transpose(perm) => self.emit_with("Transpose", &[x], vec![ints("perm", perm.iter().copied())]),
             Op::Concat { axis } => self.emit_with("Concat", &names, vec![int("axis", *axis as i64)]),
+            Op::Select => {
+                let choice = self.emit_with("Cast", &[x], vec![int("to", DataType::Bool as i64)]);
+                self.emit("Where", &[&choice, names[1], names[2]])
+            }
             Op::PaddingMask { hidden } if hidden.is_finite() => {
                 // (mask - 1) · -hidden, in floats: some compilers take no mask arithmetic in codes.
                 let mask = self.emit_with("Cast", &[x], vec![int("to", DataType::Float as i64)]);
@@ -420,6 +424,7 @@ fn second_factors(graph: &Graph) -> HashSet<ValueId> {
                     | Op::Slice { .. }
                     | Op::Broadcast(_)
                     | Op::Concat { .. }
+                    | Op::Select
                     | Op::FakeQuant(_)
             )
         );

@@ -414,6 +414,11 @@ impl Block<'_, '_> {
                 let x = self.name(args[0])?;
                 self.slice(&x, *axis as i64, *start, *step, len)
             }
+            Op::Select => {
+                let [choice, a, b] = [self.name(args[0])?, self.name(args[1])?, self.name(args[2])?];
+                let choice = self.cast(&choice, DataType::Bool);
+                Ok(self.emit("Where", &[&choice, &a, &b]))
+            }
             Op::Positions { start, len } => self.positions(Some(start), len),
             Op::Rope(rope) => {
                 let [x, positions] = [self.name(args[0])?, self.name(args[1])?];
