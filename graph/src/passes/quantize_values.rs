@@ -216,7 +216,7 @@ fn kind(graph: &Graph, id: ValueId) -> Kind {
 
 /// Rounds values to the steps of their groups: whoever reads one reads it rounded, ports too.
 ///
-/// Tables of embeddings and tensors that elementwise ops read are rounded with their values. A bias of a Linear with `int8`
+/// Tables that nothing but embeddings show, and tensors that elementwise ops read, are rounded with their values. A bias of a Linear with `int8`
 /// weights becomes multiples of (step of the input) · (scale of its row), the unit of the sums it is added to. Returns how
 /// many values are rounded.
 ///
@@ -228,13 +228,15 @@ pub fn quantize_values(graph: &mut Graph, groups: &[(Tied, FakeQuant)]) -> Resul
         fixed.check().map_err(refused)?;
         tied.values.iter().for_each(|id| steps.entry(*id).or_default().push(*fixed));
     }
+    let users = graph.users();
     let mut derived: BTreeMap<WeightId, Derive> = BTreeMap::new();
     for id in (0..graph.values.len()).map(ValueId) {
         let args = graph.args(id);
         let last = |id: &ValueId| steps.get(id).and_then(|steps| steps.last()).copied();
         match graph.op(id) {
             Some(Op::Embed) => {
-                if let (Some(table), Some(fixed)) = (graph.weight_of(args[1]), last(&id)) {
+                let only_shown = users[args[1].0].iter().all(|user| graph.op(*user) == Some(&Op::Embed));
+                if let (Some(table), Some(fixed), true) = (graph.weight_of(args[1]), last(&id), only_shown) {
                     derived.insert(table, Derive::Steps(fixed));
                 }
             }

@@ -1,3 +1,5 @@
+mod fixed;
+
 use std::collections::BTreeMap;
 
 use super::*;
