@@ -185,3 +185,101 @@ fn step(
         _ => ranges::step(low, high, bits).map_err(at),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use graph::passes::{Expand, Widths, expand, tied_values};
+    use graph::progress::Quiet;
+    use graph::{BATCH, Blob, Build, Dim, ENC, Feeds, FloatType, Type, Weight, WeightData};
+
+    use super::*;
+
+    const WORDS: Widths = Widths { activations: 16, keys: 8, scores: 16 };
+    const BYTES: Widths = Widths { activations: 8, keys: 8, scores: 8 };
+
+    /// Queries are rows of a table; scores are `8 · q · kᵀ` with a mask.
+    fn graph(hidden: f32) -> Graph {
+        let b = Build::new();
+        let ids = b.input("input_ids", Type::i64([Dim::from(BATCH), ENC.into()]));
+        let mask = b.input("attention_mask", Type::i64([Dim::from(BATCH), ENC.into()]));
+        let mut bytes = vec![0; 24];
+        FloatType::F32.encode(&[1.0, 0.0, -2.0, 0.5, 9.0, -9.0], &mut bytes);
+        let data = WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F32 };
+        let table = b.weight(Weight { name: "table".into(), shape: vec![3, 2], data });
+        let x = ids.embed(table).heads(1);
+        let keys = x + x;
+        let y = x.attention(keys, keys, Some(b.padding_mask(mask)), 8.0, None).merge_heads();
+        b.entry("full", &[("input_ids", ids), ("attention_mask", mask)], &[("y", y)], BTreeMap::new());
+        let mut graph = b.finish().expect("fits");
+        expand(&mut graph, Expand { hidden, positions: 4 }).expect("attention alone");
+        graph
+    }
+
+    fn gathered(widths: Widths) -> (Graph, Vec<Tied>, Values) {
+        let open = graph(f32::NEG_INFINITY);
+        let feeds = |sample: usize| {
+            let ids = [[0, 1, 0], [1, 0, 0]][sample].to_vec();
+            Feeds::from([
+                ("input_ids".into(), Tensor::i64([1, 3], ids)),
+                ("attention_mask".into(), Tensor::i64([1, 3], vec![1, 1, 0])),
+            ])
+        };
+        let tied = tied_values(&open, widths);
+        let samples = Samples { entry: "full", count: 2, feeds: &feeds };
+        let values = Values::gather(&open, &tied, &samples, &Quiet).expect("runs");
+        (graph(-100.0), tied_values(&graph(-100.0), widths), values)
+    }
+
+    fn of<'t>(graph: &Graph, tied: &'t [Tied], found: &[FakeQuant], name: &str) -> Vec<(&'t Tied, FakeQuant)> {
+        let has = |group: &&Tied| group.values.iter().any(|id| graph.value(*id).name == name);
+        tied.iter().zip(found).filter(|(group, _)| has(group)).map(|(group, steps)| (group, *steps)).collect()
+    }
+
+    #[test]
+    fn a_masked_row_ends_where_softmax_gives_nothing_whatever_the_mask() {
+        // Scores of rows (1, 0) and (-2, 1/2) of the table: 16·(1, -2; -2, 4.25), the third key hidden.
+        let (graph, tied, values) = gathered(WORDS);
+        assert_eq!(values.extent("attention.add"), Some((-32.0, 68.0)));
+        assert_eq!(values.least_row_maxima["attention.add"], 16.0);
+        // All scores; 16 nats below the least of the largest, or below 0, would not reach further.
+        let found = steps(&graph, &tied, &values, RangeMethod::Minmax).expect("ranges");
+        let [(_, masked)] = of(&graph, &tied, &found, "attention.add")[..] else { panic!("one group") };
+        assert_eq!(masked, FakeQuant::over(-32.0, 68.0, 16));
+        // A mask must bring 68 to -32.
+        assert_eq!([-50.0, -120.0].map(|least| hidden(&graph, &tied, &values, least)), [-100.0, -120.0]);
+
+        let (graph, tied, values) = gathered(BYTES);
+        let found = steps(&graph, &tied, &values, RangeMethod::Minmax).expect("ranges");
+        let [(_, masked)] = of(&graph, &tied, &found, "attention.add")[..] else { panic!("one group") };
+        assert_eq!(masked, FakeQuant::over(-10.0, 68.0, 8), "ten nats below 0, which every range holds");
+        assert_eq!(hidden(&graph, &tied, &values, -50.0), -78.0);
+        let [(_, mask)] = of(&graph, &tied, &found, "padding_mask")[..] else { panic!("one group") };
+        assert_eq!([mask.apply(0.0), mask.apply(-100.0)], [0.0, -100.0]);
+    }
+
+    #[test]
+    fn tables_count_with_rows_that_no_sample_showed_and_keys_are_symmetric() {
+        let (graph, tied, values) = gathered(WORDS);
+        let found = steps(&graph, &tied, &values, RangeMethod::Minmax).expect("ranges");
+        let [(_, table)] = of(&graph, &tied, &found, "embed")[..] else { panic!("one group") };
+        assert_eq!(table, FakeQuant::over(-9.0, 9.0, 16));
+        let [(wide, first), (keys, second)] = of(&graph, &tied, &found, "add")[..] else { panic!("two groups") };
+        assert_eq!((wide.kind, first), (Kind::Seen, FakeQuant::over(-4.0, 2.0, 16)));
+        assert_eq!((keys.kind, second.zero, second.bits), (Kind::Symmetric, 128, 8));
+        assert_eq!(second.apply(-4.0), -4.0);
+        let probabilities = tied.iter().zip(&found).find(|(group, _)| group.kind == Kind::Probability);
+        assert_eq!(probabilities.map(|(_, steps)| steps.apply(1.0)), Some(1.0));
+    }
+
+    #[test]
+    fn a_value_that_no_sample_reaches_is_named() {
+        let (graph, tied, mut values) = gathered(WORDS);
+        values.seen.remove("add");
+        let error = steps(&graph, &tied, &values, RangeMethod::Minmax).expect_err("nothing seen").to_string();
+        assert!(error.starts_with("calibration: add: expected numbers to take a range from, found none"), "{error}");
+        let none = Samples { entry: "full", count: 0, feeds: &|_| Feeds::new() };
+        assert!(matches!(Values::gather(&graph, &tied, &none, &Quiet), Err(CalibrationError::Empty)));
+    }
+}
