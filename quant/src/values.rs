@@ -247,8 +247,8 @@ mod tests {
         let found = steps(&graph, &tied, &values, RangeMethod::Minmax).expect("ranges");
         let [(_, masked)] = of(&graph, &tied, &found, "attention.add")[..] else { panic!("one group") };
         assert_eq!(masked, FakeQuant::over(-32.0, 68.0, 16));
-        // A mask must bring 68 to -32.
-        assert_eq!([-50.0, -120.0].map(|least| hidden(&graph, &tied, &values, least)), [-100.0, -120.0]);
+        // A mask must bring 68 to 16 nats below 0.
+        assert_eq!([-50.0, -120.0].map(|least| hidden(&graph, &tied, &values, least)), [-84.0, -120.0]);
 
         let (graph, tied, values) = gathered(BYTES);
         let found = steps(&graph, &tied, &values, RangeMethod::Minmax).expect("ranges");
