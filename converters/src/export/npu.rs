@@ -19,7 +19,7 @@ use graph::passes::{Expand, Lengths, Update, Widths, absorb_scales, expand, make
 use graph::{ENC, Graph, WeightId, Weights};
 
 pub use host::{Bucket, HOST_FILE, Host, Numbers, Place, Port};
-pub use profile::{Gelu, PROFILES, Profile, profile};
+pub use profile::{Gelu, Norm, PROFILES, Profile, Writes, profile};
 
 use super::onnx::tensors::Layout;
 use super::onnx::{Placement, read, write};

@@ -7,7 +7,7 @@ use graph::{
 };
 
 use super::host::{Numbers, Place, Port};
-use super::profile::{Gelu, Writes};
+use super::profile::{Gelu, Norm, Writes};
 use super::{Caches, Lowered, Npu};
 use crate::export::onnx::FileGraph;
 use crate::export::onnx::onnx::tensor_proto::DataType;
@@ -269,7 +269,7 @@ impl<'g> Lowering<'g> {
             Op::Binary(Binary::Div) => self.emit("Div", &names),
             Op::Unary(unary) => self.unary(*unary, x),
             Op::Softmax => self.emit_with("Softmax", &[x], vec![int("axis", -1)]),
-            Op::RmsNorm { eps } => self.rms_norm(x, names[1], *eps),
+            Op::RmsNorm { eps } => self.rms_norm(x, names[1], *eps, &self.shape(id)?),
             Op::LayerNorm { eps } => {
                 self.emit_with("LayerNormalization", &names, vec![int("axis", -1), float("epsilon", *eps)])
             }
@@ -349,8 +349,10 @@ impl<'g> Lowering<'g> {
         Ok(self.emit("DequantizeLinear", &[&codes, &scale, &zero]))
     }
 
-    /// The order and the `Pow` by which compilers know the norm: with `x · x` a float16 unit overflows from 256 on.
-    fn rms_norm(&mut self, x: &str, gain: &str, eps: f32) -> String {
+    fn rms_norm(&mut self, x: &str, gain: &str, eps: f32, shape: &[usize]) -> String {
+        if self.writes.norm == Norm::LpNormalization {
+            return self.lp_norm(x, gain, eps, shape);
+        }
         let square = self.scaled("Pow", x, 2.0);
         let mean = match self.writes.opset {
             // Axes became an input in opset 18.
@@ -366,7 +368,30 @@ impl<'g> Lowering<'g> {
         };
         let mean = self.scaled("Add", &mean, eps);
         let root = self.emit("Sqrt", &[&mean]);
-        let normed = self.emit("Div", &[x, &root]);
+        let normed = match self.writes.norm {
+            Norm::Division => self.emit("Div", &[x, &root]),
+            _ => {
+                let inverse = self.emit("Reciprocal", &[&root]);
+                self.emit("Mul", &[x, &inverse])
+            }
+        };
+        self.emit("Mul", &[&normed, gain])
+    }
+
+    /// `x / √(Σ x² + n·eps) · √n · gain`: as if `√(n·eps)` were one number more.
+    fn lp_norm(&mut self, x: &str, gain: &str, eps: f32, shape: &[usize]) -> String {
+        let (last, width) = (shape.len() - 1, shape[shape.len() - 1]);
+        let column = [&shape[..last], &[1]].concat();
+        let number = (width as f32 * eps).sqrt();
+        let bytes: Vec<u8> = (0..column.iter().product()).flat_map(|_: usize| number.to_le_bytes()).collect();
+        let words: Vec<String> = column.iter().map(usize::to_string).collect();
+        let one_more = self.constant(format!("const/{number:?}/{}", words.join("x")), DataType::Float, &column, bytes);
+        let wider = self.emit_with("Concat", &[x, &one_more], vec![int("axis", last as i64)]);
+        let normed = self.emit_with("LpNormalization", &[&wider], vec![int("axis", -1), int("p", 2)]);
+        let bounds = [0, width, last].map(|i| self.ints(&[i]));
+        let [start, end, axis] = bounds.each_ref().map(String::as_str);
+        let normed = self.emit("Slice", &[&normed, start, end, axis]);
+        let normed = self.scaled("Mul", &normed, (width as f32).sqrt());
         self.emit("Mul", &[&normed, gain])
     }
 
