@@ -71,7 +71,9 @@ pub fn run(arguments: &Lint, common: &Common) -> Result<Verdict, LintError> {
     } else {
         for Judged { file, findings } in &judged {
             text.push_str(&format!("{}\n", file.display()));
-            findings.iter().for_each(|finding| text.push_str(&lines(finding)));
+            for of_a_kind in findings.chunk_by(|a, b| a.rule == b.rule) {
+                text.push_str(&lines(of_a_kind));
+            }
         }
         let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         text.push_str(&format!("{}: {}, {}", profile.name, counted(errors, "error"), counted(warnings, "warning")));
@@ -85,17 +87,22 @@ pub fn run(arguments: &Lint, common: &Common) -> Result<Verdict, LintError> {
     Ok(if errors == 0 { Verdict::Passed } else { Verdict::Failed })
 }
 
-/// The place and the reason on a line, what to do on the next.
-fn lines(finding: &Finding) -> String {
-    let severity = match finding.severity {
+/// Findings of one rule: what to do, then a line a place.
+fn lines(of_a_kind: &[Finding]) -> String {
+    let Finding { rule, severity, fix, .. } = &of_a_kind[0];
+    let severity = match severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
         Severity::Info => "info",
     };
-    let place = match (&finding.node, &finding.tensor) {
-        (Some(node), Some(tensor)) if node != tensor => format!("{node}: {tensor}: "),
-        (Some(place), _) | (None, Some(place)) => format!("{place}: "),
-        (None, None) => String::new(),
+    let line = |finding: &Finding| {
+        let place = match (&finding.node, &finding.tensor) {
+            (Some(node), Some(tensor)) if node != tensor => format!("{node}: {tensor}: "),
+            (Some(place), _) | (None, Some(place)) => format!("{place}: "),
+            (None, None) => String::new(),
+        };
+        format!("    {place}{}\n", finding.why)
     };
-    format!("  {severity:7}  {:10}  {place}{}\n  {:21}fix: {}\n", finding.rule, finding.why, "", finding.fix)
+    let places: String = of_a_kind.iter().map(line).collect();
+    format!("  {severity} {rule}: {fix}\n{places}")
 }

@@ -120,7 +120,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "S1-batch",
-        what: "inputs of two or three axes have a batch of 1",
+        what: "ids, masks and features have a batch of 1",
         fix: "export for a batch of 1; a host calls once a sequence",
         severity: Error,
         evidence: "source: AI Hub's Opus-MT and Whisper",

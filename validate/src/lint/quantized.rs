@@ -385,14 +385,21 @@ pub fn fixed(subject: &Subject<'_>, founds: &mut Founds) {
 
 /// Q11-relu
 pub fn relus(subject: &Subject<'_>, founds: &mut Founds) {
-    let signed = |node: &&Node| PRODUCTS.iter().any(|op| node.is(op)) || node.is("Add");
-    for node in subject.operators().filter(signed) {
+    let signed = |node: &Node| PRODUCTS.iter().any(|op| node.is(op)) || node.is("Add");
+    // Codes below 0 that become codes without: a Relu between two quantizers is gone.
+    let below = |node: &Node| is_dequantize(node) && lowest(subject, node).is_some_and(|low| low < 0.0);
+    for node in subject.model.nodes.iter().filter(|node| signed(node) || below(node)) {
         let Some((quantize, steps)) = node.outputs.first().and_then(|y| subject.requantized(y)) else { continue };
-        if steps.per_tensor && steps.range().is_some_and(|(low, _)| low == 0.0) {
+        if lowest(subject, quantize) == Some(0.0) {
             let why = format!("rounded to {}, which has no number below 0, without a Relu", steps.shown());
             founds.push(Found::of(why).at(node).tensor(codes(quantize)));
         }
     }
+}
+
+/// The least number that codes of a quantizer stand for.
+fn lowest(subject: &Subject<'_>, node: &Node) -> Option<f64> {
+    Some(subject.steps(node)?.range()?.0)
 }
 
 /// Q12

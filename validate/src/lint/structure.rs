@@ -35,12 +35,15 @@ pub fn static_shapes(subject: &Subject<'_>, founds: &mut Founds) {
 /// S1-batch
 pub fn one_at_a_time(subject: &Subject<'_>, founds: &mut Founds) {
     for input in &subject.model.inputs {
-        let Some(shape) = input.fixed() else { continue };
-        // Four axes may begin with heads.
-        if let [batch @ (0 | 2..), ..] = shape[..]
-            && (2..=3).contains(&shape.len())
+        // Keys, values and masks of scores may begin with heads.
+        let whole =
+            input.element.is_some_and(|element| !element.is_float() && element.bits() != 8 && element.bits() != 16);
+        let features = ["input_", "encoder_hidden"].iter().any(|prefix| input.name.starts_with(prefix));
+        if let Some([batch @ (0 | 2..), _, ..]) = input.fixed().as_deref()
+            && (whole || features)
         {
-            founds.push(Found::of(format!("expected a batch of 1, found {batch} in {shape:?}")).tensor(&input.name));
+            let why = format!("expected a batch of 1, found {batch} in {:?}", input.fixed().unwrap_or_default());
+            founds.push(Found::of(why).tensor(&input.name));
         }
     }
 }

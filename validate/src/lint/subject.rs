@@ -54,7 +54,7 @@ impl Steps {
     /// The least and the greatest number, of one scale for all.
     pub fn range(&self) -> Option<(f64, f64)> {
         let ((low, high), scale, zero) = (self.codes()?, *self.scales.first()? as f64, *self.zeros.first()? as f64);
-        self.per_tensor.then_some(((low - zero) * scale, (high - zero) * scale))
+        (self.per_tensor && scale > 0.0).then_some(((low - zero) * scale, (high - zero) * scale))
     }
 
     /// Whether equal codes mean equal numbers.
