@@ -13,6 +13,7 @@ pub const INT64: u64 = 7;
 pub const BOOL: u64 = 9;
 pub const FLOAT16: u64 = 10;
 pub const DOUBLE: u64 = 11;
+pub const UINT4: u64 = 21;
 pub const INT4: u64 = 22;
 
 #[derive(Clone, Default)]

@@ -90,27 +90,57 @@ pub fn parameters(subject: &Subject<'_>, founds: &mut Founds) {
 /// Q2
 pub fn activations(subject: &Subject<'_>, founds: &mut Founds) {
     let Some(quantized) = subject.quantized() else { return };
-    let mut seen = HashSet::new();
-    for node in quantizers(subject).filter(|node| of_activation(subject, node)) {
-        let Some(steps) = subject.steps(node).filter(|_| seen.insert(codes(node))) else { continue };
+    for (node, steps) in rounded_activations(subject) {
         let found = named(steps.element);
-        let second = || {
-            let floats = if is_quantize(node) { floats_of(subject, node) } else { node.outputs.clone() };
-            let mut users = floats.iter().flat_map(|floats| subject.users(floats)).peekable();
-            let product = |(user, slot): (&Node, usize)| {
-                slot == 1 && subject.is_dynamic_product(user) || leads_to_second_factor(subject, user, 4)
-            };
-            (users.peek().is_some() && users.all(product) || returned(subject, node))
-                && quantized.second_factors.contains(&found.as_str())
-        };
         if !steps.per_tensor && !steps.scales.is_empty() {
             let why = format!("expected one scale for all of an activation, found {}", steps.scales.len());
             founds.push(Found::of(why).at(node).tensor(codes(node)));
-        } else if !quantized.activations.contains(&found.as_str()) && !second() {
+        } else if ![quantized.activations, quantized.tolerated].concat().contains(&found.as_str()) {
             let why = format!("expected activations of {}, found {found}", quantized.activations.join(" or "));
             founds.push(Found::of(why).at(node).tensor(codes(node)));
         }
     }
+    for node in subject.operators().filter(|node| subject.is_dynamic_product(node)) {
+        let (Some((_, x)), Some((_, y))) = (subject.dequantized(node, 0), subject.dequantized(node, 1)) else {
+            continue;
+        };
+        let (x, y) = (named(x.element), named(y.element));
+        if quantized.refused_factors.contains(&(x.as_str(), y.as_str())) {
+            founds.push(Found::of(format!("a product of {x} and {y} is refused")).at(node));
+        }
+    }
+}
+
+/// Q2-signed
+pub fn signed_activations(subject: &Subject<'_>, founds: &mut Founds) {
+    let Some(quantized) = subject.quantized() else { return };
+    for (node, steps) in rounded_activations(subject) {
+        let found = named(steps.element);
+        if !quantized.activations.contains(&found.as_str())
+            && quantized.tolerated.contains(&found.as_str())
+            && !(quantized.second_factors.contains(&found.as_str()) && is_second_factor(subject, node))
+        {
+            let why = format!("expected activations of {}, found {found}", quantized.activations.join(" or "));
+            founds.push(Found::of(why).at(node).tensor(codes(node)));
+        }
+    }
+}
+
+/// The first quantizer of each activation's codes.
+fn rounded_activations<'s, 'a>(subject: &'s Subject<'a>) -> Vec<(&'a Node, &'s Steps)> {
+    let mut seen = HashSet::new();
+    let of_activations = quantizers(subject).filter(|node| of_activation(subject, node) && seen.insert(codes(node)));
+    of_activations.filter_map(|node| Some((node, subject.steps(node)?))).collect()
+}
+
+/// Whether codes are those of a second factor, or of keys and values, which are second factors elsewhere.
+fn is_second_factor(subject: &Subject<'_>, node: &Node) -> bool {
+    let floats = if is_quantize(node) { floats_of(subject, node) } else { node.outputs.clone() };
+    let mut users = floats.iter().flat_map(|floats| subject.users(floats)).peekable();
+    let second = |(user, slot): (&Node, usize)| {
+        slot == 1 && subject.is_dynamic_product(user) || leads_to_second_factor(subject, user, 4)
+    };
+    users.peek().is_some() && users.all(second) || returned(subject, node)
 }
 
 /// The floats that a QuantizeLinear's codes become again.
@@ -142,21 +172,24 @@ fn leads_to_second_factor(subject: &Subject<'_>, node: &Node, depth: usize) -> b
 
 /// Q3
 pub fn one_width(subject: &Subject<'_>, founds: &mut Founds) {
-    for node in products(subject) {
+    widths(subject, |node| !subject.is_dynamic_product(node), founds);
+}
+
+/// Q3-dynamic
+pub fn one_width_of_activations(subject: &Subject<'_>, founds: &mut Founds) {
+    widths(subject, |node| subject.is_dynamic_product(node), founds);
+}
+
+fn widths(subject: &Subject<'_>, applies: impl Fn(&Node) -> bool, founds: &mut Founds) {
+    for node in products(subject).filter(|node| applies(node)) {
         let (Some((_, input)), Some((_, output))) = (subject.dequantized(node, 0), subject.result(node)) else {
             continue;
         };
-        if input.bits() != output.bits() && !leads_to_second_factor_of(subject, node) {
+        if input.bits() != output.bits() {
             let why = format!("a first factor of {} bits, but a result of {}", input.bits(), output.bits());
             founds.push(Found::of(why).at(node));
         }
     }
-}
-
-/// Whether a linear layer's result is a key or value, which may be narrower than all else.
-fn leads_to_second_factor_of(subject: &Subject<'_>, node: &Node) -> bool {
-    let Some((quantize, _)) = subject.result(node) else { return false };
-    returned(subject, quantize) || leads_to_second_factor(subject, quantize, 12)
 }
 
 /// Q3-w16
@@ -187,8 +220,8 @@ pub fn weights(subject: &Subject<'_>, founds: &mut Founds) {
         let allowed = quantized.weights.contains(&found.as_str()) || steps.bits() == 16;
         let why = if !allowed {
             format!("expected weights of {}, found {found}", quantized.weights.join(" or "))
-        } else if narrow && steps.per_tensor {
-            "weights of 4 bits with one scale for all".to_owned()
+        } else if narrow && steps.per_tensor && node.is("Conv") {
+            "a convolution's weights of 4 bits with one scale for all".to_owned()
         } else if steps.block > 0
             && beside.as_ref().is_none_or(|found| !quantized.blocks_beside.contains(&found.as_str()))
         {
@@ -210,7 +243,7 @@ pub fn weights(subject: &Subject<'_>, founds: &mut Founds) {
 pub fn per_channel(subject: &Subject<'_>, founds: &mut Founds) {
     for node in products(subject) {
         let Some((source, steps)) = weight(subject, node) else { continue };
-        if steps.per_tensor && steps.bits() == 8 {
+        if steps.per_tensor {
             founds.push(Found::of("one scale for all channels of a weight").at(node).tensor(codes(source)));
         }
     }
@@ -270,42 +303,47 @@ pub fn gains(subject: &Subject<'_>, founds: &mut Founds) {
 
 /// Q7
 pub fn complete(subject: &Subject<'_>, founds: &mut Founds) {
+    // One scale of 8 bits is undone when the graph is compiled.
+    half_quantized(subject, |steps| !steps.per_tensor || steps.bits() < 8, founds);
+}
+
+/// Q7-partial
+pub fn partial(subject: &Subject<'_>, founds: &mut Founds) {
+    half_quantized(subject, |steps| steps.per_tensor && steps.bits() >= 8, founds);
+    for node in subject.operators().filter(|node| subject.is_dynamic_product(node)) {
+        let quantized = [0, 1].map(|slot| subject.dequantized(node, slot).is_some());
+        let all = [quantized[0], quantized[1], subject.result(node).is_some()];
+        if all.contains(&false) && quantized.contains(&true) {
+            let parts = ["the first factor", "the second factor", "the result"];
+            let float = parts.iter().zip(all).filter(|(_, rounded)| !rounded).map(|(part, _)| *part);
+            let why = format!("partly quantized: {} float, so all of it is computed in float", are(float.collect()));
+            founds.push(Found::of(why).at(node));
+        }
+    }
+}
+
+/// Nodes with a constant in codes and an argument or a result in floats.
+fn half_quantized(subject: &Subject<'_>, applies: impl Fn(&Steps) -> bool, founds: &mut Founds) {
     let is_float = |name: &str| subject.types.element(name).is_none_or(Element::is_float);
     for node in subject.operators() {
         let slots = 0..node.inputs.len();
-        let lone = slots.clone().find_map(|slot| {
-            let (source, steps) = subject.dequantized(node, slot)?;
-            (!of_activation(subject, source)).then_some((source, steps))
+        let constant = slots.clone().find_map(|slot| {
+            subject.dequantized(node, slot).filter(|(source, steps)| !of_activation(subject, source) && applies(steps))
         });
-        let Some((source, steps)) = lone else { continue };
-        // A constant's own numbers: reading a table is no arithmetic.
-        let constant = node.given().all(|name| subject.is_constant(name));
+        let Some((source, steps)) = constant else { continue };
         let open = slots.clone().find(|slot| {
             node.input(*slot).is_some_and(|name| is_float(name) && !subject.is_constant(name))
                 && subject.dequantized(node, *slot).is_none()
         });
         let why = match open.and_then(|slot| node.input(slot)) {
             Some(open) => format!("its constant is {}, but {open} is float", steps.shown()),
-            None if subject.result(node).is_none() && !constant => {
+            // What is made of constants alone is computed in advance.
+            None if subject.result(node).is_none() && !node.given().all(|name| subject.is_constant(name)) => {
                 format!("its constant is {}, but its result is float", steps.shown())
             }
             None => continue,
         };
         founds.push(Found::of(why).at(node).tensor(codes(source)));
-    }
-}
-
-/// Q7-partial
-pub fn partial(subject: &Subject<'_>, founds: &mut Founds) {
-    for node in subject.operators().filter(|node| subject.is_dynamic_product(node)) {
-        let quantized = [0, 1].map(|slot| subject.dequantized(node, slot).is_some());
-        let all = [quantized[0], quantized[1], subject.result(node).is_some()];
-        if all.contains(&true) && all.contains(&false) && quantized.contains(&true) {
-            let parts = ["the first factor", "the second factor", "the result"];
-            let float = parts.iter().zip(all).filter(|(_, rounded)| !rounded).map(|(part, _)| *part);
-            let why = format!("partly quantized: {} float, so all of it is computed in float", are(float.collect()));
-            founds.push(Found::of(why).at(node));
-        }
     }
 }
 
@@ -436,15 +474,12 @@ pub fn mask_arithmetic(subject: &Subject<'_>, founds: &mut Founds) {
 
 /// Q13
 pub fn second_factors(subject: &Subject<'_>, founds: &mut Founds) {
+    let Some(quantized) = subject.quantized() else { return };
     for node in subject.operators().filter(|node| subject.is_dynamic_product(node)) {
         let Some((source, steps)) = subject.dequantized(node, 1) else { continue };
-        let symmetric = match steps.element {
-            Some(Element::UINT8) => steps.zeros.iter().all(|zero| *zero == 128),
-            Some(Element::INT8 | Element::INT16) => steps.zeros.iter().all(|zero| *zero == 0),
-            _ => false,
-        };
-        if !symmetric {
-            let why = format!("expected a second factor of 8 bits, or int16, symmetric, found {}", steps.shown());
+        if !quantized.second_factors.contains(&named(steps.element).as_str()) {
+            let expected = quantized.second_factors.join(" or ");
+            let why = format!("expected a second factor of {expected}, found {}", steps.shown());
             founds.push(Found::of(why).at(node).tensor(codes(source)));
         }
     }
@@ -452,16 +487,21 @@ pub fn second_factors(subject: &Subject<'_>, founds: &mut Founds) {
 
 /// Q14
 pub fn versions(subject: &Subject<'_>, founds: &mut Founds) {
-    let Some(quantized) = subject.quantized() else { return };
     let opset = subject.model.opsets.get(STANDARD).copied().unwrap_or(0);
-    for node in quantizers(subject) {
+    for node in quantizers(subject).filter(|node| node.domain == STANDARD && opset < 21) {
         let bits = subject.steps(node).map_or(8, Steps::bits);
-        let why = match (node.domain == STANDARD, bits) {
-            (true, 4 | 16) if opset < 21 => format!("{} of {bits} bits needs opset 21, found {opset}", node.op),
-            (false, _) if opset >= 21 => format!("com.microsoft.{}, although opset {opset} has it", node.op),
-            (false, _) if !quantized.microsoft => format!("com.microsoft.{} is not taken", node.op),
-            _ => continue,
-        };
+        if bits == 4 || bits == 16 {
+            let why = format!("{} of {bits} bits needs opset 21, found {opset}", node.op);
+            founds.push(Found::of(why).at(node).tensor(codes(node)));
+        }
+    }
+}
+
+/// Q14-domain
+pub fn domains(subject: &Subject<'_>, founds: &mut Founds) {
+    let opset = subject.model.opsets.get(STANDARD).copied().unwrap_or(0);
+    for node in quantizers(subject).filter(|node| node.domain != STANDARD && opset >= 21) {
+        let why = format!("{}.{}, although opset {opset} has it", node.domain, node.op);
         founds.push(Found::of(why).at(node).tensor(codes(node)));
     }
 }

@@ -116,10 +116,7 @@ pub fn names(subject: &Subject<'_>, founds: &mut Founds) {
     }
     let mut nodes = HashMap::<&str, usize>::new();
     model.nodes.iter().for_each(|node| *nodes.entry(&node.name).or_default() += 1);
-    if let Some(count) = nodes.remove("") {
-        let first = model.nodes.iter().find(|node| node.name.is_empty()).expect("one was counted");
-        founds.push(Found::of(format!("{count} nodes without a name; the first is {}", first.op)).at(first));
-    }
+    nodes.remove("");
     for node in &model.nodes {
         if let Some(count @ 2..) = nodes.remove(node.name.as_str()) {
             founds.push(Found::of(format!("{count} nodes of one name")).at(node));
@@ -143,6 +140,15 @@ pub fn names(subject: &Subject<'_>, founds: &mut Founds) {
     }
     for name in &model.sparse_initializers {
         founds.push(Found::of("a sparse initializer").tensor(name));
+    }
+}
+
+/// S6-unnamed
+pub fn unnamed(subject: &Subject<'_>, founds: &mut Founds) {
+    let mut unnamed = subject.model.nodes.iter().filter(|node| node.name.is_empty());
+    if let Some(first) = unnamed.next() {
+        let count = unnamed.count() + 1;
+        founds.push(Found::of(format!("nodes without a name: {count}; the first is {}", first.op)).at(first));
     }
 }
 
@@ -256,8 +262,31 @@ pub fn two_operands(subject: &Subject<'_>, founds: &mut Founds) {
 }
 
 /// S10-indices
-pub fn indices(subject: &Subject<'_>, founds: &mut Founds) -> Result<(), ExportError> {
-    for node in subject.model.nodes.iter().filter(|node| node.is("Gather")) {
+pub fn indices_inside(subject: &Subject<'_>, founds: &mut Founds) -> Result<(), ExportError> {
+    for (node, extent, indices) in constant_indices(subject)? {
+        let outside = |i: &&i64| **i >= extent as i64 || **i < -(extent as i64);
+        if let Some(index) = indices.iter().find(outside) {
+            let why = format!("expected indices below {extent}, found {index}");
+            founds.push(Found::of(why).at(node).tensor(&node.inputs[1]));
+        }
+    }
+    Ok(())
+}
+
+/// S10-negative
+pub fn indices_from_the_start(subject: &Subject<'_>, founds: &mut Founds) -> Result<(), ExportError> {
+    for (node, _, indices) in constant_indices(subject)? {
+        if let Some(index) = indices.iter().find(|i| **i < 0) {
+            founds.push(Found::of(format!("expected indices from 0, found {index}")).at(node).tensor(&node.inputs[1]));
+        }
+    }
+    Ok(())
+}
+
+/// Gathers by constants, the extent that they index and the indices.
+fn constant_indices<'a>(subject: &Subject<'a>) -> Result<Vec<(&'a Node, usize, Vec<i64>)>, ExportError> {
+    let mut found = Vec::new();
+    for node in subject.operators().filter(|node| node.is("Gather")) {
         let (Some(table), Some(indices)) = (node.input(0), node.input(1)) else { continue };
         let Some(constant) = subject.constants.get(indices) else { continue };
         let axis = node.int("axis").unwrap_or(0);
@@ -265,14 +294,9 @@ pub fn indices(subject: &Subject<'_>, founds: &mut Founds) -> Result<(), ExportE
             let axis = if axis < 0 { axis + shape.len() as i64 } else { axis };
             shape.get(usize::try_from(axis).ok()?).copied()
         });
-        let wrong = |i: &&i64| **i < 0 || extent.is_some_and(|extent| **i >= extent as i64);
-        if let Some(index) = constant.ints()?.iter().flatten().find(wrong) {
-            let below = extent.map_or(String::new(), |extent| format!(" and below {extent}"));
-            let why = format!("expected indices from 0{below}, found {index}");
-            founds.push(Found::of(why).at(node).tensor(indices));
-        }
+        found.extend(extent.zip(constant.ints()?).map(|(extent, indices)| (node, extent, indices)));
     }
-    Ok(())
+    Ok(found)
 }
 
 /// S11

@@ -42,7 +42,7 @@ pub enum Severity {
     Info,
     /// It runs, but slower or less exactly than it could, or on another processor.
     Warning,
-    /// It is refused, or its numbers are wrong.
+    /// It is refused, its numbers are wrong, or it runs only because one of the tools in between repairs it.
     Error,
 }
 
@@ -75,16 +75,18 @@ pub enum Form {
 pub struct Quantized {
     /// Types of activations, one scale a tensor.
     pub activations: &'static [&'static str],
-    /// Types of the second factor of a product of two activations.
+    /// Further ones, which are taken in some places.
+    pub tolerated: &'static [&'static str],
+    /// Types of the second factor of a product of two activations that are computed in their own width.
     pub second_factors: &'static [&'static str],
+    /// Types of both factors of a product of two activations that are refused together.
+    pub refused_factors: &'static [(&'static str, &'static str)],
     /// Types of weights of linear layers.
     pub weights: &'static [&'static str],
     /// Types of activations beside which weights of 4 bits may have a scale for each block of a row.
     pub blocks_beside: &'static [&'static str],
     /// Pairs of an activation's type and that of a norm's gain.
     pub gains: &'static [(&'static str, &'static str)],
-    /// Whether QuantizeLinear and DequantizeLinear may be those of `com.microsoft`.
-    pub microsoft: bool,
     /// The least number of an attention mask, by bits of its type.
     pub hidden: &'static [(u64, f32)],
     /// Operators that are wrong or refused at these bits.
@@ -203,7 +205,6 @@ const QUANTIZERS: &[Operator] = &[
 const QNN: &[Operator] = &[
     // Axes by Qualcomm's table of operators.
     up_to_4("ArgMax"),
-    up_to_4("Gelu"),
     up_to_4("Gemm"),
     up_to_4("LayerNormalization"),
     up_to_4("LpNormalization"),
@@ -220,8 +221,10 @@ const QNN: &[Operator] = &[
     float("Einsum"),
     any("Equal"),
     any("Exp"),
+    any("Flatten"),
     any("Floor"),
     any("GatherND"),
+    any("Gelu"),
     any("Greater"),
     any("GreaterOrEqual"),
     any("Less"),
@@ -334,11 +337,12 @@ const QNN_HTP: Takes = Takes {
     operators: &[QNN, COMMON, QUANTIZERS],
     quantized: Some(Quantized {
         activations: &["uint8", "uint16"],
-        second_factors: &["uint8", "int8", "uint16", "int16"],
+        tolerated: &["int8", "int16"],
+        second_factors: &["uint8", "int8", "int16"],
+        refused_factors: &[("int16", "uint8")],
         weights: &["int8", "uint8", "int4"],
         blocks_beside: &["uint16"],
         gains: &[("uint8", "uint8"), ("uint16", "uint8"), ("uint16", "int16"), ("int8", "int8")],
-        microsoft: true,
         hidden: HIDDEN,
         never: &[("Log", &[16]), ("Softplus", &[16]), ("Einsum", &[16])],
         masks: true,
@@ -354,17 +358,19 @@ const OPENVINO: Takes = Takes {
     operators: &[INTEL, COMMON, QUANTIZERS],
     quantized: Some(Quantized {
         activations: &["uint8"],
+        tolerated: &["int8"],
         second_factors: &["uint8", "int8"],
+        refused_factors: &[],
         weights: &["int8", "uint8", "int4"],
         blocks_beside: &["uint8", "uint16"],
         gains: &[("uint8", "uint8"), ("uint8", "int8")],
-        microsoft: true,
         hidden: HIDDEN,
         never: &[("Einsum", &[8, 16])],
         masks: false,
     }),
     levels: &[
         ("S3", Some(Severity::Warning)),
+        ("Q3", Some(Severity::Warning)),
         ("Q7", Some(Severity::Warning)),
         ("Q9", Some(Severity::Warning)),
         ("Q10", Some(Severity::Error)),
@@ -397,17 +403,19 @@ const ROCKCHIP: Takes = Takes {
     operators: &[RKNN, COMMON, &[any("QuantizeLinear"), any("DequantizeLinear")]],
     quantized: Some(Quantized {
         activations: &["uint8"],
+        tolerated: &["int8"],
         second_factors: &["uint8", "int8"],
+        refused_factors: &[],
         weights: &["int8", "uint8"],
         blocks_beside: &[],
         gains: &[("uint8", "uint8"), ("uint8", "int8")],
-        microsoft: false,
         hidden: HIDDEN,
         never: &[],
         masks: true,
     }),
     levels: &[
         ("S3", Some(Severity::Warning)),
+        ("Q3", Some(Severity::Warning)),
         ("Q7", Some(Severity::Warning)),
         ("Q9", Some(Severity::Warning)),
         ("R2", Some(Severity::Warning)),
