@@ -343,8 +343,8 @@ impl Writer {
             let codes = codes.collect();
             let codes = self.tensor(&format!("{name}/weight"), INT8, &[n, e], codes);
             let scale = self.floats(&format!("{name}/weight/scale"), &[n], &scales);
-            let along = ("axis", Attribute::Int(0));
-            inputs.push(self.op(&format!("{name}/weight"), "DequantizeLinear", &[&codes, &scale], &[along.clone()]));
+            let along = [("axis", Attribute::Int(0))];
+            inputs.push(self.op(&format!("{name}/weight"), "DequantizeLinear", &[&codes, &scale], &along));
             if let Some(bias) = bias {
                 let of_x = self.scale_of(x);
                 let scales: Vec<f32> = scales.iter().map(|scale| scale * of_x).collect();
@@ -352,7 +352,7 @@ impl Writer {
                 let codes = codes.collect();
                 let codes = self.tensor(&format!("{name}/bias"), INT32, &[n], codes);
                 let scale = self.floats(&format!("{name}/bias/scale"), &[n], &scales);
-                inputs.push(self.op(&format!("{name}/bias"), "DequantizeLinear", &[&codes, &scale], &[along]));
+                inputs.push(self.op(&format!("{name}/bias"), "DequantizeLinear", &[&codes, &scale], &along));
             }
         }
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();

@@ -213,15 +213,12 @@ pub fn weights(subject: &Subject<'_>, founds: &mut Founds) {
     for node in products(subject) {
         let Some((source, steps)) = weight(subject, node) else { continue };
         let found = named(steps.element);
-        let narrow = steps.bits() == 4;
         let rank = source.outputs.first().and_then(|w| subject.types.shape(w)).map_or(2, <[usize]>::len);
         let axis = if steps.axis < 0 { steps.axis + rank as i64 } else { steps.axis };
         let beside = subject.dequantized(node, 0).map(|(_, steps)| named(steps.element));
         let allowed = quantized.weights.contains(&found.as_str()) || steps.bits() == 16;
         let why = if !allowed {
             format!("expected weights of {}, found {found}", quantized.weights.join(" or "))
-        } else if narrow && steps.per_tensor && node.is("Conv") {
-            "a convolution's weights of 4 bits with one scale for all".to_owned()
         } else if steps.block > 0
             && beside.as_ref().is_none_or(|found| !quantized.blocks_beside.contains(&found.as_str()))
         {
@@ -236,6 +233,15 @@ pub fn weights(subject: &Subject<'_>, founds: &mut Founds) {
             continue;
         };
         founds.push(Found::of(why).at(node).tensor(codes(source)));
+    }
+}
+
+/// Q4-nibbles
+pub fn nibbles_with_zeros(subject: &Subject<'_>, founds: &mut Founds) {
+    for node in quantizers(subject).filter(|node| is_dequantize(node) && node.input(2).is_none()) {
+        if subject.steps(node).is_some_and(|steps| steps.element == Some(Element::INT4)) {
+            founds.push(Found::of("int4 without zeros, which is read as uint4").at(node).tensor(codes(node)));
+        }
     }
 }
 
@@ -303,13 +309,13 @@ pub fn gains(subject: &Subject<'_>, founds: &mut Founds) {
 
 /// Q7
 pub fn complete(subject: &Subject<'_>, founds: &mut Founds) {
-    // One scale of 8 bits is undone when the graph is compiled.
-    half_quantized(subject, |steps| !steps.per_tensor || steps.bits() < 8, founds);
+    // One scale for all is undone when the graph is compiled.
+    half_quantized(subject, |steps| !steps.per_tensor, founds);
 }
 
 /// Q7-partial
 pub fn partial(subject: &Subject<'_>, founds: &mut Founds) {
-    half_quantized(subject, |steps| steps.per_tensor && steps.bits() >= 8, founds);
+    half_quantized(subject, |steps| steps.per_tensor, founds);
     for node in subject.operators().filter(|node| subject.is_dynamic_product(node)) {
         let quantized = [0, 1].map(|slot| subject.dequantized(node, slot).is_some());
         let all = [quantized[0], quantized[1], subject.result(node).is_some()];

@@ -283,8 +283,10 @@ pub fn indices_from_the_start(subject: &Subject<'_>, founds: &mut Founds) -> Res
     Ok(())
 }
 
-/// Gathers by constants, the extent that they index and the indices.
-fn constant_indices<'a>(subject: &Subject<'a>) -> Result<Vec<(&'a Node, usize, Vec<i64>)>, ExportError> {
+/// A Gather by constants, the extent that they index and the indices.
+type Indexed<'a> = (&'a Node, usize, Vec<i64>);
+
+fn constant_indices<'a>(subject: &Subject<'a>) -> Result<Vec<Indexed<'a>>, ExportError> {
     let mut found = Vec::new();
     for node in subject.operators().filter(|node| node.is("Gather")) {
         let (Some(table), Some(indices)) = (node.input(0), node.input(1)) else { continue };
@@ -402,7 +404,7 @@ pub fn seen(subject: &Subject<'_>, founds: &mut Founds) {
 
 /// R1
 pub fn sums_seen(subject: &Subject<'_>, founds: &mut Founds) {
-    within_half(subject, |node| is_sum(node), founds);
+    within_half(subject, is_sum, founds);
 }
 
 /// R3

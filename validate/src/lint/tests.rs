@@ -56,6 +56,12 @@ impl Sketch {
         self
     }
 
+    /// Zeros of int4 for the weight.
+    fn zeros(mut self, dims: &[usize], bytes: usize) -> Sketch {
+        self.0.nodes.iter_mut().find(|node| node.name == "wd").expect("there").inputs.push("wz".to_owned());
+        self.constant("wz", Element::INT4, dims, &vec![0; bytes])
+    }
+
     fn rules(&self, name: &str) -> Vec<&'static str> {
         let subject = Subject::new(&self.0, profile(name).expect("known"), None).expect("in memory");
         let mut rules = BTreeSet::new();
@@ -80,11 +86,12 @@ fn layer(op: &str, shape: &[usize], w: Element, w_dims: &[usize], w_bytes: usize
          QuantizeLinear pq: p s z\nDequantizeLinear y: pq s z"
     );
     let scale_dims: &[usize] = if scales == 1 { &[] } else { &[scales] };
-    Sketch::new(shape, &lines)
+    let sketch = Sketch::new(shape, &lines)
         .steps()
         .constant("w", w, w_dims, &vec![0x11; w_bytes])
         .floats("ws", scale_dims, &vec![0.05; scales])
-        .attribute("wd", "axis", Attribute::Int(axis))
+        .attribute("wd", "axis", Attribute::Int(axis));
+    if w == Element::INT4 { sketch.zeros(scale_dims, scales.div_ceil(2)) } else { sketch }
 }
 
 #[test]
@@ -101,15 +108,18 @@ fn scales_of_a_weight_lie_on_the_axis_of_its_layer() {
     assert_eq!(conv(Element::INT8, 32, 0, 8).rules(a16), [""; 0]);
     assert_eq!(conv(Element::INT8, 32, 1, 4).rules(a16), ["Q4"]);
     assert_eq!(conv(Element::INT4, 16, 0, 8).rules(a16), [""; 0]);
-    assert_eq!(conv(Element::INT4, 16, 0, 1).rules(a16), ["Q4", "Q4-channels"]);
+    assert_eq!(conv(Element::INT4, 16, 0, 1).rules(a16), ["Q4-channels"]);
+    let mut bare = conv(Element::INT4, 16, 0, 8);
+    bare.0.nodes.iter_mut().find(|node| node.name == "wd").expect("there").inputs.truncate(2);
+    assert_eq!(bare.rules(a16), ["Q4-nibbles"]);
 }
 
 #[test]
 fn block_scales_need_activations_of_16_bits() {
     let blocks = layer("MatMul", &[6, 4], Element::INT4, &[4, 8], 16, 16, 0);
     let mut blocks = blocks.attribute("wd", "block_size", Attribute::Int(2));
-    blocks.0.initializers.retain(|constant| constant.name != "ws");
-    let blocks = blocks.floats("ws", &[2, 8], &[0.05; 16]);
+    blocks.0.initializers.retain(|constant| constant.name != "ws" && constant.name != "wz");
+    let blocks = blocks.floats("ws", &[2, 8], &[0.05; 16]).constant("wz", Element::INT4, &[2, 8], &[0; 8]);
     assert_eq!(blocks.rules("qnn-htp-a16w8"), [""; 0]);
     let mut narrow = blocks;
     narrow.0.initializers.retain(|constant| constant.name != "z");

@@ -371,6 +371,7 @@ const OPENVINO: Takes = Takes {
     levels: &[
         ("S3", Some(Severity::Warning)),
         ("Q3", Some(Severity::Warning)),
+        ("Q4-nibbles", None),
         ("Q7", Some(Severity::Warning)),
         ("Q9", Some(Severity::Warning)),
         ("Q10", Some(Severity::Error)),
@@ -416,6 +417,7 @@ const ROCKCHIP: Takes = Takes {
     levels: &[
         ("S3", Some(Severity::Warning)),
         ("Q3", Some(Severity::Warning)),
+        ("Q4-nibbles", None),
         ("Q7", Some(Severity::Warning)),
         ("Q9", Some(Severity::Warning)),
         ("R2", Some(Severity::Warning)),

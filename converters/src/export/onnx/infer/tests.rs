@@ -48,11 +48,14 @@ fn list(name: &'static str, values: &[i64]) -> (&'static str, Attribute) {
     (name, Attribute::Ints(values.to_vec()))
 }
 
+/// Inputs, constants, a node and what it makes.
+type Case = (&'static [&'static [usize]], &'static [&'static [i64]], Node, Vec<usize>);
+
 const X: &[usize] = &[2, 3, 5];
 
 #[test]
 fn shapes_follow_from_arguments_and_attributes() {
-    let cases: Vec<(&[&[usize]], &[&[i64]], Node, Vec<usize>)> = vec![
+    let cases: Vec<Case> = vec![
         (&[&[4, 1, 3], &[5, 3]], &[], node("Add", &["a", "b"], 1, &[]), vec![4, 5, 3]),
         (&[&[3], &[4, 3], &[4, 1]], &[], node("Where", &["a", "b", "c"], 1, &[]), vec![4, 3]),
         (&[&[7, 2, 3], &[3, 5]], &[], node("MatMul", &["a", "b"], 1, &[]), vec![7, 2, 5]),
