@@ -355,7 +355,7 @@ pub const RULES: &[Rule] = &[
         what: "int4 comes with zeros, though they are 0",
         fix: "write a zero of int4 for each scale",
         severity: Error,
-        evidence: "ran: without, QNN 2.7.0 reads int4 as uint4: -10 dB instead of 62 dB, at any granularity (HTP simulator, soc_model 57, 60, 69)",
+        evidence: "ran: without, QNN 2.7.0 reads int4 as uint4: -10 dB instead of 62 dB, with a scale each channel or one (HTP simulator)",
         check: Graph(quantized::nibbles_with_zeros),
     },
     Rule {
