@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::ValueEnum;
+use converters::export::npu::PROFILES;
 use converters::{ARCHITECTURES, FORMATS};
 use quant::Scheme;
 use serde::Serialize;
@@ -23,6 +24,8 @@ pub enum What {
     Schemes,
     /// What runs artifacts.
     Engines,
+    /// Toolchains for NPUs, as `lint` judges for them.
+    Profiles,
 }
 
 #[derive(Serialize)]
@@ -35,6 +38,14 @@ struct List {
     schemes: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     engines: Option<Vec<EngineRow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profiles: Option<Vec<ProfileRow>>,
+}
+
+#[derive(Serialize)]
+struct ProfileRow {
+    name: &'static str,
+    about: &'static str,
 }
 
 #[derive(Serialize)]
@@ -59,6 +70,8 @@ impl List {
                 };
                 RUNTIMES.iter().map(|engine| runs(*engine)).collect()
             }),
+            profiles: wanted(What::Profiles)
+                .then(|| PROFILES.iter().map(|p| ProfileRow { name: p.name, about: p.about }).collect()),
         }
     }
 
@@ -71,11 +84,14 @@ impl List {
             };
             engines.iter().map(row).collect()
         });
+        let names = |profiles: &Vec<ProfileRow>| profiles.iter().map(|profile| profile.name.to_owned()).collect();
+        let profiles = self.profiles.as_ref().map(names);
         [
             ("families", self.families.clone()),
             ("formats", self.formats.clone()),
             ("schemes", self.schemes.clone()),
             ("engines", engines),
+            ("profiles", profiles),
         ]
         .into_iter()
         .filter_map(|(title, entries)| Some((title, entries?)))

@@ -6,6 +6,7 @@
 mod calibration;
 mod edits;
 mod inspect;
+mod lint;
 mod list;
 mod manifest;
 mod npu;
@@ -70,6 +71,8 @@ enum Command {
     Validate(pipeline::Validate),
     /// Feeds a text to an artifact or a checkpoint and prints what it answers
     Run(run::Run),
+    /// Says what an NPU toolchain will refuse in ONNX files, or compute wrongly
+    Lint(lint::Lint),
     /// Checks a recipe, or shows what one may say
     #[command(subcommand)]
     Recipe(RecipeCommand),
@@ -144,6 +147,7 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         (None, Some(Command::Inspect(inspect))) => Ok(inspect::inspect(&inspect, &common)?),
         (None, Some(Command::Validate(validate))) => Ok(pipeline::validate(&validate, &common, display)?),
         (None, Some(Command::Run(run))) => Ok(run::run(&run, &common, display)?),
+        (None, Some(Command::Lint(arguments))) => Ok(lint::run(&arguments, &common)?),
         (None, Some(Command::Recipe(RecipeCommand::Check { recipe, model }))) => {
             Ok(pipeline::check(&recipe, model.as_deref(), &common)?)
         }

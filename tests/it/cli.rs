@@ -479,6 +479,7 @@ fn the_list_comes_from_the_registries_and_is_the_table_of_the_readme() {
         "formats:\n  onnx\n  gguf\n  safetensors\n",
         "  int4-g128-asym\n",
         "onnxruntime (onnx)",
+        "profiles:\n  npu-portable\n",
     ] {
         assert!(text(&output.stdout).contains(word), "{word} is not in\n{}", text(&output.stdout));
     }
@@ -523,7 +524,7 @@ fn the_schemas_in_docs_are_those_of_the_program() {
 }
 
 /// A generated file is as it would be generated now; `BLESS=1` rewrites it.
-fn bless_or_compare(file: &Path, fresh: &str) {
+pub fn bless_or_compare(file: &Path, fresh: &str) {
     if std::env::var_os("BLESS").is_some() {
         fs::write(file, fresh).expect("written");
     }

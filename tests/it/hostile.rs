@@ -56,7 +56,7 @@ fn refusal_of(bytes: impl AsRef<[u8]>) -> String {
 
 /// Address space that the process ever had, in bytes.
 #[cfg(target_os = "linux")]
-fn peak_bytes() -> u64 {
+pub fn peak_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("linux has it");
     let line = status.lines().find(|line| line.starts_with("VmPeak")).expect("linux has it");
     line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).expect("a number") * 1024

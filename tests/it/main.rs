@@ -15,11 +15,14 @@ mod gguf_checkpoint;
 mod gguf_names;
 mod hostile;
 mod import;
+mod lint;
 #[cfg(feature = "llama-cpp")]
 mod llama;
 mod mu;
 mod npu;
+mod npu_graph;
 mod onnx;
+mod onnx_file;
 mod passes;
 mod quant;
 mod recipes;

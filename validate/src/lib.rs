@@ -1,11 +1,12 @@
 //! Runs artifacts in real engines and compares them with the full-precision model, link by link.
 //!
 //! [`chain`] says what is compared with what; [`runtime`] opens artifacts; [`task`] holds the evaluation data;
-//! [`report`] is what comes out.
+//! [`report`] is what comes out. [`lint`] judges ONNX files for NPUs without running them.
 
 pub mod calibration;
 pub mod chain;
 pub mod generate;
+pub mod lint;
 pub mod metrics;
 pub mod report;
 pub mod runtime;

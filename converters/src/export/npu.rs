@@ -6,6 +6,7 @@
 //! A profile with 8- or 16-bit activations expects a graph in which every value is rounded
 //! ([`graph::passes::quantize_values`]); the others a float graph.
 
+pub mod evidence;
 pub mod host;
 mod lower;
 pub mod profile;
@@ -18,8 +19,9 @@ use std::path::Path;
 use graph::passes::{Expand, Lengths, Update, Widths, absorb_scales, expand, make_static, untie_embeddings};
 use graph::{ENC, Graph, WeightId, Weights};
 
+pub use evidence::{EVIDENCE_FILE, Evidence, Range};
 pub use host::{Bucket, HOST_FILE, Host, Numbers, Place, Port};
-pub use profile::{Gelu, Norm, PROFILES, Profile, Writes, profile};
+pub use profile::{Form, Gelu, Norm, Operator, PROFILES, Profile, Quantized, Severity, Takes, Writes, profile};
 
 use super::onnx::tensors::Layout;
 use super::onnx::{Placement, read, write};

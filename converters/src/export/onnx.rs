@@ -4,7 +4,9 @@
 //! for int4 and for groups.
 
 mod describe;
+mod infer;
 mod lower;
+mod model;
 #[allow(clippy::all, missing_docs, dead_code, reason = "generated from onnx.proto, whole")]
 #[rustfmt::skip]
 pub(in crate::export) mod onnx;
@@ -21,6 +23,8 @@ use std::path::{Path, PathBuf};
 use graph::{DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, Type, ValueId, WeightId, Weights};
 
 pub use self::describe::{Description, Initializer, describe};
+pub use self::infer::{Types, Unknown};
+pub use self::model::{Attribute, Constant, Declared, Element, Extent, Node, OnnxFile, STANDARD};
 
 use self::lower::{Choices, Lowering};
 use self::onnx::{GraphProto, NodeProto, ValueInfoProto};

@@ -1,39 +1,22 @@
 //! The weights of an artifact, under the names of the checkpoint.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use graph::{AffineTensor, Blob, Block, FloatType, Quantized, Scratch, Weight, WeightData, Weights};
 use half::f16;
-use prost::Message;
-use prost::bytes::Bytes;
 
-use super::onnx::tensor_proto::{DataLocation, DataType};
-use super::onnx::{ModelProto, TensorProto};
+use super::model::{Element, OnnxFile, io_error, malformed};
 use super::tensors::{offset, unpack};
 use crate::ExportError;
-
-// protobuf's own limit; a larger file is not ONNX.
-const MAX_FILE_BYTES: u64 = i32::MAX as u64;
 
 /// A tensor of a file, its bytes still there.
 #[derive(Clone)]
 struct Stored {
     file: PathBuf,
-    dtype: DataType,
+    element: Element,
     dims: Vec<usize>,
     blob: Blob,
-}
-
-fn malformed(file: &Path, message: impl Into<String>) -> ExportError {
-    ExportError::Malformed { file: file.to_owned(), message: message.into() }
-}
-
-fn io_error(file: &Path) -> impl Fn(io::Error) -> ExportError {
-    let file = file.to_owned();
-    move |source| ExportError::Io { file: file.clone(), source }
 }
 
 /// Every weight of `expected`, by name and shape, from `files`, which lie in `dir`. A weight that several files hold must be the
@@ -46,10 +29,18 @@ pub(in crate::export) fn weights(
     let mut tensors: HashMap<String, Stored> = HashMap::new();
     let mut opened = HashMap::new();
     for file in files {
-        for (name, stored) in initializers(dir, &file, &mut opened)? {
-            match tensors.get(&name) {
-                None => drop(tensors.insert(name, stored)),
-                Some(known) => same(&name, known, &stored)?,
+        for constant in OnnxFile::open_among(&file, &mut opened)?.initializers {
+            if !matches!(
+                constant.element,
+                Element::FLOAT | Element::FLOAT16 | Element::INT8 | Element::UINT8 | Element::UINT16 | Element::INT32
+            ) {
+                continue; // shapes and indices
+            }
+            let blob = constant.blob().clone();
+            let stored = Stored { file: file.clone(), element: constant.element, dims: constant.dims, blob };
+            match tensors.get(&constant.name) {
+                None => drop(tensors.insert(constant.name, stored)),
+                Some(known) => same(&constant.name, known, &stored)?,
             }
         }
     }
@@ -61,98 +52,9 @@ pub(in crate::export) fn weights(
     Ok(out)
 }
 
-/// The initializers of one graph.
-fn initializers(
-    dir: &Path,
-    file: &Path,
-    opened: &mut HashMap<PathBuf, Blob>,
-) -> Result<Vec<(String, Stored)>, ExportError> {
-    let whole = Blob::open(file).map_err(io_error(file))?;
-    if whole.len() > MAX_FILE_BYTES {
-        return Err(malformed(file, format!("{} bytes, but protobuf ends at {MAX_FILE_BYTES}", whole.len())));
-    }
-    let bytes = Bytes::from(fs::read(file).map_err(io_error(file))?);
-    let start = bytes.as_ptr() as usize;
-    let model = ModelProto::decode(bytes.clone()).map_err(|e| malformed(file, format!("not an ONNX model: {e}")))?;
-    let graph = model.graph.ok_or_else(|| malformed(file, "a model without a graph"))?;
-    let mut out = Vec::new();
-    for proto in graph.initializer {
-        let name = proto.name.clone().unwrap_or_default();
-        let at = |message: String| malformed(file, format!("{name}: {message}"));
-        let dtype = DataType::try_from(proto.data_type.unwrap_or(0))
-            .map_err(|e| at(format!("an element type that ONNX lacks: {e}")))?;
-        let width = match dtype {
-            DataType::Float => 4u64,
-            DataType::Int32 => 4,
-            DataType::Float16 | DataType::Uint16 => 2,
-            DataType::Int8 | DataType::Uint8 => 1,
-            _ => continue, // shapes and indices
-        };
-        let dims: Option<Vec<usize>> = proto.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
-        let expected =
-            dims.as_ref().and_then(|dims| dims.iter().try_fold(width, |total, d| total.checked_mul(*d as u64)));
-        let (Some(dims), Some(expected)) = (dims, expected) else {
-            return Err(at(format!("dimensions {:?} are no shape", proto.dims)));
-        };
-        let blob = match (&proto.raw_data, proto.data_location == Some(DataLocation::External as i32)) {
-            (_, true) => external(dir, file, &name, &proto, opened)?,
-            (Some(raw), false) => {
-                // prost slices the buffer it decodes from, so the address tells the place in the file.
-                let offset = (raw.as_ptr() as usize).wrapping_sub(start) as u64;
-                let inside = offset.checked_add(raw.len() as u64).and_then(|end| whole.slice(offset..end));
-                if raw.is_empty() {
-                    Blob::memory([])
-                } else {
-                    inside.ok_or_else(|| at("bytes outside the file".into()))?
-                }
-            }
-            (None, false) => return Err(at("no raw bytes".to_owned())),
-        };
-        if blob.len() != expected {
-            return Err(at(format!("expected {expected} bytes for {dims:?}, found {}", blob.len())));
-        }
-        out.push((name, Stored { file: file.to_owned(), dtype, dims, blob }));
-    }
-    Ok(out)
-}
-
-/// Bytes beside the graph; a file is opened once.
-fn external(
-    dir: &Path,
-    file: &Path,
-    name: &str,
-    proto: &TensorProto,
-    opened: &mut HashMap<PathBuf, Blob>,
-) -> Result<Blob, ExportError> {
-    let value = |key: &str| {
-        let entry = proto.external_data.iter().find(|entry| entry.key.as_deref() == Some(key));
-        entry.and_then(|entry| entry.value.clone())
-    };
-    let at = |message: String| malformed(file, format!("{name}: {message}"));
-    let location = value("location").ok_or_else(|| at("external data without a location".to_owned()))?;
-    // A file elsewhere is none of this artifact's.
-    if !matches!(Path::new(&location).components().collect::<Vec<_>>().as_slice(), [Component::Normal(_)]) {
-        return Err(at(format!("external data at {location:?}, outside the folder")));
-    }
-    let data_file = dir.join(&location);
-    if !opened.contains_key(&data_file) {
-        opened.insert(data_file.clone(), Blob::open(&data_file).map_err(io_error(&data_file))?);
-    }
-    let whole = &opened[&data_file];
-    let number = |key: &str, default: u64| match value(key) {
-        None => Ok(default),
-        Some(text) => text.parse::<u64>().map_err(|_| at(format!("{key} {text:?} is no number"))),
-    };
-    let offset = number("offset", 0)?;
-    let length = number("length", whole.len().saturating_sub(offset))?;
-    let end = offset.checked_add(length);
-    end.and_then(|end| whole.slice(offset..end))
-        .ok_or_else(|| at(format!("{length} bytes at {offset} lie outside {location} of {} bytes", whole.len())))
-}
-
 fn same(name: &str, a: &Stored, b: &Stored) -> Result<(), ExportError> {
     let differs = || malformed(&b.file, format!("{name} differs from the one in {}", a.file.display()));
-    if a.dtype != b.dtype || a.dims != b.dims || a.blob.len() != b.blob.len() {
+    if a.element != b.element || a.dims != b.dims || a.blob.len() != b.blob.len() {
         return Err(differs());
     }
     let (mut left, mut right) = (vec![0; 1 << 16], vec![0; 1 << 16]);
@@ -179,10 +81,10 @@ fn read(
     let find = |suffix: &str| tensors.get(&format!("{name}{suffix}"));
     let weight = |data| Weight { name: name.to_owned(), shape: shape.to_vec(), data };
     if let Some(stored) = find("") {
-        let dtype = match stored.dtype {
-            DataType::Float => FloatType::F32,
-            DataType::Float16 => FloatType::F16,
-            other => return Err(malformed(&stored.file, format!("{name}: {other:?} is no float"))),
+        let dtype = match stored.element {
+            Element::FLOAT => FloatType::F32,
+            Element::FLOAT16 => FloatType::F16,
+            other => return Err(malformed(&stored.file, format!("{name}: {other} is no float"))),
         };
         check_dims(name, stored, shape)?;
         return Ok(weight(WeightData::Stored { blob: stored.blob.clone(), dtype }));
@@ -192,7 +94,7 @@ fn read(
         return Err(malformed(dir, format!("{name}: not in any of the graphs")));
     };
     let scales = find("_scale").ok_or_else(|| malformed(&codes.file, format!("{name}: codes without {name}_scale")))?;
-    if suffix == "_quantized" && (codes.dtype == DataType::Int32 || scales.dims.is_empty()) {
+    if suffix == "_quantized" && (codes.element == Element::INT32 || scales.dims.is_empty()) {
         return Ok(weight(dequantized(name, codes, scales, find("_zero_point"), scratch)?));
     }
     let zeros = find("_zero_point");
@@ -202,7 +104,7 @@ fn read(
     let (block, unsigned) = match suffix {
         "_quantized" => {
             check_dims(name, codes, &[n, e])?;
-            (e.max(1), codes.dtype == DataType::Uint8)
+            (e.max(1), codes.element == Element::UINT8)
         }
         _ => {
             let block = codes.dims.get(2).copied().unwrap_or(0).saturating_mul(8 / bits);
@@ -236,21 +138,21 @@ fn dequantized(
     scratch: &Scratch,
 ) -> Result<WeightData, ExportError> {
     let failed = io_error(&codes.file);
-    let width = match codes.dtype {
-        DataType::Int32 => 4,
-        DataType::Uint16 => 2,
+    let width = match codes.element {
+        Element::INT32 => 4,
+        Element::UINT16 => 2,
         _ => 1,
     };
-    let code = |bytes: &[u8]| match (codes.dtype, bytes) {
-        (DataType::Int32, &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]),
-        (DataType::Int8, &[a]) => i32::from(a.cast_signed()),
+    let code = |bytes: &[u8]| match (codes.element, bytes) {
+        (Element::INT32, &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]),
+        (Element::INT8, &[a]) => i32::from(a.cast_signed()),
         (_, &[a, b]) => i32::from(u16::from_le_bytes([a, b])),
         (_, bytes) => bytes.first().map_or(0, |a| i32::from(*a)),
     };
     let mut units = vec![0.0; (scales.blob.len() / 4) as usize];
     let bytes = scales.blob.read().map_err(&failed)?;
-    if scales.dtype != DataType::Float || units.is_empty() {
-        return Err(malformed(&scales.file, format!("{name}_scale: expected f32, found {:?}", scales.dtype)));
+    if scales.element != Element::FLOAT || units.is_empty() {
+        return Err(malformed(&scales.file, format!("{name}_scale: expected f32, found {:?}", scales.element)));
     }
     FloatType::F32.decode(&bytes, &mut units);
     let count = codes.blob.len() / width;
@@ -259,9 +161,9 @@ fn dequantized(
     }
     let zero = match zero {
         None => 0,
-        Some(zero) if zero.dtype == codes.dtype => code(&zero.blob.read().map_err(&failed)?),
+        Some(zero) if zero.element == codes.element => code(&zero.blob.read().map_err(&failed)?),
         Some(zero) => {
-            let message = format!("{name}_zero_point: expected {:?}, found {:?}", codes.dtype, zero.dtype);
+            let message = format!("{name}_zero_point: expected {:?}, found {:?}", codes.element, zero.element);
             return Err(malformed(&zero.file, message));
         }
     };
@@ -316,8 +218,8 @@ fn signed(bits: u8, codes: &Stored, [n, e]: [usize; 2], block: usize, scratch: &
 fn read_scales(name: &str, stored: &Stored) -> Result<Vec<f16>, ExportError> {
     let bytes = stored.blob.read().map_err(io_error(&stored.file))?;
     let mut floats = vec![0.0; bytes.len() / 4];
-    if stored.dtype != DataType::Float {
-        return Err(malformed(&stored.file, format!("{name}_scale: expected f32, found {:?}", stored.dtype)));
+    if stored.element != Element::FLOAT {
+        return Err(malformed(&stored.file, format!("{name}_scale: expected float, found {}", stored.element)));
     }
     FloatType::F32.decode(&bytes, &mut floats);
     let exact = |x: &f32| {

@@ -1,0 +1,71 @@
+//! `calibration.json`: what the tensors of a graph held while samples ran through the model.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ExportError;
+
+/// The file's name; it lies beside the graphs.
+pub const EVIDENCE_FILE: &str = "calibration.json";
+
+/// Ranges by the names of values.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// How many samples ran.
+    pub samples: usize,
+    /// By the float tensor's name in the graphs: that before a QuantizeLinear, and any other that was seen.
+    pub values: BTreeMap<String, Range>,
+}
+
+/// The least and the greatest number that a tensor held in any sample.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    /// The least.
+    pub min: f32,
+    /// The greatest.
+    pub max: f32,
+}
+
+impl Range {
+    /// The number farthest from 0.
+    pub fn magnitude(&self) -> f32 {
+        self.min.abs().max(self.max.abs())
+    }
+}
+
+impl Evidence {
+    /// What lies in a folder, if there is any. Errors: the file cannot be read, or is not what it should be.
+    pub fn read(dir: &Path) -> Result<Option<Evidence>, ExportError> {
+        let file = dir.join(EVIDENCE_FILE);
+        let bytes = match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|source| ExportError::Io { file: file.clone(), source })?,
+        };
+        let malformed = |message: String| ExportError::Malformed { file: file.clone(), message };
+        let evidence: Evidence =
+            serde_json::from_slice(&bytes).map_err(|error| malformed(format!("not the expected JSON: {error}")))?;
+        match evidence
+            .values
+            .iter()
+            .find(|(_, range)| range.min.is_nan() || range.max.is_nan() || range.min > range.max)
+        {
+            Some((name, Range { min, max })) => {
+                Err(malformed(format!("{name}: expected min ≤ max, found {min}, {max}")))
+            }
+            None => Ok(Some(evidence)),
+        }
+    }
+
+    /// Writes the file into a folder.
+    pub fn write(&self, dir: &Path) -> Result<(), ExportError> {
+        let file = dir.join(EVIDENCE_FILE);
+        let text = serde_json::to_string_pretty(self).expect("only JSON types") + "\n";
+        fs::write(&file, text).map_err(|source| ExportError::Io { file, source })
+    }
+}
