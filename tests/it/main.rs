@@ -19,6 +19,7 @@ mod import;
 mod llama;
 mod mu;
 mod npu;
+mod npu_engines;
 mod onnx;
 mod passes;
 mod quant;
