@@ -96,7 +96,7 @@ impl Engines {
     /// For opening an artifact.
     pub fn options(&self) -> Options {
         let threads = rayon::current_num_threads();
-        Options { threads, offline: self.offline, python: self.python.clone(), merged: false }
+        Options { threads, offline: self.offline, python: self.python.clone(), ..Options::DEFAULT }
     }
 }
 
@@ -446,7 +446,7 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
         true => None,
         false => Some(source.baseline(&recipe.validate, &*text, &recorded, display)?),
     };
-    let options = arguments.engines.options();
+    let options = recipe.validate.options(arguments.engines.options());
     let mut reports = Vec::new();
     for (target, grown, _, artifact) in &staged {
         if let Some(baseline) = &baseline {
@@ -588,7 +588,7 @@ pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Res
     let observed = source.observed(&loaded.recipe, &[target], &origin, &*text, &std::env::temp_dir(), display)?;
     let grown = Grown::new(&source, target, observed.as_ref(), &scratch, display)?;
     let artifact = Artifact::list(target.format().name(), dir).map_err(PipelineError::io(dir))?;
-    let options = arguments.engines.options();
+    let options = wanted.options(arguments.engines.options());
     let report = validated(&baseline, &grown, target, &artifact, &wanted.limits, &options, display)?;
     display.finish();
     let note = Note { about: recipe.file, text: recipe.text };

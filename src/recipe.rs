@@ -19,6 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use validate::calibration::Prefixes;
 use validate::chain::Limits;
+use validate::runtime::Options;
 use validate::task::TaskMetric;
 
 use crate::edits::RescaleResidual;
@@ -94,6 +95,19 @@ pub struct Validation {
     pub metric: TaskMetric,
     /// How far the artifacts may be from the float model.
     pub limits: Limits,
+    /// Chips that the Qualcomm HTP simulator stands for, each in a run of its own: `soc_model` 60 (Snapdragon X Elite, HTP
+    /// v73) when there is none, 57 (8 Gen 3, v75), 69 (8 Elite, v79).
+    pub soc_models: Vec<u32>,
+    /// How many samples a simulator runs, from the first; all when absent. A step may take a second.
+    pub simulated_samples: Option<NonZeroUsize>,
+}
+
+impl Validation {
+    /// What engines are told when an artifact is opened to be validated.
+    pub fn options(&self, options: Options) -> Options {
+        let simulated_samples = self.simulated_samples.map(NonZeroUsize::get);
+        Options { soc_models: self.soc_models.clone(), simulated_samples, ..options }
+    }
 }
 
 impl Target {

@@ -2,7 +2,9 @@
 # Installs what the engines need: a C++ toolchain for llama.cpp, and a virtual environment with onnxruntime and
 # transformers in .venv. Does nothing that is already done.
 #
-# usage: tools/setup.sh [--all]      --all: also what only the tests use, Optimum in .venv-optimum and transformers.js in .node
+# usage: tools/setup.sh [--all]      --all: also Qualcomm's HTP simulator in .venv, which is proprietary (its licence allows
+#                                    development and benchmarks), and what only the tests use: Optimum in .venv-optimum and
+#                                    transformers.js in .node
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,17 +27,21 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# venv DIR REQUIREMENTS
+# venv DIR REQUIREMENTS [NAME]      NAME: of requirements that are added to an environment
 venv() {
-  if ! cmp -s "$2" "$1/installed.txt"; then
+  local mark="$1/installed${3:+-$3}.txt"
+  if ! cmp -s "$2" "$mark"; then
     echo "setup: installing $2 into $1" >&2
     python3 -m venv "$1"
     "$1/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$2"
-    cp "$2" "$1/installed.txt"
+    cp "$2" "$mark"
   fi
 }
 venv .venv tools/requirements.txt
 if [ "${1:-}" = --all ]; then
+  if [ "$(uname -sm)" = "Linux x86_64" ]; then
+    venv .venv tools/requirements-htp.txt htp
+  fi
   venv .venv-optimum tools/requirements-optimum.txt
   if ! cmp -s tools/package.json .node/installed.json; then
     echo "setup: installing tools/package.json into .node" >&2

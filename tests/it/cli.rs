@@ -476,15 +476,15 @@ fn the_list_comes_from_the_registries_and_is_the_table_of_the_readme() {
     for word in [
         "families:\n  bart\n",
         "  t5\n",
-        "formats:\n  onnx\n  gguf\n  safetensors\n",
+        "formats:\n  onnx\n  npu\n  gguf\n  safetensors\n",
         "  int4-g128-asym\n",
-        "onnxruntime (onnx)",
+        "onnxruntime (onnx, npu)",
         "profiles:\n  npu-portable\n",
     ] {
         assert!(text(&output.stdout).contains(word), "{word} is not in\n{}", text(&output.stdout));
     }
     let found: Value = serde_json::from_slice(&run(&["--list", "formats", "--json"]).stdout).expect("JSON");
-    assert_eq!(found, serde_json::json!({ "formats": ["onnx", "gguf", "safetensors"] }));
+    assert_eq!(found, serde_json::json!({ "formats": ["onnx", "npu", "gguf", "safetensors"] }));
 
     let table = text(&run(&["--list", "--markdown"]).stdout);
     let readme = repository("README.md");

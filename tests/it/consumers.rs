@@ -257,7 +257,7 @@ fn transformers_computes_with_compressed_tensors_what_the_interpreter_does() {
             let home = tempfile::tempdir().expect("temporary folder");
             let artifact = write(&model, &Safetensors { widen_codes: true, ..Safetensors::DEFAULT }, home.path());
             let python = Some(repository(".venv").join("bin/python"));
-            let options = Options { threads: 1, offline: true, python, merged: false };
+            let options = Options { offline: true, python, ..Options::DEFAULT };
             let (recorded, _) = expected(&fixture(name));
             let said = |session: &mut dyn Session| {
                 session.encode(&source(&model, &recorded))?;

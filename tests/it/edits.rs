@@ -281,7 +281,7 @@ fn a_rescaled_model_is_written_as_onnx_and_refused_by_formats_that_hold_no_nodes
             let folder = tempfile::tempdir().expect("temporary folder");
             Onnx::DEFAULT.check(model).expect("holds it");
             let artifact = Onnx::DEFAULT.write(model, folder.path()).expect("written");
-            let options = Options { threads: 1, offline: false, python: None, merged: false };
+            let options = Options::DEFAULT;
             let mut session = OnnxRuntime.open(&artifact, &options).unwrap_or_else(|e| panic!("{e}"));
             decoded(&mut *session, &feeds)
         };

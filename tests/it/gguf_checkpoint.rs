@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use converters::audio::{AudioError, Clip, Features, FrontEnd};
 use converters::checkpoint::ImportError;
@@ -32,7 +33,7 @@ const RUN: [&str; 4] = ["keep", "f16", "q8_0", "q4_k"];
 /// Steps that a session decodes.
 const STEPS: usize = 5;
 
-const OPTIONS: Options = Options { threads: 1, offline: true, python: None, merged: false };
+static OPTIONS: LazyLock<Options> = LazyLock::new(|| Options { offline: true, ..Options::DEFAULT });
 
 fn scheme(name: &str) -> Scheme {
     name.parse().expect("a scheme")

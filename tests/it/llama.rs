@@ -56,7 +56,7 @@ fn exported(checkpoint: &Path, scheme: &str) -> Exported {
 }
 
 fn open(artifact: &Artifact) -> Result<Box<dyn Session>, String> {
-    let options = Options { threads: 2, offline: true, python: None, merged: false };
+    let options = Options { threads: 2, offline: true, ..Options::DEFAULT };
     LlamaCpp.open(artifact, &options).map_err(|e| e.to_string())
 }
 

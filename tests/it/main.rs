@@ -20,6 +20,7 @@ mod lint;
 mod llama;
 mod mu;
 mod npu;
+mod npu_engines;
 mod npu_graph;
 mod onnx;
 mod onnx_file;

@@ -113,7 +113,7 @@ fn write(model: &Model, format: &Onnx, dir: &Path) -> Artifact {
 
 /// Without the `ORT_DYLIB_PATH`, a cache or a Python environment, the library is fetched.
 fn open(artifact: &Artifact, merged: bool) -> Box<dyn Session> {
-    let options = Options { threads: 1, offline: false, python: None, merged };
+    let options = Options { merged, ..Options::DEFAULT };
     OnnxRuntime.open(artifact, &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -257,7 +257,7 @@ fn fixed_steps_are_those_of_the_interpreter() {
             equal_weights(&model, &Onnx::DEFAULT, &artifact, name);
             let (inputs, interpreter) = (recorded(model.checkpoint.dir()), Interpreter::new(&model.graph));
             let as_written = [true, false].map(|merged| {
-                let options = Options { threads: 1, offline: false, python: None, merged };
+                let options = Options { merged, ..Options::DEFAULT };
                 let mut session = onnx::open_as_written(&artifact, &options).unwrap_or_else(|e| panic!("{e}"));
                 worst(&mut *session, &mut Reference::new(&interpreter), &inputs)
             });

@@ -113,7 +113,11 @@ enum Fault {
     IgnoresTheMask,
     ForgetsItsCache,
     HoldsThreeTokens,
+    /// No fault: a simulator, which takes a sequence at a time and few of them.
+    Slow,
 }
+
+const SLOW_SAMPLES: usize = 5;
 
 impl Runtime for Fake {
     fn name(&self) -> &'static str {
@@ -121,7 +125,16 @@ impl Runtime for Fake {
     }
 
     fn runs(&self, format: &str) -> bool {
-        format == "memory"
+        matches!(format, "memory" | "npu")
+    }
+
+    fn runs_of(&self, options: &Options) -> Vec<(String, Options)> {
+        let chips: &[&str] = if self.fault == Fault::Slow { &["a", "b"] } else { &[""] };
+        chips.iter().map(|chip| (format!("chip {chip}"), options.clone())).collect()
+    }
+
+    fn samples(&self, options: &Options) -> Option<usize> {
+        options.simulated_samples.filter(|_| self.fault == Fault::Slow)
     }
 
     fn open(&self, _: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
@@ -183,6 +196,15 @@ impl Session for FakeSession {
     fn limit_tokens(&self) -> Option<usize> {
         (self.fault == Fault::HoldsThreeTokens).then_some(3)
     }
+
+    fn rows_at_once(&self) -> Option<usize> {
+        (self.fault == Fault::Slow).then_some(1)
+    }
+
+    fn checks(&mut self) -> Vec<Check> {
+        let one = Check::passed(Link::Runtime, "every node on the NPU, 7 of 7", "");
+        Vec::from_iter((self.fault == Fault::Slow).then_some(one))
+    }
 }
 
 /// Runs the chain on an artifact that claims to be `quantized`.
@@ -190,6 +212,18 @@ fn validated(
     baseline: &Baseline,
     quantized: &Model,
     engine: &Fake,
+    read: impl Fn() -> Result<Weights, ExportError> + Sync,
+) -> ArtifactReport {
+    let options = Options { offline: true, ..Options::DEFAULT };
+    validated_as("memory", &Limits::default(), &options, (baseline, quantized, engine), read)
+}
+
+/// The same in a format and with limits.
+fn validated_as(
+    format: &'static str,
+    limits: &Limits,
+    options: &Options,
+    (baseline, quantized, engine): (&Baseline, &Model, &Fake),
     read: impl Fn() -> Result<Weights, ExportError> + Sync,
 ) -> ArtifactReport {
     let home = tempfile::tempdir().expect("temporary folder");
@@ -212,10 +246,10 @@ fn validated(
         baseline,
         name: "leaf",
         quantized,
-        artifact: &artifact(home.path()),
+        artifact: &Artifact { format, ..artifact(home.path()) },
         format: &Memory(read),
-        limits: &Limits::default(),
-        options: &Options { threads: 1, offline: true, python: None, merged: false },
+        limits,
+        options,
         tensors: vec![row("good", 0.001), row("bad", 0.5), row("exact", 0.0)],
         substitutions: vec![Note { about: "gguf".to_owned(), text: "folded".to_owned() }],
     };
@@ -479,6 +513,47 @@ fn the_way_in_which_an_engine_is_wrong_shows_in_which_checks_fail() {
 }
 
 #[test]
+fn a_simulator_runs_some_samples_for_each_chip_and_the_report_says_how_many() {
+    let grown = grown(&fixture("t5-v1.1"));
+    let recorded = grown.recorded();
+    let baseline = grown.baseline(&recorded);
+    let options = Options { simulated_samples: Some(SLOW_SAMPLES), ..Options::DEFAULT };
+    let limits = Limits { npu_sqnr_db: Some(60.0), ..Limits::default() };
+    let run = |graph: &Graph, limits: &Limits, options: &Options| {
+        let engine = Fake { graph: graph.clone(), fault: Fault::Slow };
+        let read = || Ok(grown.exact.graph.weights.clone());
+        validated_as("npu", limits, options, (&baseline, &grown.exact, &engine), read)
+    };
+    let found = run(&grown.exact.graph, &limits, &options);
+    assert!(found.checks.iter().all(|c| c.outcome == Outcome::Passed), "{:#?}", failed(&found.checks));
+    let whats: Vec<&str> = found.checks.iter().map(|c| c.what.as_str()).collect();
+    for what in ["onnxruntime 0.0: logits of the first 5 of 11 samples", "every node on the NPU, 7 of 7"] {
+        assert_eq!(whats.iter().filter(|w| **w == what).count(), 2, "for each chip: {whats:#?}");
+    }
+    // The graph ran over all samples, each chip over some, and both are compared over what both ran.
+    let [whole, a, b] = &found.runs[..] else { panic!("{} runs", found.runs.len()) };
+    let counts = |run: &validate::report::Run| {
+        let (agreement, score) = (run.agreement.expect("compared"), run.score.expect("targets"));
+        (run.to_float.expect("compared").positions, agreement.sequences, score.texts)
+    };
+    assert_eq!((counts(whole).1, counts(whole).2), (11, 11));
+    assert_eq!((counts(a).1, counts(a).2, counts(a)), (5, 5, counts(b)));
+    assert!(counts(a).0 > 0 && counts(a).0 < counts(whole).0, "{:?} of {:?}", counts(a), counts(whole));
+    assert_eq!(found.generations.len(), SLOW_SAMPLES);
+    assert!(found.generations.iter().all(|g| g.outputs.len() == 3));
+
+    // One row that is compared with another's shows, and so does an engine that computes something else.
+    let other = run(&swapped(&grown.exact.graph, Q[0], Q[1]), &limits, &options);
+    let sqnr: Vec<&Check> = failed(&other.checks).into_iter().filter(|c| c.metric == Metric::Sqnr).collect();
+    assert!(sqnr.len() == 2 && sqnr[0].value.is_some_and(|db| db < 60.0), "{sqnr:#?}");
+    let unjudged = run(&grown.exact.graph, &Limits::default(), &Options::DEFAULT);
+    let sqnr: Vec<Outcome> = unjudged.checks.iter().filter(|c| c.metric == Metric::Sqnr).map(|c| c.outcome).collect();
+    assert_eq!(sqnr, [Outcome::Info; 2]);
+    let [whole, a, _] = &unjudged.runs[..] else { panic!("{} runs", unjudged.runs.len()) };
+    assert_eq!(counts(whole), counts(a), "without a count, all samples");
+}
+
+#[test]
 fn an_engine_that_is_not_here_is_shown_as_not_run_with_the_command_that_brings_it() {
     let grown = grown(&fixture("t5-v1.1"));
     let recorded = grown.recorded();
@@ -538,7 +613,7 @@ fn validation_gives_the_same_report_at_any_number_of_threads() {
 fn transformers_runs_a_checkpoint_within_its_known_noise_where_a_python_has_it() {
     let grown = grown(&fixture("t5-v1.1"));
     let artifact = Artifact::list("safetensors", &grown.dir).expect("a folder");
-    let options = Options { threads: 1, offline: true, python: None, merged: false };
+    let options = Options { offline: true, ..Options::DEFAULT };
     match Transformers.open(&artifact, &options) {
         Ok(_) => {}
         Err(error @ RuntimeError::Unavailable { .. }) => return eprintln!("not run: {error}"),

@@ -255,9 +255,13 @@ pub fn validate_in(
             Fit::Foreign => continue,
             Fit::CannotRun(why) => walk.checks.push(Check::not_run(Link::Runtime, in_engine(runtime.name()), why)),
             Fit::Runs => {
-                let what = format!("{name}: {}", runtime.name());
-                progress.stage(&what, baseline.plan.samples as u64, progress::Unit::Samples);
-                walk.runtime(*runtime, quantized.as_ref(), progress)?;
+                let samples = runtime.samples(context.options).unwrap_or(usize::MAX).min(baseline.plan.samples);
+                for (called, options) in runtime.runs_of(context.options) {
+                    progress.stage(&format!("{name}: {called}"), samples as u64, progress::Unit::Samples);
+                    if !walk.runtime(*runtime, &called, &options, quantized.as_ref(), progress)? {
+                        break;
+                    }
+                }
             }
         }
         foreign = false;
@@ -333,26 +337,32 @@ impl Walk<'_> {
         }
         let run = self.run(&Reference::new(&interpreter), found, &outputs.generated);
         let broken = format!("quantization costs the task too much: {}", self.cure());
-        self.checks.push(self.points_lost(Link::Quantization, "", run.score, &broken));
+        self.checks.push(self.points_lost(Link::Quantization, "", plan.samples, run.score, &broken));
         self.runs.push(run);
         self.generated.push(outputs.generated.clone());
         Ok(Some(outputs))
     }
 
-    /// One engine against the quantized graph.
+    /// One engine against the quantized graph. Returns whether the engine is on this machine.
     fn runtime(
         &mut self,
         runtime: &dyn Runtime,
+        called: &str,
+        options: &Options,
         quantized: Option<&Outputs>,
         progress: &dyn Progress,
-    ) -> Result<(), ChainError> {
-        let Context { baseline, artifact, options, .. } = *self.context;
+    ) -> Result<bool, ChainError> {
+        let Context { baseline, artifact, .. } = *self.context;
         let opened = runtime.open(artifact, options);
         let mut session = match opened {
             Ok(session) => session,
-            Err(error) => {
+            Err(error @ RuntimeError::Unavailable { .. }) => {
                 self.checks.push(not_opened(runtime.name(), &error));
-                return Ok(());
+                return Ok(false);
+            }
+            Err(error) => {
+                self.checks.push(not_opened(called, &error));
+                return Ok(true);
             }
         };
         let engine = session.engine();
@@ -360,10 +370,17 @@ impl Walk<'_> {
         let Some(quantized) = quantized else {
             let why = "the quantized graph could not be evaluated, so there is nothing to compare with";
             self.checks.push(Check::not_run(Link::Runtime, called, why));
-            return Ok(());
+            return Ok(true);
         };
+        let part = match (runtime.samples(options), session.rows_at_once()) {
+            (None, None) => None,
+            (samples, rows) => {
+                Some(baseline.plan.part(samples.unwrap_or(usize::MAX), rows.unwrap_or(measure::BATCH_ROWS)))
+            }
+        };
+        let plan = part.as_ref().unwrap_or(&baseline.plan);
         let against = [quantized, &baseline.outputs];
-        let Measured { outputs, distances } = match measure::engine(&mut *session, &baseline.plan, &against, progress) {
+        let Measured { outputs, distances } = match measure::engine(&mut *session, plan, &against, progress) {
             Ok(measured) => measured,
             Err(ChainError::Runtime(error)) => {
                 self.checks.push(Check::failed(
@@ -371,15 +388,19 @@ impl Walk<'_> {
                     called,
                     format!("the engine opened the artifact, but: {error}"),
                 ));
-                return Ok(());
+                return Ok(true);
             }
             Err(error) => return Err(error),
         };
-        self.logits(runtime, &called, &distances[0]);
+        self.logits(runtime, &called, plan, &distances[0]);
+        let to_float = distances[1].of(plan, Way::Data).distances();
+        if artifact.format == "npu" {
+            self.checks.push(self.sqnr(&called, plan, to_float));
+        }
 
-        let limit = baseline.plan.greedy.new_tokens(session.limit_tokens());
+        let limit = plan.greedy.new_tokens(session.limit_tokens());
         let found = agreement(&quantized.generated, &outputs.generated, limit);
-        let what = format!("{called}: greedy tokens of {} samples", baseline.plan.samples);
+        let what = format!("{called}: greedy tokens of {}", self.samples(plan));
         let tokens = found.map(|a| a.tokens);
         self.checks.push(match Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph)) {
             Some(floor) => {
@@ -389,17 +410,54 @@ impl Walk<'_> {
             }
             None => Check::info(Link::Runtime, what, Metric::TokenAgreement, tokens, UNKNOWN_FLOOR),
         });
-        let run = self.run(&*session, distances[1].of(&baseline.plan, Way::Data).distances(), &outputs.generated);
+        let run = self.run(&*session, to_float, &outputs.generated);
         let broken = "the engine loses what the quantized graph does not: see its logits";
-        self.checks.push(self.points_lost(Link::Runtime, &format!("{called}: "), run.score, broken));
+        let prefix = if plan.samples < baseline.plan.samples {
+            format!("{called}: {}: ", self.samples(plan))
+        } else {
+            format!("{called}: ")
+        };
+        self.checks.push(self.points_lost(Link::Runtime, &prefix, plan.samples, run.score, broken));
         self.runs.push(run);
         self.generated.push(outputs.generated);
-        self.merged(runtime, quantized)
+        self.checks.extend(session.checks());
+        self.merged(runtime, quantized)?;
+        Ok(true)
+    }
+
+    /// As `200 samples`, and of how many when a plan is a part of the whole.
+    fn samples(&self, plan: &Plan) -> String {
+        match self.context.baseline.plan.samples {
+            all if all == plan.samples => format!("{all} samples"),
+            all => format!("the first {} of {all} samples", plan.samples),
+        }
+    }
+
+    /// Logits of an artifact for NPUs against the float model's.
+    fn sqnr(&self, called: &str, plan: &Plan, to_float: metrics::Distances) -> Check {
+        // Equal logits have no figure of their own.
+        let db = to_float.sqnr_db.or(to_float.rel_l2.filter(|rel| *rel == 0.0).map(|_| EQUAL_DB));
+        let db = db.map(|db| db.min(EQUAL_DB));
+        let what = format!("{called}: logits of {} against the float model", self.samples(plan));
+        let check = match self.context.limits.npu_sqnr_db {
+            Some(limit) => {
+                let broken = "the engine's logits are too far from the float model's: where the quantized graph's are \
+                              near, the engine computes in less than the graph says";
+                Check::judge(Link::Runtime, what, Metric::Sqnr, db, Limit::AtLeast(limit), broken)
+            }
+            None => Check::info(
+                Link::Runtime,
+                what,
+                Metric::Sqnr,
+                db,
+                "set `npu_sqnr_db` in the recipe's limits to judge it",
+            ),
+        };
+        check.with(to_float)
     }
 
     /// The ways in which logits were asked for, each judged by the engine's noise.
-    fn logits(&mut self, runtime: &dyn Runtime, called: &str, distance: &measure::Distance) {
-        let plan = &self.context.baseline.plan;
+    fn logits(&mut self, runtime: &dyn Runtime, called: &str, plan: &Plan, distance: &measure::Distance) {
         let probes = plan.of(Way::Alone).count();
         let alone = distance.of(plan, Way::Alone);
         let [first, later] = distance.split(plan, Way::Steps);
@@ -415,7 +473,7 @@ impl Walk<'_> {
         let padding = if sound(&alone) { padding } else { broken };
         let cache = if sound(&first) { cache } else { broken };
         for (what, meter, broken) in [
-            (format!("logits of {} samples", plan.samples), distance.of(plan, Way::Data), broken),
+            (format!("logits of {}", self.samples(plan)), distance.of(plan, Way::Data), broken),
             (format!("{probes} lengths, one at a time"), alone, broken),
             (format!("the same {probes} as a padded batch"), distance.of(plan, Way::Padded), padding),
             ("the first step of that batch".to_owned(), first, broken),
@@ -492,11 +550,14 @@ impl Walk<'_> {
         Run { engine: session.engine(), to_float: Some(to_float), agreement, score: baseline.scored(generated) }
     }
 
-    fn points_lost(&self, link: Link, prefix: &str, found: Option<Score>, broken: &str) -> Check {
+    /// `samples`: of how many the score is.
+    fn points_lost(&self, link: Link, prefix: &str, samples: usize, found: Option<Score>, broken: &str) -> Check {
         let Context { baseline, limits, .. } = *self.context;
         let metric = baseline.subject.metric;
         let what = format!("{prefix}{} against the float model", metric.name());
-        match (&baseline.score, found) {
+        let float = &baseline.outputs.generated;
+        let float = if samples < float.len() { baseline.scored(&float[..samples]) } else { baseline.score };
+        match (&float, found) {
             (Some(float), Some(found)) => {
                 let lost = metric.points_lost(float, &found);
                 let limit = Limit::AtMost(limits.max_points_lost);
@@ -519,6 +580,8 @@ impl Walk<'_> {
     }
 }
 
+/// Stands for equal logits, where a check has decibels.
+const EQUAL_DB: f64 = 300.0;
 const UNKNOWN_FLOOR: &str = "nobody has measured this engine's noise with such weights; set `runtime_rel_l2` in the recipe's limits to judge it";
 
 fn in_engine(runtime: &str) -> String {
@@ -537,11 +600,12 @@ fn not_opened(runtime: &str, error: &RuntimeError) -> Check {
     }
 }
 
-/// Outputs beside each other: those on which runs differ first, then the others, each in the data's order.
+/// Outputs beside each other, of the samples that every run decoded: those on which runs differ first, then the others, each in the data's order.
 fn side_by_side(baseline: &Baseline, runs: &[Vec<Generated>]) -> Vec<Generation> {
     let float = &baseline.outputs.generated;
     let differs = |i: &usize| runs.iter().any(|run| run[*i] != float[*i]);
-    let mut order: Vec<usize> = (0..float.len()).collect();
+    let decoded = runs.iter().map(Vec::len).min().unwrap_or(float.len());
+    let mut order: Vec<usize> = (0..decoded).collect();
     order.sort_by_key(|i| !differs(i));
     order
         .into_iter()

@@ -264,6 +264,8 @@ impl fmt::Display for Link {
 pub enum Metric {
     /// `‖a - b‖₂ / ‖a‖₂`.
     RelL2,
+    /// `10·log10(‖a‖² / ‖a - b‖²)`, decibels; at most 300, which stands for equal.
+    Sqnr,
     /// Mean KL divergence, nats.
     Kl,
     /// Top-1 agreement.
@@ -283,6 +285,7 @@ impl Metric {
     pub fn label(self) -> &'static str {
         match self {
             Metric::RelL2 => "relative L2",
+            Metric::Sqnr => "SQNR, dB",
             Metric::Kl => "KL",
             Metric::Top1 => "top-1",
             Metric::TokenAgreement => "token agreement",
@@ -383,6 +386,11 @@ impl Check {
         let (what, sentence) = (what.into(), sentence.into());
         let outcome = Outcome::Failed;
         Check { link, what, metric: Metric::Works, value: None, limit: None, outcome, sentence, distances: None }
+    }
+
+    /// The stage did its work, and there is no figure to it.
+    pub fn passed(link: Link, what: impl Into<String>, sentence: impl Into<String>) -> Check {
+        Check { outcome: Outcome::Passed, ..Check::failed(link, what, sentence) }
     }
 
     /// Not measured.

@@ -5,23 +5,38 @@ use std::path::PathBuf;
 use converters::Artifact;
 use graph::{Feeds, Tensor};
 
+use crate::report::Check;
+
+mod environments;
 pub mod hf;
+pub mod htp;
 pub mod interpreter;
 pub mod llama;
+mod npu;
 pub mod onnx;
 pub mod reference;
 
 /// An engine that can open artifacts of some formats.
 pub trait Runtime: Sync {
-    /// `onnxruntime`, `transformers`, `llama.cpp`, `interpreter`.
+    /// `onnxruntime`, `htp-simulator`, `transformers`, `llama.cpp`, `interpreter`.
     fn name(&self) -> &'static str;
 
-    /// Whether it can open artifacts of a format (`onnx`, `gguf`, `safetensors`).
+    /// Whether it can open artifacts of a format (`onnx`, `npu`, `gguf`, `safetensors`).
     fn runs(&self, format: &str) -> bool;
 
     /// What it makes of an artifact, before it opens it.
     fn fit(&self, artifact: &Artifact) -> Fit {
         if self.runs(artifact.format) { Fit::Runs } else { Fit::Foreign }
+    }
+
+    /// The runs that a report shows, each with what it is called: a simulator makes one for each chip.
+    fn runs_of(&self, options: &Options) -> Vec<(String, Options)> {
+        vec![(self.name().to_owned(), options.clone())]
+    }
+
+    /// Samples of the data that it runs, from the first, where all would take too long.
+    fn samples(&self, _options: &Options) -> Option<usize> {
+        None
     }
 
     /// Opens an artifact. Errors: [`RuntimeError::Unavailable`] when the engine is not on this machine, which a report
@@ -51,6 +66,28 @@ pub struct Options {
     pub python: Option<PathBuf>,
     /// For ONNX: the merged decoder instead of the pair.
     pub merged: bool,
+    /// For the Qualcomm HTP simulator: the chips it stands for, by their `soc_model`; [`htp::SOC_MODEL`] when empty.
+    pub soc_models: Vec<u32>,
+    /// For simulators: samples of the data to run, from the first; all when absent.
+    pub simulated_samples: Option<usize>,
+}
+
+impl Options {
+    /// One thread, and nothing else asked for.
+    pub const DEFAULT: Options = Options {
+        threads: 1,
+        offline: false,
+        python: None,
+        merged: false,
+        soc_models: Vec::new(),
+        simulated_samples: None,
+    };
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options::DEFAULT
+    }
 }
 
 /// An opened artifact: encodes a batch once, then decodes it step by step with its own cache.
@@ -73,6 +110,16 @@ pub trait Session {
     /// The longest target the engine can hold, if it has a limit of its own.
     fn limit_tokens(&self) -> Option<usize> {
         None
+    }
+
+    /// Sequences that it computes side by side, if it has a limit: more in a batch are a loop, and wait for the longest.
+    fn rows_at_once(&self) -> Option<usize> {
+        None
+    }
+
+    /// What it can tell of itself after it has run, such as where nodes were placed.
+    fn checks(&mut self) -> Vec<Check> {
+        Vec::new()
     }
 }
 
@@ -112,4 +159,4 @@ pub enum RuntimeError {
 
 /// Every engine. [`reference`], which gives graphs their meaning, runs no artifacts and is not among them.
 pub const RUNTIMES: &[&dyn Runtime] =
-    &[&onnx::OnnxRuntime, &hf::Transformers, &llama::LlamaCpp, &interpreter::OwnInterpreter];
+    &[&onnx::OnnxRuntime, &htp::Htp, &hf::Transformers, &llama::LlamaCpp, &interpreter::OwnInterpreter];

@@ -467,6 +467,33 @@ impl Batch {
         })
     }
 
+    /// The sequences at the places `rows`; targets are cut to the longest of them.
+    pub fn of(&self, rows: &[usize]) -> Batch {
+        fn pick<T: Copy>(data: &[T], rows: &[usize], row_len: usize) -> Vec<T> {
+            rows.iter().flat_map(|row| data[row * row_len..][..row_len].iter().copied()).collect()
+        }
+        let source = self.source.iter().map(|(name, tensor)| {
+            let shape = [&[rows.len()], &tensor.shape()[1..]].concat();
+            let row_len = tensor.shape()[1..].iter().product();
+            let picked = match tensor.data() {
+                graph::tensor::Data::F32(data) => Tensor::f32(shape, pick(data, rows, row_len)),
+                graph::tensor::Data::I64(data) => Tensor::i64(shape, pick(data, rows, row_len)),
+            };
+            (name.clone(), picked)
+        });
+        let target_tokens: Vec<usize> = rows.iter().map(|row| self.target_tokens[*row]).collect();
+        let width = self.decoder_tokens();
+        let kept = target_tokens.iter().copied().max().unwrap_or(0).clamp(1, width);
+        let ids = self.decoder_input_ids.as_i64().expect("made of i64");
+        let ids = rows.iter().flat_map(|row| ids[row * width..][..kept].iter().copied()).collect();
+        Batch {
+            samples: rows.iter().map(|row| self.samples[*row]).collect(),
+            source: source.collect(),
+            decoder_input_ids: Tensor::i64([rows.len(), kept], ids),
+            target_tokens,
+        }
+    }
+
     /// Number of sequences.
     pub fn len(&self) -> usize {
         self.samples.len()

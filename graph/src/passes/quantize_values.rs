@@ -329,8 +329,9 @@ fn units(weight: &WeightData, input: FakeQuant) -> Option<Vec<f32>> {
 fn check_bias(graph: &Graph, bias: WeightId, units: &[f32]) -> Result<(), String> {
     let weight = graph.weights.get(bias);
     let floats = weight.read().map_err(|error| error.to_string())?;
-    let far = |(x, unit): (&f32, &f32)| f64::from(x.abs()) / f64::from(*unit) >= f64::from(i32::MAX);
-    match floats.iter().zip(units).position(|(x, unit)| far((x, unit)) || !(*unit > 0.0)) {
+    // With a unit of 0 the quotient is infinite or NaN.
+    let fits = |x: &f32, unit: &f32| f64::from(x.abs()) / f64::from(*unit) < f64::from(i32::MAX);
+    match floats.iter().zip(units).position(|(x, unit)| !fits(x, unit)) {
         None => Ok(()),
         Some(i) => Err(format!(
             "{}[{i}]: expected at most 2^31 units of {:e}, found {}; the row of weights beside it is nearly 0",

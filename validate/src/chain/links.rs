@@ -222,7 +222,7 @@ pub fn passes(
     let limit = Limit::AtMost(F32_NOISE);
     let mut checks = Vec::new();
     let (_, call) = plan.of(Way::Padded).next().expect("every plan has a padded batch");
-    let tokens = plan.tokens(&call.batch, None);
+    let tokens = call.tokens(None);
     let decoder_input_ids = call.batch.decoder_columns(0, tokens);
     let mut feeds = call.batch.source.clone();
     feeds.insert("decoder_input_ids".to_owned(), decoder_input_ids.clone());

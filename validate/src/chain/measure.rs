@@ -40,6 +40,38 @@ pub struct Call {
     pub way: Way,
     /// What.
     pub batch: Batch,
+    /// Target tokens of which logits are kept.
+    tokens: usize,
+    /// Which call of the plan for all engines it is, or is a part of.
+    whole: Whole,
+}
+
+/// Where the rows of a call stand among those of the one that it is a part of.
+#[derive(Debug)]
+struct Whole {
+    call: usize,
+    /// Sequences of that call, in the order of this one.
+    rows: Vec<usize>,
+    /// Target tokens of all sequences of that call.
+    target_tokens: Vec<usize>,
+}
+
+impl Whole {
+    /// The row of logits of each of this call's rows that count, first positions first.
+    fn places(&self, tokens: usize) -> Vec<u64> {
+        let mut places = Vec::new();
+        let mut before = 0;
+        for position in 0..tokens {
+            // By sequence: how many before it have logits at this position.
+            let mut place = vec![None; self.target_tokens.len()];
+            for (row, _) in self.target_tokens.iter().enumerate().filter(|(_, n)| position < **n) {
+                place[row] = Some(before);
+                before += 1;
+            }
+            places.extend(self.rows.iter().filter_map(|row| place[*row]));
+        }
+        places
+    }
 }
 
 /// All calls that every graph and engine goes through.
@@ -68,14 +100,44 @@ impl Plan {
         let sorted: Vec<usize> = batches.iter().flat_map(|b| b.samples.iter().copied()).collect();
         let mut probes: Vec<usize> = (0..PROBES).map(|i| sorted[i * (sorted.len() - 1) / (PROBES - 1)]).collect();
         probes.dedup();
-        let mut calls: Vec<Call> = batches.into_iter().map(|batch| Call { way: Way::Data, batch }).collect();
+        let mut calls: Vec<(Way, Batch)> = batches.into_iter().map(|batch| (Way::Data, batch)).collect();
         let alone = probes.iter().map(|&sample| (Way::Alone, vec![sample]));
         for (way, which) in alone.chain([Way::Padded, Way::Steps].map(|way| (way, probes.clone()))) {
             let batch = Batch::new(data, &which, &greedy.prompt(), greedy.settings.pad_token_id);
-            let batch = batch.map_err(ChainError::Data)?;
-            calls.push(Call { way, batch });
+            calls.push((way, batch.map_err(ChainError::Data)?));
         }
+        let call = |(call, (way, batch)): (usize, (Way, Batch))| {
+            let affordable = LOGIT_BYTES / (4 * vocabulary.max(1) * batch.len().max(1));
+            let tokens = batch.decoder_tokens().min(affordable.max(1));
+            let whole = Whole { call, rows: (0..batch.len()).collect(), target_tokens: batch.target_tokens.clone() };
+            Call { way, batch, tokens, whole }
+        };
+        let calls = calls.into_iter().enumerate().map(call).collect();
         Ok(Plan { calls, vocabulary, samples: data.samples.len(), greedy })
+    }
+
+    /// The same with the first `samples` of the data, in batches of at most `rows`.
+    ///
+    /// Its runs compare with those of the whole plan.
+    pub fn part(&self, samples: usize, rows: usize) -> Plan {
+        let samples = samples.clamp(1, self.samples);
+        let mut calls = Vec::new();
+        for call in &self.calls {
+            let all: Vec<usize> = (0..call.batch.len()).collect();
+            let (kept, rows): (Vec<usize>, usize) = match call.way {
+                Way::Data => (all.into_iter().filter(|row| call.batch.samples[*row] < samples).collect(), rows.max(1)),
+                // Probes are few, and what they probe is the batch.
+                Way::Alone | Way::Padded | Way::Steps => (all, call.batch.len().max(1)),
+            };
+            for kept in kept.chunks(rows) {
+                let batch = call.batch.of(kept);
+                let tokens = call.tokens.min(batch.decoder_tokens());
+                let rows = kept.iter().map(|row| call.whole.rows[*row]).collect();
+                let whole = Whole { rows, target_tokens: call.whole.target_tokens.clone(), ..call.whole };
+                calls.push(Call { way: call.way, batch, tokens, whole });
+            }
+        }
+        Plan { calls, samples, vocabulary: self.vocabulary, greedy: self.greedy.clone() }
     }
 
     /// The calls of a way and their places.
@@ -85,18 +147,19 @@ impl Plan {
 
     /// Target positions at which logits of the data are compared.
     pub fn positions(&self) -> u64 {
-        self.of(Way::Data).map(|(_, call)| self.kept_rows(&call.batch, self.tokens(&call.batch, None)) as u64).sum()
+        self.of(Way::Data).map(|(_, call)| call.kept_rows(call.tokens) as u64).sum()
     }
+}
 
-    /// Target tokens of a batch that are fed.
-    pub(super) fn tokens(&self, batch: &Batch, limit_tokens: Option<usize>) -> usize {
-        let affordable = LOGIT_BYTES / (4 * self.vocabulary.max(1) * batch.len().max(1));
-        batch.decoder_tokens().min(affordable.max(1)).min(limit_tokens.unwrap_or(usize::MAX))
+impl Call {
+    /// Target tokens that are fed.
+    pub(super) fn tokens(&self, limit_tokens: Option<usize>) -> usize {
+        self.tokens.min(limit_tokens.unwrap_or(usize::MAX))
     }
 
     /// Rows of logits that count: those of real targets.
-    fn kept_rows(&self, batch: &Batch, tokens: usize) -> usize {
-        batch.target_tokens.iter().map(|&n| n.min(tokens)).sum()
+    fn kept_rows(&self, tokens: usize) -> usize {
+        self.batch.target_tokens.iter().map(|&n| n.min(tokens)).sum()
     }
 }
 
@@ -178,7 +241,7 @@ pub fn probe(session: &mut dyn Session, plan: &Plan, ways: &[Way], against: &Out
     let mut calls = vec![[Meter::default(); 2]; plan.calls.len()];
     for (index, call) in plan.calls.iter().enumerate().filter(|(_, call)| ways.contains(&call.way)) {
         let logits = rows(session, plan, call)?;
-        calls[index] = compare(plan, call, &against.logits[index], &logits)?;
+        calls[index] = compare(plan, call, against, &logits)?;
     }
     Ok(Distance { calls })
 }
@@ -199,7 +262,7 @@ fn one_call(
 ) -> Result<Done, ChainError> {
     let call = &plan.calls[index];
     let logits = rows(session, plan, call)?;
-    let meters = against.iter().map(|earlier| compare(plan, call, &earlier.logits[index], &logits)).collect();
+    let meters = against.iter().map(|earlier| compare(plan, call, earlier, &logits)).collect();
     let meters: Result<Vec<[Meter; 2]>, ChainError> = meters;
     let mut generated = Vec::new();
     if call.way == Way::Data {
@@ -227,10 +290,10 @@ fn gathered(plan: &Plan, against: usize, done: Vec<Done>) -> Measured {
 /// The rows of logits that count, first positions first: f32[rows, vocabulary].
 fn rows(session: &mut dyn Session, plan: &Plan, call: &Call) -> Result<Vec<f32>, ChainError> {
     let (batch, width) = (&call.batch, plan.vocabulary);
-    let tokens = plan.tokens(batch, session.limit_tokens());
+    let tokens = call.tokens(session.limit_tokens());
     let step = if call.way == Way::Steps { 1 } else { tokens };
     session.encode(&batch.source)?;
-    let mut out = Vec::with_capacity(plan.kept_rows(batch, tokens) * width);
+    let mut out = Vec::with_capacity(call.kept_rows(tokens) * width);
     for from in (0..tokens).step_by(step.max(1)) {
         let logits = decode(session, &batch.decoder_columns(from, from + step))?;
         let found = logits.shape()[2];
@@ -248,11 +311,19 @@ fn rows(session: &mut dyn Session, plan: &Plan, call: &Call) -> Result<Vec<f32>,
     Ok(out)
 }
 
-fn compare(plan: &Plan, call: &Call, reference: &Blob, found: &[f32]) -> Result<[Meter; 2], ChainError> {
+fn compare(plan: &Plan, call: &Call, reference: &Outputs, found: &[f32]) -> Result<[Meter; 2], ChainError> {
     let width = plan.vocabulary;
     let first = call.batch.target_tokens.iter().filter(|n| **n > 0).count() * width;
+    let reference = &reference.logits[call.whole.call];
     let mut bytes = vec![0; found.len() * 4];
-    reference.read_at(0, &mut bytes)?;
+    if call.whole.rows.len() == call.whole.target_tokens.len() {
+        reference.read_at(0, &mut bytes)?;
+    } else {
+        let row_len = 4 * width;
+        for (row, place) in bytes.chunks_mut(row_len).zip(call.whole.places(call.tokens)) {
+            reference.read_at(place * row_len as u64, row)?;
+        }
+    }
     let mut expected = vec![0.0; found.len()];
     graph::FloatType::F32.decode(&bytes, &mut expected);
     let mut meters = [Meter::default(); 2];
@@ -273,11 +344,11 @@ fn kept(scratch: &Scratch, logits: &[f32]) -> io::Result<Blob> {
 /// Compares two calls of one run, such as the padded batch at once and step by step.
 pub fn between(plan: &Plan, outputs: &Outputs, a: Way, b: Way) -> Result<Meter, ChainError> {
     let mut sum = Meter::default();
-    for ((i, call), (j, _)) in plan.of(a).zip(plan.of(b)) {
+    for ((_, call), (j, _)) in plan.of(a).zip(plan.of(b)) {
         let bytes = outputs.logits[j].read()?;
         let mut floats = vec![0.0; bytes.len() / 4];
         graph::FloatType::F32.decode(&bytes, &mut floats);
-        compare(plan, call, &outputs.logits[i], &floats)?.iter().for_each(|meter| sum.merge(meter));
+        compare(plan, call, outputs, &floats)?.iter().for_each(|meter| sum.merge(meter));
     }
     Ok(sum)
 }

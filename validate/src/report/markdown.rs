@@ -263,6 +263,7 @@ fn also(judged: Metric, d: &Distances) -> String {
         parts.push(format!("relative L2 {}", figure(Metric::RelL2, d.rel_l2)));
     }
     match (d.sqnr_db, d.rel_l2) {
+        (Some(_), _) if judged == Metric::Sqnr => {}
         (Some(db), _) => parts.push(format!("{db:.0} dB")),
         (None, Some(0.0)) => parts.push("equal".to_owned()),
         (None, _) => {}
@@ -382,6 +383,7 @@ fn figure(metric: Metric, value: Option<f64>) -> String {
         (Metric::Works, _) => String::new(),
         (_, None) => "not a number".to_owned(),
         (Metric::Top1 | Metric::TokenAgreement, Some(share)) => percent(share),
+        (Metric::Sqnr, Some(db)) => format!("{db:.1}"),
         (Metric::MetricDrop, Some(points)) => format!("{:.1}", if points == 0.0 { 0.0 } else { points }),
         (Metric::DifferingWeights, Some(count)) => format!("{count:.0}"),
         (Metric::RelL2 | Metric::Kl, Some(value)) => three(value),

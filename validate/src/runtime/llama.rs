@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_build_without_the_feature_says_how_to_get_it() {
         let artifact = Artifact { format: "gguf", dir: "nowhere".into(), files: Vec::new() };
-        let options = Options { threads: 1, offline: true, python: None, merged: false };
+        let options = Options { offline: true, ..Options::DEFAULT };
         let Err(error) = LlamaCpp.open(&artifact, &options) else { panic!("nothing is compiled in") };
         assert!(matches!(error, RuntimeError::Unavailable { .. }), "{error}");
         assert!(error.to_string().contains("hint: cargo build --release --features llama-cpp"), "{error}");

@@ -1,6 +1,7 @@
 //! onnxruntime through its C library, found or fetched: ONNX artifacts as Optimum and transformers.js call them.
 
 mod fetch;
+pub(super) mod fixed;
 
 pub use fetch::cache_folder;
 
@@ -19,9 +20,13 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, ValueType};
 
-use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session};
+use crate::runtime::npu::{self, Steps};
+use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session, environments};
+use fixed::FixedGraph;
 
 const NAME: &str = "onnxruntime";
+/// As onnxruntime calls its own.
+const CPU: &str = "CPUExecutionProvider";
 
 /// `onnxruntime` on the CPU.
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +38,14 @@ impl Runtime for OnnxRuntime {
     }
 
     fn runs(&self, format: &str) -> bool {
-        format == "onnx"
+        format == "onnx" || format == npu::FORMAT
     }
 
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
-        Ok(Box::new(OnnxSession::open(&artifact.dir, options, GraphOptimizationLevel::All)?))
+        match artifact.format {
+            npu::FORMAT => Ok(Box::new(open_fixed(&artifact.dir, options)?)),
+            _ => Ok(Box::new(OnnxSession::open(&artifact.dir, options, GraphOptimizationLevel::All)?)),
+        }
     }
 }
 
@@ -61,12 +69,38 @@ const FIXED_STEPS: (&str, &str) = ("session.disable_quant_qdq", "1");
 
 type Config = Vec<(&'static str, &'static str)>;
 
-/// What to set for the graphs of a folder. One that cannot be read is told when it is opened.
-fn config(dir: &Path) -> Config {
-    let fixed_steps = GRAPH_FILES.iter().any(|(_, file)| {
-        describe(&dir.join(file)).is_ok_and(|described| described.operators.contains_key("QuantizeLinear"))
-    });
+/// What to set for graphs. One that cannot be read is told when it is opened.
+fn config(files: impl IntoIterator<Item = PathBuf>) -> Config {
+    let fixed_steps = files
+        .into_iter()
+        .any(|file| describe(&file).is_ok_and(|described| described.operators.contains_key("QuantizeLinear")));
     CONFIG.into_iter().chain(fixed_steps.then_some(FIXED_STEPS)).collect()
+}
+
+/// For the report.
+fn settings(options: &Options, optimizations: GraphOptimizationLevel, config: &Config, graphs: &str) -> String {
+    let config: Vec<String> = config.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    format!(
+        "CPU, {} threads, {} optimizations, {}, {graphs}",
+        options.threads.max(1),
+        if matches!(optimizations, GraphOptimizationLevel::Disable) { "no" } else { "all" },
+        config.join(", "),
+    )
+}
+
+/// Graphs of fixed shapes, one token a step.
+fn open_fixed(dir: &Path, options: &Options) -> Result<Steps<FixedGraph>, RuntimeError> {
+    let loaded = load(options.offline)?;
+    let all = GraphOptimizationLevel::All;
+    let files = std::fs::read_dir(dir).map_err(|error| failed(format!("{}: {error}", dir.display())))?;
+    let files = files.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "onnx"));
+    let config = config(files);
+    let settings = settings(options, all, &config, "fixed shapes, one token a step");
+    let engine = Engine { name: NAME.to_owned(), version: loaded.version.clone(), settings };
+    Steps::open(NAME, engine, dir, |file| {
+        let session = session(&loaded.environment, file, options.threads, all, &config);
+        session.map(FixedGraph).map_err(|error| failed(format!("{}: {error}", file.display())))
+    })
 }
 
 fn nothing_for(input: &str) -> RuntimeError {
@@ -77,12 +111,13 @@ fn nothing_for(input: &str) -> RuntimeError {
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
 #[derive(Clone)]
-struct Loaded {
-    environment: Environment,
-    version: String,
+pub(super) struct Loaded {
+    pub(super) environment: Environment,
+    pub(super) version: String,
 }
 
-fn load(offline: bool) -> Result<Loaded, RuntimeError> {
+/// Loads the library, once in this process.
+pub(super) fn load(offline: bool) -> Result<Loaded, RuntimeError> {
     let mut loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(loaded) = &*loaded {
         return Ok(loaded.clone());
@@ -105,11 +140,7 @@ fn version(library: &Path) -> String {
         let word = word.trim_end_matches('.').to_owned();
         word.contains('.').then_some(word)
     };
-    let package = || {
-        let packages = path.parent()?.parent()?.parent()?;
-        let names = std::fs::read_dir(packages).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-        names.filter(|n| n.starts_with("onnxruntime-") && n.ends_with(".dist-info")).find_map(|n| digits(&n))
-    };
+    let package = || environments::version(path.parent()?.parent()?.parent()?, "onnxruntime");
     digits(&file).or_else(package).unwrap_or_else(|| ort::info().to_owned())
 }
 
@@ -134,7 +165,7 @@ struct OnnxSession {
 impl OnnxSession {
     fn open(dir: &Path, options: &Options, optimizations: GraphOptimizationLevel) -> Result<OnnxSession, RuntimeError> {
         let loaded = load(options.offline)?;
-        let config = config(dir);
+        let config = config(GRAPH_FILES.iter().map(|(_, file)| dir.join(file)));
         let open = |file: &str| {
             let path = dir.join(file);
             session(&loaded.environment, &path, options.threads, optimizations, &config)
@@ -144,14 +175,8 @@ impl OnnxSession {
             true => Decoder::Merged(open("decoder_model_merged.onnx")?),
             false => Decoder::Pair(open("decoder_model.onnx")?, open("decoder_with_past_model.onnx")?),
         };
-        let config: Vec<String> = config.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-        let settings = format!(
-            "CPU, {} threads, {} optimizations, {}, {}",
-            options.threads.max(1),
-            if matches!(optimizations, GraphOptimizationLevel::Disable) { "no" } else { "all" },
-            config.join(", "),
-            if options.merged { "merged decoder" } else { "decoder and decoder with past" }
-        );
+        let graphs = if options.merged { "merged decoder" } else { "decoder and decoder with past" };
+        let settings = settings(options, optimizations, &config, graphs);
         let engine = Engine { name: NAME.to_owned(), version: loaded.version.clone(), settings };
         Ok(OnnxSession { encoder: open("encoder_model.onnx")?, decoder, engine, memory: None, caches: HashMap::new() })
     }
@@ -166,6 +191,9 @@ fn session(
 ) -> Result<OrtSession, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut builder = OrtSession::builder(environment).map_err(|e| text(&e))?;
+    // `ort` lets onnxruntime choose the most efficient device, and once a plugin is registered that is the plugin's.
+    let cpu = environment.devices().filter(|device| device.ep().is_ok_and(|ep| ep == CPU));
+    builder = builder.with_devices(cpu.take(1), None).map_err(|e| text(&e))?;
     builder = builder.with_optimization_level(optimizations).map_err(|e| text(&e))?;
     builder = builder.with_intra_threads(threads.max(1)).map_err(|e| text(&e))?;
     // Its remarks about the graph are not this program's output; its errors come back as errors.

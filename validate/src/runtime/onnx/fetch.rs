@@ -1,6 +1,5 @@
 //! Where the library of onnxruntime comes from.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{NAME, beside_the_binary};
 use crate::runtime::RuntimeError;
+use crate::runtime::environments::{site_packages, variable};
 
 /// The release whose numbers were looked at: 1.24 to 1.31 fail on int8 in blocks, 1.24 and 1.26 on f16.
 const VERSION: &str = "1.32.0";
@@ -68,7 +68,8 @@ pub(super) fn library(offline: bool) -> Result<PathBuf, RuntimeError> {
         };
     }
     let cache = cache();
-    let folders = beside_the_binary().into_iter().chain(cache.clone()).chain(environments());
+    let environments = site_packages(None).into_iter().map(|packages| packages.join("onnxruntime/capi"));
+    let folders = beside_the_binary().into_iter().chain(cache.clone()).chain(environments);
     if let Some(path) = folders.filter_map(|folder| find(&folder)).next() {
         return Ok(path);
     }
@@ -80,10 +81,6 @@ pub(super) fn library(offline: bool) -> Result<PathBuf, RuntimeError> {
 
 fn unavailable(why: String) -> RuntimeError {
     RuntimeError::Unavailable { runtime: NAME, why, install: INSTALL.to_owned() }
-}
-
-fn variable(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from)
 }
 
 /// Where trefoil keeps what can be made or fetched again; `None` without a home folder.
@@ -98,22 +95,6 @@ pub fn cache_folder() -> Option<PathBuf> {
 
 fn cache() -> Option<PathBuf> {
     Some(cache_folder()?.join(format!("onnxruntime-{VERSION}")))
-}
-
-/// `onnxruntime/capi` of the Python environments at hand.
-fn environments() -> Vec<PathBuf> {
-    let roots = [variable("VIRTUAL_ENV"), Some(PathBuf::from(".venv")), variable("CONDA_PREFIX")];
-    let mut out = Vec::new();
-    for root in roots.into_iter().flatten() {
-        // lib/python3.12/site-packages; Windows has Lib/site-packages.
-        let mut pythons: Vec<PathBuf> = fs::read_dir(root.join("lib"))
-            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-            .unwrap_or_default();
-        pythons.sort();
-        pythons.push(root.join("Lib"));
-        out.extend(pythons.into_iter().map(|python| python.join("site-packages/onnxruntime/capi")));
-    }
-    out
 }
 
 /// `libonnxruntime.so`, `libonnxruntime.so.1.32.0`, `libonnxruntime.1.32.0.dylib` or `onnxruntime.dll` in a folder.

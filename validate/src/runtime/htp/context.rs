@@ -1,0 +1,109 @@
+//! Context binaries: what is shipped to a device, so that it need not compile.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::{Call, HtpGraph, fixed};
+use crate::report::{Check, Link};
+use crate::runtime::npu::{Steps, Value};
+
+/// Of a name or number in a binary.
+const LONGEST_WORD: usize = 32;
+
+/// Writes each graph as a context binary, opens that and runs it on what the graph was given.
+pub(super) fn check(called: &str, steps: &mut Steps<HtpGraph>) -> Check {
+    let (mut written, mut bytes, mut took) = (0, 0, Duration::ZERO);
+    let mut chips = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for (file, graph) in steps.graphs() {
+        // Of a bucket that no sample needed.
+        let Some(call) = &graph.last else { continue };
+        match reloaded(graph, call) {
+            Ok(context) => {
+                written += 1;
+                bytes += context.bytes;
+                took += context.took;
+                chips.insert(context.chip);
+            }
+            Err(message) => wrong.push(format!("{file}: {message}")),
+        }
+    }
+    let binaries = if written == 1 { "binary" } else { "binaries" };
+    let chips = if chips.is_empty() { String::new() } else { format!(" for {}", Vec::from_iter(chips).join(", ")) };
+    let what = format!("{called}: {written} context {binaries}{chips}, {bytes} bytes, written, reloaded, equal output");
+    match (wrong.is_empty(), written) {
+        (true, 0) => Check::not_run(Link::Runtime, what, "no graph has run"),
+        (true, _) => Check::passed(Link::Runtime, what, format!("reloaded in {:.2} s", took.as_secs_f64())),
+        (false, _) => {
+            let broken = "the binary that a device would load computes something else, or cannot be made";
+            Check::failed(Link::Runtime, what, format!("{broken}: {}", wrong.join("; ")))
+        }
+    }
+}
+
+pub(super) struct Context {
+    bytes: u64,
+    /// As the binary names it.
+    pub(super) chip: String,
+    took: Duration,
+}
+
+pub(super) fn reloaded(graph: &HtpGraph, call: &Call) -> Result<Context, String> {
+    let text = |error: io::Error| error.to_string();
+    let home = tempfile::tempdir().map_err(text)?;
+    let path = home.path().join("context.onnx");
+    let name = path.to_str().ok_or("the temporary folder's name is not UTF-8")?;
+    // Beside the graph and not in it, for protobuf ends at 2 GB.
+    let config = [("ep.context_enable", "1"), ("ep.context_file_path", name), ("ep.context_embed_mode", "0")];
+    drop(graph.device.session(&graph.file, &config)?);
+    if !path.is_file() {
+        return Err("no context was written".to_owned());
+    }
+    let (mut bytes, mut chip) = (0, None);
+    for file in fs::read_dir(home.path()).map_err(text)? {
+        let binary = fs::read(file.map_err(text)?.path()).map_err(text)?;
+        bytes += binary.len() as u64;
+        chip = chip.or_else(|| chip_of(&binary));
+    }
+
+    let start = Instant::now();
+    let mut session = graph.device.session(&path, &[])?;
+    let took = start.elapsed();
+    let inputs: Vec<(&str, &Value)> = call.inputs.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    let names: Vec<&str> = call.outputs.iter().map(|(name, _)| name.as_str()).collect();
+    let found = fixed::run(&mut session, &inputs, &names)?;
+    let differs = call.outputs.iter().zip(&found).find(|((_, expected), found)| !expected.same_bits(found));
+    match differs {
+        None => Ok(Context { bytes, chip: chip.unwrap_or_else(|| "a chip that it does not name".to_owned()), took }),
+        Some(((name, _), _)) => Err(format!("{name} differs from that of the graph")),
+    }
+}
+
+/// Among the compiler's options, which a binary of QNN 2.51 holds as text, stands `soc_type=SM8650;arch=75;`.
+fn chip_of(binary: &[u8]) -> Option<String> {
+    let after = |key: &[u8], from: usize| {
+        let start = from + binary[from..].windows(key.len()).position(|window| window == key)? + key.len();
+        let len = binary[start..].iter().take(LONGEST_WORD).position(|byte| *byte == b';')?;
+        Some((String::from_utf8_lossy(&binary[start..][..len]).into_owned(), start + len))
+    };
+    let (soc, end) = after(b"soc_type=", 0)?;
+    let (arch, _) = after(b"arch=", end)?;
+    Some(format!("{soc} (v{arch})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chip_of;
+
+    #[test]
+    fn a_chip_is_read_off_the_options_of_the_compiler() {
+        let text = b"\0\x01arch=1;x=false;soc_type=SM8650;arch=75;num_nsps=1;\xff";
+        assert_eq!(chip_of(text).as_deref(), Some("SM8650 (v75)"));
+        for part in 0..text.len() - 15 {
+            assert_eq!(chip_of(&text[..part]), None, "{part}");
+        }
+        assert_eq!(chip_of(&[&b"soc_type="[..], &[b'x'; 99], b";arch=1;"].concat()), None);
+    }
+}

@@ -1,0 +1,15 @@
+//! Artifacts of fixed shapes, run by what `npu.json` says of them in any engine that runs one graph.
+
+mod ports;
+mod session;
+mod value;
+
+pub(super) use ports::{Found, Signature};
+pub(super) use session::{Step, Steps};
+pub(super) use value::{Codes, Value, with_codes};
+
+/// [`converters::Format::name`] of these artifacts.
+pub(super) const FORMAT: &str = "npu";
+
+#[cfg(test)]
+mod tests;
