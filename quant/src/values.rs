@@ -213,7 +213,7 @@ mod tests {
         let y = x.attention(keys, keys, Some(b.padding_mask(mask)), 8.0, None).merge_heads();
         b.entry("full", &[("input_ids", ids), ("attention_mask", mask)], &[("y", y)], BTreeMap::new());
         let mut graph = b.finish().expect("fits");
-        expand(&mut graph, Expand { hidden, positions: 4 }).expect("attention alone");
+        expand(&mut graph, Expand { hidden, split_bias: true, positions: 4 }).expect("attention alone");
         graph
     }
 

@@ -129,7 +129,8 @@ fn expanded(dir: &Path, positions: usize) -> Graph {
     run(&mut graph).expect("passes");
     untie_embeddings(&mut graph);
     absorb_scales(&mut graph);
-    expand(&mut graph, Expand { hidden: HIDDEN, positions }).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    expand(&mut graph, Expand { hidden: HIDDEN, split_bias: positions % 2 == 0, positions })
+        .unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     graph
 }
 

@@ -130,7 +130,8 @@ impl Npu {
         let lengths = self.buckets(graph).into_iter().chain([self.target, ROTARY_POSITIONS]);
         let positions = lengths.max().unwrap_or(ROTARY_POSITIONS);
         let hidden = hidden.unwrap_or(self.known()?.writes.hidden);
-        expand(graph, Expand { hidden, positions }).map(drop).map_err(unsupported)
+        let split_bias = self.widths().is_some();
+        expand(graph, Expand { hidden, split_bias, positions }).map(drop).map_err(unsupported)
     }
 
     /// What the profile adds to the scores of hidden keys.

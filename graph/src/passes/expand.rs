@@ -14,14 +14,16 @@ const PASS: &str = "expand";
 pub struct Expand {
     /// What masks give to hidden keys. A finite number stays finite in an engine's narrow types.
     pub hidden: f32,
+    /// Whether each summand of a bias is added to the scores by itself, masks last, so that each can have steps of its own. In
+    /// floats the sum of all is better: scores are large, and every addition rounds them.
+    pub split_bias: bool,
     /// Rows of the tables that rotary positions become: as many as the longest sequence has places.
     pub positions: usize,
 }
 
 /// Fused ops become those of which NPU toolchains are made:
 ///
-/// - `Attention(q, k, v, bias)  ->  softmax(cap(q·kᵀ·scale) + bias₁ + bias₂)·v`, each summand of the bias by itself and masks
-///   last, so that each can be quantized with steps of its own; shared key heads are repeated;
+/// - `Attention(q, k, v, bias)  ->  softmax(cap(q·kᵀ·scale) + bias)·v`, or `+ bias₁ + bias₂`; shared key heads are repeated;
 /// - `Rope(x, p)  ->  x · cos[p] + swapped(x) · sin[p]`, with tables in place of functions;
 /// - masks of -inf get the number `hidden`.
 ///
@@ -48,7 +50,7 @@ pub fn expand(graph: &mut Graph, settings: Expand) -> Result<usize, PassError> {
         let args: Vec<Val> = args.iter().map(|arg| b.val(*arg)).collect();
         let written = match op {
             Op::Rope(rope) => turned(&b, args[0], args[1], rope, settings.positions),
-            Op::Attention { scale, softcap } => attended(&b, &args, *scale, *softcap),
+            Op::Attention { scale, softcap } => attended(&b, &args, *scale, *softcap, settings.split_bias),
             _ => unreachable!("only these two were collected"),
         };
         // A misfit is recorded in the builder, which finish() returns.
@@ -77,7 +79,7 @@ pub(super) fn redirect(graph: &mut Graph, new_id: &HashMap<ValueId, ValueId>) {
     }
 }
 
-fn attended<'b>(b: &'b Build, args: &[Val<'b>], scale: f32, softcap: Option<f32>) -> Val<'b> {
+fn attended<'b>(b: &'b Build, args: &[Val<'b>], scale: f32, softcap: Option<f32>, split_bias: bool) -> Val<'b> {
     let &[q, k, v, ref bias @ ..] = args else { unreachable!("inference counted the arguments") };
     let q = if scale == 1.0 { q } else { q * scale };
     let [k, v] = [k, v].map(|keys| repeated(b, keys, q));
@@ -85,7 +87,11 @@ fn attended<'b>(b: &'b Build, args: &[Val<'b>], scale: f32, softcap: Option<f32>
     if let Some(cap) = softcap {
         scores = (scores / cap).tanh() * cap;
     }
-    for term in bias.iter().flat_map(|bias| summands(b, *bias)) {
+    let terms = match split_bias {
+        true => bias.iter().flat_map(|bias| summands(b, *bias)).collect(),
+        false => bias.to_vec(),
+    };
+    for term in terms {
         scores = scores + term;
     }
     scores.softmax().matmul(v)

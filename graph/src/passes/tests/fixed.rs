@@ -17,7 +17,7 @@ fn model() -> Graph {
 
 fn expanded() -> Graph {
     let mut graph = model();
-    expand(&mut graph, Expand { hidden: HIDDEN, positions: 16 }).expect("attention alone");
+    expand(&mut graph, Expand { hidden: HIDDEN, split_bias: true, positions: 16 }).expect("attention alone");
     verify(&graph).expect("holds together");
     graph
 }
@@ -60,7 +60,7 @@ fn attention_spelled_out_adds_masks_last_and_hides_as_infinity_does() {
     assert_eq!(masked, 5, "one of the encoder, two in each layer of the decoder");
     // A mask that has its number keeps it.
     let mut again = after.clone();
-    assert_eq!(expand(&mut again, Expand { hidden: -7.0, positions: 16 }), Ok(0));
+    assert_eq!(expand(&mut again, Expand { hidden: -7.0, split_bias: true, positions: 16 }), Ok(0));
     assert_eq!(text::print(&again), text::print(&after));
 }
 
@@ -77,7 +77,7 @@ fn shared_key_heads_soft_caps_and_partial_rotation_are_spelled_out() {
         b.entry("full", &[("q", q), ("k", k), ("v", v)], &[("y", y)], BTreeMap::new());
         let graph = b.finish().expect("fits");
         let mut after = graph.clone();
-        assert_eq!(expand(&mut after, Expand { hidden: HIDDEN, positions: 3 }), Ok(2));
+        assert_eq!(expand(&mut after, Expand { hidden: HIDDEN, split_bias: false, positions: 3 }), Ok(2));
         verify(&after).expect("holds together");
         near(&outputs(&graph), &outputs(&after));
         let ranks = after.values.iter().map(|value| value.ty.shape.len()).max();
@@ -89,7 +89,9 @@ fn shared_key_heads_soft_caps_and_partial_rotation_are_spelled_out() {
     let y = x.rope(b.positions(0, DEC), rope);
     b.entry("full", &[("x", x)], &[("y", y)], BTreeMap::new());
     let mut graph = b.finish().expect("fits");
-    let error = expand(&mut graph, Expand { hidden: HIDDEN, positions: 3 }).expect_err("five axes").to_string();
+    let error = expand(&mut graph, Expand { hidden: HIDDEN, split_bias: false, positions: 3 })
+        .expect_err("five axes")
+        .to_string();
     assert!(error.ends_with("rope: expected rotary pairs of half a head apart, found neighbours"), "{error}");
 }
 
