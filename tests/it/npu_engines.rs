@@ -7,9 +7,12 @@ use converters::{Artifact, Format, Model, import};
 use graph::{Feeds, Interpreter, Tensor};
 use validate::Runtime;
 use validate::chain::{Arithmetic, Floor};
+use validate::report::Outcome;
 use validate::runtime::htp::Htp;
 use validate::runtime::onnx::OnnxRuntime;
+use validate::runtime::openvino::OpenVino;
 use validate::runtime::reference::Reference;
+use validate::runtime::rknn::Rknn;
 use validate::runtime::{Options, Session};
 
 use crate::fixture::{expected, fixture, fixtures, source};
@@ -23,6 +26,9 @@ struct Written {
     target_ids: Tensor,
     _home: tempfile::TempDir,
 }
+
+/// An operator or two of each kind: relative positions, norms with and without a mean, gated and plain layers, frames.
+const RKNN_FIXTURES: [&str; 6] = ["t5-v1.1", "marian", "bart", "whisper", "m2m_100", "t5gemma"];
 
 /// With two lengths of sources, of which the shorter is too short for the recorded ones.
 fn written(dir: &Path, profile: &'static str, update: CacheUpdate) -> Written {
@@ -68,7 +74,7 @@ fn distance(written: &Written, session: &mut dyn Session) -> f64 {
 }
 
 fn limit(runtime: &dyn Runtime, model: &Model) -> f64 {
-    Floor::of(runtime.name(), Arithmetic::of(&model.graph)).expect("known").rel_l2
+    Floor::of(runtime.name(), Arithmetic::of(&model.graph)).map_or(f64::INFINITY, |f| f.rel_l2)
 }
 
 #[test]
@@ -114,10 +120,69 @@ fn the_htp_simulator_takes_every_node_of_every_family_and_keeps_to_its_noise() {
         };
         let found = distance(&written, &mut *session);
         println!("{name}, {update:?}: {found:.1e}");
-        let broken = session.checks().into_iter().filter(|c| c.outcome != validate::report::Outcome::Passed);
+        let broken = session.checks().into_iter().filter(|c| c.outcome != Outcome::Passed);
         wrong.extend(broken.map(|check| format!("{name}: {}: {}", check.what, check.sentence)));
         if found > limit(&Htp, &written.model) {
             wrong.push(format!("{name}: {found:e}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+#[ignore = "needs openvino in $TREFOIL_OPENVINO_PYTHON or .venv-openvino"]
+fn openvino_makes_of_a_static_artifact_what_the_graph_means() {
+    let (mut wrong, mut families) = (Vec::new(), 0);
+    for dir in fixtures() {
+        let name = dir.file_name().expect("a folder").to_string_lossy().into_owned();
+        if name.starts_with("moonshine") || name.starts_with("t5gemma2") {
+            continue; // refused by the format
+        }
+        let update = if families % 2 == 0 { CacheUpdate::Host } else { CacheUpdate::Where };
+        families += 1;
+        let written = written(&dir, "npu-portable", update);
+        let mut session = match OpenVino.open(&written.artifact, &Options::DEFAULT) {
+            Ok(session) => session,
+            Err(error) => {
+                wrong.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        let found = distance(&written, &mut *session);
+        println!("{name}, {update:?}: {found:.1e}");
+        assert!(session.checks().is_empty(), "{name}: it asks for no rounding");
+        if found > limit(&OpenVino, &written.model) {
+            wrong.push(format!("{name}: {found:e}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(families >= 40, "{families}");
+}
+
+#[test]
+#[ignore = "needs rknn-toolkit2 in $TREFOIL_RKNN_PYTHON or .venv-rknn; a quarter of an hour"]
+fn the_rknn_simulator_keeps_to_its_noise_and_tells_where_operators_run() {
+    let mut wrong = Vec::new();
+    for (i, name) in RKNN_FIXTURES.iter().enumerate() {
+        let update = if i % 2 == 0 { CacheUpdate::Host } else { CacheUpdate::Where };
+        for profile in ["npu-portable", "rknn-fp16"] {
+            let written = written(&fixture(name), profile, update);
+            let mut session = match Rknn.open(&written.artifact, &Options::DEFAULT) {
+                Ok(session) => session,
+                Err(error) => {
+                    wrong.push(format!("{name}, {profile}: {error}"));
+                    continue;
+                }
+            };
+            let found = distance(&written, &mut *session);
+            let checks = session.checks();
+            println!("{name}, {profile}, {update:?}: {found:.1e}; {}; {}", checks[0].what, checks[0].sentence);
+            if checks[0].outcome != Outcome::Info || !checks[0].sentence.contains("Gather") {
+                wrong.push(format!("{name}, {profile}: {}: {}", checks[0].what, checks[0].sentence));
+            }
+            if found > limit(&Rknn, &written.model) {
+                wrong.push(format!("{name}, {profile}: {found:e}"));
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -393,6 +393,11 @@ impl Check {
         Check { outcome: Outcome::Passed, ..Check::failed(link, what, sentence) }
     }
 
+    /// What was seen, which is neither right nor wrong and has no figure.
+    pub fn seen(link: Link, what: impl Into<String>, sentence: impl Into<String>) -> Check {
+        Check { outcome: Outcome::Info, ..Check::failed(link, what, sentence) }
+    }
+
     /// Not measured.
     pub fn not_run(link: Link, what: impl Into<String>, why: impl Into<String>) -> Check {
         Check { outcome: Outcome::NotRun, ..Check::failed(link, what, why) }

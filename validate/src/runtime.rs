@@ -14,11 +14,14 @@ pub mod interpreter;
 pub mod llama;
 mod npu;
 pub mod onnx;
+pub mod openvino;
+mod pipe;
 pub mod reference;
+pub mod rknn;
 
 /// An engine that can open artifacts of some formats.
 pub trait Runtime: Sync {
-    /// `onnxruntime`, `htp-simulator`, `transformers`, `llama.cpp`, `interpreter`.
+    /// `onnxruntime`, `htp-simulator`, `openvino`, `rknn-simulator`, `transformers`, `llama.cpp`, `interpreter`.
     fn name(&self) -> &'static str;
 
     /// Whether it can open artifacts of a format (`onnx`, `npu`, `gguf`, `safetensors`).
@@ -158,5 +161,12 @@ pub enum RuntimeError {
 }
 
 /// Every engine. [`reference`], which gives graphs their meaning, runs no artifacts and is not among them.
-pub const RUNTIMES: &[&dyn Runtime] =
-    &[&onnx::OnnxRuntime, &htp::Htp, &hf::Transformers, &llama::LlamaCpp, &interpreter::OwnInterpreter];
+pub const RUNTIMES: &[&dyn Runtime] = &[
+    &onnx::OnnxRuntime,
+    &htp::Htp,
+    &openvino::OpenVino,
+    &rknn::Rknn,
+    &hf::Transformers,
+    &llama::LlamaCpp,
+    &interpreter::OwnInterpreter,
+];

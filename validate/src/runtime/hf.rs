@@ -1,11 +1,7 @@
 //! transformers in a Python process of its own: safetensors artifacts as their users load them.
 
-use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::process::Command;
 
 use converters::Artifact;
 use graph::tensor::Data;
@@ -13,16 +9,13 @@ use graph::{Feeds, FloatType, Tensor};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::runtime::pipe::{Pipe, lacks_package};
 use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session};
 
 /// The far side; the protocol is described at its top.
 const SCRIPT: &str = include_str!("hf_session.py");
-/// A header line is a few numbers and names.
-const HEADER_BYTES: u64 = 1 << 20;
 /// Logits of one call; a reply that announces more is nonsense.
 const LOGIT_BYTES: usize = 4 << 30;
-/// Lines of the child's own words that an error shows.
-const LAST_LINES: usize = 6;
 const INSTALL: &str = "python3 -m venv .venv && .venv/bin/pip install torch transformers compressed-tensors";
 
 /// `transformers`, loading with plain `from_pretrained` on the CPU.
@@ -79,19 +72,14 @@ struct Reply {
 }
 
 struct HfSession {
-    child: Child,
-    /// `None` once closed, which tells the child to end.
-    requests: Option<ChildStdin>,
-    replies: BufReader<ChildStdout>,
-    /// What the child last said on its standard error.
-    words: Arc<Mutex<VecDeque<String>>>,
-    listener: Option<JoinHandle<()>>,
+    pipe: Pipe,
     engine: Engine,
 }
 
 impl HfSession {
     fn start(python: &Path, folder: &Path, threads: usize) -> Result<HfSession, RuntimeError> {
-        let mut child = Command::new(python)
+        let mut command = Command::new(python);
+        command
             .args(["-c", SCRIPT])
             .arg(folder)
             // Stored values widen to f32 exactly, so what is left is the order of sums.
@@ -101,24 +89,10 @@ impl HfSession {
             .env("OMP_WAIT_POLICY", "PASSIVE")
             // The folder is whole; nothing may come from elsewhere.
             .env("HF_HUB_OFFLINE", "1")
-            .env("TRANSFORMERS_OFFLINE", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|e| unavailable(format!("{}: {e}", python.display())))?;
-        let words = Arc::new(Mutex::new(VecDeque::new()));
-        let stderr = child.stderr.take().expect("piped");
-        let heard = words.clone();
-        let listener = std::thread::spawn(move || listen(BufReader::new(stderr), &heard));
-        let mut session = HfSession {
-            requests: child.stdin.take(),
-            replies: BufReader::new(child.stdout.take().expect("piped")),
-            child,
-            words,
-            listener: Some(listener),
-            engine: Engine { name: "transformers".to_owned(), version: String::new(), settings: String::new() },
-        };
+            .env("TRANSFORMERS_OFFLINE", "1");
+        let pipe = Pipe::spawn(&mut command).map_err(|e| unavailable(format!("{}: {e}", python.display())))?;
+        let engine = Engine { name: "transformers".to_owned(), version: String::new(), settings: String::new() };
+        let mut session = HfSession { pipe, engine };
         session.greet(threads)?;
         Ok(session)
     }
@@ -135,7 +109,7 @@ impl HfSession {
             )));
         }
         let (Some(version), Some(torch)) = (reply.transformers, reply.torch) else {
-            return Err(self.nonsense("expected versions, found none"));
+            return Err(failed(self.pipe.nonsense("expected versions, found none")));
         };
         self.engine.version = version;
         let compressed = reply.compressed_tensors.map_or(String::new(), |v| format!(", compressed-tensors {v}"));
@@ -147,31 +121,6 @@ impl HfSession {
 
     /// Sends a request with its tensors and reads the header of the reply.
     fn call(&mut self, call: &str, tensors: &[(&str, &Tensor)]) -> Result<Reply, RuntimeError> {
-        if let Err(e) = self.send(call, tensors) {
-            return Err(self.nonsense(&format!("it does not take requests: {e}")));
-        }
-        let mut line = Vec::new();
-        match self.replies.by_ref().take(HEADER_BYTES).read_until(b'\n', &mut line) {
-            Ok(0) => return Err(self.nonsense("it ended")),
-            Ok(_) if line.last() == Some(&b'\n') => {}
-            Ok(n) => return Err(self.nonsense(&format!("expected a line, found {n} bytes without an end"))),
-            Err(e) => return Err(self.nonsense(&format!("it does not answer: {e}"))),
-        }
-        let reply: Reply = match serde_json::from_slice(&line) {
-            Ok(reply) => reply,
-            Err(e) => return Err(self.nonsense(&format!("expected a reply in JSON: {e}"))),
-        };
-        if reply.ok {
-            return Ok(reply);
-        }
-        let error = reply.error.unwrap_or_else(|| "refused without a reason".to_owned());
-        let lacks_package =
-            ["ModuleNotFoundError", "ImportError", "PackageNotFoundError"].iter().any(|e| error.contains(e));
-        Err(if lacks_package { unavailable(error) } else { failed(error) })
-    }
-
-    fn send(&mut self, call: &str, tensors: &[(&str, &Tensor)]) -> io::Result<()> {
-        let requests = self.requests.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
         let described = tensors.iter().map(|(name, tensor)| {
             let dtype = match tensor.data() {
                 Data::F32(_) => "f32",
@@ -180,35 +129,16 @@ impl HfSession {
             json!({ "name": name, "dtype": dtype, "shape": tensor.shape() })
         });
         let header = json!({ "call": call, "tensors": described.collect::<Vec<_>>() });
-        requests.write_all(format!("{header}\n").as_bytes())?;
-        for (_, tensor) in tensors {
-            let bytes: Vec<u8> = match tensor.data() {
-                Data::F32(floats) => floats.iter().flat_map(|x| x.to_le_bytes()).collect(),
-                Data::I64(ids) => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
-            };
-            requests.write_all(&bytes)?;
+        let values = tensors.iter().map(|(_, tensor)| match tensor.data() {
+            Data::F32(floats) => floats.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Data::I64(ids) => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
+        });
+        let reply: Reply = self.pipe.call(&header, &values.collect::<Vec<_>>()).map_err(failed)?;
+        if reply.ok {
+            return Ok(reply);
         }
-        requests.flush()
-    }
-
-    /// The child broke the protocol: it is ended, and its last words are told.
-    fn nonsense(&mut self, what: &str) -> RuntimeError {
-        self.end();
-        let words = self.words.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let said =
-            if words.is_empty() { String::new() } else { format!("; its last words:\n  {}", words.join("\n  ")) };
-        failed(format!("the Python process broke off: {what}{said}"))
-    }
-
-    fn end(&mut self) {
-        self.requests = None;
-        // It may have ended already, and there is nothing else to be done with it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if let Some(listener) = self.listener.take() {
-            let _ = listener.join();
-        }
+        let error = reply.error.unwrap_or_else(|| "refused without a reason".to_owned());
+        Err(if lacks_package(&error) { unavailable(error) } else { failed(error) })
     }
 }
 
@@ -222,26 +152,6 @@ fn listed(names: &[String]) -> String {
         0 => "nothing".to_owned(),
         n if n > shown.len() => format!("{} and {} more", shown.join(", "), n - shown.len()),
         _ => shown.join(", "),
-    }
-}
-
-fn listen(mut stderr: impl BufRead, words: &Mutex<VecDeque<String>>) {
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match stderr.by_ref().take(HEADER_BYTES).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {
-                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                let mut words = words.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if !text.is_empty() {
-                    words.push_back(text);
-                }
-                while words.len() > LAST_LINES {
-                    words.pop_front();
-                }
-            }
-        }
     }
 }
 
@@ -269,29 +179,20 @@ impl Session for HfSession {
         let vocabulary = reply.vocab.unwrap_or(0);
         let bytes = [batch, length, vocabulary, 4].into_iter().try_fold(1_usize, usize::checked_mul);
         let Some(bytes) = bytes.filter(|bytes| (1..=LOGIT_BYTES).contains(bytes)) else {
-            return Err(self.nonsense(&format!("expected logits of a vocabulary, found a width of {vocabulary}")));
+            let what = format!("expected logits of a vocabulary, found a width of {vocabulary}");
+            return Err(failed(self.pipe.nonsense(&what)));
         };
-        // Grown as they come: the announced length is the child's word.
-        let mut values = Vec::new();
-        match self.replies.by_ref().take(bytes as u64).read_to_end(&mut values) {
-            Ok(n) if n == bytes => {}
-            Ok(n) => return Err(self.nonsense(&format!("expected {bytes} bytes of logits, found {n}"))),
-            Err(e) => return Err(self.nonsense(&format!("it does not answer: {e}"))),
-        }
+        let values = self.pipe.values(bytes, "logits").map_err(failed)?;
         let mut logits = vec![0.0; bytes / 4];
         FloatType::F32.decode(&values, &mut logits);
         Ok(Tensor::f32([batch, length, vocabulary], logits))
     }
 }
 
-impl Drop for HfSession {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     /// A session with a program of ours in the child's place.
