@@ -271,5 +271,3 @@ impl Step for PythonGraph {
     }
 }
 
-#[cfg(test)]
-mod tests;
