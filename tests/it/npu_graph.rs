@@ -1,7 +1,7 @@
 //! A small encoder and decoder as NPU toolchains take them, for any profile.
 
 use converters::export::npu::Profile;
-use converters::export::npu::profile::Gelu;
+use converters::export::npu::profile::{Gelu, Norm};
 
 use crate::fixture::lcg;
 use crate::onnx_file::{Attribute, FLOAT, File, INT8, INT32, INT64, Node, Port, Tensor, UINT8, UINT16};
@@ -14,6 +14,9 @@ const D: i64 = 5;
 const F: i64 = 12;
 const V: i64 = 20;
 const C: i64 = 7;
+
+/// Of the norms.
+const EPS: f32 = 1e-6;
 
 /// How the decoder puts keys and values of a token to those before.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,6 +38,7 @@ struct Writer {
     bits: Option<u8>,
     hidden: f32,
     gelu: Gelu,
+    norm: Norm,
     seed: i64,
 }
 
@@ -75,7 +79,7 @@ pub fn decoder(profile: &Profile, update: Update) -> File {
     let x = w.add("embedding", &token, &place);
     let seen = w.causal();
 
-    let normed = w.norm("self/norm", &x);
+    let normed = w.norm("self/norm", &x, 1);
     let q = w.linear("self/q", &normed, H * D, E, false);
     let q = w.heads("self/q/heads", &q, 1, &[1, 0, 2]);
     let k = w.linear("self/k", &normed, H * D, E, false);
@@ -107,7 +111,7 @@ pub fn decoder(profile: &Profile, update: Update) -> File {
     let attended = w.linear("self/o", &attended, E, H * D, false);
     let x = w.add("self/residual", &x, &attended);
 
-    let normed = w.norm("cross/norm", &x);
+    let normed = w.norm("cross/norm", &x, 1);
     let q = w.linear("cross/q", &normed, H * D, E, false);
     let q = w.heads("cross/q/heads", &q, 1, &[1, 0, 2]);
     let k = w.take("cross.0.k", &[H, D, S]);
@@ -117,7 +121,7 @@ pub fn decoder(profile: &Profile, update: Update) -> File {
     let attended = w.attend("cross", &q, &k, &v, &mask, 1);
     let attended = w.linear("cross/o", &attended, E, H * D, false);
     let x = w.add("cross/residual", &x, &attended);
-    let x = w.norm("final_norm", &x);
+    let x = w.norm("final_norm", &x, 1);
     let logits = w.linear("logits", &x, V, E, false);
     w.file.outputs.push(Port { name: logits, element: FLOAT, dims: vec![1, V] });
     w.file
@@ -127,8 +131,8 @@ impl Writer {
     fn new(profile: &Profile, seed: i64) -> Writer {
         let writes = profile.writes;
         let file = File { opset: writes.opset as u64, ..File::default() };
-        let (bits, hidden, gelu) = (writes.activations, writes.hidden, writes.gelu);
-        Writer { file, bits, hidden, gelu, seed }
+        let (bits, hidden, gelu, norm) = (writes.activations, writes.hidden, writes.gelu, writes.norm);
+        Writer { file, bits, hidden, gelu, norm, seed }
     }
 
     fn input(&mut self, name: &str, element: u64, dims: &[i64]) {
@@ -278,11 +282,29 @@ impl Writer {
         self.codes("causal/all", &seen, range)
     }
 
-    /// Norm by the root of the mean square, in float.
-    fn norm(&mut self, name: &str, x: &str) -> String {
-        let (two, eps) = (self.floats("two", &[], &[2.0]), self.floats("eps", &[], &[1e-6]));
+    /// Norm of `count` rows by the root of the mean square, in float.
+    fn norm(&mut self, name: &str, x: &str, count: i64) -> String {
         let gain: Vec<f32> = self.drawn(E, 0.1).iter().map(|x| 1.0 + x).collect();
         let gain = self.floats(&format!("{name}/gain"), &[E], &gain);
+        let normed = match self.norm {
+            Norm::LpNormalization => self.lp_norm(name, x, count),
+            Norm::Division => {
+                let root = self.root_mean_square(name, x);
+                self.op(name, "Div", &[x, &root], &[])
+            }
+            Norm::Reciprocal => {
+                let root = self.root_mean_square(name, x);
+                let inverse = self.op(name, "Reciprocal", &[&root], &[]);
+                self.op(&format!("{name}/x"), "Mul", &[x, &inverse], &[])
+            }
+        };
+        let normed = self.op(name, "Mul", &[&normed, &gain], &[]);
+        let range = self.range(-3.5, 3.5);
+        self.codes(name, &normed, range)
+    }
+
+    fn root_mean_square(&mut self, name: &str, x: &str) -> String {
+        let (two, eps) = (self.floats("two", &[], &[2.0]), self.floats("eps", &[], &[EPS]));
         let squares = self.op(name, "Pow", &[x, &two], &[]);
         let axes = ("axes", Attribute::Ints(vec![-1]));
         let mean = if self.file.opset < 18 {
@@ -292,11 +314,21 @@ impl Writer {
             self.op(name, "ReduceMean", &[&squares, &last], &[])
         };
         let mean = self.op(name, "Add", &[&mean, &eps], &[]);
-        let root = self.op(name, "Sqrt", &[&mean], &[]);
-        let normed = self.op(name, "Div", &[x, &root], &[]);
-        let normed = self.op(name, "Mul", &[&normed, &gain], &[]);
-        let range = self.range(-3.5, 3.5);
-        self.codes(name, &normed, range)
+        self.op(name, "Sqrt", &[&mean], &[])
+    }
+
+    /// `x / √(Σ x² + E·eps) · √E`, with `√(E·eps)` as one number more.
+    fn lp_norm(&mut self, name: &str, x: &str, count: i64) -> String {
+        let column = vec![(E as f32 * EPS).sqrt(); count as usize];
+        let column = self.floats(&format!("eps/{count}"), &[count, 1], &column);
+        let wider = self.op(name, "Concat", &[x, &column], &[("axis", Attribute::Int(1))]);
+        let normed =
+            self.op(name, "LpNormalization", &[&wider], &[("axis", Attribute::Int(-1)), ("p", Attribute::Int(2))]);
+        let [start, end, axis] =
+            [("norm/start", 0), ("norm/end", E), ("norm/axis", 1)].map(|(n, i)| self.indices(n, &[i]));
+        let normed = self.op(name, "Slice", &[&normed, &start, &end, &axis], &[]);
+        let width = self.floats("norm/width", &[], &[(E as f32).sqrt()]);
+        self.op(&format!("{name}/scaled"), "Mul", &[&normed, &width], &[])
     }
 
     /// LayerNormalization, its gain in codes where all else is.
@@ -380,7 +412,7 @@ impl Writer {
     }
 
     fn attention(&mut self, x: &str, mask: &str) -> String {
-        let normed = self.norm("attention/norm", x);
+        let normed = self.norm("attention/norm", x, S);
         let q = self.linear("attention/q", &normed, H * D, E, false);
         let q = self.heads("attention/q/heads", &q, S, &[1, 0, 2]);
         let k = self.linear("attention/k", &normed, H * D, E, false);
@@ -414,7 +446,7 @@ impl Writer {
 
     /// `wo (gelu(wi_0 x) · relu(wi_1 x))`
     fn feed_forward(&mut self, x: &str) -> String {
-        let normed = self.norm("ffn/norm", x);
+        let normed = self.norm("ffn/norm", x, S);
         let gate = self.linear("ffn/wi_0", &normed, F, E, true);
         let gate = match self.gelu {
             Gelu::Operator => self.op("ffn/gate", "Gelu", &[&gate], &[]),

@@ -4,6 +4,7 @@
 //! [`Profile`].
 
 mod mask;
+mod norm;
 mod quantized;
 mod structure;
 mod subject;
@@ -512,11 +513,11 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "R2",
-        what: "a norm's squares are Pow(x, 2)",
-        fix: "write Pow(x, 2), which toolchains take for a norm, or a norm operator",
+        what: "a spelled root mean square norm has a form that the toolchain takes for a norm",
+        fix: "write the profile's form, with the gain second, or a norm operator that it takes",
         severity: Error,
-        evidence: "ran: x · x: 63 dB at |x| = 350, 12 dB at 1100, -18 dB at 11000; Pow: 68 dB at all (HTP simulator)",
-        check: Graph(structure::squares),
+        evidence: "ran: numbers of 300 in forms with Reciprocal, Div, LpNormalization: 69, 12, 68 dB on the HTP simulator, 0, 69, 68 dB on RKNN's; x · x: 63 dB at |x| = 350, 12 dB at 1100, -18 dB at 11000; Reciprocal with the gain first: refused by the HTP simulator (1002)",
+        check: Graph(norm::forms),
     },
     Rule {
         id: "R3",

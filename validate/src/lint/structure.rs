@@ -424,14 +424,3 @@ fn within_half(subject: &Subject<'_>, applies: impl Fn(&Node) -> bool, founds: &
         }
     }
 }
-
-/// R2
-pub fn squares(subject: &Subject<'_>, founds: &mut Founds) {
-    for node in subject.operators().filter(|node| node.is("Mul") && node.input(0) == node.input(1)) {
-        let mean = node.outputs.iter().flat_map(|y| subject.users(y)).any(|(user, _)| user.is("ReduceMean"));
-        if mean {
-            founds
-                .push(Found::of("x · x overflows float16 where |x| > 256, with finite numbers and no error").at(node));
-        }
-    }
-}

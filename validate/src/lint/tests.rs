@@ -144,7 +144,7 @@ fn a_bias_needs_no_codes_and_a_scale_that_is_computed_is_told() {
 #[test]
 fn float_islands_between_codes_are_whole() {
     let island = "QuantizeLinear xq: x s z\nDequantizeLinear xd: xq s z\nPow p: xd two\nReduceMean m: p\nAdd a: m eps\n\
-                  Sqrt r: a\nDiv d: xd r\nMul n: d g\nQuantizeLinear nq: n s z\nDequantizeLinear y: nq s z";
+                  Sqrt r: a\nReciprocal i: r\nMul d: xd i\nMul n: d g\nQuantizeLinear nq: n s z\nDequantizeLinear y: nq s z";
     let island = Sketch::new(&[6, 4], island).steps().floats("two", &[], &[2.0]).floats("eps", &[], &[1e-6]);
     let island = island.floats("g", &[4], &[1.0; 4]);
     assert_eq!(island.rules("qnn-htp-a16w8"), [""; 0]);

@@ -1,5 +1,7 @@
 //! What NPU toolchains take, as data.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// One toolchain, or what several have in common.
@@ -30,6 +32,8 @@ pub struct Takes {
     pub operators: &'static [&'static [Operator]],
     /// What is quantized, and how; `None`: nothing.
     pub quantized: Option<Quantized>,
+    /// Spelled forms of the root mean square norm whose squares do not overflow.
+    pub norms: &'static [Norm],
     /// Rules of the lint that weigh more or less here than by default; `None`: the rule does not apply.
     pub levels: &'static [(&'static str, Option<Severity>)],
 }
@@ -117,12 +121,23 @@ pub struct Writes {
 /// square of a number from 256 on is infinite in float16. Seen, for numbers of 300, in dB: HTP 69, 12, 68; RKNN 0, 69, 68.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Norm {
-    /// `Pow`, `ReduceMean`, `Add`, `Sqrt`, `Reciprocal`, `Mul`, and `Mul` with the gain second.
+    /// `Pow`, `ReduceMean`, `Add`, `Sqrt`, `Reciprocal`, `Mul`, and `Mul` with the gain second: with the gain first, the HTP's
+    /// compiler takes it for a norm and then fails (error 1002).
     Reciprocal,
     /// `Pow`, `ReduceMean`, `Add`, `Sqrt`, `Div`, `Mul`.
     Division,
     /// `LpNormalization` of the numbers and one more, `√(n·eps)`, which takes the place of `eps`; `Slice`, `Mul`.
     LpNormalization,
+}
+
+impl fmt::Display for Norm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Norm::Reciprocal => "x · Reciprocal(√mean) · gain",
+            Norm::Division => "x / √mean · gain",
+            Norm::LpNormalization => "LpNormalization(x) · gain",
+        })
+    }
 }
 
 /// How GELU is said.
@@ -343,6 +358,7 @@ const PORTABLE: Takes = Takes {
     ports: FLOAT_PORTS,
     operators: &[COMMON, NOT_AT_ROCKCHIP],
     quantized: None,
+    norms: &[Norm::LpNormalization],
     levels: &[],
 };
 
@@ -364,6 +380,7 @@ const QNN_HTP: Takes = Takes {
         never: &[("Log", &[16]), ("Softplus", &[16]), ("Einsum", &[16])],
         masks: true,
     }),
+    norms: &[Norm::Reciprocal, Norm::LpNormalization],
     levels: &[],
 };
 
@@ -385,6 +402,7 @@ const OPENVINO: Takes = Takes {
         never: &[("Einsum", &[8, 16])],
         masks: false,
     }),
+    norms: &[Norm::Division, Norm::LpNormalization],
     levels: &[
         ("S3", Some(Severity::Warning)),
         ("Q3", Some(Severity::Warning)),
@@ -404,6 +422,7 @@ const RYZENAI: Takes = Takes {
     ports: FLOAT_PORTS,
     operators: &[COMMON, NOT_AT_ROCKCHIP],
     quantized: None,
+    norms: &[Norm::Reciprocal, Norm::Division, Norm::LpNormalization],
     levels: &[
         // What it does not take, it leaves to the CPU.
         ("O1", Some(Severity::Warning)),
@@ -431,13 +450,13 @@ const ROCKCHIP: Takes = Takes {
         never: &[],
         masks: true,
     }),
+    norms: &[Norm::Division, Norm::LpNormalization],
     levels: &[
         ("S3", Some(Severity::Warning)),
         ("Q3", Some(Severity::Warning)),
         ("Q4-nibbles", None),
         ("Q7", Some(Severity::Warning)),
         ("Q9", Some(Severity::Warning)),
-        ("R2", Some(Severity::Warning)),
     ],
 };
 
