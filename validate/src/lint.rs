@@ -201,11 +201,11 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "S8-mask",
-        what: "a mask that passes through codes is at least -100 (16 bits), -50 (8 bits)",
-        fix: "mask with -100 where 16 bits follow, -50 where 8 bits do",
+        what: "codes of scores reach no lower for a mask's sake than -100 (16 bits), -50 (8 bits), or as low as the scores do",
+        fix: "mask with -100 where 16 bits follow, -50 where 8 bits do; or let a mask that must reach further saturate at the end of the scores' codes",
         severity: Error,
         evidence: "ran: softmax alone, 16 bits, -100: 71 dB, -1e4: 35 dB; 8 bits, -50: 29 dB, -1000: 5 dB; the encoder of the tests in 16 bits, -100: 38 dB, -1e4: 30 dB (HTP simulator)",
-        check: Numbers(structure::mask_magnitude),
+        check: Numbers(mask::magnitude),
     },
     Rule {
         id: "S9",

@@ -7,7 +7,6 @@ use converters::ExportError;
 use converters::export::npu::Form;
 use converters::export::onnx::{Attribute, Element, Node, STANDARD};
 
-use super::mask::{behind, masks};
 use super::subject::Subject;
 use super::{Found, Founds};
 
@@ -198,33 +197,6 @@ pub fn within_range(subject: &Subject<'_>, founds: &mut Founds) -> Result<(), Ex
         if let Some(found) = beyond {
             let why = format!("expected at most {largest} in magnitude, which floats are computed in, found {found:e}");
             founds.push(Found::of(why).tensor(&constant.name));
-        }
-    }
-    Ok(())
-}
-
-/// S8-mask
-pub fn mask_magnitude(subject: &Subject<'_>, founds: &mut Founds) -> Result<(), ExportError> {
-    let Some(quantized) = subject.quantized() else { return Ok(()) };
-    let mut seen = HashSet::new();
-    for mask in masks(subject) {
-        for value in behind(subject, mask.value) {
-            let node = subject.producer(value);
-            let own = node.and_then(|node| subject.steps(node));
-            let bits =
-                own.map_or(mask.bits, |steps| if mask.bits == 0 { steps.bits() } else { steps.bits().min(mask.bits) });
-            let Some((_, hidden)) = quantized.hidden.iter().find(|(width, _)| *width == bits) else { continue };
-            let least = match subject.constants.get(value).map(|constant| constant.floats()).transpose()?.flatten() {
-                Some(floats) => floats.into_iter().map(|x| -x.abs()).filter(|x| x.is_finite()).fold(0.0, f32::min),
-                None => own.and_then(|steps| steps.range()).map_or(0.0, |(low, _)| low as f32),
-            };
-            // A hundredth: the step that a range is rounded to.
-            if least < hidden * 1.01 && seen.insert(value) {
-                let why = format!(
-                    "a mask of {least} in {bits} bits, where {hidden} hides a key and leaves steps to the scores"
-                );
-                founds.push(Found::of(why).maybe_at(node).tensor(value));
-            }
         }
     }
     Ok(())

@@ -63,7 +63,11 @@ impl Sketch {
     }
 
     fn rules(&self, name: &str) -> Vec<&'static str> {
-        let subject = Subject::new(&self.0, profile(name).expect("known"), None).expect("in memory");
+        self.seeing(name, None)
+    }
+
+    fn seeing(&self, name: &str, evidence: Option<Evidence>) -> Vec<&'static str> {
+        let subject = Subject::new(&self.0, profile(name).expect("known"), evidence).expect("in memory");
         let mut rules = BTreeSet::new();
         for rule in RULES {
             let mut founds = Founds::new();
@@ -164,25 +168,72 @@ fn float_islands_between_codes_are_whole() {
     assert_eq!(lone.rules("qnn-htp-a16w8"), ["Q7-partial"]);
 }
 
-#[test]
-fn a_mask_is_what_is_added_to_scores_from_a_product() {
+/// Scores with codes from -4 to 4 of `p`, and a sum of which codes of 16 bits reach down to `low`.
+fn masked(sum: &str, low: f32) -> Sketch {
     // `k` is as large as a mask, but it scales; `c` caps.
-    let lines = "MatMul p: x x\nMul t: p k\nDiv d: t c\nTanh h: d\nMul e: h c\nQuantizeLinear eq: e s z\nDequantizeLinear ed: eq s z\n\
-                 Add a: ed m\nQuantizeLinear aq: a s z\nDequantizeLinear ad: aq s z\nSoftmax y: ad";
-    let scores = |mask: f32| {
-        let sketch = Sketch::new(&[4, 4], lines).steps().floats("k", &[], &[1000.0]).floats("c", &[], &[500.0]);
-        sketch.floats("m", &[4], &[0.0, mask, 0.0, 0.0]).rules("qnn-htp-a16w8").contains(&"S8-mask")
-    };
-    assert_eq!([-100.0, -101.5, -1e4].map(scores), [false, true, true]);
-    // In floats no steps are lost.
-    let float =
-        Sketch::new(&[4, 4], "MatMul p: x x\nAdd a: p m\nSoftmax y: a").floats("m", &[4], &[0.0, -1e4, 0.0, 0.0]);
-    assert!(!float.rules("qnn-htp-a16w8").contains(&"S8-mask"));
+    let lines = format!(
+        "MatMul p: x x\nMul t: p k\nDiv d: t c\nTanh h: d\nMul e: h c\nQuantizeLinear eq: e s z\n\
+         DequantizeLinear ed: eq s z\n{sum}\nQuantizeLinear aq: a as az\nDequantizeLinear ad: aq as az\nSoftmax y: ad"
+    );
+    let scale = (4.0 - low) / 65535.0;
+    let zero = ((-low / scale).round() as u16).to_le_bytes();
+    let sketch = Sketch::new(&[4, 4], &lines).steps().floats("k", &[], &[1000.0]).floats("c", &[], &[500.0]);
+    sketch.floats("as", &[], &[scale]).constant("az", Element::UINT16, &[], &zero)
+}
+
+#[test]
+fn a_mask_may_reach_as_far_as_it_likes_where_codes_of_the_sum_do_not() {
+    let is_found = |sketch: Sketch| sketch.rules("qnn-htp-a16w8").contains(&"S8-mask");
+    let scores = |mask: f32, low: f32| is_found(masked("Add a: ed m", low).floats("m", &[4], &[0.0, mask, 0.0, 0.0]));
+    assert_eq!([-100.0, -101.5, -1e4].map(|mask| scores(mask, mask - 4.0)), [false, true, true]);
+    assert_eq!([-101.5, -1e4].map(|mask| scores(mask, -4.0)), [false, false], "they saturate");
     // Chosen instead of added.
-    let chosen = lines.replace("Add a: ed m", "Where a: b ed m");
-    let chosen = Sketch::new(&[4, 4], &chosen).steps().floats("k", &[], &[1.0]).floats("c", &[], &[50.0]);
-    let chosen = chosen.floats("m", &[], &[-1e4]).constant("b", Element::BOOL, &[4], &[1, 0, 1, 1]);
-    assert!(chosen.rules("qnn-htp-a16w8").contains(&"S8-mask"));
+    let chosen = |low: f32| {
+        let chosen = masked("Where a: b ed m", low).floats("m", &[], &[-1e4]);
+        is_found(chosen.constant("b", Element::BOOL, &[4], &[1, 0, 1, 1]))
+    };
+    assert_eq!([-1e4, -4.0].map(chosen), [true, false]);
+    // In floats no steps are lost.
+    let float = Sketch::new(&[4, 4], "MatMul p: x x\nAdd a: p m\nSoftmax y: a");
+    assert!(!is_found(float.floats("m", &[4], &[0.0, -1e4, 0.0, 0.0])));
+}
+
+#[test]
+fn codes_reach_as_low_as_scores_with_their_bias_do() {
+    let is_found = |sketch: &Sketch| sketch.rules("qnn-htp-a16w8").contains(&"S8-mask");
+    // Scores from -4 and a bias from -130 leave no less than -134.
+    let sum = "Add b: ed bias\nAdd a: b m";
+    let biased = |low: f32| {
+        let sketch = masked(sum, low).floats("bias", &[4], &[0.0, -50.0, -90.0, -130.0]);
+        is_found(&sketch.floats("m", &[4], &[0.0, 0.0, 0.0, -600.0]))
+    };
+    assert_eq!([-134.0, -150.0, -160.0, -734.0].map(biased), [false, false, true, true]);
+    // A mask with a bias in it takes the steps of the bias, wherever the sum ends.
+    let mixed = |own_low: f32| {
+        let sum = "QuantizeLinear mq: m ms mz\nDequantizeLinear md: mq ms mz\nAdd a: ed md";
+        let sketch = masked(sum, -20.0).floats("m", &[4], &[0.0, -3.0, -7.0, -1e4]);
+        let sketch = sketch.floats("ms", &[], &[-own_low / 65535.0]);
+        is_found(&sketch.constant("mz", Element::UINT16, &[], &u16::MAX.to_le_bytes()))
+    };
+    assert_eq!([-100.0, -1e4].map(mixed), [false, true]);
+}
+
+#[test]
+fn scores_in_floats_reach_as_far_as_calibration_saw() {
+    let sketch = Sketch::new(
+        &[4, 4],
+        "MatMul p: x x\nAdd a: p m\nQuantizeLinear aq: a s z\nDequantizeLinear ad: aq s z\nSoftmax y: ad",
+    );
+    let sketch =
+        sketch.floats("s", &[], &[400.0 / 65535.0]).constant("z", Element::UINT16, &[], &32768u16.to_le_bytes());
+    let sketch = sketch.floats("m", &[4], &[0.0, 0.0, 0.0, -400.0]);
+    let found = |min: f32| {
+        let range = converters::export::npu::Range { min, max: 190.0 };
+        let evidence = Evidence { samples: 1, values: [("p".to_owned(), range)].into() };
+        sketch.seeing("qnn-htp-a16w8", Some(evidence)).contains(&"S8-mask")
+    };
+    assert_eq!([-190.0, -90.0].map(found), [false, true]);
+    assert!(sketch.rules("qnn-htp-a16w8").contains(&"S8-mask"), "without evidence");
 }
 
 #[test]
