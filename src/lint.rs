@@ -1,12 +1,12 @@
 //! `trefoil lint`: what an NPU toolchain will make of ONNX files.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use converters::ExportError;
-use converters::export::npu::{PROFILES, Profile, Severity, profile};
+use converters::export::npu::{Host, PROFILES, Profile, Severity, profile};
 use serde::Serialize;
-use validate::lint::{Finding, Judged, count, lint};
+use validate::lint::{Finding, Judged, count, graphs, lint};
 
 use crate::yaml::nearest;
 use crate::{Common, Verdict};
@@ -14,12 +14,12 @@ use crate::{Common, Verdict};
 /// Arguments of `lint`.
 #[derive(clap::Args)]
 pub struct Lint {
-    /// ONNX files, of any exporter; an encoder and its decoder are also compared with each other
+    /// ONNX files of any exporter, or folders of them; an encoder and its decoder are also compared with each other
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// The toolchain: npu-portable, qnn-htp-a16w8; --list profiles shows all
+    /// The toolchain: npu-portable, qnn-htp-a16w8; --list profiles shows all [default: that of the npu.json beside the files]
     #[arg(long, value_name = "NAME")]
-    profile: String,
+    profile: Option<String>,
 }
 
 /// A file cannot be judged.
@@ -34,6 +34,30 @@ pub enum LintError {
         nearest: Option<&'static str>,
         /// Every profile.
         known: Vec<&'static str>,
+    },
+    /// A folder without a graph.
+    #[error("{}: expected *.onnx in it, found none", .0.display())]
+    NoGraph(PathBuf),
+    /// No profile is given.
+    #[error("{}: expected a npu.json beside it, which names a profile, found none\nhint: name one with --profile", .0.display())]
+    Unnamed(PathBuf),
+    /// Files for several toolchains.
+    #[error("{}: expected a file for {first}, as the first is, found one for {found}\nhint: name one with --profile", .file.display())]
+    Several {
+        /// The file.
+        file: PathBuf,
+        /// Its profile.
+        found: String,
+        /// That of the first file.
+        first: String,
+    },
+    /// A folder cannot be read.
+    #[error("{}: {source}", .dir.display())]
+    Folder {
+        /// Which.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The system refused.
     #[error("stdout: {0}")]
@@ -58,10 +82,46 @@ fn named(found: &str) -> Result<&'static Profile, LintError> {
     })
 }
 
+/// The files, and those of folders.
+fn files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, LintError> {
+    let mut files = Vec::new();
+    for path in arguments {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        match graphs(path).map_err(|source| LintError::Folder { dir: path.clone(), source })? {
+            none if none.is_empty() => return Err(LintError::NoGraph(path.clone())),
+            some => files.extend(some),
+        }
+    }
+    Ok(files)
+}
+
+/// The profile that the npu.json beside all files names.
+fn written_for(files: &[PathBuf]) -> Result<String, LintError> {
+    let mut first: Option<String> = None;
+    for file in files {
+        let host = Host::read(file.parent().unwrap_or(Path::new("")))?;
+        let found = host.ok_or_else(|| LintError::Unnamed(file.clone()))?.profile;
+        match &first {
+            Some(first) if *first != found => {
+                return Err(LintError::Several { file: file.clone(), found, first: first.clone() });
+            }
+            _ => first = Some(found),
+        }
+    }
+    Ok(first.expect("at least one file is required"))
+}
+
 /// Judges the files. Failed: there is an error among the findings.
 pub fn run(arguments: &Lint, common: &Common) -> Result<Verdict, LintError> {
-    let profile = named(&arguments.profile)?;
-    let judged = lint(&arguments.files, profile)?;
+    let files = files(&arguments.files)?;
+    let profile = match &arguments.profile {
+        Some(name) => named(name)?,
+        None => named(&written_for(&files)?)?,
+    };
+    let judged = lint(&files, profile)?;
     let [errors, warnings, infos] =
         [Severity::Error, Severity::Warning, Severity::Info].map(|severity| count(&judged, severity));
     let mut text = String::new();

@@ -5,11 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use converters::Format;
-use converters::export::npu::{EVIDENCE_FILE, Evidence, PROFILES, Profile, Range, Severity, profile};
+use converters::export::npu::{
+    EVIDENCE_FILE, Evidence, HOST_FILE, Host, Npu, PROFILES, Profile, Range, Severity, profile,
+};
 use converters::export::onnx::Onnx;
 use converters::import;
 use serde_json::Value;
-use validate::lint::{Finding, RULES, lint, table};
+use validate::lint::{Finding, RULES, graphs, lint, table};
 
 use crate::cli::{bless_or_compare, code, run, text};
 use crate::fixture::{fixture, repository};
@@ -633,6 +635,65 @@ fn findings_are_told_as_text_and_json_and_decide_the_exit_code() {
     let output = run(&["lint", &good, &gone, "--profile", PORTABLE]);
     assert_eq!((code(&output), text(&output.stdout)), (2, String::new()));
     assert!(text(&output.stderr).starts_with(&format!("error: {gone}: No such file")), "{}", text(&output.stderr));
+}
+
+/// A checkpoint's graphs for a profile, for two lengths of sources.
+fn written(checkpoint: &Path, profile: &'static str, dir: &Path) -> Vec<PathBuf> {
+    let npu = Npu { profile: profile.into(), source: vec![7, 12], target: 6, ..Npu::DEFAULT };
+    let mut model = import(checkpoint).unwrap_or_else(|e| panic!("{e}"));
+    graph::passes::run(&mut model.graph).expect("passes");
+    npu.prepare(&mut model).unwrap_or_else(|e| panic!("{}: {e}", checkpoint.display()));
+    npu.write(&model, dir).unwrap_or_else(|e| panic!("{}: {e}", checkpoint.display()));
+    graphs(dir).expect("a folder")
+}
+
+#[test]
+fn a_folder_is_judged_by_the_profile_and_the_pairs_that_its_npu_json_names() {
+    let dir = folder("artifact");
+    let files = written(&fixture("t5-v1.1"), PORTABLE, &dir);
+    let shown = dir.display().to_string();
+    let output = run(&["lint", &shown]);
+    let told = text(&output.stdout);
+    let headings: Vec<&str> = told.lines().filter(|line| line.ends_with(".onnx")).collect();
+    let expected: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    assert_eq!(headings, expected);
+    assert_eq!(
+        files.iter().map(|file| file.file_name().expect("a file").to_string_lossy()).collect::<Vec<_>>(),
+        ["decoder_12.onnx", "decoder_7.onnx", "encoder_12.onnx", "encoder_7.onnx"]
+    );
+    assert!(told.ends_with("npu-portable: 0 errors, 0 warnings, 4 things not checked\n"), "{told}");
+    assert_eq!(code(&output), 0);
+    let output = run(&["lint", &shown, "--profile", A16]);
+    assert_eq!(code(&output), 1, "{}", text(&output.stdout));
+
+    // Encoders of the other length.
+    let file = dir.join(HOST_FILE);
+    let mut host = Host::read(&dir).expect("as written").expect("there");
+    let [short, long] = &mut host.buckets[..] else { panic!("two lengths") };
+    std::mem::swap(&mut short.encoder, &mut long.encoder);
+    fs::write(&file, serde_json::to_vec(&host).expect("JSON")).expect("written");
+    let (rules, _) = judged(&files, named(PORTABLE));
+    assert_eq!(rules.into_iter().collect::<Vec<_>>(), [("S12", Severity::Error)]);
+
+    let error = |arguments: &[&str]| {
+        let output = run(&[&["lint"], arguments].concat());
+        assert_eq!((code(&output), text(&output.stdout)), (2, String::new()), "{arguments:?}");
+        text(&output.stderr)
+    };
+    let empty = folder("artifact of nothing").display().to_string();
+    assert!(error(&[&empty]).starts_with(&format!("error: {empty}: expected *.onnx in it, found none")));
+    let alone = encoder(named(PORTABLE)).write(&folder("artifact alone"), "encoder.onnx").display().to_string();
+    assert!(
+        error(&[&alone]).starts_with(&format!("error: {alone}: expected a npu.json beside it, which names a profile"))
+    );
+    let other = folder("artifact for another");
+    host.profile = FP16.to_owned();
+    fs::write(other.join(HOST_FILE), serde_json::to_vec(&host).expect("JSON")).expect("written");
+    let other = encoder(named(FP16)).write(&other, "encoder.onnx").display().to_string();
+    let found = error(&[&shown, &other]);
+    assert!(found.contains("expected a file for npu-portable, as the first is, found one for qnn-htp-fp16"), "{found}");
+    fs::write(&file, "{}").expect("written");
+    assert!(error(&[&shown]).contains("npu.json: not the expected JSON"));
 }
 
 #[test]

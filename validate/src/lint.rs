@@ -16,7 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use converters::ExportError;
-use converters::export::npu::{Evidence, HOST_FILE, Host, Profile, Severity};
+use converters::export::npu::{Evidence, Host, Profile, Severity};
 use converters::export::onnx::{Node, OnnxFile};
 use serde::Serialize;
 
@@ -536,8 +536,8 @@ pub fn lint(files: &[PathBuf], profile: &'static Profile) -> Result<Vec<Judged>,
     let models = files.iter().map(|file| OnnxFile::open(file)).collect::<Result<Vec<_>, _>>()?;
     let mut subjects = Vec::with_capacity(models.len());
     for model in &models {
-        let evidence = Evidence::read(model.file.parent().unwrap_or(Path::new("")))?;
-        subjects.push((Subject::new(model, profile, evidence)?, host(&model.file)?));
+        let dir = model.file.parent().unwrap_or(Path::new(""));
+        subjects.push((Subject::new(model, profile, Evidence::read(dir)?)?, Host::read(dir)?));
     }
     let mut judged = Vec::with_capacity(files.len());
     for (i, (subject, host)) in subjects.iter().enumerate() {
@@ -565,15 +565,13 @@ pub fn lint(files: &[PathBuf], profile: &'static Profile) -> Result<Vec<Judged>,
     Ok(judged)
 }
 
-/// npu.json beside a graph.
-fn host(file: &Path) -> Result<Option<Host>, ExportError> {
-    let file = file.with_file_name(HOST_FILE);
-    let bytes = match fs::read(&file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(|source| ExportError::Io { file: file.clone(), source })?,
-    };
-    let host = serde_json::from_slice(&bytes);
-    host.map(Some).map_err(|error| ExportError::Malformed { file, message: format!("not the expected JSON: {error}") })
+/// The graphs that a folder holds, by name. Errors: it cannot be read.
+pub fn graphs(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+    let is_graph = |path: &PathBuf| path.extension().is_some_and(|end| end == "onnx");
+    let mut graphs: Vec<PathBuf> = entries.into_iter().filter(is_graph).collect();
+    graphs.sort();
+    Ok(graphs)
 }
 
 /// How many findings have this severity.

@@ -56,12 +56,23 @@ pub fn past_and_present(subject: &Subject<'_>, host: Option<&Host>, founds: &mut
     }
 }
 
+/// Whether npu.json gives two graphs to sources of different lengths.
+fn apart(encoder: &OnnxFile, decoder: &OnnxFile, host: Option<&Host>) -> bool {
+    let bucket = |model: &OnnxFile| {
+        let file = model.file.file_name().unwrap_or_default().to_string_lossy();
+        let mut buckets = host.iter().flat_map(|host| &host.buckets);
+        buckets.position(|bucket| bucket.encoder.file == file || bucket.decoder.file == file)
+    };
+    matches!((bucket(encoder), bucket(decoder)), (Some(one), Some(other)) if one != other)
+}
+
 /// S12: what a decoder takes and an encoder returns.
 pub fn across<'s, 'a>(encoder: &'s Subject<'a>, decoder: &'s Subject<'a>, host: Option<&Host>, founds: &mut Founds) {
     let outputs = ports(encoder.model, host, false);
     let inputs = ports(decoder.model, host, true);
     let crosses = |port: &str| port.contains("cross") || port.contains(".encoder.");
-    if !inputs.keys().any(|port| crosses(port) && outputs.contains_key(port))
+    if apart(encoder.model, decoder.model, host)
+        || !inputs.keys().any(|port| crosses(port) && outputs.contains_key(port))
         || inputs.keys().any(|port| port.contains("past") && outputs.contains_key(port))
     {
         return;

@@ -5,7 +5,13 @@
 //! the keys and values of earlier tokens (`past.{i}.k`, `past.{i}.v`), of fixed length and zero at first, and returns the
 //! logits and those of this token (`present.{i}.k`, `present.{i}.v`), which the host writes at the token's position.
 
+use std::fs;
+use std::io;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+
+use crate::ExportError;
 
 /// The file's name.
 pub const HOST_FILE: &str = "npu.json";
@@ -22,6 +28,21 @@ pub struct Host {
     pub pad_token_id: i64,
     /// By source length, shortest first.
     pub buckets: Vec<Bucket>,
+}
+
+impl Host {
+    /// What lies in a folder, if there is any. Errors: the file cannot be read, or is not what it should be.
+    pub fn read(dir: &Path) -> Result<Option<Host>, ExportError> {
+        let file = dir.join(HOST_FILE);
+        let bytes = match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|source| ExportError::Io { file: file.clone(), source })?,
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            let message = format!("not the expected JSON: {error}");
+            ExportError::Malformed { file, message }
+        })
+    }
 }
 
 /// An encoder and a decoder for sources of one length.
