@@ -40,7 +40,8 @@ pub const SLOT: &str = "slot";
 /// Entries of any length  ->  `encoder` and `decoder`, in which every length is a number, for engines that compile a graph
 /// for its shapes.
 ///
-/// - There is one sequence; values `[batch, n, e]` are `[n, e]`, so that every Linear is a product of two matrices.
+/// - There is one sequence; values `[batch, n, e]` are `[n, e]`, so that every Linear is a product of two matrices, and those of
+///   five axes, of which engines take four, lose the first one too.
 /// - `encoder` returns the keys and values that each cross-attention reads, `cross.{i}.k` and `cross.{i}.v`, and nothing
 ///   else; `decoder` takes them, so that they are computed once.
 /// - `decoder` is one step: one token, its `position`, and `past.{i}.k`, `past.{i}.v` of `target - 1` tokens, of which those
@@ -102,6 +103,11 @@ fn new_part(graph: &Graph, port: &Port) -> Result<ValueId, String> {
         (Some(Op::Concat { axis: 2 }), [_, new]) => Ok(*new),
         _ => Err(format!("{}: expected the past joined with a new part", port.name)),
     }
+}
+
+/// Whether values of so many axes have the batch first and stand without it.
+fn loses_batch(axes: usize) -> bool {
+    matches!(axes, 3 | 5)
 }
 
 /// The steps to which all readers round a value.
@@ -292,9 +298,9 @@ impl Frozen<'_> {
             let slot = self.slot();
             return self.op(name, Op::Select, &[slot, new, past]).map(Known::Value);
         }
-        let batchless = |dims: Vec<Dim>| if dims.len() == 3 { dims[1..].to_vec() } else { dims };
+        let batchless = |dims: Vec<Dim>| if loses_batch(dims.len()) { dims[1..].to_vec() } else { dims };
         // The axis of a value that lost its first one.
-        let lost = usize::from(args.first().is_some_and(|x| old.value(*x).ty.shape.len() == 3));
+        let lost = usize::from(args.first().is_some_and(|x| loses_batch(old.value(*x).ty.shape.len())));
         let op = match op {
             Op::Reshape(to) => Op::Reshape(batchless(self.dims(to)?)),
             Op::Broadcast(to) => Op::Broadcast(batchless(self.dims(to)?)),
