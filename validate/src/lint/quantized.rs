@@ -133,14 +133,32 @@ fn rounded_activations<'s, 'a>(subject: &'s Subject<'a>) -> Vec<(&'a Node, &'s S
     of_activations.filter_map(|node| Some((node, subject.steps(node)?))).collect()
 }
 
-/// Whether codes are those of a second factor, or of keys and values, which are second factors elsewhere.
+/// Whether codes are those of a second factor, or of keys and values, which are second factors elsewhere: behind moves and
+/// other quantizers, they are in no other place.
 fn is_second_factor(subject: &Subject<'_>, node: &Node) -> bool {
-    let floats = if is_quantize(node) { floats_of(subject, node) } else { node.outputs.clone() };
-    let mut users = floats.iter().flat_map(|floats| subject.users(floats)).peekable();
-    let second = |(user, slot): (&Node, usize)| {
-        slot == 1 && subject.is_dynamic_product(user) || leads_to_second_factor(subject, user, 4)
+    let moves = |node: &Node| {
+        is_quantize(node)
+            || is_dequantize(node)
+            || MOVERS.contains(&node.op.as_str())
+            || ["Concat", "Where", "ScatterElements", "Mul"].contains(&node.op.as_str())
     };
-    users.peek().is_some() && users.all(second) || returned(subject, node)
+    if returned(subject, node) {
+        return true;
+    }
+    let (mut open, mut seen, mut found) = (vec![node], HashSet::new(), false);
+    while let Some(node) = open.pop() {
+        found |= node.outputs.iter().any(|output| subject.is_output(output));
+        for (user, slot) in node.outputs.iter().flat_map(|output| subject.users(output)) {
+            if slot == 1 && subject.is_dynamic_product(user) {
+                found = true;
+            } else if !moves(user) {
+                return false;
+            } else if seen.insert(user.outputs.first()) {
+                open.push(user);
+            }
+        }
+    }
+    found
 }
 
 /// The floats that a QuantizeLinear's codes become again.
@@ -153,21 +171,6 @@ fn floats_of(subject: &Subject<'_>, node: &Node) -> Vec<String> {
 fn returned(subject: &Subject<'_>, node: &Node) -> bool {
     let outputs = [node.outputs.clone(), floats_of(subject, node)].concat();
     outputs.iter().any(|name| subject.is_output(name))
-}
-
-/// Whether all that is made of a node's result is a second factor, behind moves and quantizers.
-fn leads_to_second_factor(subject: &Subject<'_>, node: &Node, depth: usize) -> bool {
-    let moves = is_quantize(node)
-        || is_dequantize(node)
-        || MOVERS.contains(&node.op.as_str())
-        || ["Concat", "Where", "ScatterElements", "Mul"].contains(&node.op.as_str());
-    let mut users = node.outputs.iter().flat_map(|output| subject.users(output)).peekable();
-    moves
-        && depth > 0
-        && users.peek().is_some()
-        && users.all(|(user, slot)| {
-            slot == 1 && subject.is_dynamic_product(user) || leads_to_second_factor(subject, user, depth - 1)
-        })
 }
 
 /// Q3
