@@ -1,10 +1,13 @@
 //! Fixed steps for all values of an NPU artifact, from what calibration sees.
 
-use converters::export::npu::Npu;
-use graph::Graph;
+use std::collections::HashSet;
+
+use converters::Model;
+use converters::export::npu::{Evidence, Npu, Range};
 use graph::passes::{quantize_values, tied_values};
+use graph::{Def, Graph, Op, Value};
 use quant::record::{Errors, restored};
-use quant::values::{hidden, steps};
+use quant::values::{Values, hidden, steps};
 use quant::{Plan, Role, Scheme, StaticActivations, TensorRecord};
 use validate::report::Note;
 
@@ -25,9 +28,9 @@ pub fn keep_tables(plan: &mut Plan) {
     }
 }
 
-/// Rounds every value of `quantized`. `exact`: the same graph with float weights, which calibration runs.
+/// Rounds every value of `model`, and keeps what they held. `exact`: the same graph with float weights, which calibration runs.
 pub fn round(
-    quantized: &mut Graph,
+    model: &mut Model,
     exact: &Graph,
     npu: &Npu,
     wanted: StaticActivations,
@@ -44,6 +47,8 @@ pub fn round(
     npu.expand(&mut shape, None).map_err(export)?;
     let values = observed.values(&open, &tied_values(&shape, widths), display)?;
     let hidden = hidden(&shape, &tied_values(&shape, widths), &values, npu.hidden());
+    model.evidence = Some(evidence(&open, &values, hidden));
+    let quantized = &mut model.graph;
     npu.expand(quantized, Some(hidden)).map_err(export)?;
     let tied = tied_values(quantized, widths);
     let found = steps(quantized, &tied, &values, wanted.range)?;
@@ -52,6 +57,27 @@ pub fn round(
     let text = format!("{count} values are rounded to {} fixed steps, of {} samples", groups.len(), values.samples);
     let masks = format!("{hidden} is added to the scores of hidden keys");
     Ok([text, masks].map(|text| Note { about: "activations".to_owned(), text }).to_vec())
+}
+
+/// Keeps what the values of a model in floats hold.
+pub fn watch(model: &mut Model, npu: &Npu, observed: &Observed, display: &Display) -> Result<(), PipelineError> {
+    let export = |source| PipelineError::Export { artifact: npu.profile.to_string(), source };
+    let mut open = model.graph.clone();
+    npu.expand(&mut open, Some(f32::NEG_INFINITY)).map_err(export)?;
+    let values = observed.values(&open, &[], display)?;
+    model.evidence = Some(evidence(&open, &values, npu.hidden()));
+    Ok(())
+}
+
+/// What calibration saw, with `hidden` in the place of the infinities of masks.
+fn evidence(open: &Graph, values: &Values, hidden: f32) -> Evidence {
+    let is_mask = |value: &&Value| matches!(value.def, Def::Op(Op::Mask { .. } | Op::PaddingMask { .. }, _));
+    let masks: HashSet<&str> = open.values.iter().filter(is_mask).map(|value| value.name.as_str()).collect();
+    let range = |(name, (min, max)): (&String, &(f32, f32))| {
+        let min = if masks.contains(name.as_str()) { hidden } else { *min };
+        (name.clone(), Range { min, max: *max })
+    };
+    Evidence { samples: values.samples as usize, values: values.extents.iter().map(range).collect() }
 }
 
 /// Tables and biases that were rounded with the values are other weights now.

@@ -344,6 +344,7 @@ impl Grown {
         display: &Display,
     ) -> Result<Grown, PipelineError> {
         let artifact = || target.name().to_owned();
+        let samples = observed;
         let observed = observed.filter(|_| target.is_calibrated());
         let mut model = source.exact.clone();
         let edits = target
@@ -398,7 +399,7 @@ impl Grown {
             }
             (Activations::Static(wanted), _, Some((observed, _))) if target.npu().is_some() => {
                 let npu = target.npu().expect("just asked");
-                substitutions.extend(npu::round(&mut model.graph, &exact, npu, wanted, observed, display)?);
+                substitutions.extend(npu::round(&mut model, &exact, npu, wanted, observed, display)?);
                 npu::renew(&mut records, &exact, &model.graph)?;
             }
             (Activations::Static(wanted), _, Some((_, statistics))) => {
@@ -406,6 +407,9 @@ impl Grown {
                 graph::passes::quantize_statically(&mut model.graph, &steps)?;
             }
             _ => {}
+        }
+        if let (Some(npu), Some(samples), None) = (target.npu(), samples, &model.evidence) {
+            npu::watch(&mut model, npu, samples, display)?;
         }
         Ok(Grown { model, records, substitutions })
     }

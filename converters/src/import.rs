@@ -61,7 +61,15 @@ pub fn import(dir: &Path) -> Result<Model, ImportError> {
             .map_err(|error| ImportError::malformed(checkpoint.config_file(), error))?;
     }
     let imported_eps = crate::norm_eps(&graph).map(|(name, eps)| (name.to_owned(), eps)).collect();
-    Ok(Model { graph, checkpoint: Arc::new(checkpoint), architecture, semantics, folded_logit_scale, imported_eps })
+    Ok(Model {
+        graph,
+        checkpoint: Arc::new(checkpoint),
+        architecture,
+        semantics,
+        folded_logit_scale,
+        imported_eps,
+        evidence: None,
+    })
 }
 
 /// Tables that checkpoints leave out stand in a GGUF artifact, and in the type that they were quantized to.

@@ -99,6 +99,8 @@ pub struct Model {
     pub folded_logit_scale: Option<f32>,
     /// eps of each norm of the imported graph, by the name of its value: what the checkpoint's config says.
     pub imported_eps: BTreeMap<String, f32>,
+    /// What the graph's values held while samples ran, by their names, for formats that tell it. `None`: no samples ran.
+    pub evidence: Option<export::npu::Evidence>,
 }
 
 impl Model {

@@ -23,14 +23,16 @@ const DEPTH_OF_WORDS: f32 = 16.0;
 pub struct Values {
     /// Sequences run.
     pub samples: u64,
-    /// Finite numbers.
+    /// Finite numbers of the sources of groups.
     pub seen: BTreeMap<String, Histogram>,
+    /// The least and the greatest finite number of each float value.
+    pub extents: BTreeMap<String, (f32, f32)>,
     /// Of scores with their mask: the least of the largest numbers of each row.
     pub least_row_maxima: BTreeMap<String, f32>,
 }
 
 impl Values {
-    /// Runs the float model over all samples and watches the sources of all groups. Masks of `graph` are -inf.
+    /// Runs the float model over all samples and watches all values, the sources of groups closely. Masks of `graph` are -inf.
     ///
     /// The same at any number of threads. Errors: no sample, a sample that does not run, NaN or +inf.
     pub fn gather(
@@ -50,14 +52,19 @@ impl Values {
         let add = |sample: usize, sum: &mut Values| {
             let mut broken = None;
             let mut tap = |id: ValueId, tensor: &Tensor| {
-                let (Some(masked), Some(floats)) = (masked[id.0], tensor.as_f32()) else { return };
+                let Some(floats) = tensor.as_f32() else { return };
                 let name = &graph.value(id).name;
+                let finite = || floats.iter().copied().filter(|x| x.is_finite());
+                if let Some(first) = finite().next() {
+                    let extent = finite().fold((first, first), |(low, high), x| (low.min(x), high.max(x)));
+                    widen(&mut sum.extents, name, extent);
+                }
+                let Some(masked) = masked[id.0] else { return };
                 let bad = |x: &&f32| x.is_nan() || **x == f32::INFINITY;
                 if let (Some(found), None) = (floats.iter().find(bad), &broken) {
                     broken = Some(CalibrationError::NotFinite { value: name.clone(), found: *found, sample });
                 }
-                let finite: Vec<f32> = floats.iter().copied().filter(|x| x.is_finite()).collect();
-                sum.seen.entry(name.clone()).or_default().add(&finite);
+                sum.seen.entry(name.clone()).or_default().add(&finite().collect::<Vec<f32>>());
                 if masked {
                     let width = tensor.shape().last().copied().unwrap_or(1).max(1);
                     let largest = |row: &[f32]| row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -78,6 +85,7 @@ impl Values {
         for (name, histogram) in &other.seen {
             self.seen.entry(name.clone()).or_default().merge(histogram);
         }
+        other.extents.iter().for_each(|(name, extent)| widen(&mut self.extents, name, *extent));
         for (name, least) in &other.least_row_maxima {
             let known = self.least_row_maxima.entry(name.clone()).or_insert(f32::INFINITY);
             *known = known.min(*least);
@@ -90,8 +98,14 @@ impl Values {
 
     /// Least and greatest number of a value.
     pub fn extent(&self, name: &str) -> Option<(f32, f32)> {
-        let seen = self.seen.get(name)?;
-        Some((seen.min()?, seen.max()?))
+        self.extents.get(name).copied()
+    }
+}
+
+fn widen(extents: &mut BTreeMap<String, (f32, f32)>, name: &str, (low, high): (f32, f32)) {
+    match extents.get_mut(name) {
+        Some(known) => *known = (known.0.min(low), known.1.max(high)),
+        None => drop(extents.insert(name.to_owned(), (low, high))),
     }
 }
 

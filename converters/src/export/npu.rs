@@ -1,7 +1,8 @@
 //! ONNX as NPU toolchains take it: static shapes, a batch of one, one decoder step a call.
 //!
 //! For each source length an encoder, which returns the keys and values of its output for every decoder layer, and a decoder
-//! step with caches of fixed length; one weight file for all, and [`HOST_FILE`] for who runs them.
+//! step with caches of fixed length; one weight file for all, and [`HOST_FILE`] for who runs them. Of a model that was watched
+//! with samples, [`EVIDENCE_FILE`] tells what its tensors held.
 //!
 //! A profile with 8- or 16-bit activations expects a graph in which every value is rounded
 //! ([`graph::passes::quantize_values`]); the others a float graph.
@@ -12,7 +13,7 @@ mod lower;
 pub mod profile;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
@@ -240,7 +241,7 @@ impl Format for Npu {
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
         for (source, graph) in self.graphs(&model.graph)? {
-            self.lower(source, &graph)?;
+            self.lower(source, &graph, None)?;
         }
         Ok(())
     }
@@ -254,9 +255,11 @@ impl Format for Npu {
             pad_token_id: model.checkpoint.generation().pad_token_id,
             buckets: Vec::new(),
         };
+        let mut seen = BTreeMap::new();
         for (source, graph) in self.graphs(&model.graph)? {
             let layouts = self.layouts(&graph)?;
-            let [encoder, decoder] = self.lower(source, &graph)?;
+            let [encoder, decoder] = self.lower(source, &graph, model.evidence.as_ref())?;
+            seen.extend(encoder.seen.into_iter().chain(decoder.seen));
             let bucket = Bucket { source, encoder: encoder.place, decoder: decoder.place };
             out.write(&graph, &layouts, &bucket.encoder.file, encoder.file, version)?;
             out.write(&graph, &layouts, &bucket.decoder.file, decoder.file, version)?;
@@ -266,6 +269,9 @@ impl Format for Npu {
         let file = dir.join(HOST_FILE);
         let text = serde_json::to_string_pretty(&host).expect("names and numbers are JSON") + "\n";
         fs::write(&file, text).map_err(|source| ExportError::Io { file, source })?;
+        if let Some(Evidence { samples, .. }) = model.evidence {
+            Evidence { samples, values: seen }.write(dir)?;
+        }
         copy_companions(model, dir)?;
         Artifact::list(FORMAT, dir).map_err(|source| ExportError::Io { file: dir.to_owned(), source })
     }
@@ -304,13 +310,13 @@ impl Format for Npu {
 
 impl Npu {
     /// Encoder and decoder of one source length.
-    fn lower(&self, source: usize, graph: &Graph) -> Result<[Lowered; 2], ExportError> {
+    fn lower(&self, source: usize, graph: &Graph, evidence: Option<&Evidence>) -> Result<[Lowered; 2], ExportError> {
         let layouts = self.layouts(graph)?;
         let writes = self.known()?.writes;
         let one = |entry: &str, file: String| {
             let at = |message: String| unsupported(format!("{file}: {message}"));
             let entry = graph.entry(entry).ok_or_else(|| at(format!("expected an entry {entry}, found none")))?;
-            Lowering::new(graph, &layouts, writes, self).lower(entry, file.clone()).map_err(at)
+            Lowering::new(graph, &layouts, writes, self, evidence).lower(entry, file.clone()).map_err(at)
         };
         Ok([one("encoder", encoder_file(source))?, one("decoder", decoder_file(source))?])
     }
@@ -342,4 +348,6 @@ impl Npu {
 struct Lowered {
     file: super::onnx::FileGraph,
     place: Place,
+    /// What its float tensors held, by their names.
+    seen: BTreeMap<String, Range>,
 }

@@ -345,9 +345,10 @@ fn in_gelu(subject: &Subject<'_>, erf: &Node) -> bool {
     scaled && erf.outputs.first().is_some_and(|y| subject.users(y).all(|(sum, _)| one(sum) && multiplied(sum)))
 }
 
-/// Whether a result may grow with the residual stream.
-fn is_sum(node: &Node) -> bool {
-    ["MatMul", "Gemm", "Conv", "Add"].iter().any(|op| node.is(op))
+/// Whether a result may grow with the residual stream. What a number is added to does not.
+fn is_sum(subject: &Subject<'_>, node: &Node) -> bool {
+    let adds_number = || node.given().any(|term| subject.scalar(term).is_some());
+    ["MatMul", "Gemm", "Conv"].iter().any(|op| node.is(op)) || node.is("Add") && !adds_number()
 }
 
 /// Whether a result grows faster than its argument. The square that a mean is taken of belongs to a norm, which toolchains
@@ -363,7 +364,7 @@ pub fn seen(subject: &Subject<'_>, founds: &mut Founds) {
         founds.push(Found::of("no calibration.json beside the file: R1, R3 and Q15 are not checked"));
         return;
     };
-    let grows = |node: &&Node| is_sum(node) || grows_fast(subject, node);
+    let grows = |node: &&Node| is_sum(subject, node) || grows_fast(subject, node);
     let all: Vec<&String> = subject.operators().filter(grows).filter_map(|node| node.outputs.first()).collect();
     let missing: Vec<&&String> = all.iter().filter(|name| !evidence.values.contains_key(**name)).collect();
     if let Some(first) = missing.first() {
@@ -376,7 +377,7 @@ pub fn seen(subject: &Subject<'_>, founds: &mut Founds) {
 
 /// R1
 pub fn sums_seen(subject: &Subject<'_>, founds: &mut Founds) {
-    within_half(subject, is_sum, founds);
+    within_half(subject, |node| is_sum(subject, node), founds);
 }
 
 /// R3

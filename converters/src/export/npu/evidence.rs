@@ -12,7 +12,7 @@ use crate::ExportError;
 /// The file's name; it lies beside the graphs.
 pub const EVIDENCE_FILE: &str = "calibration.json";
 
-/// Ranges by the names of values.
+/// Ranges by the names of values. Scores of hidden keys are left out: they are as low as the mask.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {

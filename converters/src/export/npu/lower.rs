@@ -6,6 +6,7 @@ use graph::{
     Binary, DType, Def, Dim, Entry, FakeQuant, FloatType, Graph, Op, Port as GraphPort, Unary, ValueId, WeightId,
 };
 
+use super::evidence::{Evidence, Range};
 use super::host::{Numbers, Place, Port};
 use super::profile::{Gelu, Norm, Writes};
 use super::{Caches, Lowered, Npu};
@@ -33,6 +34,10 @@ pub(super) struct Lowering<'g> {
     dequantized: HashSet<String>,
     place: String,
     counts: HashMap<String, usize>,
+    /// What the values held while samples ran.
+    evidence: Option<&'g Evidence>,
+    /// Tensors inside of an op's formula: the op's argument, and how they grow with it.
+    inside: BTreeMap<String, (ValueId, fn(f32) -> f32)>,
 }
 
 impl<'g> Lowering<'g> {
@@ -41,6 +46,7 @@ impl<'g> Lowering<'g> {
         layouts: &'g HashMap<WeightId, Layout>,
         writes: Writes,
         options: &'g Npu,
+        evidence: Option<&'g Evidence>,
     ) -> Lowering<'g> {
         Lowering {
             graph,
@@ -56,6 +62,8 @@ impl<'g> Lowering<'g> {
             dequantized: HashSet::new(),
             place: String::new(),
             counts: HashMap::new(),
+            evidence,
+            inside: BTreeMap::new(),
         }
     }
 
@@ -95,6 +103,7 @@ impl<'g> Lowering<'g> {
         let (graph, layouts) = (self.graph, self.layouts);
         self.weights
             .retain(|id| layouts[id].parts(graph.weights.get(*id)).iter().any(|part| kept.contains(&part.name)));
+        let seen = self.seen();
         let graph = GraphProto {
             name: Some(file.trim_end_matches(".onnx").to_owned()),
             node: self.nodes,
@@ -103,7 +112,54 @@ impl<'g> Lowering<'g> {
             output: outputs.iter().map(info).collect(),
             ..Default::default()
         };
-        Ok(Lowered { file: FileGraph { graph, weights: self.weights }, place: Place { file, inputs, outputs } })
+        Ok(Lowered { file: FileGraph { graph, weights: self.weights }, place: Place { file, inputs, outputs }, seen })
+    }
+
+    /// What the float tensors held, by their names.
+    fn seen(&self) -> BTreeMap<String, Range> {
+        let made: HashSet<&String> = self.nodes.iter().flat_map(|node| node.input.iter().chain(&node.output)).collect();
+        let codes: HashSet<&String> = self.codes.values().collect();
+        let values = self.names.iter().filter(|(_, name)| made.contains(name) && !codes.contains(name));
+        let of_values = values.filter_map(|(id, name)| Some((name.clone(), self.range(*id)?)));
+        let inside = self.inside.iter().filter_map(|(name, (id, grow))| {
+            let Range { min, max } = self.range(*id)?;
+            Some((name.clone(), Range { min: grow(min), max: grow(max) }))
+        });
+        of_values.chain(inside).collect()
+    }
+
+    /// What a value held. A cache held what was written into it.
+    fn range(&self, id: ValueId) -> Option<Range> {
+        let is_fed = |port: &&GraphPort| port.value == id && port.name.starts_with("past.");
+        match self.graph.entries.iter().flat_map(|entry| &entry.inputs).find(is_fed) {
+            Some(past) => self.made(self.graph.entry("decoder")?.output(&past.name.replacen("past", "present", 1))?),
+            None => self.made(id),
+        }
+    }
+
+    /// The same but for the past.
+    fn made(&self, id: ValueId) -> Option<Range> {
+        let evidence = self.evidence?;
+        let value = self.graph.value(id);
+        // make_static puts the entry before a name that both entries have, and after it which part of the value it is.
+        let bare = ["encoder.", "decoder."].iter().find_map(|cut| value.name.strip_prefix(cut));
+        let whole = |name: &'g str| [".row", ".of_batch"].iter().find_map(|part| name.strip_suffix(part));
+        let names = [Some(value.name.as_str()), bare].into_iter().flatten().flat_map(|name| [Some(name), whole(name)]);
+        if let Some(known) = names.flatten().find_map(|name| evidence.values.get(name)) {
+            return Some(*known);
+        }
+        match &value.def {
+            Def::Input => {
+                let mut inputs = self.graph.entries.iter().flat_map(|entry| &entry.inputs);
+                let port = inputs.find(|port| port.value == id && port.name.starts_with("cross."))?;
+                self.made(self.graph.entry("encoder")?.output(&port.name)?)
+            }
+            Def::Op(op, args) if moves(op) => args
+                .iter()
+                .filter_map(|arg| self.made(*arg))
+                .reduce(|a, b| Range { min: a.min.min(b.min), max: a.max.max(b.max) }),
+            _ => None,
+        }
     }
 
     fn in_codes(&self, port: &GraphPort) -> bool {
@@ -267,7 +323,7 @@ impl<'g> Lowering<'g> {
             Op::Binary(Binary::Sub) => self.emit("Sub", &names),
             Op::Binary(Binary::Mul) => self.emit("Mul", &names),
             Op::Binary(Binary::Div) => self.emit("Div", &names),
-            Op::Unary(unary) => self.unary(*unary, x),
+            Op::Unary(unary) => self.unary(*unary, x, args[0]),
             Op::Softmax => self.emit_with("Softmax", &[x], vec![int("axis", -1)]),
             Op::RmsNorm { eps } => self.rms_norm(x, names[1], *eps, &self.shape(id)?),
             Op::LayerNorm { eps } => {
@@ -395,7 +451,7 @@ impl<'g> Lowering<'g> {
         self.emit("Mul", &[&normed, gain])
     }
 
-    fn unary(&mut self, unary: Unary, x: &str) -> String {
+    fn unary(&mut self, unary: Unary, x: &str, id: ValueId) -> String {
         match (unary, self.writes.gelu) {
             (Unary::Relu, _) => self.emit("Relu", &[x]),
             (Unary::Tanh, _) => self.emit("Tanh", &[x]),
@@ -411,8 +467,10 @@ impl<'g> Lowering<'g> {
             }
             (Unary::GeluTanh, Gelu::Formula) => {
                 let cube = self.scaled("Pow", x, 3.0);
+                self.inside.insert(cube.clone(), (id, |x| x.powi(3)));
                 let cube = self.scaled("Mul", &cube, 0.044_715);
                 let inner = self.emit("Add", &[x, &cube]);
+                self.inside.insert(inner.clone(), (id, |x| x + 0.044_715 * x.powi(3)));
                 let inner = self.scaled("Mul", &inner, (2.0 / std::f64::consts::PI).sqrt() as f32);
                 let tanh = self.emit("Tanh", &[&inner]);
                 let gate = self.scaled("Add", &tanh, 1.0);
@@ -441,19 +499,7 @@ fn second_factors(graph: &Graph) -> HashSet<ValueId> {
     pending.extend(caches.map(|port| port.value));
     let mut found = HashSet::new();
     while let Some(id) = pending.pop() {
-        let moves = matches!(
-            graph.op(id),
-            Some(
-                Op::Reshape(_)
-                    | Op::Transpose(_)
-                    | Op::Slice { .. }
-                    | Op::Broadcast(_)
-                    | Op::Concat { .. }
-                    | Op::Select
-                    | Op::FakeQuant(_)
-            )
-        );
-        if moves && found.insert(id) {
+        if graph.op(id).is_some_and(moves) && found.insert(id) {
             // Before a second rounding stand the steps of the op that made the value.
             let is_op = |arg: &ValueId| !matches!(graph.op(*arg), Some(Op::FakeQuant(_)));
             let twice = matches!(graph.op(id), Some(Op::FakeQuant(_))) && !graph.args(id).iter().all(is_op);
@@ -461,6 +507,20 @@ fn second_factors(graph: &Graph) -> HashSet<ValueId> {
         }
     }
     found
+}
+
+/// Whether an op's numbers are those of its arguments, rounded or not.
+fn moves(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Slice { .. }
+            | Op::Broadcast(_)
+            | Op::Concat { .. }
+            | Op::Select
+            | Op::FakeQuant(_)
+    )
 }
 
 fn lengths(shape: &[Dim]) -> Result<Vec<usize>, String> {
