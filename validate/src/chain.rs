@@ -5,7 +5,7 @@
 //! | import | outputs recorded by transformers with the imported graph | f32 noise |
 //! | passes | the graph before the passes with the one after; the whole target with steps | f32 noise |
 //! | quantization | the exact graph with the quantized one | the recipe's [`Limits`] |
-//! | export | the graph's weights with those read back from the artifact | equal bits |
+//! | export | the graph's weights with those read back from the artifact; for NPUs, its graphs with the rules of [`crate::lint`] | equal bits; no error |
 //! | runtime | the quantized graph with an engine that runs the artifact | that engine's [`Floor`] |
 //!
 //! [`Baseline::measure`] runs the first two links and the float model once; [`validate_artifact`] runs the others for each
@@ -19,6 +19,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use converters::export::npu::HOST_FILE;
 use converters::{Artifact, Format, Model};
 use graph::eval::Interpreter;
 use graph::{DEC, ENC, Graph, Progress, Scratch, progress};
@@ -249,6 +250,10 @@ pub fn validate_in(
     progress.stage(&format!("{name}: quantized graph"), baseline.plan.samples as u64, progress::Unit::Samples);
     let quantized = walk.quantization(progress)?;
     walk.checks.push(links::export(&context.quantized.graph, context.format.read_weights(context.quantized, artifact)));
+    // Engines of the host take much that toolchains refuse, so this comes before them.
+    if artifact.files.iter().any(|file| file == Path::new(HOST_FILE)) {
+        walk.checks.push(links::lint(&artifact.dir));
+    }
     let mut foreign = true;
     for runtime in runtimes {
         match runtime.fit(artifact) {

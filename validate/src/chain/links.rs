@@ -1,9 +1,11 @@
 //! The links that need no engine: import, passes, export.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use converters::ExportError;
+use converters::export::npu::{HOST_FILE, Host, Severity, profile};
 use graph::eval::{Feeds, Interpreter};
 use graph::{DType, Graph, Tensor, WeightData, WeightError, Weights};
 use rayon::prelude::*;
@@ -12,6 +14,7 @@ use safetensors::{Dtype, SafeTensors};
 use super::measure::{self, Outputs, Plan, Way};
 use super::{ChainError, F32_NOISE, Subject};
 use crate::generate::Generated;
+use crate::lint::{self, Finding};
 use crate::metrics::{Distances, Meter};
 use crate::report::{Check, Limit, Link, Metric};
 use crate::runtime::reference::Reference;
@@ -21,7 +24,7 @@ use crate::runtime::{RuntimeError, Session};
 const RECORDED_BYTES: u64 = 1 << 30;
 /// Elements of a weight compared at a time.
 const PIECE: usize = 1 << 20;
-/// Weights that a sentence names.
+/// Weights, or rules, that a sentence names.
 const NAMED: usize = 5;
 
 /// What transformers computed with the checkpoint.
@@ -294,6 +297,49 @@ pub fn export(graph: &Graph, read: Result<Weights, ExportError>) -> Check {
         wrong.join("; ")
     );
     Check::judge(Link::Export, what, Metric::DifferingWeights, Some(count as f64), Limit::AtMost(0.0), &broken)
+}
+
+/// The graphs of an artifact for NPUs against the rules of the profile that it was written for.
+pub fn lint(dir: &Path) -> Check {
+    let what = "lint";
+    match linted(dir) {
+        Ok(check) => check,
+        Err(sentence) => Check::failed(Link::Export, what, sentence),
+    }
+}
+
+fn linted(dir: &Path) -> Result<Check, String> {
+    let host =
+        Host::read(dir).map_err(|e| e.to_string())?.ok_or_else(|| format!("expected a {HOST_FILE}, found none"))?;
+    let profile = profile(&host.profile)
+        .ok_or_else(|| format!("{HOST_FILE}: expected a known profile, found {}", host.profile))?;
+    let graphs = lint::graphs(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let judged = lint::lint(&graphs, profile).map_err(|e| e.to_string())?;
+    let what = format!("lint for {}", profile.name);
+    let warnings = match lint::count(&judged, Severity::Warning) {
+        0 => "no warnings".to_owned(),
+        1 => "1 warning".to_owned(),
+        n => format!("{n} warnings"),
+    };
+    let findings = judged.iter().flat_map(|judged| &judged.findings);
+    let mut errors: BTreeMap<&str, (usize, &Finding)> = BTreeMap::new();
+    for finding in findings.filter(|finding| finding.severity == Severity::Error) {
+        errors.entry(finding.rule).or_insert((0, finding)).0 += 1;
+    }
+    if errors.is_empty() {
+        return Ok(Check::passed(Link::Export, what, warnings));
+    }
+    let named = errors.iter().take(NAMED).map(|(rule, (count, first))| format!("{rule} {count} times: {}", first.why));
+    let named: Vec<String> = named.collect();
+    let more = match errors.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        n => format!("; and {n} more rules"),
+    };
+    let sentence = format!(
+        "the toolchain refuses the graphs or computes them wrongly, see `trefoil lint`: {}{more}; {warnings}",
+        named.join("; ")
+    );
+    Ok(Check::failed(Link::Export, what, sentence))
 }
 
 /// Errors: one line that says how the weight differs.
