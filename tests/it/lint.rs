@@ -14,7 +14,7 @@ use serde_json::Value;
 use validate::lint::{Finding, RULES, graphs, lint, table};
 
 use crate::cli::{bless_or_compare, code, run, text};
-use crate::fixture::{fixture, repository};
+use crate::fixture::{fixture, fixtures, repository};
 #[cfg(target_os = "linux")]
 use crate::hostile::peak_bytes;
 use crate::npu_graph::{Update, decoder, encoder};
@@ -694,6 +694,127 @@ fn a_folder_is_judged_by_the_profile_and_the_pairs_that_its_npu_json_names() {
     assert!(found.contains("expected a file for npu-portable, as the first is, found one for qnn-htp-fp16"), "{found}");
     fs::write(&file, "{}").expect("written");
     assert!(error(&[&shown]).contains("npu.json: not the expected JSON"));
+}
+
+#[test]
+fn artifacts_of_every_family_are_clean() {
+    let mut families = 0;
+    for checkpoint in fixtures() {
+        let name = checkpoint.file_name().expect("a folder").to_string_lossy().into_owned();
+        if name.starts_with("moonshine") || name.starts_with("t5gemma2") {
+            continue; // refused by the format
+        }
+        let home = tempfile::tempdir().expect("temporary folder");
+        let (rules, findings) = judged(&written(&checkpoint, PORTABLE, home.path()), named(PORTABLE));
+        assert!(rules.is_empty(), "{name}: {findings:#?}");
+        families += 1;
+    }
+    assert!(families >= 40, "{families}");
+}
+
+/// The bundled model for several profiles, calibrated with a few words.
+const CALIBRATED: &str = "
+artifacts:
+  - name: a16
+    npu: { profile: qnn-htp-a16w8, source: [12, 24], target: 24 }
+    quantize: { scheme: int8, activations: { static: { bits: 16 } } }
+  - name: a8
+    npu: { profile: qnn-htp-a8w8, source: [24], target: 24 }
+    quantize: { scheme: int8, activations: { static: { bits: 8, range: mse } } }
+  - name: rockchip
+    npu: { profile: rknn-w8a8, source: [24], target: 24 }
+    quantize: { scheme: int8, activations: { static: { bits: 8, range: mse } } }
+  - name: wide caches outside of codes
+    npu: { profile: qnn-htp-a16w8, source: [24], target: 24, caches: floats, key_bits: 16 }
+    quantize: { scheme: int8, activations: { static: { bits: 16 } } }
+  - name: portable
+    npu: { profile: npu-portable, source: [24], target: 24 }
+";
+
+#[test]
+fn what_calibration_saw_of_a_real_model_comes_with_its_artifacts_and_all_rules_hold() {
+    let model = repository("models/g2p-t5");
+    let home = tempfile::tempdir().expect("temporary folder");
+    let recipe = home.path().join("recipe.yaml");
+    let data = model.join("data/calibration.jsonl");
+    let calibrate = format!("calibrate: {{ data: {:?}, samples: 8 }}", data.display().to_string());
+    fs::write(&recipe, format!("model: {}\nout: out\n{calibrate}\n{CALIBRATED}", model.display())).expect("written");
+    let recipe = recipe.display().to_string();
+    let outs = ["1", "2"].map(|threads| home.path().join(threads));
+    for (threads, out) in ["1", "2"].into_iter().zip(&outs) {
+        let out = out.display().to_string();
+        let output = run(&["convert", &recipe, "--no-validate", "--threads", threads, "--out", &out]);
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    }
+    for (name, profile, expected) in [
+        ("a16", A16, &[][..]),
+        ("a8", A8, &[]),
+        ("rockchip", "rknn-w8a8", &[("O3", Severity::Warning)]),
+        ("wide caches outside of codes", A16, &[]),
+        ("portable", PORTABLE, &[]),
+    ] {
+        let dirs = outs.each_ref().map(|out| out.join(name));
+        let (rules, findings) = judged(&graphs(&dirs[0]).expect("a folder"), named(profile));
+        assert_eq!(rules.into_iter().collect::<Vec<_>>(), expected, "{name}: {findings:#?}");
+        assert!(findings.iter().all(|finding| finding.rule != "R0"), "{name}: {findings:#?}");
+        let [one, two] = dirs.map(|dir| fs::read(dir.join(EVIDENCE_FILE)).expect("there"));
+        assert!(one == two, "{name}: the same at any number of threads");
+    }
+    // Scores of this model lie so far apart that -100 hides nothing.
+    let manifest = fs::read_to_string(outs[0].join("a16/trefoil.json")).expect("there");
+    let mask = manifest.split('"').find_map(|text| text.strip_suffix(" is added to the scores of hidden keys"));
+    assert!(mask.expect("a note").parse::<f32>().expect("a number") < -200.0, "{mask:?}");
+
+    // Every number in the file is that of a tensor; what is missing is told.
+    let dir = outs[0].join("a8");
+    let mut evidence = Evidence::read(&dir).expect("as written").expect("there");
+    assert_eq!(evidence.samples, 8);
+    let files = graphs(&dir).expect("a folder");
+    let tensors: String =
+        files.iter().map(|file| String::from_utf8_lossy(&fs::read(file).expect("there")).into_owned()).collect();
+    for (name, range) in &evidence.values {
+        assert!(tensors.contains(name.as_str()) && range.magnitude() < 32752.0, "{name}: {range:?}");
+    }
+    let gone = "attention.add/Add";
+    evidence.values.remove(gone).expect("scores with their bias");
+    evidence.write(&dir).expect("written");
+    let (rules, findings) = judged(&files, named(A8));
+    assert_eq!(rules.into_iter().collect::<Vec<_>>(), [("Q15", Severity::Error)]);
+    assert!(findings.iter().any(|finding| finding.rule == "Q15" && finding.tensor.as_deref() == Some(gone)));
+}
+
+#[test]
+fn validation_begins_with_the_lint() {
+    let home = tempfile::tempdir().expect("temporary folder");
+    let (recipe, checkpoint) = (home.path().join("recipe.yaml"), fixture("t5-v1.1").display().to_string());
+    let artifacts = "artifacts: [{ name: npu, npu: { source: [32], target: 8 } }]\nvalidate: { samples: 2 }";
+    fs::write(&recipe, format!("model: {checkpoint}\nout: out\n{artifacts}\n")).expect("written");
+    let output = run(&["convert", &recipe.display().to_string(), "--offline"]);
+    assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
+    let checks = |dir: &Path| {
+        let report: Value = serde_json::from_slice(&fs::read(dir.join("report.json")).expect("there")).expect("JSON");
+        report["artifacts"][0]["checks"].as_array().expect("a list").clone()
+    };
+    let of =
+        |checks: &[Value]| checks.iter().position(|c| c["what"].as_str().is_some_and(|w| w.starts_with("lint for")));
+    let out = home.path().join("out");
+    let found = checks(&out);
+    let at = of(&found).expect("a check");
+    let part = |check: &Value| {
+        ["what", "link", "outcome", "sentence"].map(|key| check[key].as_str().expect("text").to_owned())
+    };
+    assert_eq!(part(&found[at]), ["lint for npu-portable", "export", "passed", "no warnings"]);
+    assert!(found[..at].iter().all(|check| check["link"] != "runtime"), "engines come after it");
+
+    // As if it had been written for codes.
+    let dir = out.join("npu");
+    let mut host = Host::read(&dir).expect("as written").expect("there");
+    host.profile = A8.to_owned();
+    fs::write(dir.join(HOST_FILE), serde_json::to_vec(&host).expect("JSON")).expect("written");
+    let shown = dir.display().to_string();
+    let output = run(&["validate", &shown, "--reference", &checkpoint, "--offline", "--samples", "2", "--json"]);
+    assert_eq!(code(&output), 1, "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(text(&output.stdout).contains("Q0 2 times: expected activations of 8 bits"), "{}", text(&output.stdout));
 }
 
 #[test]

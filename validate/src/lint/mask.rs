@@ -59,6 +59,7 @@ fn descend<'a>(
 /// S8-mask
 pub fn magnitude(subject: &Subject<'_>, founds: &mut Founds) -> Result<(), ExportError> {
     let Some(quantized) = subject.quantized() else { return Ok(()) };
+    let mut told = HashSet::new();
     for mask in masks(subject) {
         let Summand { reaches, least_seen, is_mixed } = summand(subject, mask.value)?;
         let needed = least_score(subject, mask.scores)? + least_seen - DEPTH;
@@ -71,8 +72,9 @@ pub fn magnitude(subject: &Subject<'_>, founds: &mut Founds) -> Result<(), Expor
                 continue;
             };
             let Some((_, hidden)) = quantized.hidden.iter().find(|(width, _)| *width == bits) else { continue };
-            if reaches < hidden * SLACK && (low as f32) < hidden.min(needed) * SLACK {
-                let needed = hidden.min(needed);
+            let needed = hidden.min(needed);
+            let is_widened = reaches < hidden * SLACK && (low as f32) < needed * SLACK;
+            if is_widened && told.insert(node.outputs.first()) {
                 let why = format!(
                     "a mask of {reaches} widens {bits} bits to {low:.1}, where {needed:.1} hides a key and leaves steps to the scores"
                 );
@@ -131,7 +133,7 @@ fn summand(subject: &Subject<'_>, value: &str) -> Result<Summand, ExportError> {
 /// What codes with one scale stand for.
 fn numbers(steps: &Steps, codes: &[i64]) -> Option<Vec<f32>> {
     let (scale, zero) = (*steps.scales.first().filter(|_| steps.per_tensor)?, *steps.zeros.first()?);
-    Some(codes.iter().map(|code| (code - zero) as f32 * scale).collect())
+    Some(codes.iter().map(|code| (*code as f32 - zero as f32) * scale).collect())
 }
 
 /// The least of the scores that a mask is added to, as far as it is known: where their codes begin, or what calibration saw.

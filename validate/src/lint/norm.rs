@@ -12,7 +12,6 @@ use super::subject::Subject;
 use super::{Found, Founds};
 
 /// How a norm is spelled.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Spelling {
     /// As some toolchain takes it.
     Known(Norm),
@@ -73,25 +72,25 @@ fn spelled<'a>(subject: &Subject<'a>, node: &'a Node) -> Option<(&'a Node, Spell
     if subject.producer(x).is_some_and(|made| made.is("Sub")) {
         return None;
     }
-    let one =
+    let read_by =
         |node: &Node, ops: &[&str]| users(subject, node).into_iter().find(|user| ops.iter().any(|op| user.is(op)));
-    let mut mean = one(node, &["ReduceMean"])?;
-    if let Some(sum) = one(mean, &["Add"]) {
+    let mut mean = read_by(node, &["ReduceMean"])?;
+    if let Some(sum) = read_by(mean, &["Add"]) {
         mean = sum;
     }
-    let root = one(mean, &["Sqrt", "Pow"])?;
+    let root = read_by(mean, &["Sqrt", "Pow"])?;
     if root.is("Pow") {
         return root.input(1).is_some_and(|power| is_number(power, -0.5)).then_some((root, Spelling::Power));
     }
-    let last = one(root, &["Div", "Reciprocal"])?;
+    let last = read_by(root, &["Div", "Reciprocal"])?;
     if last.is("Div") {
         return match last.input(0)? {
             above if above == x => Some((last, Spelling::Known(Norm::Division))),
             above => is_number(above, 1.0).then_some((last, Spelling::DividedOne)),
         };
     }
-    let normed = one(last, &["Mul"])?;
-    let gain_first = |gain: &&Node| gain.input(0).is_some_and(|gain| subject.is_constant(gain));
-    let multiplied = users(subject, normed).into_iter().filter(|user| user.is("Mul")).find(gain_first);
-    Some(multiplied.map_or((last, Spelling::Known(Norm::Reciprocal)), |gain| (gain, Spelling::GainFirst)))
+    let normed = read_by(last, &["Mul"])?;
+    let gain_first = |user: &&Node| user.is("Mul") && user.input(0).is_some_and(|gain| subject.is_constant(gain));
+    let reversed = users(subject, normed).into_iter().find(gain_first);
+    Some(reversed.map_or((last, Spelling::Known(Norm::Reciprocal)), |product| (product, Spelling::GainFirst)))
 }
