@@ -540,6 +540,8 @@ fn what_calibration_saw_is_checked_where_it_was_recorded() {
     assert!(found.is_empty() && told[0].starts_with("1 of "), "{told:?}");
 
     let file = encoder(quantized);
+    let in_codes = [4e4, 7e4].map(|most| rules(&file, quantized, &seen(&file, most)).0);
+    assert_eq!(in_codes, [vec![], vec!["R1"]], "codes hold what they were made for, floats made of them must");
     let mut untouched = seen(&file, 1.0);
     assert_eq!(rules(&file, quantized, &untouched), (vec![], vec![]));
     untouched.values.remove("attention/scores/MatMul");

@@ -129,7 +129,7 @@ fn expanded(dir: &Path, positions: usize) -> Graph {
     run(&mut graph).expect("passes");
     untie_embeddings(&mut graph);
     absorb_scales(&mut graph);
-    expand(&mut graph, Expand { hidden: HIDDEN, split_bias: positions % 2 == 0, positions })
+    expand(&mut graph, Expand { hidden: HIDDEN, split_bias: positions.is_multiple_of(2), positions })
         .unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     graph
 }

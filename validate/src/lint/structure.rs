@@ -387,12 +387,14 @@ pub fn powers_seen(subject: &Subject<'_>, founds: &mut Founds) {
 
 fn within_half(subject: &Subject<'_>, applies: impl Fn(&Node) -> bool, founds: &mut Founds) {
     let Some(evidence) = &subject.evidence else { return };
-    // Half: what calibration has not seen must fit too.
-    let limit = 0.5 * subject.profile.takes.largest;
+    let largest = subject.profile.takes.largest;
     for node in subject.operators().filter(|node| applies(node)) {
+        let in_codes = subject.dequantized(node, 0).is_some() && subject.result(node).is_some();
+        // Half: what calibration has not seen must fit too. Codes end where calibration did.
+        let (limit, share) = if in_codes { (largest, "") } else { (0.5 * largest, "half of ") };
         let Some(name) = node.outputs.first() else { continue };
         if let Some(range) = evidence.values.get(name).filter(|range| range.magnitude() > limit) {
-            let why = format!("{:e} was seen, above {limit}, half of what floats can hold here", range.magnitude());
+            let why = format!("{:e} was seen, above {limit}, {share}what floats can hold here", range.magnitude());
             founds.push(Found::of(why).at(node).tensor(name));
         }
     }

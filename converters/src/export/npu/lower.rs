@@ -36,9 +36,12 @@ pub(super) struct Lowering<'g> {
     counts: HashMap<String, usize>,
     /// What the values held while samples ran.
     evidence: Option<&'g Evidence>,
-    /// Tensors inside of an op's formula: the op's argument, and how they grow with it.
-    inside: BTreeMap<String, (ValueId, fn(f32) -> f32)>,
+    /// Tensors inside of an op's formula, by name.
+    inside: BTreeMap<String, Inside>,
 }
+
+/// An op's argument, and how a tensor of the formula grows with it.
+type Inside = (ValueId, fn(f32) -> f32);
 
 impl<'g> Lowering<'g> {
     pub(super) fn new(
