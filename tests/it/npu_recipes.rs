@@ -1,0 +1,174 @@
+//! Recipes for NPUs on models with random weights: what `trefoil convert` makes of them runs in Qualcomm's HTP simulator.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, serialize_to_file};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cli::{code, text};
+use crate::fixture::{fixture, lcg};
+
+/// Of T5-small: the largest layers that the tests compile.
+struct Small {
+    width: usize,
+    inner: usize,
+    heads: usize,
+    head_width: usize,
+    layers: usize,
+    vocabulary: usize,
+    buckets: usize,
+}
+
+const T5_SMALL: Small =
+    Small { width: 512, inner: 2048, heads: 8, head_width: 64, layers: 6, vocabulary: 32128, buckets: 32 };
+
+impl Small {
+    /// Weights as T5 draws them before training, `modeling_t5.py`.
+    fn write(&self, dir: &Path) {
+        let Small { width, inner, heads, head_width, layers, vocabulary, buckets } = *self;
+        let all_heads = heads * head_width;
+        let mut shapes = vec![("shared.weight".to_owned(), vec![vocabulary, width], 1.0)];
+        for stack in ["encoder", "decoder"] {
+            let norm = |place: String| (format!("{stack}.{place}.weight"), vec![width], 0.0);
+            for i in 0..layers {
+                let attentions: &[&str] =
+                    if stack == "encoder" { &["SelfAttention"] } else { &["SelfAttention", "EncDecAttention"] };
+                for (at, attention) in attentions.iter().enumerate() {
+                    let place = format!("block.{i}.layer.{at}");
+                    let name = |which: &str| format!("{stack}.{place}.{attention}.{which}.weight");
+                    let over = |n: usize| (n as f32).powf(-0.5);
+                    shapes.push((name("q"), vec![all_heads, width], over(width * head_width)));
+                    shapes.push((name("k"), vec![all_heads, width], over(width)));
+                    shapes.push((name("v"), vec![all_heads, width], over(width)));
+                    shapes.push((name("o"), vec![width, all_heads], over(all_heads)));
+                    if (i, at) == (0, 0) {
+                        shapes.push((name("relative_attention_bias"), vec![buckets, heads], over(width)));
+                    }
+                    shapes.push(norm(format!("{place}.layer_norm")));
+                }
+                let place = format!("block.{i}.layer.{}", attentions.len());
+                let name = |which: &str| format!("{stack}.{place}.DenseReluDense.{which}.weight");
+                shapes.push((name("wi"), vec![inner, width], (width as f32).powf(-0.5)));
+                shapes.push((name("wo"), vec![width, inner], (inner as f32).powf(-0.5)));
+                shapes.push(norm(format!("{place}.layer_norm")));
+            }
+            shapes.push(norm("final_layer_norm".to_owned()));
+        }
+        // A spread of 1 is that of numbers between -√3 and √3.
+        let bytes = |seed: usize, count: usize, spread: f32| -> Vec<u8> {
+            let drawn = lcg(seed as i64, count).into_iter().map(|x| x * spread * 3f32.sqrt());
+            let values: Vec<f32> = if spread == 0.0 { vec![1.0; count] } else { drawn.collect() };
+            values.iter().flat_map(|x| x.to_le_bytes()).collect()
+        };
+        let data: Vec<Vec<u8>> = shapes
+            .iter()
+            .enumerate()
+            .map(|(i, (_, shape, spread))| bytes(i, shape.iter().product(), *spread))
+            .collect();
+        let views = shapes.iter().zip(&data).map(|((name, shape, _), data)| {
+            (
+                name.as_str(),
+                TensorView::new(Dtype::F32, shape.clone(), data).expect("as many numbers as the shape says"),
+            )
+        });
+        serialize_to_file(views, None, &dir.join("model.safetensors")).expect("written");
+        let config = json!({
+            "model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": true,
+            "d_model": width, "d_ff": inner, "d_kv": head_width, "num_heads": heads, "num_layers": layers,
+            "num_decoder_layers": layers, "vocab_size": vocabulary, "feed_forward_proj": "relu",
+            "relative_attention_num_buckets": buckets, "relative_attention_max_distance": 128,
+            "layer_norm_epsilon": 1e-6, "tie_word_embeddings": true, "dropout_rate": 0.0,
+            "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1,
+        });
+        fs::write(dir.join("config.json"), config.to_string()).expect("written");
+    }
+}
+
+/// Lines of ids that every fixture knows, each with an end.
+fn ids(count: usize, vocabulary: usize) -> String {
+    let id = |i: usize, j: usize| 3 + (i * 31 + j * 17 + i * j * 7) % (vocabulary - 3);
+    let line = |i: usize| -> String { (0..3 + i % 6).map(|j| format!("{} ", id(i, j))).collect::<String>() + "1\n" };
+    (0..count).map(line).collect()
+}
+
+/// Converts `model` for the HTP in codes of 16 bits, and gives the report with what was said.
+fn converted(
+    home: &TempDir,
+    model: &Path,
+    vocabulary: usize,
+    npu: &str,
+    data: [usize; 2],
+    limits: &str,
+) -> (Value, String) {
+    let [calibration, samples] = data;
+    fs::write(home.path().join("calibration.txt"), ids(calibration, vocabulary)).expect("written");
+    let recipe = format!(
+        "model: {}\nout: out\ncalibrate: {{ data: calibration.txt, decode: greedy }}\nartifacts:\n  - npu: {npu}\n    \
+         quantize: {{ scheme: int8, activations: {{ static: {{ bits: 16 }} }} }}\nvalidate:\n  samples: {samples}\n  limits: \
+         {limits}\n",
+        model.display()
+    );
+    fs::write(home.path().join("recipe.yaml"), recipe).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
+    command.env("XDG_CACHE_HOME", home.path().join("cache")).current_dir(home.path());
+    let output = command.args(["convert", "recipe.yaml", "--offline"]).output().expect("the binary starts");
+    let stderr = text(&output.stderr);
+    assert!(code(&output) <= 1, "{stderr}");
+    let report = fs::read(home.path().join("out/report.json")).expect("there");
+    (serde_json::from_slice(&report).expect("JSON"), stderr)
+}
+
+/// The checks of a run in the simulator, by what they are about.
+fn simulated(report: &Value) -> Vec<&Value> {
+    let checks = report["artifacts"][0]["checks"].as_array().expect("a list");
+    checks.iter().filter(|check| check["what"].as_str().is_some_and(|what| what.starts_with("htp-simulator"))).collect()
+}
+
+/// The checks of signal, placement and context binary are there and passed.
+fn holds(name: &str, report: &Value, stderr: &str) {
+    let checks = simulated(report);
+    for about in [&["every node on the NPU"][..], &["context binary"], &["logits of", "against the float model"]] {
+        let is_about =
+            |check: &&&Value| about.iter().all(|words| check["what"].as_str().expect("a text").contains(words));
+        let found: Vec<&&Value> = checks.iter().filter(is_about).collect();
+        println!(
+            "{name}: {}",
+            found
+                .iter()
+                .map(|c| format!("{} {} {}", c["what"], c["value"], c["outcome"]))
+                .collect::<Vec<_>>()
+                .join("; ")
+        );
+        let passed = found.iter().all(|check| check["outcome"] == "passed");
+        assert!(passed && !found.is_empty(), "{name}: {about:?}: {checks:#?}\n{stderr}");
+    }
+}
+
+#[test]
+#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv"]
+fn models_of_other_shapes_run_in_codes_of_16_bits_with_every_node_on_the_npu() {
+    // Norms after sums, positions by sines; rotary positions and shared heads; norms on both sides.
+    for name in ["bart", "marian", "mu", "t5gemma"] {
+        let home = tempfile::tempdir().expect("temporary folder");
+        let npu = "{ profile: qnn-htp-a16w8, source: [24], target: 16 }";
+        let limits = "{ max_kl: 1, min_top1: 0.5, npu_sqnr_db: 25 }";
+        let (report, stderr) = converted(&home, &fixture(name), 50, npu, [32, 6], limits);
+        holds(name, &report, &stderr);
+    }
+}
+
+#[test]
+#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv; minutes"]
+fn layers_of_the_size_of_t5_small_are_compiled_and_run() {
+    let model = tempfile::tempdir().expect("temporary folder");
+    T5_SMALL.write(model.path());
+    let home = tempfile::tempdir().expect("temporary folder");
+    let npu = "{ profile: qnn-htp-a16w8, source: [128], target: 64 }";
+    let limits = "{ max_kl: 1, min_top1: 0.5, npu_sqnr_db: 25 }";
+    let (report, stderr) = converted(&home, model.path(), T5_SMALL.vocabulary, npu, [8, 1], limits);
+    holds("t5-small", &report, &stderr);
+}
