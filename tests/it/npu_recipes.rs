@@ -131,7 +131,7 @@ fn simulated(report: &Value) -> Vec<&Value> {
 /// The checks of signal, placement and context binary are there and passed.
 fn holds(name: &str, report: &Value, stderr: &str) {
     let checks = simulated(report);
-    for about in [&["every node on the NPU"][..], &["context binary"], &["logits of", "against the float model"]] {
+    for about in [&["every node on the NPU"][..], &["context binar"], &["logits of", "against the float model"]] {
         let is_about =
             |check: &&&Value| about.iter().all(|words| check["what"].as_str().expect("a text").contains(words));
         let found: Vec<&&Value> = checks.iter().filter(is_about).collect();
