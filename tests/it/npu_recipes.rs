@@ -7,10 +7,9 @@ use std::process::Command;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::cli::{code, text};
-use crate::fixture::{fixture, lcg};
+use crate::fixture::{fixture, lcg, repository};
 
 /// Of T5-small: the largest layers that the tests compile.
 struct Small {
@@ -95,69 +94,110 @@ fn ids(count: usize, vocabulary: usize) -> String {
     (0..count).map(line).collect()
 }
 
-/// Converts `model` for the HTP in codes of 16 bits, and gives the report with what was said.
-fn converted(
-    home: &TempDir,
-    model: &Path,
+/// What a recipe says of its only artifact, and of its data.
+struct Wanted<'a> {
+    npu: &'a str,
+    scheme: &'a str,
+    limits: &'a str,
     vocabulary: usize,
-    npu: &str,
-    data: [usize; 2],
-    limits: &str,
-) -> (Value, String) {
-    let [calibration, samples] = data;
-    fs::write(home.path().join("calibration.txt"), ids(calibration, vocabulary)).expect("written");
-    let recipe = format!(
-        "model: {}\nout: out\ncalibrate: {{ data: calibration.txt, decode: greedy }}\nartifacts:\n  - npu: {npu}\n    \
-         quantize: {{ scheme: int8, activations: {{ static: {{ bits: 16 }} }} }}\nvalidate:\n  samples: {samples}\n  limits: \
-         {limits}\n",
-        model.display()
-    );
-    fs::write(home.path().join("recipe.yaml"), recipe).expect("written");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
-    command.env("XDG_CACHE_HOME", home.path().join("cache")).current_dir(home.path());
-    let output = command.args(["convert", "recipe.yaml", "--offline"]).output().expect("the binary starts");
-    let stderr = text(&output.stderr);
-    assert!(code(&output) <= 1, "{stderr}");
-    let report = fs::read(home.path().join("out/report.json")).expect("there");
-    (serde_json::from_slice(&report).expect("JSON"), stderr)
+    calibration: usize,
+    samples: usize,
 }
 
-/// The checks of a run in the simulator, by what they are about.
-fn simulated(report: &Value) -> Vec<&Value> {
-    let checks = report["artifacts"][0]["checks"].as_array().expect("a list");
-    checks.iter().filter(|check| check["what"].as_str().is_some_and(|what| what.starts_with("htp-simulator"))).collect()
-}
-
-/// The checks of signal, placement and context binary are there and passed.
-fn holds(name: &str, report: &Value, stderr: &str) {
-    let checks = simulated(report);
-    for about in [&["every node on the NPU"][..], &["context binar"], &["logits of", "against the float model"]] {
-        let is_about =
-            |check: &&&Value| about.iter().all(|words| check["what"].as_str().expect("a text").contains(words));
-        let found: Vec<&&Value> = checks.iter().filter(is_about).collect();
-        println!(
-            "{name}: {}",
-            found
-                .iter()
-                .map(|c| format!("{} {} {}", c["what"], c["value"], c["outcome"]))
-                .collect::<Vec<_>>()
-                .join("; ")
+impl Wanted<'_> {
+    /// Converts `model` for the HTP in codes of 16 bits, and gives the report with what was said.
+    fn converted(&self, model: &Path) -> (Value, String) {
+        let Wanted { npu, scheme, limits, samples, .. } = self;
+        let home = tempfile::tempdir().expect("temporary folder");
+        fs::write(home.path().join("calibration.txt"), ids(self.calibration, self.vocabulary)).expect("written");
+        let recipe = format!(
+            "model: {}\nout: out\ncalibrate: {{ data: calibration.txt, decode: greedy }}\nartifacts:\n  - npu: {npu}\n    \
+             quantize: {{ scheme: {scheme}, activations: {{ static: {{ bits: 16 }} }} }}\nvalidate:\n  samples: {samples}\n  \
+             limits: {limits}\n",
+            model.display()
         );
-        let passed = found.iter().all(|check| check["outcome"] == "passed");
-        assert!(passed && !found.is_empty(), "{name}: {about:?}: {checks:#?}\n{stderr}");
+        fs::write(home.path().join("recipe.yaml"), recipe).expect("written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
+        command.env("XDG_CACHE_HOME", home.path().join("cache")).current_dir(home.path());
+        let output = command.args(["convert", "recipe.yaml", "--offline"]).output().expect("the binary starts");
+        let stderr = text(&output.stderr);
+        assert!(code(&output) <= 1, "{stderr}");
+        let report = fs::read(home.path().join("out/report.json")).expect("there");
+        (serde_json::from_slice(&report).expect("JSON"), stderr)
     }
 }
+
+/// Checks of the simulator about each of these, all words of which they have, are there and passed.
+fn holds(name: &str, about: &[&[&str]], (report, stderr): (Value, String)) {
+    let checks = report["artifacts"][0]["checks"].as_array().expect("a list");
+    let what = |check: &Value| check["what"].as_str().expect("a text").to_owned();
+    let simulated: Vec<&Value> = checks.iter().filter(|check| what(check).starts_with("htp-simulator")).collect();
+    for words in about {
+        let is_about = |check: &&&Value| words.iter().all(|word| what(check).contains(word));
+        let found: Vec<&&Value> = simulated.iter().filter(is_about).collect();
+        found.iter().for_each(|check| println!("{name}: {}: {}", check["what"], check["value"]));
+        let passed = found.iter().all(|check| check["outcome"] == "passed");
+        assert!(passed && !found.is_empty(), "{name}: {words:?}: {simulated:#?}\n{stderr}");
+    }
+}
+
+const PLACED: &[&str] = &["every node on the NPU"];
+const RELOADED: &[&str] = &["context binar"];
+const NEAR_THE_GRAPH: &[&str] = &["logits of"];
+const NEAR_THE_MODEL: &[&str] = &["logits of", "against the float model"];
+
+const SMALL: Wanted = Wanted {
+    npu: "{ profile: qnn-htp-a16w8, source: [24], target: 16 }",
+    scheme: "int8",
+    limits: "{ max_kl: 1, min_top1: 0.5, npu_sqnr_db: 25 }",
+    vocabulary: 50,
+    calibration: 32,
+    samples: 6,
+};
 
 #[test]
 #[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv"]
 fn models_of_other_shapes_run_in_codes_of_16_bits_with_every_node_on_the_npu() {
     // Norms after sums, positions by sines; rotary positions and shared heads; norms on both sides.
     for name in ["bart", "marian", "mu", "t5gemma"] {
-        let home = tempfile::tempdir().expect("temporary folder");
-        let npu = "{ profile: qnn-htp-a16w8, source: [24], target: 16 }";
-        let limits = "{ max_kl: 1, min_top1: 0.5, npu_sqnr_db: 25 }";
-        let (report, stderr) = converted(&home, &fixture(name), 50, npu, [32, 6], limits);
-        holds(name, &report, &stderr);
+        holds(name, &[PLACED, RELOADED, NEAR_THE_GRAPH, NEAR_THE_MODEL], SMALL.converted(&fixture(name)));
+    }
+}
+
+#[test]
+#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv"]
+fn weights_of_4_bits_are_what_they_are_in_the_graph() {
+    // Random weights lose too much in 4 bits for the float model to be near.
+    let wanted = Wanted { scheme: "int4", limits: "{ max_kl: 10, min_top1: 0, npu_sqnr_db: 10 }", ..SMALL };
+    holds("marian, int4", &[PLACED, RELOADED, NEAR_THE_GRAPH], wanted.converted(&fixture("marian")));
+}
+
+#[test]
+#[ignore = "needs onnxruntime, onnxruntime-qnn and tokenizers in $VIRTUAL_ENV"]
+fn the_host_of_the_examples_decodes_with_the_files_alone() {
+    let home = tempfile::tempdir().expect("temporary folder");
+    let out = home.path().join("out");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
+    command.args([
+        "convert",
+        "recipes/g2p-t5-npu.yaml",
+        "--no-validate",
+        "--only",
+        "a8w8",
+        "--only",
+        "portable",
+        "--out",
+    ]);
+    let output = command.arg(&out).current_dir(repository("")).output().expect("the binary starts");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let python = std::env::var("VIRTUAL_ENV").expect("an environment is active") + "/bin/python";
+    for (artifact, chip) in [("portable", None), ("a8w8", None), ("a8w8", Some("60"))] {
+        let mut command = Command::new(&python);
+        command.arg(repository("examples/npu_host.py")).arg(out.join(artifact)).arg("beezley").args(chip);
+        let output = command.output().expect("Python starts");
+        let said = text(&output.stdout);
+        // The provider greets on stdout.
+        assert_eq!(said.lines().last(), Some("B IY1 Z L IY0"), "{artifact}, {chip:?}: {}", text(&output.stderr));
     }
 }
 
@@ -166,9 +206,7 @@ fn models_of_other_shapes_run_in_codes_of_16_bits_with_every_node_on_the_npu() {
 fn layers_of_the_size_of_t5_small_are_compiled_and_run() {
     let model = tempfile::tempdir().expect("temporary folder");
     T5_SMALL.write(model.path());
-    let home = tempfile::tempdir().expect("temporary folder");
     let npu = "{ profile: qnn-htp-a16w8, source: [128], target: 64 }";
-    let limits = "{ max_kl: 1, min_top1: 0.5, npu_sqnr_db: 25 }";
-    let (report, stderr) = converted(&home, model.path(), T5_SMALL.vocabulary, npu, [8, 1], limits);
-    holds("t5-small", &report, &stderr);
+    let wanted = Wanted { npu, vocabulary: T5_SMALL.vocabulary, calibration: 8, samples: 1, ..SMALL };
+    holds("t5-small", &[PLACED, RELOADED, NEAR_THE_GRAPH, NEAR_THE_MODEL], wanted.converted(model.path()));
 }

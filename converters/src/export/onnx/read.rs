@@ -32,7 +32,13 @@ pub(in crate::export) fn weights(
         for constant in OnnxFile::open_among(&file, &mut opened)?.initializers {
             if !matches!(
                 constant.element,
-                Element::FLOAT | Element::FLOAT16 | Element::INT8 | Element::UINT8 | Element::UINT16 | Element::INT32
+                Element::FLOAT
+                    | Element::FLOAT16
+                    | Element::INT4
+                    | Element::INT8
+                    | Element::UINT8
+                    | Element::UINT16
+                    | Element::INT32
             ) {
                 continue; // shapes and indices
             }
@@ -101,6 +107,17 @@ fn read(
     let &[n, e] = shape else {
         return Err(malformed(&codes.file, format!("{name}: expected a matrix of codes, found {shape:?}")));
     };
+    if codes.element == Element::INT4 {
+        check_dims(name, codes, &[n, e])?;
+        check_dims(name, scales, &[n])?;
+        if !zeros.is_some_and(|zeros| zeros.element == Element::INT4 && zeros.dims == [n] && is_zero(zeros)) {
+            return Err(malformed(&codes.file, format!("{name}_zero_point: expected zeros of int4 that are 0")));
+        }
+        let codes = nibbles(codes, [n, e], scratch)?;
+        let scales = read_scales(name, scales)?;
+        let affine = AffineTensor { shape: [n, e], bits: 4, block: Block::Row, codes, scales, zeros: None };
+        return Ok(weight(WeightData::Quantized(Quantized::Affine(affine))));
+    }
     let (block, unsigned) = match suffix {
         "_quantized" => {
             check_dims(name, codes, &[n, e])?;
@@ -210,6 +227,32 @@ fn signed(bits: u8, codes: &Stored, [n, e]: [usize; 2], block: usize, scratch: &
         row.truncate(e);
         row.iter_mut().for_each(|code| *code = code.wrapping_sub(offset(bits).cast_unsigned()));
         range.write_at((i * e) as u64, &row).map_err(&failed)?;
+    }
+    Ok(range.into_blob())
+}
+
+fn is_zero(stored: &Stored) -> bool {
+    stored.blob.read().is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+}
+
+/// Signed codes of 4 bits, two neighbours a byte, as the graph holds them, one `i8` a weight.
+fn nibbles(codes: &Stored, [n, e]: [usize; 2], scratch: &Scratch) -> Result<Blob, ExportError> {
+    let failed = io_error(&codes.file);
+    let count = n * e;
+    let range = scratch.reserve(count as u64).map_err(&failed)?;
+    let mut packed = vec![0; 1 << 16];
+    let mut at = 0;
+    while at < codes.blob.len() {
+        let piece = &mut packed[..(codes.blob.len() - at).min(1 << 16) as usize];
+        codes.blob.read_at(at, piece).map_err(&failed)?;
+        let mut unpacked = Vec::with_capacity(2 * piece.len());
+        unpack(4, piece, &mut unpacked);
+        let first = 2 * at as usize;
+        unpacked.truncate(count - first);
+        // The sign is the highest of four bits.
+        unpacked.iter_mut().for_each(|code| *code = ((*code << 4).cast_signed() >> 4).cast_unsigned());
+        range.write_at(first as u64, &unpacked).map_err(&failed)?;
+        at += piece.len() as u64;
     }
     Ok(range.into_blob())
 }
