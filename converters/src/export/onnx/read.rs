@@ -294,3 +294,37 @@ fn read_zeros(
     }
     Ok(zeros)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::onnx::tensors::Layout;
+
+    #[test]
+    fn codes_of_4_bits_come_back_also_where_a_row_ends_within_a_byte() {
+        let codes: Vec<i8> = vec![-8, 7, -1, 0, 3, -4, 5, 1, -2];
+        let bytes: Vec<u8> = codes.iter().map(|code| code.cast_unsigned()).collect();
+        let affine = AffineTensor {
+            shape: [3, 3],
+            bits: 4,
+            block: Block::Row,
+            codes: Blob::memory(bytes.clone()),
+            scales: vec![f16::ONE; 3],
+            zeros: None,
+        };
+        let data = WeightData::Quantized(Quantized::Affine(affine));
+        let weight = Weight { name: "w".to_owned(), shape: vec![3, 3], data };
+        let [codes, _, zeros] = &Layout::Nibbles.parts(&weight)[..] else { panic!("three parts") };
+        let stored = |part: &crate::export::onnx::tensors::Part| {
+            let mut written = Vec::new();
+            part.write(&weight, &mut written).expect("written");
+            assert_eq!(written.len() as u64, part.bytes());
+            let (element, blob) = (Element::INT4, Blob::memory(written));
+            Stored { file: PathBuf::new(), element, dims: part.dims.clone(), blob }
+        };
+        assert_eq!(stored(codes).blob.read().expect("there"), [0x78, 0x0f, 0xc3, 0x15, 0x0e]);
+        let scratch = Scratch::new().expect("temporary folder");
+        assert_eq!(nibbles(&stored(codes), [3, 3], &scratch).expect("read").read().expect("there"), bytes);
+        assert!(is_zero(&stored(zeros)) && !is_zero(&stored(codes)));
+    }
+}
