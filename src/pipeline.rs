@@ -454,7 +454,7 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
     let mut reports = Vec::new();
     for (target, grown, _, artifact) in &staged {
         if let Some(baseline) = &baseline {
-            let limits = &recipe.validate.limits;
+            let limits = target.limits(&recipe.validate);
             reports.push(validated(baseline, grown, target, artifact, limits, &options, display)?);
         }
     }
@@ -593,7 +593,7 @@ pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Res
     let grown = Grown::new(&source, target, observed.as_ref(), &scratch, display)?;
     let artifact = Artifact::list(target.format().name(), dir).map_err(PipelineError::io(dir))?;
     let options = wanted.options(arguments.engines.options());
-    let report = validated(&baseline, &grown, target, &artifact, &wanted.limits, &options, display)?;
+    let report = validated(&baseline, &grown, target, &artifact, target.limits(&wanted), &options, display)?;
     display.finish();
     let note = Note { about: recipe.file, text: recipe.text };
     told(&source.report(origin, observed.as_ref(), &baseline, vec![report], note), None, common)

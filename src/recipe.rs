@@ -62,6 +62,8 @@ pub struct Target {
     name: Option<String>,
     /// How its weights are quantized, instead of the recipe's `quantize` as a whole.
     pub quantize: Option<Policy>,
+    /// How far it may be from the float model, instead of `validate.limits` as a whole.
+    pub limits: Option<Limits>,
     /// For engines that compute in f16: what the residual streams are multiplied with, exactly. Only onnx can say it.
     pub rescale_residual: Option<RescaleResidual>,
     onnx: Option<Onnx>,
@@ -98,7 +100,8 @@ pub struct Validation {
     /// Chips that the Qualcomm HTP simulator stands for, each in a run of its own: `soc_model` 60 (Snapdragon X Elite, HTP
     /// v73) when there is none, 57 (8 Gen 3, v75), 69 (8 Elite, v79).
     pub soc_models: Vec<u32>,
-    /// How many samples a simulator runs, from the first; all when absent. A step may take a second.
+    /// How many samples a simulator runs, from the first; all when absent, and 20 at most on chips after the first. A step
+    /// may take a second.
     pub simulated_samples: Option<NonZeroUsize>,
 }
 
@@ -150,6 +153,11 @@ impl Target {
     /// How its weights are quantized.
     pub fn policy(&self) -> &Policy {
         self.quantize.as_ref().expect("`read` put the recipe's own there")
+    }
+
+    /// How far it may be from the float model.
+    pub fn limits<'a>(&'a self, validation: &'a Validation) -> &'a Limits {
+        self.limits.as_ref().unwrap_or(&validation.limits)
     }
 
     /// Whether anything in it depends on activations.

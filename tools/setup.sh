@@ -3,8 +3,8 @@
 # transformers in .venv. Does nothing that is already done.
 #
 # usage: tools/setup.sh [--all]      --all: also Qualcomm's HTP simulator in .venv, which is proprietary (its licence allows
-#                                    development and benchmarks), and what only the tests use: Optimum in .venv-optimum and
-#                                    transformers.js in .node
+#                                    development and benchmarks), OpenVINO in .venv-openvino, and what only the tests use:
+#                                    Optimum in .venv-optimum and transformers.js in .node
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -42,6 +42,7 @@ if [ "${1:-}" = --all ]; then
   if [ "$(uname -sm)" = "Linux x86_64" ]; then
     venv .venv tools/requirements-htp.txt htp
   fi
+  venv .venv-openvino tools/requirements-openvino.txt
   venv .venv-optimum tools/requirements-optimum.txt
   if ! cmp -s tools/package.json .node/installed.json; then
     echo "setup: installing tools/package.json into .node" >&2

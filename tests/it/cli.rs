@@ -209,7 +209,7 @@ fn what_is_wrong_with_a_recipe_is_shown_at_its_line_with_the_nearest_word() {
         ),
         (
             recipe("scheme: int8", "tflite: {}"),
-            "error: artifacts[0]: unknown key `tflite`; valid here: name, quantize, rescale_residual, onnx, gguf, safetensors\n --> RECIPE:6:5\n",
+            "error: artifacts[0]: unknown key `tflite`; valid here: name, quantize, limits, rescale_residual, onnx, npu, gguf, safetensors\n --> RECIPE:6:5\n",
         ),
         (
             recipe("scheme: int8\n  rules:\n    - { rol: head, scheme: f16 }", "onnx: {}"),
@@ -217,7 +217,7 @@ fn what_is_wrong_with_a_recipe_is_shown_at_its_line_with_the_nearest_word() {
         ),
         (
             recipe("scheme: int8", "name: x"),
-            "error: RECIPE: artifacts[0]: expected exactly one of onnx, gguf, safetensors, found none\n",
+            "error: RECIPE: artifacts[0]: expected exactly one of onnx, npu, gguf, safetensors, found none\n",
         ),
         (
             recipe("scheme: int8", "onnx: {}\n    name: ../x\n  - onnx: {}\n  - onnx: {}"),
@@ -228,6 +228,21 @@ fn what_is_wrong_with_a_recipe_is_shown_at_its_line_with_the_nearest_word() {
             recipe("activations: dynamic", "gguf: {}"),
             "error: RECIPE: artifacts[0].quantize.activations: gguf engines round activations in their own way; \
              expected none\n",
+        ),
+        (
+            recipe(
+                "scheme: int8",
+                "npu: { profile: qnn-htp-a16w, source: [0], target: 1 }\n  - npu: { key_bits: 4 }\n    name: b",
+            ),
+            "error: RECIPE: artifacts[0].npu.profile: expected one of npu-portable, qnn-htp-fp16, qnn-htp-a16w8, qnn-htp-a8w8, \
+             openvino-npu, ryzenai-bf16, rknn-fp16, rknn-w8a8, found qnn-htp-a16w; did you mean qnn-htp-a16w8?\n  \
+             artifacts[1].npu.key_bits: expected 8 or 16, found 4\n",
+        ),
+        (
+            recipe("scheme: int8", "npu: { profile: qnn-htp-a16w8, source: [0], target: 1 }"),
+            "error: RECIPE: artifacts[0].npu.source: expected lengths of at least 1, found 0\n  \
+             artifacts[0].npu.target: expected at least 2, found 1\n  \
+             artifacts[0].quantize.activations: qnn-htp-a16w8 takes static of 16 bits, found none\n",
         ),
         ("out: o\nartifacts: []\n".to_owned(), "error: recipe: the key `model` is missing\n --> RECIPE:2:1\n"),
         ("a: [\n".to_owned(), "error: "),

@@ -22,6 +22,7 @@ mod mu;
 mod npu;
 mod npu_engines;
 mod npu_graph;
+mod npu_recipes;
 mod onnx;
 mod onnx_file;
 mod passes;

@@ -525,7 +525,12 @@ fn a_simulator_runs_some_samples_for_each_chip_and_the_report_says_how_many() {
         validated_as("npu", limits, options, (&baseline, &grown.exact, &engine), read)
     };
     let found = run(&grown.exact.graph, &limits, &options);
-    assert!(found.checks.iter().all(|c| c.outcome == Outcome::Passed), "{:#?}", failed(&found.checks));
+    let others: Vec<&Check> = found.checks.iter().filter(|c| c.outcome != Outcome::Passed).collect();
+    let points = "not judged: one sample is 20.0 points, and the limit is 1";
+    assert!(others.len() == 2 && others.iter().all(|c| c.sentence == points), "of five samples: {others:#?}");
+    let coarse = Limits { max_points_lost: 20.0, ..limits.clone() };
+    let judged = run(&grown.exact.graph, &coarse, &options);
+    assert!(judged.checks.iter().all(|c| c.outcome == Outcome::Passed), "{:#?}", failed(&judged.checks));
     let whats: Vec<&str> = found.checks.iter().map(|c| c.what.as_str()).collect();
     for what in ["onnxruntime 0.0: logits of the first 5 of 11 samples", "every node on the NPU, 7 of 7"] {
         assert_eq!(whats.iter().filter(|w| **w == what).count(), 2, "for each chip: {whats:#?}");

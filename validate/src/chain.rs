@@ -260,8 +260,8 @@ pub fn validate_in(
             Fit::Foreign => continue,
             Fit::CannotRun(why) => walk.checks.push(Check::not_run(Link::Runtime, in_engine(runtime.name()), why)),
             Fit::Runs => {
-                let samples = runtime.samples(context.options).unwrap_or(usize::MAX).min(baseline.plan.samples);
                 for (called, options) in runtime.runs_of(context.options) {
+                    let samples = runtime.samples(&options).unwrap_or(usize::MAX).min(baseline.plan.samples);
                     progress.stage(&format!("{name}: {called}"), samples as u64, progress::Unit::Samples);
                     if !walk.runtime(*runtime, &called, &options, quantized.as_ref(), progress)? {
                         break;
@@ -565,8 +565,12 @@ impl Walk<'_> {
         match (&float, found) {
             (Some(float), Some(found)) => {
                 let lost = metric.points_lost(float, &found);
-                let limit = Limit::AtMost(limits.max_points_lost);
-                Check::judge(link, what, Metric::MetricDrop, Some(lost), limit, broken)
+                let (limit, of_one) = (limits.max_points_lost, 100.0 / samples as f64);
+                if samples < baseline.plan.samples && of_one > limit {
+                    let sentence = format!("not judged: one sample is {of_one:.1} points, and the limit is {limit}");
+                    return Check::info(link, what, Metric::MetricDrop, Some(lost), &sentence);
+                }
+                Check::judge(link, what, Metric::MetricDrop, Some(lost), Limit::AtMost(limit), broken)
             }
             _ => Check::not_run(link, what, "the data has no targets; give `validate: data:` a .jsonl file with both"),
         }

@@ -18,7 +18,7 @@ use std::fs;
 use std::path::Path;
 
 use graph::passes::{Expand, Lengths, Update, Widths, absorb_scales, expand, make_static, untie_embeddings};
-use graph::{ENC, Graph, WeightId, Weights};
+use graph::{Block, ENC, Graph, Weight, WeightData, WeightId, Weights};
 
 pub use evidence::{EVIDENCE_FILE, Evidence, Range};
 pub use host::{Bucket, HOST_FILE, Host, Numbers, Place, Port};
@@ -180,13 +180,18 @@ impl Npu {
 
     fn layouts(&self, graph: &Graph) -> Result<HashMap<WeightId, Layout>, ExportError> {
         let widths = self.widths();
+        let takes_nibbles = self.known()?.takes.quantized.is_some_and(|quantized| quantized.weights.contains(&"int4"));
+        let per_row = if takes_nibbles { "int8 or int4 per row" } else { "int8 per row" };
         let mut items = Vec::new();
         let mut layouts = HashMap::new();
         for (id, weight) in graph.weights.iter() {
             let layout = Layout::of(weight, false).and_then(|layout| match (layout, widths) {
                 (Layout::Float(_), _) => Ok(layout),
                 (Layout::Rows { zeros: false, .. } | Layout::Steps { .. } | Layout::Multiples, Some(_)) => Ok(layout),
-                (_, Some(_)) => Err(format!("{} where toolchains take int8 per row", weight.data.type_name())),
+                (Layout::Blocks { bits: 4, zeros: false, .. }, Some(_)) if takes_nibbles && is_per_row(weight) => {
+                    Ok(Layout::Nibbles)
+                }
+                (_, Some(_)) => Err(format!("{} where {} takes {per_row}", weight.data.type_name(), self.profile)),
                 (_, None) => Err(format!("{} in a float profile", weight.data.type_name())),
             });
             match layout {
@@ -198,11 +203,17 @@ impl Npu {
             return Ok(layouts);
         }
         let hint = match widths {
+            Some(_) if takes_nibbles => "use `scheme: int8`, `int4` or `f32` for these weights".to_owned(),
             Some(_) => "use `scheme: int8` or `f32` for these weights".to_owned(),
             None => format!("use `scheme: f32` or `f16` with {}, or a profile with activations in codes", self.profile),
         };
         Err(ExportError::CannotHold { format: FORMAT, items, hint })
     }
+}
+
+/// Whether a row of codes has one scale.
+fn is_per_row(weight: &Weight) -> bool {
+    matches!(&weight.data, WeightData::Quantized(graph::Quantized::Affine(affine)) if affine.block == Block::Row)
 }
 
 fn unsupported(message: impl ToString) -> ExportError {

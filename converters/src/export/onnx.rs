@@ -255,7 +255,7 @@ impl Onnx {
                 Ok(layout) => {
                     let float = match layout {
                         Layout::Float(dtype) => Some(dtype),
-                        Layout::Rows { .. } | Layout::Blocks { .. } | Layout::Steps { .. } | Layout::Multiples => None,
+                        _ => None,
                     };
                     if float.is_none() && elsewhere.contains(&id) {
                         let kind = weight.data.type_name();

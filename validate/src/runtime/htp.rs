@@ -26,6 +26,8 @@ const NAME: &str = "htp-simulator";
 const EP: &str = "QNNExecutionProvider";
 /// The chip when none is asked for: Snapdragon X Elite, of HTP v73.
 pub const SOC_MODEL: u32 = 60;
+/// Samples on each chip after the first: whether it takes the graphs, and computes as the first does, is seen on few.
+const FURTHER_SAMPLES: usize = 20;
 /// Reasons that an error shows; a graph of many layers is refused for the same one in each.
 const REASONS_SHOWN: usize = 12;
 /// Nodes that an error names.
@@ -45,11 +47,14 @@ impl Runtime for Htp {
     }
 
     fn runs_of(&self, options: &Options) -> Vec<(String, Options)> {
-        let one = |soc: u32| (called(soc), Options { soc_models: vec![soc], ..options.clone() });
-        match options.soc_models.as_slice() {
-            [] => vec![one(SOC_MODEL)],
-            socs => socs.iter().map(|soc| one(*soc)).collect(),
-        }
+        let socs = if options.soc_models.is_empty() { &[SOC_MODEL][..] } else { &options.soc_models };
+        let one = |(at, soc): (usize, &u32)| {
+            let asked_for = options.simulated_samples;
+            let simulated_samples =
+                if at == 0 { asked_for } else { Some(asked_for.map_or(FURTHER_SAMPLES, |n| n.min(FURTHER_SAMPLES))) };
+            (called(*soc), Options { soc_models: vec![*soc], simulated_samples, ..options.clone() })
+        };
+        socs.iter().enumerate().map(one).collect()
     }
 
     fn samples(&self, options: &Options) -> Option<usize> {

@@ -136,7 +136,14 @@ class OpenVino:
 
         # A release, then what it was built from.
         self.core, self.version = openvino.Core(), openvino.__version__.split("-")[0]
-        self.config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        self.config = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            # It would round the inputs of layers with int8 weights, which no file asks for.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+            # 2026.4.1 ends the process when it runs some decoders on one thread.
+            "INFERENCE_NUM_THREADS": max(threads, 2),
+            "NUM_STREAMS": 1,
+        }
 
     def open(self, file):
         return OpenVinoGraph(self, file)

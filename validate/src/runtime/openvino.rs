@@ -19,6 +19,9 @@ static ENGINE: PythonEngine = PythonEngine {
     checks,
 };
 
+/// As the far side has it.
+const LEAST_THREADS: usize = 2;
+
 /// The plugin in floats of 32 bits, on a process of Python.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenVino;
@@ -37,7 +40,10 @@ impl Runtime for OpenVino {
         let engine = Engine {
             name: ENGINE.runtime.to_owned(),
             version: process.version.clone(),
-            settings: format!("CPU plugin, INFERENCE_PRECISION_HINT = f32, {} threads", options.threads.max(1)),
+            settings: format!(
+                "CPU plugin, INFERENCE_PRECISION_HINT = f32, {} threads",
+                options.threads.max(LEAST_THREADS)
+            ),
         };
         let process = Rc::new(RefCell::new(process));
         let steps = Steps::open(ENGINE.runtime, engine, &artifact.dir, |file| PythonGraph::open(&process, file))?;

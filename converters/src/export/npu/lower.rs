@@ -280,6 +280,8 @@ impl<'g> Lowering<'g> {
             Layout::Float(FloatType::F16) => ("Cast", vec![&name], vec![int("to", DataType::Float as i64)]),
             Layout::Float(_) => return Ok(name),
             Layout::Steps { .. } => ("DequantizeLinear", vec![&codes, &scale, &zero], Vec::new()),
+            // Without zeros, QNN 2.7.0 takes int4 for uint4.
+            Layout::Nibbles => ("DequantizeLinear", vec![&codes, &scale, &zero], by_row),
             Layout::Multiples | Layout::Rows { .. } => ("DequantizeLinear", vec![&codes, &scale], by_row),
             Layout::Blocks { .. } => return Err(format!("{name}: blocks of codes have no place here")),
         };

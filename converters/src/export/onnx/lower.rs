@@ -695,8 +695,8 @@ impl Block<'_, '_> {
                 let rows = self.emit("Gather", &[&name, &ids]);
                 Ok(if dtype == graph::FloatType::F16 { self.cast(&rows, DataType::Float) } else { rows })
             }
-            Layout::Steps { .. } | Layout::Multiples => {
-                Err(format!("{name}: rounded to fixed steps, as only the npu format has them"))
+            Layout::Steps { .. } | Layout::Multiples | Layout::Nibbles => {
+                Err(format!("{name}: stored as only the npu format has it"))
             }
             Layout::Rows { unsigned, zeros } => {
                 let codes = self.emit("Gather", &[&format!("{name}_quantized"), &ids]);
@@ -822,8 +822,8 @@ impl Block<'_, '_> {
                 let w = self.outer.transposed(&w);
                 Ok(self.emit("MatMul", &[&x, &w]))
             }
-            Layout::Steps { .. } | Layout::Multiples => {
-                Err(format!("{name}: rounded to fixed steps, as only the npu format has them"))
+            Layout::Steps { .. } | Layout::Multiples | Layout::Nibbles => {
+                Err(format!("{name}: stored as only the npu format has it"))
             }
             Layout::Rows { unsigned, zeros } => {
                 let codes = self.outer.transposed(&format!("{name}_quantized"));

@@ -32,7 +32,13 @@ pub(in crate::export) fn weights(
         for constant in OnnxFile::open_among(&file, &mut opened)?.initializers {
             if !matches!(
                 constant.element,
-                Element::FLOAT | Element::FLOAT16 | Element::INT8 | Element::UINT8 | Element::UINT16 | Element::INT32
+                Element::FLOAT
+                    | Element::FLOAT16
+                    | Element::INT4
+                    | Element::INT8
+                    | Element::UINT8
+                    | Element::UINT16
+                    | Element::INT32
             ) {
                 continue; // shapes and indices
             }
@@ -101,6 +107,17 @@ fn read(
     let &[n, e] = shape else {
         return Err(malformed(&codes.file, format!("{name}: expected a matrix of codes, found {shape:?}")));
     };
+    if codes.element == Element::INT4 {
+        check_dims(name, codes, &[n, e])?;
+        check_dims(name, scales, &[n])?;
+        if !zeros.is_some_and(|zeros| zeros.element == Element::INT4 && zeros.dims == [n] && is_zero(zeros)) {
+            return Err(malformed(&codes.file, format!("{name}_zero_point: expected zeros of int4 that are 0")));
+        }
+        let codes = nibbles(codes, [n, e], scratch)?;
+        let scales = read_scales(name, scales)?;
+        let affine = AffineTensor { shape: [n, e], bits: 4, block: Block::Row, codes, scales, zeros: None };
+        return Ok(weight(WeightData::Quantized(Quantized::Affine(affine))));
+    }
     let (block, unsigned) = match suffix {
         "_quantized" => {
             check_dims(name, codes, &[n, e])?;
@@ -214,6 +231,32 @@ fn signed(bits: u8, codes: &Stored, [n, e]: [usize; 2], block: usize, scratch: &
     Ok(range.into_blob())
 }
 
+fn is_zero(stored: &Stored) -> bool {
+    stored.blob.read().is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+}
+
+/// Signed codes of 4 bits, two neighbours a byte, as the graph holds them, one `i8` a weight.
+fn nibbles(codes: &Stored, [n, e]: [usize; 2], scratch: &Scratch) -> Result<Blob, ExportError> {
+    let failed = io_error(&codes.file);
+    let count = n * e;
+    let range = scratch.reserve(count as u64).map_err(&failed)?;
+    let mut packed = vec![0; 1 << 16];
+    let mut at = 0;
+    while at < codes.blob.len() {
+        let piece = &mut packed[..(codes.blob.len() - at).min(1 << 16) as usize];
+        codes.blob.read_at(at, piece).map_err(&failed)?;
+        let mut unpacked = Vec::with_capacity(2 * piece.len());
+        unpack(4, piece, &mut unpacked);
+        let first = 2 * at as usize;
+        unpacked.truncate(count - first);
+        // The sign is the highest of four bits.
+        unpacked.iter_mut().for_each(|code| *code = ((*code << 4).cast_signed() >> 4).cast_unsigned());
+        range.write_at(first as u64, &unpacked).map_err(&failed)?;
+        at += piece.len() as u64;
+    }
+    Ok(range.into_blob())
+}
+
 /// Scales, which the graph holds in f16 and the file in f32.
 fn read_scales(name: &str, stored: &Stored) -> Result<Vec<f16>, ExportError> {
     let bytes = stored.blob.read().map_err(io_error(&stored.file))?;
@@ -250,4 +293,38 @@ fn read_zeros(
         zeros.extend(unpacked[..per_row].iter().map(|zero| zero.wrapping_sub(shift).cast_signed()));
     }
     Ok(zeros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::onnx::tensors::Layout;
+
+    #[test]
+    fn codes_of_4_bits_come_back_also_where_a_row_ends_within_a_byte() {
+        let codes: Vec<i8> = vec![-8, 7, -1, 0, 3, -4, 5, 1, -2];
+        let bytes: Vec<u8> = codes.iter().map(|code| code.cast_unsigned()).collect();
+        let affine = AffineTensor {
+            shape: [3, 3],
+            bits: 4,
+            block: Block::Row,
+            codes: Blob::memory(bytes.clone()),
+            scales: vec![f16::ONE; 3],
+            zeros: None,
+        };
+        let data = WeightData::Quantized(Quantized::Affine(affine));
+        let weight = Weight { name: "w".to_owned(), shape: vec![3, 3], data };
+        let [codes, _, zeros] = &Layout::Nibbles.parts(&weight)[..] else { panic!("three parts") };
+        let stored = |part: &crate::export::onnx::tensors::Part| {
+            let mut written = Vec::new();
+            part.write(&weight, &mut written).expect("written");
+            assert_eq!(written.len() as u64, part.bytes());
+            let (element, blob) = (Element::INT4, Blob::memory(written));
+            Stored { file: PathBuf::new(), element, dims: part.dims.clone(), blob }
+        };
+        assert_eq!(stored(codes).blob.read().expect("there"), [0x78, 0x0f, 0xc3, 0x15, 0x0e]);
+        let scratch = Scratch::new().expect("temporary folder");
+        assert_eq!(nibbles(&stored(codes), [3, 3], &scratch).expect("read").read().expect("there"), bytes);
+        assert!(is_zero(&stored(zeros)) && !is_zero(&stored(codes)));
+    }
 }

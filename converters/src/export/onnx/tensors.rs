@@ -20,6 +20,9 @@ pub(in crate::export) enum Layout {
         /// Whether there are zeros.
         zeros: bool,
     },
+    /// `{name}_quantized` int4 [n, e], two neighbours a byte, rows without padding; `{name}_scale` f32[n],
+    /// `{name}_zero_point` int4 [n], all 0.
+    Nibbles,
     /// `{name}_quantized` uint8 or uint16 in the shape of the checkpoint, `{name}_scale` f32[], `{name}_zero_point`.
     Steps {
         /// 8 or 16.
@@ -104,6 +107,11 @@ impl Layout {
                     part("_zero_point", codes, &[], Content::StepZero),
                 ]
             }
+            Layout::Nibbles => vec![
+                part("_quantized", DataType::Int4, &[n, e], Content::Nibbles),
+                part("_scale", DataType::Float, &[n], Content::Scales { per_row: 1 }),
+                part("_zero_point", DataType::Int4, &[n], Content::NoNibbles),
+            ],
             Layout::Multiples => vec![
                 part("_quantized", DataType::Int32, &weight.shape, Content::Multiples),
                 part("_scale", DataType::Float, &[e], Content::Units),
@@ -155,11 +163,26 @@ pub(in crate::export) struct Part {
 
 enum Content {
     Floats(FloatType),
-    Codes { unsigned: bool },
-    Blocks { bits: u8, block: usize },
-    Scales { per_row: usize },
-    Zeros { unsigned: bool },
-    BlockZeros { bits: u8, per_row: usize },
+    Codes {
+        unsigned: bool,
+    },
+    Nibbles,
+    /// Zeros in nibbles.
+    NoNibbles,
+    Blocks {
+        bits: u8,
+        block: usize,
+    },
+    Scales {
+        per_row: usize,
+    },
+    Zeros {
+        unsigned: bool,
+    },
+    BlockZeros {
+        bits: u8,
+        per_row: usize,
+    },
     StepCodes,
     StepScale,
     StepZero,
@@ -173,12 +196,13 @@ const PIECE: usize = 1 << 18;
 impl Part {
     /// Length of its bytes.
     pub(in crate::export) fn bytes(&self) -> u64 {
-        let width = match self.data_type {
-            DataType::Float | DataType::Int32 => 4,
-            DataType::Float16 | DataType::Uint16 => 2,
-            _ => 1,
-        };
-        self.dims.iter().map(|&d| d as u64).product::<u64>() * width
+        let count = self.dims.iter().map(|&d| d as u64).product::<u64>();
+        match self.data_type {
+            DataType::Float | DataType::Int32 => 4 * count,
+            DataType::Float16 | DataType::Uint16 => 2 * count,
+            DataType::Int4 => count.div_ceil(2),
+            _ => count,
+        }
     }
 
     /// Writes its bytes, holding a few rows at a time.
@@ -222,6 +246,20 @@ impl Part {
                 let codes = codes(weight, rows)?;
                 Ok(out.write_all(&codes.iter().map(|c| c.wrapping_add(shift).cast_unsigned()).collect::<Vec<u8>>())?)
             }),
+            Content::Nibbles => {
+                // An even number of rows ends with a byte.
+                let step = (PIECE / e.max(1)).max(1).next_multiple_of(2);
+                (0..n).step_by(step).try_for_each(|start| {
+                    let mut nibbles = codes(weight, start..n.min(start + step))?;
+                    if nibbles.len() % 2 == 1 {
+                        nibbles.push(0);
+                    }
+                    let mut bytes = Vec::with_capacity(nibbles.len() / 2);
+                    pack(4, &nibbles.iter().map(|code| code.cast_unsigned()).collect::<Vec<u8>>(), &mut bytes);
+                    Ok(out.write_all(&bytes)?)
+                })
+            }
+            Content::NoNibbles => Ok(out.write_all(&vec![0; self.bytes() as usize])?),
             Content::Blocks { bits, block } => pieces.try_for_each(|rows| {
                 let mut bytes = Vec::new();
                 for row in codes(weight, rows)?.chunks(e.max(1)) {

@@ -15,6 +15,17 @@ fn each_soc_model_is_a_run_of_its_own_and_one_is_the_default() {
     assert_eq!(of(&[57, 69]), expected);
 }
 
+#[test]
+fn chips_after_the_first_run_a_few_samples() {
+    let of = |simulated_samples: Option<usize>| {
+        let runs = Htp.runs_of(&Options { soc_models: vec![57, 69], simulated_samples, ..Options::DEFAULT });
+        runs.into_iter().map(|(_, options)| options.simulated_samples).collect::<Vec<_>>()
+    };
+    assert_eq!(of(None), [None, Some(FURTHER_SAMPLES)]);
+    assert_eq!(of(Some(200)), [Some(200), Some(FURTHER_SAMPLES)]);
+    assert_eq!(of(Some(4)), [Some(4), Some(4)]);
+}
+
 /// Messages of onnxruntime-qnn 2.7.0 about a graph in which a product of uint16 codes has a result of uint8 codes.
 const LOG: [(LogLevel, &str); 4] = [
     (

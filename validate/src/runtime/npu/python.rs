@@ -270,4 +270,3 @@ impl Step for PythonGraph {
         checks.map_or(Vec::new(), |checks| checks(steps))
     }
 }
-

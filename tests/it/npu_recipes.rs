@@ -1,0 +1,212 @@
+//! Recipes for NPUs on models with random weights: what `trefoil convert` makes of them runs in Qualcomm's HTP simulator.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, serialize_to_file};
+use serde_json::{Value, json};
+
+use crate::cli::{code, text};
+use crate::fixture::{fixture, lcg, repository};
+
+/// Of T5-small: the largest layers that the tests compile.
+struct Small {
+    width: usize,
+    inner: usize,
+    heads: usize,
+    head_width: usize,
+    layers: usize,
+    vocabulary: usize,
+    buckets: usize,
+}
+
+const T5_SMALL: Small =
+    Small { width: 512, inner: 2048, heads: 8, head_width: 64, layers: 6, vocabulary: 32128, buckets: 32 };
+
+impl Small {
+    /// Weights as T5 draws them before training, `modeling_t5.py`.
+    fn write(&self, dir: &Path) {
+        let Small { width, inner, heads, head_width, layers, vocabulary, buckets } = *self;
+        let all_heads = heads * head_width;
+        let mut shapes = vec![("shared.weight".to_owned(), vec![vocabulary, width], 1.0)];
+        for stack in ["encoder", "decoder"] {
+            let norm = |place: String| (format!("{stack}.{place}.weight"), vec![width], 0.0);
+            for i in 0..layers {
+                let attentions: &[&str] =
+                    if stack == "encoder" { &["SelfAttention"] } else { &["SelfAttention", "EncDecAttention"] };
+                for (at, attention) in attentions.iter().enumerate() {
+                    let place = format!("block.{i}.layer.{at}");
+                    let name = |which: &str| format!("{stack}.{place}.{attention}.{which}.weight");
+                    let over = |n: usize| (n as f32).powf(-0.5);
+                    shapes.push((name("q"), vec![all_heads, width], over(width * head_width)));
+                    shapes.push((name("k"), vec![all_heads, width], over(width)));
+                    shapes.push((name("v"), vec![all_heads, width], over(width)));
+                    shapes.push((name("o"), vec![width, all_heads], over(all_heads)));
+                    if (i, at) == (0, 0) {
+                        shapes.push((name("relative_attention_bias"), vec![buckets, heads], over(width)));
+                    }
+                    shapes.push(norm(format!("{place}.layer_norm")));
+                }
+                let place = format!("block.{i}.layer.{}", attentions.len());
+                let name = |which: &str| format!("{stack}.{place}.DenseReluDense.{which}.weight");
+                shapes.push((name("wi"), vec![inner, width], (width as f32).powf(-0.5)));
+                shapes.push((name("wo"), vec![width, inner], (inner as f32).powf(-0.5)));
+                shapes.push(norm(format!("{place}.layer_norm")));
+            }
+            shapes.push(norm("final_layer_norm".to_owned()));
+        }
+        // A spread of 1 is that of numbers between -√3 and √3.
+        let bytes = |seed: usize, count: usize, spread: f32| -> Vec<u8> {
+            let drawn = lcg(seed as i64, count).into_iter().map(|x| x * spread * 3f32.sqrt());
+            let values: Vec<f32> = if spread == 0.0 { vec![1.0; count] } else { drawn.collect() };
+            values.iter().flat_map(|x| x.to_le_bytes()).collect()
+        };
+        let data: Vec<Vec<u8>> = shapes
+            .iter()
+            .enumerate()
+            .map(|(i, (_, shape, spread))| bytes(i, shape.iter().product(), *spread))
+            .collect();
+        let views = shapes.iter().zip(&data).map(|((name, shape, _), data)| {
+            (
+                name.as_str(),
+                TensorView::new(Dtype::F32, shape.clone(), data).expect("as many numbers as the shape says"),
+            )
+        });
+        serialize_to_file(views, None, &dir.join("model.safetensors")).expect("written");
+        let config = json!({
+            "model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": true,
+            "d_model": width, "d_ff": inner, "d_kv": head_width, "num_heads": heads, "num_layers": layers,
+            "num_decoder_layers": layers, "vocab_size": vocabulary, "feed_forward_proj": "relu",
+            "relative_attention_num_buckets": buckets, "relative_attention_max_distance": 128,
+            "layer_norm_epsilon": 1e-6, "tie_word_embeddings": true, "dropout_rate": 0.0,
+            "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1,
+        });
+        fs::write(dir.join("config.json"), config.to_string()).expect("written");
+    }
+}
+
+/// Lines of ids that every fixture knows, each with an end.
+fn ids(count: usize, vocabulary: usize) -> String {
+    let id = |i: usize, j: usize| 3 + (i * 31 + j * 17 + i * j * 7) % (vocabulary - 3);
+    let line = |i: usize| -> String { (0..3 + i % 6).map(|j| format!("{} ", id(i, j))).collect::<String>() + "1\n" };
+    (0..count).map(line).collect()
+}
+
+/// What a recipe says of its only artifact, and of its data.
+struct Wanted<'a> {
+    npu: &'a str,
+    scheme: &'a str,
+    limits: &'a str,
+    vocabulary: usize,
+    calibration: usize,
+    samples: usize,
+}
+
+impl Wanted<'_> {
+    /// Converts `model` for the HTP in codes of 16 bits, and gives the report with what was said.
+    fn converted(&self, model: &Path) -> (Value, String) {
+        let Wanted { npu, scheme, limits, samples, .. } = self;
+        let home = tempfile::tempdir().expect("temporary folder");
+        fs::write(home.path().join("calibration.txt"), ids(self.calibration, self.vocabulary)).expect("written");
+        let recipe = format!(
+            "model: {}\nout: out\ncalibrate: {{ data: calibration.txt, decode: greedy }}\nartifacts:\n  - npu: {npu}\n    \
+             quantize: {{ scheme: {scheme}, activations: {{ static: {{ bits: 16 }} }} }}\nvalidate:\n  samples: {samples}\n  \
+             limits: {limits}\n",
+            model.display()
+        );
+        fs::write(home.path().join("recipe.yaml"), recipe).expect("written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
+        command.env("XDG_CACHE_HOME", home.path().join("cache")).current_dir(home.path());
+        let output = command.args(["convert", "recipe.yaml", "--offline"]).output().expect("the binary starts");
+        let stderr = text(&output.stderr);
+        assert!(code(&output) <= 1, "{stderr}");
+        let report = fs::read(home.path().join("out/report.json")).expect("there");
+        (serde_json::from_slice(&report).expect("JSON"), stderr)
+    }
+}
+
+/// Checks of the simulator about each of these, all words of which they have, are there and passed.
+fn holds(name: &str, about: &[&[&str]], (report, stderr): (Value, String)) {
+    let checks = report["artifacts"][0]["checks"].as_array().expect("a list");
+    let what = |check: &Value| check["what"].as_str().expect("a text").to_owned();
+    let simulated: Vec<&Value> = checks.iter().filter(|check| what(check).starts_with("htp-simulator")).collect();
+    for words in about {
+        let is_about = |check: &&&Value| words.iter().all(|word| what(check).contains(word));
+        let found: Vec<&&Value> = simulated.iter().filter(is_about).collect();
+        found.iter().for_each(|check| println!("{name}: {}: {}", check["what"], check["value"]));
+        let passed = found.iter().all(|check| check["outcome"] == "passed");
+        assert!(passed && !found.is_empty(), "{name}: {words:?}: {simulated:#?}\n{stderr}");
+    }
+}
+
+const PLACED: &[&str] = &["every node on the NPU"];
+const RELOADED: &[&str] = &["context binar"];
+const NEAR_THE_GRAPH: &[&str] = &["logits of"];
+const NEAR_THE_MODEL: &[&str] = &["logits of", "against the float model"];
+
+const SMALL: Wanted = Wanted {
+    npu: "{ profile: qnn-htp-a16w8, source: [24], target: 16 }",
+    scheme: "int8",
+    limits: "{ max_kl: 1, min_top1: 0.5, npu_sqnr_db: 25 }",
+    vocabulary: 50,
+    calibration: 32,
+    samples: 6,
+};
+
+#[test]
+#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv"]
+fn models_of_other_shapes_run_in_codes_of_16_bits_with_every_node_on_the_npu() {
+    // Norms after sums, positions by sines; rotary positions and shared heads; norms on both sides.
+    for name in ["bart", "marian", "mu", "t5gemma"] {
+        holds(name, &[PLACED, RELOADED, NEAR_THE_GRAPH, NEAR_THE_MODEL], SMALL.converted(&fixture(name)));
+    }
+}
+
+#[test]
+#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv"]
+fn weights_of_4_bits_are_what_they_are_in_the_graph() {
+    // Random weights lose too much in 4 bits for the float model to be near.
+    let wanted = Wanted { scheme: "int4", limits: "{ max_kl: 10, min_top1: 0, npu_sqnr_db: 10 }", ..SMALL };
+    holds("marian, int4", &[PLACED, RELOADED, NEAR_THE_GRAPH], wanted.converted(&fixture("marian")));
+}
+
+#[test]
+#[ignore = "needs onnxruntime, onnxruntime-qnn and tokenizers in $VIRTUAL_ENV"]
+fn the_host_of_the_examples_decodes_with_the_files_alone() {
+    let home = tempfile::tempdir().expect("temporary folder");
+    let out = home.path().join("out");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
+    command.args([
+        "convert",
+        "recipes/g2p-t5-npu.yaml",
+        "--no-validate",
+        "--only",
+        "a8w8",
+        "--only",
+        "portable",
+        "--out",
+    ]);
+    let output = command.arg(&out).current_dir(repository("")).output().expect("the binary starts");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let python = std::env::var("VIRTUAL_ENV").expect("an environment is active") + "/bin/python";
+    for (artifact, chip) in [("portable", None), ("a8w8", None), ("a8w8", Some("60"))] {
+        let mut command = Command::new(&python);
+        command.arg(repository("examples/npu_host.py")).arg(out.join(artifact)).arg("beezley").args(chip);
+        let output = command.output().expect("Python starts");
+        let said = text(&output.stdout);
+        // The provider greets on stdout.
+        assert_eq!(said.lines().last(), Some("B IY1 Z L IY0"), "{artifact}, {chip:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv; minutes"]
+fn layers_of_the_size_of_t5_small_are_compiled_and_run() {
+    let model = tempfile::tempdir().expect("temporary folder");
+    T5_SMALL.write(model.path());
+    let npu = "{ profile: qnn-htp-a16w8, source: [128], target: 64 }";
+    let wanted = Wanted { npu, vocabulary: T5_SMALL.vocabulary, calibration: 8, samples: 1, ..SMALL };
+    holds("t5-small", &[PLACED, RELOADED, NEAR_THE_GRAPH, NEAR_THE_MODEL], wanted.converted(model.path()));
+}
