@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use converters::export::gguf::Gguf;
+use converters::export::npu::Npu;
 use converters::export::onnx::Onnx;
 use converters::export::safetensors::Safetensors;
 use converters::{FORMATS, Format, Model, import};
@@ -163,8 +164,10 @@ fn the_named_input_of_each_place_is_what_shrinks() {
 
 #[test]
 fn every_format_holds_the_factors() {
+    // The fixtures have fewer positions than the lengths of a recipe that names none.
+    let short = Npu { source: vec![16], target: 16, ..Npu::DEFAULT };
     for name in ["t5-f16", "mbart"] {
-        for format in FORMATS {
+        for format in FORMATS.iter().map(|format| if format.name() == "npu" { &short } else { *format }) {
             let mut model = passed(&fixture(name));
             model.graph = equalized(&model.graph, false);
             let folder = tempfile::tempdir().expect("temporary folder");

@@ -181,7 +181,7 @@ fn what_an_edit_lacks_or_cannot_be_is_told_with_its_place() {
         (
             "{ gguf: {}, rescale_residual: { encoder: 0.3 } }",
             "artifacts[0].rescale_residual.encoder: expected a power of two up to 1, found 0.3\n  \
-             artifacts[0].rescale_residual: readers of gguf take eps from the config; only onnx can hold it",
+             artifacts[0].rescale_residual: readers of gguf take eps from the config; only onnx and npu can hold it",
         ),
         (
             "{ onnx: {}, rescale_residual: auto }",

@@ -159,8 +159,10 @@ const SMALL: Wanted = Wanted {
 #[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv"]
 fn models_of_other_shapes_run_in_codes_of_16_bits_with_every_node_on_the_npu() {
     // Norms after sums, positions by sines; rotary positions and shared heads; norms on both sides.
-    for name in ["bart", "marian", "mu", "t5gemma"] {
-        holds(name, &[PLACED, RELOADED, NEAR_THE_GRAPH, NEAR_THE_MODEL], SMALL.converted(&fixture(name)));
+    for (name, update) in [("bart", "host"), ("marian", "where"), ("mu", "host"), ("t5gemma", "where")] {
+        let npu = format!("{{ profile: qnn-htp-a16w8, source: [24], target: 16, update: {update} }}");
+        let found = Wanted { npu: &npu, ..SMALL }.converted(&fixture(name));
+        holds(name, &[PLACED, RELOADED, NEAR_THE_GRAPH, NEAR_THE_MODEL], found);
     }
 }
 

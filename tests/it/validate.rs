@@ -544,8 +544,9 @@ fn a_simulator_runs_some_samples_for_each_chip_and_the_report_says_how_many() {
     assert_eq!((counts(whole).1, counts(whole).2), (11, 11));
     assert_eq!((counts(a).1, counts(a).2, counts(a)), (5, 5, counts(b)));
     assert!(counts(a).0 > 0 && counts(a).0 < counts(whole).0, "{:?} of {:?}", counts(a), counts(whole));
-    assert_eq!(found.generations.len(), SLOW_SAMPLES);
-    assert!(found.generations.iter().all(|g| g.outputs.len() == 3));
+    // What a chip has not decoded is left open.
+    let decoded: Vec<usize> = found.generations.iter().map(|g| g.outputs.iter().flatten().count()).collect();
+    assert_eq!(decoded, [[3; SLOW_SAMPLES].as_slice(), &[1; 6]].concat());
 
     // One row that is compared with another's shows, and so does an engine that computes something else.
     let other = run(&swapped(&grown.exact.graph, Q[0], Q[1]), &limits, &options);
@@ -584,7 +585,7 @@ fn the_report_reads_back_and_shows_what_matters() {
     // The text, because a reader of JSON may be off by the last bit of a float.
     assert_eq!(read.to_markdown(), report.to_markdown());
 
-    let differs = |g: &validate::report::Generation| g.outputs.iter().any(|o| *o != g.float);
+    let differs = validate::report::Generation::differs;
     let order: Vec<bool> = report.artifacts[0].generations.iter().map(differs).collect();
     assert!(order[0] && order.windows(2).all(|w| w[0] || !w[1]), "differing ones first: {order:?}");
 

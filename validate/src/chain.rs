@@ -609,12 +609,11 @@ fn not_opened(runtime: &str, error: &RuntimeError) -> Check {
     }
 }
 
-/// Outputs beside each other, of the samples that every run decoded: those on which runs differ first, then the others, each in the data's order.
+/// Outputs beside each other: samples on which runs differ first, then the others, each in the data's order.
 fn side_by_side(baseline: &Baseline, runs: &[Vec<Generated>]) -> Vec<Generation> {
     let float = &baseline.outputs.generated;
-    let differs = |i: &usize| runs.iter().any(|run| run[*i] != float[*i]);
-    let decoded = runs.iter().map(Vec::len).min().unwrap_or(float.len());
-    let mut order: Vec<usize> = (0..decoded).collect();
+    let differs = |i: &usize| runs.iter().filter_map(|run| run.get(*i)).any(|found| *found != float[*i]);
+    let mut order: Vec<usize> = (0..float.len()).collect();
     order.sort_by_key(|i| !differs(i));
     order
         .into_iter()
@@ -623,7 +622,7 @@ fn side_by_side(baseline: &Baseline, runs: &[Vec<Generated>]) -> Vec<Generation>
             input: baseline.subject.data.samples[i].input.clone(),
             target: baseline.subject.data.samples[i].target.clone(),
             float: baseline.text_of(&float[i]),
-            outputs: runs.iter().map(|run| baseline.text_of(&run[i])).collect(),
+            outputs: runs.iter().map(|run| run.get(i).map(|found| baseline.text_of(found))).collect(),
         })
         .collect()
 }

@@ -216,8 +216,15 @@ pub struct Generation {
     pub target: Option<String>,
     /// The float model's output.
     pub float: String,
-    /// The outputs of [`ArtifactReport::runs`], in that order.
-    pub outputs: Vec<String>,
+    /// The outputs of [`ArtifactReport::runs`], in that order; null where a run has not decoded this input.
+    pub outputs: Vec<Option<String>>,
+}
+
+impl Generation {
+    /// Whether some run said something else than the float model.
+    pub fn differs(&self) -> bool {
+        self.outputs.iter().flatten().any(|output| *output != self.float)
+    }
 }
 
 /// A sentence about something.

@@ -320,7 +320,7 @@ fn write_generations(out: &mut String, artifact: &ArtifactReport) -> std::fmt::R
     if artifact.generations.is_empty() {
         return Ok(());
     }
-    let differing = artifact.generations.iter().filter(|g| g.outputs.iter().any(|o| *o != g.float)).count();
+    let differing = artifact.generations.iter().filter(|g| g.differs()).count();
     let shown = artifact.generations.len();
     match differing {
         0 => writeln!(out, "<details><summary>{shown} outputs side by side, all equal</summary>\n")?,
@@ -331,8 +331,12 @@ fn write_generations(out: &mut String, artifact: &ArtifactReport) -> std::fmt::R
     writeln!(out, "| --- | --- | --- |{}", " --- |".repeat(names.len()))?;
     for g in &artifact.generations {
         let target = g.target.as_deref().map_or(String::new(), escaped);
-        let outputs: Vec<String> =
-            g.outputs.iter().map(|o| if *o == g.float { "=".to_owned() } else { escaped(o) }).collect();
+        let shown = |output: &Option<String>| match output {
+            Some(output) if *output == g.float => "=".to_owned(),
+            Some(output) => escaped(output),
+            None => String::new(),
+        };
+        let outputs: Vec<String> = g.outputs.iter().map(shown).collect();
         writeln!(out, "| {} | {target} | {} | {} |", escaped(&g.input), escaped(&g.float), outputs.join(" | "))?;
     }
     writeln!(out, "\n</details>\n")

@@ -283,24 +283,39 @@ fn rounded_graphs_stay_near_and_their_static_form_computes_the_same_bits() {
     let table = rounded.weights.get(rounded.weights.find("shared").expect("kept"));
     assert_eq!(table.data.type_name(), "f32");
 
-    let lengths = Lengths { source: 3, target: 4, update: Update::Caller };
-    let fixed = make_static(&rounded, lengths).expect("static");
-    let interpreter = Interpreter::new(&fixed);
     let row = Feeds::from([
         ("input_ids".into(), ids([1, 3], &[4, 5, 6])),
         ("attention_mask".into(), ids([1, 3], &[1, 1, 1])),
     ]);
-    let mut feeds = interpreter.call("encoder", &row).expect("evaluates");
-    feeds.insert("attention_mask".into(), row["attention_mask"].clone());
-    let entry = fixed.entry("decoder").expect("made");
-    for port in entry.inputs.iter().filter(|port| port.name.starts_with("past.")) {
-        feeds.insert(port.name.clone(), Tensor::f32([1, 2, 3, 4], vec![0.0; 24]));
+    let mut steps = Vec::new();
+    for (update, places) in [(Update::Caller, 3), (Update::Step, 4)] {
+        let fixed = make_static(&rounded, Lengths { source: 3, target: 4, update }).expect("static");
+        let interpreter = Interpreter::new(&fixed);
+        let mut feeds = interpreter.call("encoder", &row).expect("evaluates");
+        feeds.insert("attention_mask".into(), row["attention_mask"].clone());
+        let entry = fixed.entry("decoder").expect("made");
+        for port in entry.inputs.iter().filter(|port| port.name.starts_with("past.")) {
+            feeds.insert(port.name.clone(), Tensor::f32([1, 2, places, 4], vec![0.0; 8 * places]));
+        }
+        feeds.insert("decoder_input_ids".into(), ids([1, 1], &[0]));
+        feeds.insert(POSITION.into(), Tensor::i64([1], vec![0]));
+        if update == Update::Step {
+            feeds.insert(SLOT.into(), Tensor::i64([1, 1, 4, 1], vec![1, 0, 0, 0]));
+        }
+        let step = interpreter.call("decoder", &feeds).expect("evaluates");
+        // The first position of the first sequence of the whole pass.
+        assert_eq!(step["logits"].as_f32().expect("f32"), &b[..11], "{update:?}");
+        steps.push((step, fixed));
     }
-    feeds.insert("decoder_input_ids".into(), ids([1, 1], &[0]));
-    feeds.insert(POSITION.into(), Tensor::i64([1], vec![0]));
-    let step = interpreter.call("decoder", &feeds).expect("evaluates");
-    // The first position of the first sequence of the whole pass.
-    assert_eq!(step["logits"].as_f32().expect("f32"), &b[..11]);
+    let [(token, _), (cache, fixed)] = &steps[..] else { panic!("two steps") };
+    // The step wrote into its cache what the other leaves to the caller.
+    for (name, new) in token.iter().filter(|(name, _)| name.starts_with("present.")) {
+        let (new, all) = (new.as_f32().expect("f32"), cache[name].as_f32().expect("f32"));
+        for head in 0..2 {
+            assert_eq!(new[4 * head..][..4], all[16 * head..][..4], "{name}");
+            assert_eq!(all[16 * head + 4..][..12], [0.0; 12], "{name}");
+        }
+    }
     // Tables are rounded where they are stored.
     let table = fixed.weights.iter().find(|(_, w)| w.name.contains("by_position")).expect("a table");
     assert!(matches!(table.1.data, WeightData::Derived(Derive::Steps(_), _)), "{}", table.1.data.type_name());
