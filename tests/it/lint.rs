@@ -1,8 +1,9 @@
 //! `trefoil lint`: good graphs of every profile are clean, and each fault is found by its rule and by no other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use converters::Format;
 use converters::export::npu::{
@@ -394,6 +395,107 @@ fn each_fault_is_found_by_its_rules_and_by_no_other() {
         assert!(findings.iter().all(|finding| !finding.why.is_empty() && !finding.fix.is_empty()));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What the HTP simulator makes of a fault.
+#[derive(Clone, Copy, Debug)]
+enum Shown {
+    /// It does not take the graph.
+    Refused,
+    /// Its output is 5 dB farther from the float graph's than that of the good one, or more.
+    Farther,
+    /// It is 15 dB farther from what onnxruntime's CPU makes of the same file, or more: one of them repairs the fault.
+    Disagrees,
+}
+
+/// Faults whose damage the HTP simulator shows; the others it repairs, or other toolchains refuse.
+const SHOWN: &[(Shown, &[&str])] = &[
+    (
+        Shown::Refused,
+        &[
+            "a length that is a symbol",
+            "a norm over the tokens",
+            "an index beyond the end",
+            "a triangle",
+            "Erf in 16 bits",
+            "weights around another zero",
+            "signed queries and unsigned keys",
+            "activations of 4 bits",
+            "an activation with a scale each channel",
+            "a layer of two widths",
+            "a projection to other codes",
+            "weights of a type that no product takes",
+            "a signed gain in 16 bits",
+            "a signed gain in 8 bits",
+            "codes of weights beside floats",
+            "a gain before its norm",
+        ],
+    ),
+    (
+        Shown::Farther,
+        &[
+            "a weight that is no number",
+            "a scale of 0",
+            "weights of 4 bits without zeros",
+            "4-bit codes of weights beside floats",
+            "weights with one scale",
+        ],
+    ),
+    (
+        Shown::Disagrees,
+        &["a mask of infinity", "Erf alone", "a bias with another scale", "weights scaled along the wrong axis"],
+    ),
+];
+
+#[test]
+#[ignore = "needs onnxruntime and onnxruntime-qnn in $VIRTUAL_ENV"]
+fn the_htp_simulator_refuses_what_is_faulty_or_shows_its_damage() {
+    let dir = folder("simulated");
+    let mut good = BTreeMap::new();
+    for profile in PROFILES {
+        good.insert(profile.name, encoder(profile).write(&dir, &format!("{}.onnx", profile.name)));
+    }
+    let a16 = named(A16);
+    let tied = decoder(a16, Update::Scatter).write(&dir, "tied.onnx");
+    let mut other = decoder(a16, Update::Scatter);
+    stretch(&mut other, "self/k/all/scale", 1.5);
+    let untied = other.write(&dir, "untied.onnx");
+
+    let mut faults = Vec::new();
+    for (shown, name) in SHOWN.iter().flat_map(|(shown, names)| names.iter().map(move |name| (*shown, *name))) {
+        let fault = FAULTS.iter().find(|fault| fault.name == name).unwrap_or_else(|| panic!("no fault {name}"));
+        let mut file = encoder(named(fault.profile));
+        (fault.make)(&mut file);
+        faults.push((shown, fault, file.write(&dir, &format!("{name}.onnx"))));
+    }
+    let python = std::env::var("VIRTUAL_ENV").expect("an environment is active") + "/bin/python";
+    let mut command = Command::new(python);
+    command.arg(repository("tests/foreign/simulate.py")).arg(&good[FP16]);
+    command.args(good.values()).args([&tied, &untied]).args(faults.iter().map(|(.., file)| file));
+    let output = command.output().expect("Python starts");
+    let found: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)));
+
+    let of = |file: &Path, what: &str| found[file.to_str().expect("UTF-8")][what].as_f64();
+    let refused = |file: &Path| found[file.to_str().expect("UTF-8")]["refused"].is_string();
+    for profile in [FP16, A16, A8, PORTABLE] {
+        println!("good, {profile}: {}", found[good[profile].to_str().expect("UTF-8")]);
+        assert!(of(&good[profile], "db").is_some_and(|db| db > 20.0), "{profile} is taken");
+    }
+    let [tied, untied] = [&tied, &untied].map(|file| of(file, "same_db").expect("taken"));
+    println!("caches with one scale: {tied:.1} dB against the CPU; untied: {untied:.1} dB");
+    assert!(untied < tied - 15.0);
+    for (shown, fault, file) in &faults {
+        println!("{} ({}): {}", fault.name, fault.profile, found[file.to_str().expect("UTF-8")]);
+        let worse =
+            |what: &str, by: f64| of(file, what).zip(of(&good[fault.profile], what)).is_some_and(|(a, b)| a < b - by);
+        let is_shown = match shown {
+            Shown::Refused => refused(file),
+            Shown::Farther => worse("db", 5.0),
+            Shown::Disagrees => worse("same_db", 15.0),
+        };
+        assert!(is_shown, "{}: expected {shown:?}, found {}", fault.name, found[file.to_str().expect("UTF-8")]);
+    }
 }
 
 /// Rules of two files that run together, each with a fault put in.
