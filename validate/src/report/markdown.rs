@@ -250,7 +250,26 @@ fn write_checks(out: &mut String, checks: &[Check]) -> std::fmt::Result {
             check.distances.map_or(String::new(), |d| also(check.metric, &d))
         )?;
     }
-    writeln!(out)
+    writeln!(out)?;
+    write_remarks(out, checks)
+}
+
+/// What is said of checks that neither failed nor were left out, each sentence once.
+fn write_remarks(out: &mut String, checks: &[Check]) -> std::fmt::Result {
+    let mut remarks: Vec<(&str, &str, usize)> = Vec::new();
+    for check in
+        checks.iter().filter(|c| matches!(c.outcome, Outcome::Passed | Outcome::Info) && !c.sentence.is_empty())
+    {
+        match remarks.iter_mut().find(|(_, sentence, _)| *sentence == check.sentence) {
+            Some((_, _, more)) => *more += 1,
+            None => remarks.push((&check.what, &check.sentence, 0)),
+        }
+    }
+    for (what, sentence, more) in &remarks {
+        let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
+        writeln!(out, "- {}{more}: {}", escaped(what), escaped(sentence))?;
+    }
+    if remarks.is_empty() { Ok(()) } else { writeln!(out) }
 }
 
 /// The distances that the check did not judge.
