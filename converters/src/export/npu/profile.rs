@@ -460,110 +460,68 @@ const ROCKCHIP: Takes = Takes {
     ],
 };
 
+/// Floats and the operators of an old opset.
+const FLOATS: Writes =
+    Writes { opset: 17, activations: None, scores: 16, hidden: -1e4, gelu: Gelu::Formula, norm: Norm::Division };
+
+/// Activations of 16 bits for Qualcomm.
+const QNN_WORDS: Writes = Writes {
+    opset: 21,
+    activations: Some(16),
+    scores: 16,
+    hidden: -100.0,
+    gelu: Gelu::Operator,
+    norm: Norm::Reciprocal,
+};
+
 /// Every profile.
 pub const PROFILES: &[Profile] = &[
     Profile {
         name: "npu-portable",
         about: "float32, opset 17: what all of these toolchains take",
-        writes: Writes {
-            opset: 17,
-            activations: None,
-            scores: 16,
-            hidden: -1e4,
-            gelu: Gelu::Formula,
-            norm: Norm::LpNormalization,
-        },
+        writes: Writes { norm: Norm::LpNormalization, ..FLOATS },
         takes: PORTABLE,
     },
     Profile {
         name: "qnn-htp-fp16",
         about: "Qualcomm HTP, computed in float16",
-        writes: Writes {
-            opset: 20,
-            activations: None,
-            scores: 16,
-            hidden: -1e4,
-            gelu: Gelu::Operator,
-            norm: Norm::Reciprocal,
-        },
+        writes: Writes { opset: 20, gelu: Gelu::Operator, norm: Norm::Reciprocal, ..FLOATS },
         takes: Takes { quantized: None, operators: &[QNN, COMMON], ..QNN_HTP },
     },
     Profile {
         name: "qnn-htp-a16w8",
         about: "Qualcomm HTP, activations uint16, weights int8",
-        writes: Writes {
-            opset: 21,
-            activations: Some(16),
-            scores: 16,
-            hidden: -100.0,
-            gelu: Gelu::Operator,
-            norm: Norm::Reciprocal,
-        },
+        writes: QNN_WORDS,
         takes: QNN_HTP,
     },
     Profile {
         name: "qnn-htp-a8w8",
         about: "Qualcomm HTP, activations uint8, attention scores uint16, weights int8",
-        writes: Writes {
-            opset: 21,
-            activations: Some(8),
-            scores: 16,
-            hidden: -50.0,
-            gelu: Gelu::Operator,
-            norm: Norm::Reciprocal,
-        },
+        writes: Writes { activations: Some(8), hidden: -50.0, ..QNN_WORDS },
         takes: QNN_HTP,
     },
     Profile {
         name: "openvino-npu",
         about: "Intel NPU through OpenVINO, float16 or uint8",
-        writes: Writes {
-            opset: 17,
-            activations: None,
-            scores: 16,
-            hidden: -1e4,
-            gelu: Gelu::Formula,
-            norm: Norm::Division,
-        },
+        writes: FLOATS,
         takes: OPENVINO,
     },
     Profile {
         name: "ryzenai-bf16",
         about: "AMD Ryzen AI, float32 that its compiler turns into bfloat16",
-        writes: Writes {
-            opset: 17,
-            activations: None,
-            scores: 16,
-            hidden: -1e4,
-            gelu: Gelu::Formula,
-            norm: Norm::Division,
-        },
+        writes: FLOATS,
         takes: RYZENAI,
     },
     Profile {
         name: "rknn-fp16",
         about: "Rockchip, float16",
-        writes: Writes {
-            opset: 17,
-            activations: None,
-            scores: 16,
-            hidden: -1e4,
-            gelu: Gelu::Formula,
-            norm: Norm::Division,
-        },
+        writes: FLOATS,
         takes: Takes { quantized: None, operators: &[RKNN, COMMON], ..ROCKCHIP },
     },
     Profile {
         name: "rknn-w8a8",
         about: "Rockchip, activations uint8, weights int8",
-        writes: Writes {
-            opset: 17,
-            activations: Some(8),
-            scores: 8,
-            hidden: -50.0,
-            gelu: Gelu::Formula,
-            norm: Norm::Division,
-        },
+        writes: Writes { activations: Some(8), scores: 8, hidden: -50.0, ..FLOATS },
         takes: ROCKCHIP,
     },
 ];
