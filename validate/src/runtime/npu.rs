@@ -7,7 +7,7 @@ mod value;
 
 pub(super) use ports::{Found, Signature};
 pub(super) use python::{PythonEngine, PythonGraph};
-pub(super) use session::{Step, Steps, read};
+pub(super) use session::{Step, Steps};
 pub(super) use value::{Codes, Value, with_codes};
 
 /// [`converters::Format::name`] of these artifacts.

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use converters::Artifact;
-use converters::export::npu::{Numbers, profile};
+use converters::export::npu::{Host, profile};
 
 use crate::report::{Check, Link};
-use crate::runtime::npu::{FORMAT, PythonEngine, PythonGraph, Steps, read};
+use crate::runtime::npu::{FORMAT, PythonEngine, PythonGraph, Steps};
 use crate::runtime::{Engine, Fit, Options, Runtime, RuntimeError, Session};
 
 /// The newest opset that the toolkit reads.
@@ -45,16 +45,14 @@ impl Runtime for Rknn {
             return Fit::Foreign;
         }
         // What cannot be read is told by who opens it.
-        let Ok(host) = read(&artifact.dir) else { return Fit::Runs };
+        let Ok(Some(host)) = Host::read(&artifact.dir) else { return Fit::Runs };
         let Some(written) = profile(&host.profile) else { return Fit::Runs };
-        let places = host.buckets.iter().flat_map(|bucket| [&bucket.encoder, &bucket.decoder]);
-        let mut ports = places.flat_map(|place| place.inputs.iter().chain(&place.outputs));
         let opset = written.writes.opset;
         if opset > OPSET {
             let profile = written.name;
             Fit::CannotRun(format!("it takes opset {OPSET} at most, and graphs for {profile} are of opset {opset}"))
-        } else if ports.any(|port| matches!(port.numbers, Numbers::Uint16 { .. } | Numbers::Int16 { .. })) {
-            Fit::CannotRun("it takes codes of 8 bits, and these are of 16".to_owned())
+        } else if written.writes.activations.is_some() {
+            Fit::CannotRun("its compiler, of version 2.5.0, ends while it reads a graph in codes".to_owned())
         } else {
             Fit::Runs
         }
@@ -97,4 +95,32 @@ fn checks(steps: &mut Steps<PythonGraph>) -> Vec<Check> {
     }
     let places = elsewhere.into_iter().map(|(place, nodes)| format!("{place}: {}", nodes.join(", ")));
     vec![Check::seen(Link::Runtime, what, places.collect::<Vec<_>>().join("; "))]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn what_the_toolkit_cannot_read_is_known_before_it_starts() {
+        for (profile, expected) in [
+            ("npu-portable", None),
+            ("rknn-fp16", None),
+            ("rknn-w8a8", Some("ends while it reads a graph in codes")),
+            ("qnn-htp-fp16", Some("it takes opset 19 at most, and graphs for qnn-htp-fp16 are of opset 20")),
+        ] {
+            let home = tempfile::tempdir().expect("temporary folder");
+            let host = format!(r#"{{"profile":"{profile}","target":2,"pad_token_id":0,"buckets":[]}}"#);
+            std::fs::write(home.path().join("npu.json"), host).expect("written");
+            let artifact =
+                Artifact { format: "npu", dir: home.path().to_owned(), files: vec![PathBuf::from("npu.json")] };
+            match (Rknn.fit(&artifact), expected) {
+                (Fit::Runs, None) => {}
+                (Fit::CannotRun(why), Some(expected)) => assert!(why.ends_with(expected), "{profile}: {why}"),
+                (found, _) => panic!("{profile}: {found:?}"),
+            }
+        }
+    }
 }

@@ -65,7 +65,7 @@ struct Row {
 }
 
 /// Reads the description of an artifact. Errors: a sentence for everything that a host could not run by.
-pub(in crate::runtime) fn read(dir: &Path) -> Result<Host, String> {
+fn read(dir: &Path) -> Result<Host, String> {
     let file = dir.join(HOST_FILE);
     let place = |message: String| format!("{}: {message}", file.display());
     let len = fs::metadata(&file).map_err(|e| place(e.to_string()))?.len();
