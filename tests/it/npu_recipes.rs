@@ -198,8 +198,9 @@ fn the_host_of_the_examples_decodes_with_the_files_alone() {
         command.arg(repository("examples/npu_host.py")).arg(out.join(artifact)).arg("beezley").args(chip);
         let output = command.output().expect("Python starts");
         let said = text(&output.stdout);
-        // The provider greets on stdout.
-        assert_eq!(said.lines().last(), Some("B IY1 Z L IY0"), "{artifact}, {chip:?}: {}", text(&output.stderr));
+        // Qualcomm's library prints a line of its own, at any time.
+        let is_said = said.lines().any(|line| line == "B IY1 Z L IY0");
+        assert!(is_said, "{artifact}, {chip:?}: {said}{}", text(&output.stderr));
     }
 }
 
