@@ -1,4 +1,4 @@
-//! A T5 of random weights in the form of a checkpoint, and the program run on a recipe: what benchmarks share.
+//! A T5 of random weights in the form of a checkpoint, and the program run on a recipe: what benchmarks and tests share.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -13,10 +13,10 @@ pub const VOCABULARY: usize = 32128;
 
 /// A T5 v1.0 with a tied vocabulary, as deep in its decoder as in its encoder.
 pub struct Size {
-    d_model: usize,
-    d_ff: usize,
-    heads: usize,
-    layers: usize,
+    pub d_model: usize,
+    pub d_ff: usize,
+    pub heads: usize,
+    pub layers: usize,
 }
 
 /// 60 million parameters, as t5-small.
@@ -58,7 +58,7 @@ fn high_water(pid: u32) -> Option<u64> {
 
 impl Size {
     /// Names and shapes, in the order of the file.
-    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let mut tensors = vec![("shared.weight".to_owned(), vec![VOCABULARY, self.d_model])];
         let attention = |tensors: &mut Vec<(String, Vec<usize>)>, layer: &str, kind: &str| {
             for name in ["q", "k", "v", "o"] {
@@ -84,18 +84,22 @@ impl Size {
         tensors
     }
 
-    /// Writes the checkpoint into `dir`, unless its weights are there already, and returns `dir`.
-    pub fn write(&self, dir: &Path) -> io::Result<PathBuf> {
-        fs::create_dir_all(dir)?;
-        let config = json!({
+    /// What config.json says.
+    pub fn config(&self) -> Value {
+        json!({
             "architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "is_encoder_decoder": true,
             "d_model": self.d_model, "d_kv": self.d_model / self.heads, "d_ff": self.d_ff, "num_heads": self.heads,
             "num_layers": self.layers, "num_decoder_layers": self.layers, "vocab_size": VOCABULARY,
             "feed_forward_proj": "relu", "layer_norm_epsilon": 1e-6, "tie_word_embeddings": true,
             "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128, "n_positions": 512,
             "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1,
-        });
-        fs::write(dir.join("config.json"), config.to_string())?;
+        })
+    }
+
+    /// Writes the checkpoint into `dir`, unless its weights are there already, and returns `dir`.
+    pub fn write(&self, dir: &Path) -> io::Result<PathBuf> {
+        fs::create_dir_all(dir)?;
+        fs::write(dir.join("config.json"), self.config().to_string())?;
         fs::write(dir.join("tokenizer.json"), tokenizer().to_string())?;
 
         let (mut header, mut end) = (Map::new(), 0);

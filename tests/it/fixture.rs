@@ -94,6 +94,15 @@ pub fn fixtures() -> Vec<PathBuf> {
     folders
 }
 
+/// Those that the format npu takes, with their names: it refuses frames whose number is made.
+pub fn npu_fixtures() -> Vec<(String, PathBuf)> {
+    let name = |dir: &Path| dir.file_name().expect("a folder").to_string_lossy().into_owned();
+    let all = fixtures().into_iter().map(|dir| (name(&dir), dir));
+    let found: Vec<(String, PathBuf)> = all.filter(|(name, _)| !name.starts_with("moonshine")).collect();
+    assert!(found.len() >= 40, "{}", found.len());
+    found
+}
+
 /// What transformers computed, and the metadata of the recording. Read by the safetensors crate, which the importer does
 /// not use.
 pub fn expected(dir: &Path) -> (BTreeMap<String, Tensor>, HashMap<String, String>) {

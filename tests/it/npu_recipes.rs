@@ -6,85 +6,45 @@ use std::process::Command;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::{code, text};
 use crate::fixture::{fixture, lcg, repository};
 
-/// Of T5-small: the largest layers that the tests compile.
-struct Small {
-    width: usize,
-    inner: usize,
-    heads: usize,
-    head_width: usize,
-    layers: usize,
-    vocabulary: usize,
-    buckets: usize,
-}
+#[path = "../../benches/random_t5.rs"]
+#[allow(dead_code, reason = "benchmarks use the rest")]
+mod random_t5;
 
-const T5_SMALL: Small =
-    Small { width: 512, inner: 2048, heads: 8, head_width: 64, layers: 6, vocabulary: 32128, buckets: 32 };
+use random_t5::Size;
 
-impl Small {
-    /// Weights as T5 draws them before training, `modeling_t5.py`.
-    fn write(&self, dir: &Path) {
-        let Small { width, inner, heads, head_width, layers, vocabulary, buckets } = *self;
-        let all_heads = heads * head_width;
-        let mut shapes = vec![("shared.weight".to_owned(), vec![vocabulary, width], 1.0)];
-        for stack in ["encoder", "decoder"] {
-            let norm = |place: String| (format!("{stack}.{place}.weight"), vec![width], 0.0);
-            for i in 0..layers {
-                let attentions: &[&str] =
-                    if stack == "encoder" { &["SelfAttention"] } else { &["SelfAttention", "EncDecAttention"] };
-                for (at, attention) in attentions.iter().enumerate() {
-                    let place = format!("block.{i}.layer.{at}");
-                    let name = |which: &str| format!("{stack}.{place}.{attention}.{which}.weight");
-                    let over = |n: usize| (n as f32).powf(-0.5);
-                    shapes.push((name("q"), vec![all_heads, width], over(width * head_width)));
-                    shapes.push((name("k"), vec![all_heads, width], over(width)));
-                    shapes.push((name("v"), vec![all_heads, width], over(width)));
-                    shapes.push((name("o"), vec![width, all_heads], over(all_heads)));
-                    if (i, at) == (0, 0) {
-                        shapes.push((name("relative_attention_bias"), vec![buckets, heads], over(width)));
-                    }
-                    shapes.push(norm(format!("{place}.layer_norm")));
-                }
-                let place = format!("block.{i}.layer.{}", attentions.len());
-                let name = |which: &str| format!("{stack}.{place}.DenseReluDense.{which}.weight");
-                shapes.push((name("wi"), vec![inner, width], (width as f32).powf(-0.5)));
-                shapes.push((name("wo"), vec![width, inner], (inner as f32).powf(-0.5)));
-                shapes.push(norm(format!("{place}.layer_norm")));
-            }
-            shapes.push(norm("final_layer_norm".to_owned()));
+/// A checkpoint of a size that benchmarks have, with weights as T5 draws them before training, `modeling_t5.py`.
+fn write_untrained(size: &Size, dir: &Path) {
+    // A spread of 1 is that of numbers between -√3 and √3; norms are 1.
+    let spread = |name: &str| {
+        let over = |n: usize| Some(3f32.sqrt() * (n as f32).powf(-0.5));
+        match name.trim_end_matches(".weight").rsplit('.').next().expect("a word") {
+            "shared" => over(1),
+            "q" => over(size.d_model * (size.d_model / size.heads)),
+            "wo" => over(size.d_ff),
+            word if word.ends_with("norm") => None,
+            _ => over(size.d_model),
         }
-        // A spread of 1 is that of numbers between -√3 and √3.
-        let bytes = |seed: usize, count: usize, spread: f32| -> Vec<u8> {
-            let drawn = lcg(seed as i64, count).into_iter().map(|x| x * spread * 3f32.sqrt());
-            let values: Vec<f32> = if spread == 0.0 { vec![1.0; count] } else { drawn.collect() };
-            values.iter().flat_map(|x| x.to_le_bytes()).collect()
+    };
+    let tensors = size.tensors();
+    let bytes = |(i, (name, shape)): (usize, &(String, Vec<usize>))| -> Vec<u8> {
+        let count = shape.iter().product();
+        let values = match spread(name) {
+            Some(spread) => lcg(i as i64, count).into_iter().map(|x| x * spread).collect(),
+            None => vec![1.0; count],
         };
-        let data: Vec<Vec<u8>> = shapes
-            .iter()
-            .enumerate()
-            .map(|(i, (_, shape, spread))| bytes(i, shape.iter().product(), *spread))
-            .collect();
-        let views = shapes.iter().zip(&data).map(|((name, shape, _), data)| {
-            (
-                name.as_str(),
-                TensorView::new(Dtype::F32, shape.clone(), data).expect("as many numbers as the shape says"),
-            )
-        });
-        serialize_to_file(views, None, &dir.join("model.safetensors")).expect("written");
-        let config = json!({
-            "model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": true,
-            "d_model": width, "d_ff": inner, "d_kv": head_width, "num_heads": heads, "num_layers": layers,
-            "num_decoder_layers": layers, "vocab_size": vocabulary, "feed_forward_proj": "relu",
-            "relative_attention_num_buckets": buckets, "relative_attention_max_distance": 128,
-            "layer_norm_epsilon": 1e-6, "tie_word_embeddings": true, "dropout_rate": 0.0,
-            "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1,
-        });
-        fs::write(dir.join("config.json"), config.to_string()).expect("written");
-    }
+        values.iter().flat_map(|x| x.to_le_bytes()).collect()
+    };
+    let data: Vec<Vec<u8>> = tensors.iter().enumerate().map(bytes).collect();
+    let views = tensors.iter().zip(&data).map(|((name, shape), data)| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), data).expect("as many numbers as the shape says"))
+    });
+    serialize_to_file(views, None, &dir.join("model.safetensors")).expect("written");
+    fs::write(dir.join("config.json"), size.config().to_string()).expect("written");
 }
 
 /// Lines of ids that every fixture knows, each with an end.
@@ -208,8 +168,8 @@ fn the_host_of_the_examples_decodes_with_the_files_alone() {
 #[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv; minutes"]
 fn layers_of_the_size_of_t5_small_are_compiled_and_run() {
     let model = tempfile::tempdir().expect("temporary folder");
-    T5_SMALL.write(model.path());
+    write_untrained(&random_t5::SMALL, model.path());
     let npu = "{ profile: qnn-htp-a16w8, source: [128], target: 64 }";
-    let wanted = Wanted { npu, vocabulary: T5_SMALL.vocabulary, calibration: 8, samples: 1, ..SMALL };
+    let wanted = Wanted { npu, vocabulary: random_t5::VOCABULARY, calibration: 8, samples: 1, ..SMALL };
     holds("t5-small", &[PLACED, RELOADED, NEAR_THE_GRAPH, NEAR_THE_MODEL], wanted.converted(model.path()));
 }

@@ -15,10 +15,13 @@ pub mod profile;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use graph::passes::{Expand, Lengths, Update, Widths, absorb_scales, expand, make_static, untie_embeddings};
 use graph::{Block, ENC, Graph, Weight, WeightData, WeightId, Weights};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use evidence::{EVIDENCE_FILE, Evidence, Range};
 pub use host::{Bucket, HOST_FILE, Host, Numbers, Place, Port};
@@ -181,7 +184,10 @@ impl Npu {
     fn layouts(&self, graph: &Graph) -> Result<HashMap<WeightId, Layout>, ExportError> {
         let widths = self.widths();
         let takes_nibbles = self.known()?.takes.quantized.is_some_and(|quantized| quantized.weights.contains(&"int4"));
-        let per_row = if takes_nibbles { "int8 or int4 per row" } else { "int8 per row" };
+        let (per_row, schemes) = match takes_nibbles {
+            true => ("int8 or int4 per row", "`scheme: int8`, `int4` or `f32`"),
+            false => ("int8 per row", "`scheme: int8` or `f32`"),
+        };
         let mut items = Vec::new();
         let mut layouts = HashMap::new();
         for (id, weight) in graph.weights.iter() {
@@ -203,12 +209,29 @@ impl Npu {
             return Ok(layouts);
         }
         let hint = match widths {
-            Some(_) if takes_nibbles => "use `scheme: int8`, `int4` or `f32` for these weights".to_owned(),
-            Some(_) => "use `scheme: int8` or `f32` for these weights".to_owned(),
+            Some(_) => format!("use {schemes} for these weights"),
             None => format!("use `scheme: f32` or `f16` with {}, or a profile with activations in codes", self.profile),
         };
         Err(ExportError::CannotHold { format: FORMAT, items, hint })
     }
+}
+
+/// What a file of JSON in a folder says, if it is there. Errors: it cannot be read, or is not what it should be.
+fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, ExportError> {
+    let bytes = match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|source| ExportError::Io { file: file.to_owned(), source })?,
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| ExportError::Malformed {
+        file: file.to_owned(),
+        message: format!("not the expected JSON: {error}"),
+    })
+}
+
+/// Writes the same. Errors: it cannot be written.
+fn write_json(file: &Path, value: &impl Serialize) -> Result<(), ExportError> {
+    let text = serde_json::to_string_pretty(value).expect("names and numbers are JSON") + "\n";
+    fs::write(file, text).map_err(|source| ExportError::Io { file: file.to_owned(), source })
 }
 
 /// Whether a row of codes has one scale.
@@ -277,9 +300,7 @@ impl Format for Npu {
             host.buckets.push(bucket);
         }
         out.finish()?;
-        let file = dir.join(HOST_FILE);
-        let text = serde_json::to_string_pretty(&host).expect("names and numbers are JSON") + "\n";
-        fs::write(&file, text).map_err(|source| ExportError::Io { file, source })?;
+        write_json(&dir.join(HOST_FILE), &host)?;
         if let Some(Evidence { samples, .. }) = model.evidence {
             Evidence { samples, values: seen }.write(dir)?;
         }

@@ -301,11 +301,7 @@ pub fn export(graph: &Graph, read: Result<Weights, ExportError>) -> Check {
 
 /// The graphs of an artifact for NPUs against the rules of the profile that it was written for.
 pub fn lint(dir: &Path) -> Check {
-    let what = "lint";
-    match linted(dir) {
-        Ok(check) => check,
-        Err(sentence) => Check::failed(Link::Export, what, sentence),
-    }
+    linted(dir).unwrap_or_else(|sentence| Check::failed(Link::Export, "lint", sentence))
 }
 
 fn linted(dir: &Path) -> Result<Check, String> {

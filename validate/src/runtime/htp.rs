@@ -48,10 +48,9 @@ impl Runtime for Htp {
 
     fn runs_of(&self, options: &Options) -> Vec<(String, Options)> {
         let socs = if options.soc_models.is_empty() { &[SOC_MODEL][..] } else { &options.soc_models };
+        let few = options.simulated_samples.unwrap_or(FURTHER_SAMPLES).min(FURTHER_SAMPLES);
         let one = |(at, soc): (usize, &u32)| {
-            let asked_for = options.simulated_samples;
-            let simulated_samples =
-                if at == 0 { asked_for } else { Some(asked_for.map_or(FURTHER_SAMPLES, |n| n.min(FURTHER_SAMPLES))) };
+            let simulated_samples = if at == 0 { options.simulated_samples } else { Some(few) };
             (called(*soc), Options { soc_models: vec![*soc], simulated_samples, ..options.clone() })
         };
         socs.iter().enumerate().map(one).collect()

@@ -1,12 +1,11 @@
 //! `calibration.json`: what the tensors of a graph held while samples ran through the model.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::{read_json, write_json};
 use crate::ExportError;
 
 /// The file's name; it lies beside the graphs.
@@ -43,20 +42,15 @@ impl Evidence {
     /// What lies in a folder, if there is any. Errors: the file cannot be read, or is not what it should be.
     pub fn read(dir: &Path) -> Result<Option<Evidence>, ExportError> {
         let file = dir.join(EVIDENCE_FILE);
-        let bytes = match fs::read(&file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(|source| ExportError::Io { file: file.clone(), source })?,
-        };
-        let malformed = |message: String| ExportError::Malformed { file: file.clone(), message };
-        let evidence: Evidence =
-            serde_json::from_slice(&bytes).map_err(|error| malformed(format!("not the expected JSON: {error}")))?;
+        let Some(evidence) = read_json::<Evidence>(&file)? else { return Ok(None) };
         match evidence
             .values
             .iter()
             .find(|(_, range)| range.min.is_nan() || range.max.is_nan() || range.min > range.max)
         {
             Some((name, Range { min, max })) => {
-                Err(malformed(format!("{name}: expected min ≤ max, found {min}, {max}")))
+                let message = format!("{name}: expected min ≤ max, found {min}, {max}");
+                Err(ExportError::Malformed { file, message })
             }
             None => Ok(Some(evidence)),
         }
@@ -64,8 +58,6 @@ impl Evidence {
 
     /// Writes the file into a folder.
     pub fn write(&self, dir: &Path) -> Result<(), ExportError> {
-        let file = dir.join(EVIDENCE_FILE);
-        let text = serde_json::to_string_pretty(self).expect("only JSON types") + "\n";
-        fs::write(&file, text).map_err(|source| ExportError::Io { file, source })
+        write_json(&dir.join(EVIDENCE_FILE), self)
     }
 }

@@ -5,12 +5,11 @@
 //! the keys and values of earlier tokens (`past.{i}.k`, `past.{i}.v`), of fixed length and zero at first, and returns the
 //! logits and those of this token (`present.{i}.k`, `present.{i}.v`), which the host writes at the token's position.
 
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::read_json;
 use crate::ExportError;
 
 /// The file's name.
@@ -33,15 +32,7 @@ pub struct Host {
 impl Host {
     /// What lies in a folder, if there is any. Errors: the file cannot be read, or is not what it should be.
     pub fn read(dir: &Path) -> Result<Option<Host>, ExportError> {
-        let file = dir.join(HOST_FILE);
-        let bytes = match fs::read(&file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(|source| ExportError::Io { file: file.clone(), source })?,
-        };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            let message = format!("not the expected JSON: {error}");
-            ExportError::Malformed { file, message }
-        })
+        read_json(&dir.join(HOST_FILE))
     }
 }
 

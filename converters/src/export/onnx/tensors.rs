@@ -110,7 +110,7 @@ impl Layout {
             Layout::Nibbles => vec![
                 part("_quantized", DataType::Int4, &[n, e], Content::Nibbles),
                 part("_scale", DataType::Float, &[n], Content::Scales { per_row: 1 }),
-                part("_zero_point", DataType::Int4, &[n], Content::NoNibbles),
+                part("_zero_point", DataType::Int4, &[n], Content::NibbleZeros),
             ],
             Layout::Multiples => vec![
                 part("_quantized", DataType::Int32, &weight.shape, Content::Multiples),
@@ -163,26 +163,13 @@ pub(in crate::export) struct Part {
 
 enum Content {
     Floats(FloatType),
-    Codes {
-        unsigned: bool,
-    },
+    Codes { unsigned: bool },
     Nibbles,
-    /// Zeros in nibbles.
-    NoNibbles,
-    Blocks {
-        bits: u8,
-        block: usize,
-    },
-    Scales {
-        per_row: usize,
-    },
-    Zeros {
-        unsigned: bool,
-    },
-    BlockZeros {
-        bits: u8,
-        per_row: usize,
-    },
+    NibbleZeros,
+    Blocks { bits: u8, block: usize },
+    Scales { per_row: usize },
+    Zeros { unsigned: bool },
+    BlockZeros { bits: u8, per_row: usize },
     StepCodes,
     StepScale,
     StepZero,
@@ -259,7 +246,7 @@ impl Part {
                     Ok(out.write_all(&bytes)?)
                 })
             }
-            Content::NoNibbles => Ok(out.write_all(&vec![0; self.bytes() as usize])?),
+            Content::NibbleZeros => Ok(out.write_all(&vec![0; self.bytes() as usize])?),
             Content::Blocks { bits, block } => pieces.try_for_each(|rows| {
                 let mut bytes = Vec::new();
                 for row in codes(weight, rows)?.chunks(e.max(1)) {

@@ -72,8 +72,8 @@ fn read(dir: &Path) -> Result<Host, String> {
     if len > HOST_BYTES {
         return Err(place(format!("expected at most {HOST_BYTES} bytes, found {len}")));
     }
-    let text = fs::read(&file).map_err(|e| place(e.to_string()))?;
-    let host: Host = serde_json::from_slice(&text).map_err(|e| place(e.to_string()))?;
+    let host =
+        Host::read(dir).map_err(|e| e.to_string())?.ok_or_else(|| place("expected it, found none".to_owned()))?;
     match ports::check(&host) {
         wrong if wrong.is_empty() => Ok(host),
         wrong => Err(place(wrong.join("\n  "))),
