@@ -5,10 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use converters::Model;
 use converters::checkpoint::Generation;
 use converters::export::gguf::gguf_name;
 use converters::export::imatrix::{self, Entry};
-use converters::{Model, Staging};
 use graph::eval::{EvalError, Interpreter};
 use graph::passes::Tied;
 use graph::{Feeds, Graph, Tensors};
@@ -23,7 +23,8 @@ use validate::metrics::{self, Score};
 use validate::report::{CalibrationReport, Overflow};
 use validate::task::{Data, Text};
 
-use crate::manifest::{Origin, sha256};
+use crate::build::manifest::{Origin, sha256};
+use crate::build::whole;
 use crate::pipeline::PipelineError;
 use crate::progress::Display;
 use crate::recipe::CalibrationData;
@@ -220,11 +221,7 @@ fn read(file: &Path) -> Option<Seen> {
     serde_json::from_slice(&fs::read(file).ok()?).ok()
 }
 
-/// Whole or not at all.
 fn write(file: &Path, seen: &Seen) -> io::Result<()> {
-    fs::create_dir_all(file.parent().unwrap_or(Path::new("")))?;
-    let staging = Staging::beside(file)?;
-    let part = staging.dir().join("calibration.json");
-    fs::write(&part, serde_json::to_vec(seen)?)?;
-    fs::rename(part, file)
+    file.parent().inspect(|dir| whole::tidy(dir));
+    whole::write(file, &serde_json::to_vec(seen)?)
 }

@@ -90,7 +90,7 @@ fn note(about: &str, text: String) -> Note {
     Note { about: about.to_owned(), text }
 }
 
-/// Scales the residual streams. Says whether it did and what, or for `auto` why nothing.
+/// Scales the residual streams. Returns the factors of encoder and decoder, and what was done, or for `auto` why nothing.
 ///
 /// Errors: factors for a model that has no such stream; `auto` without calibration is refused by the recipe.
 pub fn rescale(
@@ -98,7 +98,7 @@ pub fn rescale(
     wanted: RescaleResidual,
     observed: Option<&Observed>,
     display: &Display,
-) -> Result<(bool, Vec<Note>), PipelineError> {
+) -> Result<([f32; 2], Vec<Note>), PipelineError> {
     const ABOUT: &str = "rescale_residual";
     let mut notes = Vec::new();
     let factors = match (wanted, observed) {
@@ -139,9 +139,8 @@ pub fn rescale(
         }
     };
     let told = rescale_residual(graph, factors[0], factors[1])?;
-    let is_scaled = !told.is_empty();
     notes.extend(told.into_iter().map(|text| note(ABOUT, text)));
-    Ok((is_scaled, notes))
+    Ok((factors, notes))
 }
 
 /// Moves the factors that a policy asks for. `plan`: of this graph, and after it still. Says where, in a line or two.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use converters::export::gguf::{GgufFile, Value};
@@ -12,8 +12,10 @@ use graph::passes::PassError;
 use graph::{Entry, Graph};
 use serde::Serialize;
 
-use crate::manifest::{self, Manifest};
+use crate::build::folder::settle_around;
+use crate::build::manifest::{self, Manifest};
 use crate::table::{aligned, size};
+use crate::terminal::{one_line, print, printable};
 use crate::{Common, Verdict};
 
 /// Arguments of `inspect`.
@@ -112,9 +114,8 @@ struct TensorRow {
 pub fn inspect(arguments: &Inspect, common: &Common) -> Result<Verdict, InspectError> {
     let path = &arguments.path;
     let kind = kind(path)?;
-    let stdout = |text: &str| {
-        io::stdout().write_all(text.as_bytes()).map_err(|source| InspectError::Io { file: "stdout".into(), source })
-    };
+    settle_around(path);
+    let stdout = |text: &str| print(text).map_err(|source| InspectError::Io { file: "stdout".into(), source });
     if let Some(entry) = &arguments.graph {
         if kind != "checkpoint" {
             return Err(InspectError::NoGraph { path: path.clone(), kind });
@@ -124,7 +125,7 @@ pub fn inspect(arguments: &Inspect, common: &Common) -> Result<Verdict, InspectE
             found: entry.clone(),
             known: graph.entries.iter().map(|e| e.name.clone()).collect(),
         })?;
-        stdout(&graph::text::print_entry(&graph, found))?;
+        stdout(&printable(&graph::text::print_entry(&graph, found)))?;
         return Ok(Verdict::Passed);
     }
     let found = match kind {
@@ -319,20 +320,20 @@ impl Inspection {
 
 impl std::fmt::Display for Inspection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{}: {}", self.path.display(), self.kind)?;
+        writeln!(f, "{}: {}", one_line(&self.path.display().to_string()), self.kind)?;
         let facts: Vec<Vec<String>> =
-            self.facts.iter().map(|(key, value)| vec![key.clone(), shortened(value, 300)]).collect();
+            self.facts.iter().map(|(key, value)| vec![shortened(key, 90), shortened(value, 300)]).collect();
         f.write_str(&aligned(2, &facts))?;
         for entry in &self.entries {
-            writeln!(f, "\n{}", entry.name)?;
-            let row = |way: &str, port: &PortRow| vec![way.to_owned(), port.name.clone(), port.ty.clone()];
+            writeln!(f, "\n{}", one_line(&entry.name))?;
+            let row = |way: &str, port: &PortRow| vec![way.to_owned(), one_line(&port.name), one_line(&port.ty)];
             let inputs = entry.inputs.iter().map(|port| row("in", port));
             let rows: Vec<Vec<String>> = inputs.chain(entry.outputs.iter().map(|port| row("out", port))).collect();
             f.write_str(&aligned(2, &rows))?;
         }
         let rows = self.tensors.iter().map(|t| {
             let shape: Vec<String> = t.shape.iter().map(usize::to_string).collect();
-            vec![shortened(&t.name, 90), t.ty.clone(), format!("[{}]", shape.join(", ")), size(t.bytes)]
+            vec![shortened(&t.name, 90), one_line(&t.ty), format!("[{}]", shape.join(", ")), size(t.bytes)]
         });
         write!(f, "\ntensors\n{}", aligned(2, &rows.collect::<Vec<_>>()))?;
         write!(f, "\n{} tensors, {}", self.tensors.len(), size(self.bytes))?;
@@ -345,7 +346,7 @@ impl std::fmt::Display for Inspection {
 
 /// Long metadata and names on one line; JSON has them whole.
 fn shortened(value: &str, chars: usize) -> String {
-    let line = value.replace('\n', "\\n");
+    let line = one_line(value);
     match line.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,

@@ -1,6 +1,6 @@
 //! `trefoil lint`: what an NPU toolchain will make of ONNX files.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use converters::ExportError;
@@ -8,6 +8,7 @@ use converters::export::npu::{Host, PROFILES, Profile, Severity, profile};
 use serde::Serialize;
 use validate::lint::{Finding, Judged, count, graphs, lint};
 
+use crate::terminal::{one_line, print};
 use crate::yaml::nearest;
 use crate::{Common, Verdict};
 
@@ -130,7 +131,7 @@ pub fn run(arguments: &Lint, common: &Common) -> Result<Verdict, LintError> {
         text = serde_json::to_string_pretty(&verdicts).expect("only JSON types") + "\n";
     } else {
         for Judged { file, findings } in &judged {
-            text.push_str(&format!("{}\n", file.display()));
+            text.push_str(&format!("{}\n", one_line(&file.display().to_string())));
             for of_a_kind in findings.chunk_by(|a, b| a.rule == b.rule) {
                 text.push_str(&lines(of_a_kind));
             }
@@ -143,7 +144,7 @@ pub fn run(arguments: &Lint, common: &Common) -> Result<Verdict, LintError> {
             "\n".to_owned()
         });
     }
-    io::stdout().write_all(text.as_bytes()).map_err(LintError::Stdout)?;
+    print(&text).map_err(LintError::Stdout)?;
     Ok(if errors == 0 { Verdict::Passed } else { Verdict::Failed })
 }
 
@@ -161,7 +162,7 @@ fn lines(of_a_kind: &[Finding]) -> String {
             (Some(place), _) | (None, Some(place)) => format!("{place}: "),
             (None, None) => String::new(),
         };
-        format!("    {place}{}\n", finding.why)
+        format!("    {}\n", one_line(&format!("{place}{}", finding.why)))
     };
     let places: String = of_a_kind.iter().map(line).collect();
     format!("  {severity} {rule}: {fix}\n{places}")

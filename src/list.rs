@@ -1,7 +1,5 @@
 //! What is supported, from the registries: for `--list` and for the table in the README.
 
-use std::io::Write;
-
 use clap::ValueEnum;
 use converters::export::npu::PROFILES;
 use converters::{ARCHITECTURES, FORMATS};
@@ -117,6 +115,6 @@ pub fn print(what: What, markdown: bool, json: bool) -> anyhow::Result<Verdict> 
             entries.iter().for_each(|entry| text.push_str(&format!("  {entry}\n")));
         }
     }
-    std::io::stdout().write_all(text.as_bytes())?;
+    crate::terminal::print(&text)?;
     Ok(Verdict::Passed)
 }

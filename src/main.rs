@@ -3,12 +3,13 @@
 //! Exit codes: 0 passed, 1 a check failed, 2 could not run, 130 interrupted. Data goes to stdout, progress and errors to
 //! stderr.
 
+mod build;
 mod calibration;
+mod command;
 mod edits;
 mod inspect;
 mod lint;
 mod list;
-mod manifest;
 mod npu;
 mod pipeline;
 mod progress;
@@ -16,6 +17,7 @@ mod recipe;
 mod run;
 mod summary;
 mod table;
+mod terminal;
 mod tune;
 mod yaml;
 
@@ -62,13 +64,13 @@ pub struct Common {
 #[derive(Subcommand)]
 enum Command {
     /// Makes the artifacts of a recipe, tests them and writes the report
-    Convert(pipeline::Convert),
+    Convert(command::convert::Convert),
     /// Measures what each weight may lose, and writes the recipe of the smallest plan within a budget
     Tune(tune::Tune),
     /// Shows a checkpoint or an artifact: architecture, entries, tensors, sizes
     Inspect(inspect::Inspect),
     /// Tests an artifact against the checkpoint that it was made from
-    Validate(pipeline::Validate),
+    Validate(command::validate::Validate),
     /// Feeds a text to an artifact or a checkpoint and prints what it answers
     Run(run::Run),
     /// Says what an NPU toolchain will refuse in ONNX files, or compute wrongly
@@ -117,7 +119,7 @@ fn main() -> ExitCode {
             display.finish();
             // A closed stderr leaves no place to say so.
             // The messages of the crates carry their causes.
-            let _ = writeln!(std::io::stderr(), "error: {error}");
+            let _ = writeln!(std::io::stderr(), "error: {}", terminal::printable(&error.to_string()));
             ExitCode::from(2)
         }
     }
@@ -130,8 +132,12 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
     }
     ctrlc::set_handler(|| {
         INTERRUPTED.store(true, Ordering::SeqCst);
-        pipeline::remove_unfinished();
-        let _ = writeln!(std::io::stderr(), "\ninterrupted: nothing unfinished is left behind");
+        build::folder::remove_unfinished();
+        let left = match build::folder::has_committed() {
+            false => "nothing unfinished is left behind",
+            true => "what was finished before is in its place",
+        };
+        let _ = writeln!(std::io::stderr(), "\ninterrupted: {left}");
         std::process::exit(130);
     })
     .context("cannot watch for an interrupt")?;
@@ -142,17 +148,17 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
             Arguments::command().write_long_help(&mut std::io::stderr())?;
             anyhow::bail!("expected a command or --list");
         }
-        (None, Some(Command::Convert(convert))) => Ok(pipeline::convert(&convert, &common, display)?),
+        (None, Some(Command::Convert(convert))) => Ok(command::convert::convert(&convert, &common, display)?),
         (None, Some(Command::Tune(arguments))) => Ok(tune::tune(&arguments, &common, display)?),
         (None, Some(Command::Inspect(inspect))) => Ok(inspect::inspect(&inspect, &common)?),
-        (None, Some(Command::Validate(validate))) => Ok(pipeline::validate(&validate, &common, display)?),
+        (None, Some(Command::Validate(validate))) => Ok(command::validate::validate(&validate, &common, display)?),
         (None, Some(Command::Run(run))) => Ok(run::run(&run, &common, display)?),
         (None, Some(Command::Lint(arguments))) => Ok(lint::run(&arguments, &common)?),
         (None, Some(Command::Recipe(RecipeCommand::Check { recipe, model }))) => {
             Ok(pipeline::check(&recipe, model.as_deref(), &common)?)
         }
         (None, Some(Command::Recipe(RecipeCommand::Schema))) => {
-            std::io::stdout().write_all(recipe::schema().as_bytes())?;
+            terminal::print(&recipe::schema())?;
             Ok(Verdict::Passed)
         }
     }

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use converters::Model;
 use converters::export::npu::{Evidence, Npu, Range};
-use graph::passes::{quantize_values, tied_values};
-use graph::{Def, Graph, Op, Value};
+use graph::passes::{PassError, quantize_values, tied_values};
+use graph::{Def, FakeQuant, Graph, Op, Value};
 use quant::record::{Errors, restored};
-use quant::values::{Values, hidden, steps};
+use quant::values::{Values, hidden};
 use quant::{Plan, Role, Scheme, StaticActivations, TensorRecord};
 use validate::report::Note;
 
@@ -28,17 +28,28 @@ pub fn keep_tables(plan: &mut Plan) {
     }
 }
 
-/// Rounds every value of `model`, and keeps what they held. `exact`: the same graph with float weights, which calibration runs.
-pub fn round(
-    model: &mut Model,
+/// Fixed steps for every value of a graph.
+pub struct Steps {
+    /// A group of values at a time, in the order of [`tied_values`].
+    pub groups: Vec<FakeQuant>,
+    /// What is added to the scores of hidden keys.
+    pub hidden: f32,
+    /// What the values held, where samples ran.
+    pub evidence: Option<Evidence>,
+}
+
+/// Steps for every value of `model`; `None` where the profile has floats. `exact`: the same graph with float weights, which
+/// calibration runs.
+pub fn steps(
+    model: &Model,
     exact: &Graph,
     npu: &Npu,
     wanted: StaticActivations,
     observed: &Observed,
     display: &Display,
-) -> Result<Vec<Note>, PipelineError> {
+) -> Result<Option<Steps>, PipelineError> {
     let export = |source| PipelineError::Export { artifact: npu.profile.to_string(), source };
-    let Some(widths) = npu.widths() else { return Ok(Vec::new()) };
+    let Some(widths) = npu.widths() else { return Ok(None) };
     let mut open = exact.clone();
     // A hidden key has no score that a range should hold.
     npu.expand(&mut open, Some(f32::NEG_INFINITY)).map_err(export)?;
@@ -47,14 +58,29 @@ pub fn round(
     npu.expand(&mut shape, None).map_err(export)?;
     let values = observed.values(&open, &tied_values(&shape, widths), display)?;
     let hidden = hidden(&shape, &tied_values(&shape, widths), &values, npu.hidden());
-    model.evidence = Some(evidence(&open, &values, hidden));
+    let evidence = evidence(&open, &values, hidden);
+    let mut quantized = model.graph.clone();
+    npu.expand(&mut quantized, Some(hidden)).map_err(export)?;
+    let groups = quant::values::steps(&quantized, &tied_values(&quantized, widths), &values, wanted.range)?;
+    Ok(Some(Steps { groups, hidden, evidence: Some(evidence) }))
+}
+
+/// Rounds every value of `model` to steps that were found for it.
+pub fn round(model: &mut Model, npu: &Npu, steps: &Steps) -> Result<Vec<Note>, PipelineError> {
+    let export = |source| PipelineError::Export { artifact: npu.profile.to_string(), source };
+    let Some(widths) = npu.widths() else { return Ok(Vec::new()) };
+    let Steps { groups, hidden, evidence } = steps;
     let quantized = &mut model.graph;
-    npu.expand(quantized, Some(hidden)).map_err(export)?;
+    npu.expand(quantized, Some(*hidden)).map_err(export)?;
     let tied = tied_values(quantized, widths);
-    let found = steps(quantized, &tied, &values, wanted.range)?;
-    let groups: Vec<_> = tied.into_iter().zip(found).collect();
+    if tied.len() != groups.len() {
+        let message = format!("expected steps for {} groups of values, found {}", tied.len(), groups.len());
+        return Err(PipelineError::Pass(PassError::Refused { pass: "quantize_values", message }));
+    }
+    let groups: Vec<_> = tied.into_iter().zip(groups.iter().copied()).collect();
     let count = quantize_values(quantized, &groups)?;
-    let text = format!("{count} values are rounded to {} fixed steps, of {} samples", groups.len(), values.samples);
+    let samples = evidence.as_ref().map_or(0, |evidence| evidence.samples);
+    let text = format!("{count} values are rounded to {} fixed steps, of {samples} samples", groups.len());
     let masks = format!("{hidden} is added to the scores of hidden keys");
     Ok([text, masks].map(|text| Note { about: "activations".to_owned(), text }).to_vec())
 }

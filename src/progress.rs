@@ -7,6 +7,8 @@ use graph::Progress;
 use graph::progress::Unit;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::terminal::printable;
+
 /// Where progress goes.
 pub enum Display {
     /// Nowhere.
@@ -33,18 +35,6 @@ impl Display {
             bar.lock().expect("no panic while holding the lock").finish_and_clear();
         }
     }
-
-    /// A sentence for the person who waits.
-    pub fn say(&self, sentence: &str) {
-        match self {
-            Display::Quiet => {}
-            // A closed stderr is no reason to stop a conversion.
-            Display::Lines => drop(writeln!(std::io::stderr(), "{sentence}")),
-            Display::Bar(bar) => bar.lock().expect("no panic while holding the lock").suspend(|| {
-                drop(writeln!(std::io::stderr(), "{sentence}"));
-            }),
-        }
-    }
 }
 
 /// The same display, each stage named after the artifact at hand.
@@ -63,9 +53,25 @@ impl Progress for Of<'_> {
     fn advance(&self, n: u64) {
         self.display.advance(n);
     }
+
+    fn say(&self, sentence: &str) {
+        self.display.say(sentence);
+    }
 }
 
 impl Progress for Display {
+    fn say(&self, sentence: &str) {
+        let sentence = printable(sentence);
+        match self {
+            Display::Quiet => {}
+            // A closed stderr is no reason to stop a conversion.
+            Display::Lines => drop(writeln!(std::io::stderr(), "{sentence}")),
+            Display::Bar(bar) => bar.lock().expect("no panic while holding the lock").suspend(|| {
+                drop(writeln!(std::io::stderr(), "{sentence}"));
+            }),
+        }
+    }
+
     fn stage(&self, name: &str, total: u64, unit: Unit) {
         match self {
             Display::Quiet => {}
@@ -82,7 +88,7 @@ impl Progress for Display {
                     .progress_chars("=> ");
                 let next = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
                     .with_style(style)
-                    .with_prefix(name.to_owned());
+                    .with_prefix(printable(name).into_owned());
                 let mut bar = bar.lock().expect("no panic while holding the lock");
                 bar.finish_and_clear();
                 *bar = next;

@@ -22,6 +22,7 @@ use validate::chain::Limits;
 use validate::runtime::Options;
 use validate::task::TaskMetric;
 
+use crate::build::places;
 use crate::edits::RescaleResidual;
 use crate::pipeline::PipelineError;
 use crate::{npu, yaml};
@@ -232,7 +233,7 @@ impl Loaded {
 
     /// The recipe whose text is in the manifest of the artifact in `dir`; its paths mean nothing there.
     pub fn of_artifact(dir: &Path, text: &str) -> Result<Loaded, RecipeError> {
-        Loaded::parse(&dir.join(crate::manifest::FILE), text.to_owned())
+        Loaded::parse(&dir.join(crate::build::manifest::FILE), text.to_owned())
     }
 
     fn parse(path: &Path, text: String) -> Result<Loaded, RecipeError> {
@@ -282,6 +283,11 @@ impl Recipe {
             if !is_folder_name(name) {
                 problems.push(format!(
                     "artifacts[{index}].name: expected the name of a folder below `out`, found `{name}`"
+                ));
+            }
+            if name.ends_with(places::FAILED) || [places::REPORT_JSON, places::REPORT_MD].contains(&name) {
+                problems.push(format!(
+                    "artifacts[{index}].name: expected a name that trefoil does not give itself, found `{name}`"
                 ));
             }
             if target.is_calibrated() && self.calibrate.is_none() {

@@ -1,6 +1,6 @@
 //! `trefoil run`: one text or clip through an artifact or a checkpoint, greedily.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use converters::audio::{Features, FrontEnd};
@@ -8,16 +8,19 @@ use converters::checkpoint::{Generation, Overrides};
 use converters::import::family;
 use converters::tokenizer::{Languages, TokenizerError};
 use converters::{Artifact, Checkpoint, FORMATS, Tokenizer};
+use graph::Progress;
 use serde_json::json;
 use validate::runtime::reference::{Reference, caching};
 use validate::task::{Ids, Speech, Text};
 use validate::{Engine, Fit, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session, Source as Input};
 
+use crate::build::folder::settle_around;
+use crate::build::manifest;
 use crate::inspect::{InspectError, kind, read_manifest};
-use crate::manifest;
 use crate::pipeline::{Engines, PipelineError, Source};
 use crate::progress::Display;
 use crate::recipe::Loaded;
+use crate::terminal::{print, printable};
 use crate::yaml::nearest;
 use crate::{Common, Verdict};
 
@@ -186,6 +189,7 @@ impl Subject {
 /// Prints what the model answers.
 pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdict, RunError> {
     let dir = &arguments.artifact;
+    settle_around(dir);
     let (subject, of_recipe) = Subject::open(dir)?;
     let asked = Languages { source_lang: arguments.source_lang.clone(), target_lang: arguments.target_lang.clone() };
     let tokenizer = arguments.tokenizer.as_ref().unwrap_or(dir);
@@ -220,7 +224,9 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
         false => output,
     };
     display.say(&format!("{} {}: {}", engine.name, engine.version, engine.settings));
-    writeln!(io::stdout(), "{printed}").map_err(|source| RunError::Io { file: "stdout".into(), source })?;
+    // Files and pipes get what the model says; a terminal nothing that it would obey.
+    let printed = if io::stdout().is_terminal() { printable(&printed).into_owned() } else { printed };
+    print(&(printed + "\n")).map_err(|source| RunError::Io { file: "stdout".into(), source })?;
     Ok(Verdict::Passed)
 }
 

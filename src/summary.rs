@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use quant::{Plan, TensorRecord};
+use quant::Plan;
 use serde_json::json;
 use validate::Report;
 use validate::report::{Check, Limit, Outcome};
 
+use crate::build::manifest::Manifest;
 use crate::table::{aligned, size};
+use crate::terminal::printable;
 
 /// A line an artifact, the verdict, and where the whole report lies.
 pub fn report(report: &Report, dir: Option<&Path>) -> String {
@@ -42,12 +44,14 @@ pub fn report(report: &Report, dir: Option<&Path>) -> String {
 }
 
 /// A line for each failed check: the stage, what was found, and what to try.
-pub fn failures(report: &Report) -> String {
-    let failed = report.all_checks().filter(|(_, check)| check.outcome == Outcome::Failed);
+pub fn failures(report: &Report, strict: bool) -> String {
+    let is_broken = |check: &Check| check.outcome == Outcome::Failed || strict && check.engine_is_missing;
+    let failed = report.all_checks().filter(|(_, check)| is_broken(check));
     failed
         .map(|(artifact, check)| {
             let of = artifact.map_or(String::new(), |a| format!(" of {}", a.name));
-            format!("failed: {}{of}: {}{}: {}\n", check.link, check.what, figure(check), check.sentence)
+            let line = format!("failed: {}{of}: {}{}: {}\n", check.link, check.what, figure(check), check.sentence);
+            printable(&line).into_owned()
         })
         .collect()
 }
@@ -63,15 +67,18 @@ fn figure(check: &Check) -> String {
 }
 
 /// The artifacts of a conversion without validation.
-pub fn written(artifacts: &[(PathBuf, Vec<TensorRecord>)], as_json: bool) -> String {
+pub fn written(artifacts: &[(PathBuf, &Manifest)], as_json: bool) -> String {
     if as_json {
-        let rows: Vec<_> = artifacts.iter().map(|(dir, tensors)| json!({ "dir": dir, "tensors": tensors })).collect();
+        let row =
+            |(dir, made): &(PathBuf, &Manifest)| json!({ "dir": dir, "files": made.files, "tensors": made.tensors });
+        let rows: Vec<_> = artifacts.iter().map(row).collect();
         return serde_json::to_string_pretty(&rows).expect("only JSON types") + "\n";
     }
-    let rows = artifacts.iter().map(|(dir, tensors)| {
-        let bytes: u64 = tensors.iter().map(|t| t.bytes).sum();
-        let weights: usize = tensors.iter().map(|t| t.shape.iter().product::<usize>()).sum();
-        let bits = 8.0 * bytes as f64 / weights.max(1) as f64;
+    let rows = artifacts.iter().map(|(dir, made)| {
+        let bytes: u64 = made.files.iter().map(|file| file.bytes).sum();
+        let of_weights: u64 = made.tensors.iter().map(|t| t.bytes).sum();
+        let weights: usize = made.tensors.iter().map(|t| t.shape.iter().product::<usize>()).sum();
+        let bits = 8.0 * of_weights as f64 / weights.max(1) as f64;
         vec![dir.display().to_string(), size(bytes), format!("{bits:.2} bits per weight"), "not validated".to_owned()]
     });
     aligned(0, &rows.collect::<Vec<_>>())

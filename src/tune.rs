@@ -10,9 +10,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use converters::{Model, Staging};
+use converters::Model;
 use graph::eval::Interpreter;
-use graph::{Blob, FloatType, Graph, Scratch, Tensors};
+use graph::{Blob, FloatType, Graph, Progress, Scratch, Tensors};
 use quant::tune::{Judge, Measured, Point, frontier, sensitivity, units};
 use quant::{Calibration, Equalize, Method, Plan, Policy, Scheme};
 use serde::{Deserialize, Serialize};
@@ -21,15 +21,21 @@ use validate::Greedy;
 use validate::metrics::{Meter, Score};
 use validate::task::{TaskMetric, Text};
 
+use crate::build::folder::OutFolder;
+use crate::build::inputs::Inputs;
+use crate::build::manifest::{Origin, sha256};
+use crate::build::{places, whole};
 use crate::calibration::Observed;
 use crate::edits;
-use crate::manifest::{Origin, sha256};
-use crate::pipeline::{PipelineError, Source, print};
+use crate::pipeline::{PipelineError, Source};
 use crate::progress::{Display, Of};
 use crate::recipe::{Loaded, Target};
 use crate::run::text_of;
+use crate::terminal::print;
 use crate::{Common, Verdict};
 
+/// What is written, the one for machines first.
+const FILES: [&str; 3] = ["tune.json", "tune.md", "tune.svg"];
 /// Samples that judge a trial, unless told otherwise.
 const SAMPLES: usize = 128;
 /// Plans of the frontier that are measured as a whole, besides those that a budget asks about.
@@ -151,13 +157,21 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
         return Err(wrong("expected a quantized scheme in the artifact's `quantize`, found a float one"));
     }
 
+    let report_dir = arguments.report_dir.as_deref().unwrap_or(&recipe.out);
+    if let Some(problem) = places::foreign_report(report_dir, &FILES, &["artifact", "measured"]) {
+        return Err(PipelineError::Places(vec![problem]));
+    }
     display.say(&format!("import {}", recipe.model.display()));
+    let inputs = Inputs::of(&recipe.model).map_err(PipelineError::io(&recipe.model))?;
     let (text, of_languages) = text_of(&recipe.model, &[&recipe.languages])?;
     let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?;
     let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
     let data = source.load(&wanted.data, wanted.samples, &*text)?;
-    let scratch_dir = std::env::temp_dir();
-    let observed = Observed::new(&source.exact.graph, &origin, &source.decoding, wanted, data, &scratch_dir, display)?;
+    let folder = OutFolder::open(report_dir)?;
+    // Whoever needs a temporary file in this process or below it gets it on the disk that takes the result.
+    let _ = tempfile::env::override_temp_dir(folder.scratch());
+    let observed =
+        Observed::new(&source.exact.graph, &origin, &source.decoding, wanted, data, folder.scratch(), display)?;
     if arguments.max_drop.is_some() && !observed.has_targets() {
         return Err(wrong(
             "--max-drop scores the task; expected calibration data with targets that are fed, found none",
@@ -184,8 +198,8 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
     };
     let (found, policy) = search.run(arguments, memory)?;
     display.finish();
-    let report_dir = arguments.report_dir.as_deref().unwrap_or(&recipe.out);
-    write_report(&found, report_dir)?;
+    inputs.unchanged(&origin.inputs)?;
+    write_report(&found, folder)?;
     let saved = match &policy {
         Some(policy) => {
             let file = arguments.save.clone().unwrap_or_else(|| beside(&arguments.recipe));
@@ -200,15 +214,17 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
                 target.name(),
                 budget(arguments)
             );
-            whole(&file, &(head + &text::yaml(&value)))?;
+            let text = head + &text::yaml(&value);
+            whole::write(&file, text.as_bytes()).map_err(PipelineError::io(&file))?;
             Some(file)
         }
         None => None,
     };
     match common.json {
-        true => print(&(serde_json::to_string_pretty(&found).expect("plain data") + "\n"))?,
-        false => print(&text::summary(&found, &report_dir.join("tune.md"), saved.as_deref()))?,
+        true => print(&(serde_json::to_string_pretty(&found).expect("plain data") + "\n")),
+        false => print(&text::summary(&found, &report_dir.join("tune.md"), saved.as_deref())),
     }
+    .map_err(PipelineError::io(Path::new("stdout")))?;
     let missed = arguments.max_size.is_some() || arguments.max_kl.is_some() || arguments.max_drop.is_some();
     if missed && saved.is_none() {
         // A closed stderr leaves no place to say so.
@@ -433,7 +449,7 @@ impl Search<'_> {
             return Ok(Whole { label, ..known.clone() });
         }
         let plan = self.plan(policy)?;
-        let scratch = Scratch::new().map_err(PipelineError::io(&std::env::temp_dir()))?;
+        let scratch = Scratch::new().map_err(PipelineError::io(&tempfile::env::temp_dir()))?;
         let mut graph = self.model.graph.clone();
         let progress = Of { name: &label, display: self.display };
         edits::equalize(&mut graph, policy, &plan, Some(self.observed), self.display)?
@@ -484,7 +500,7 @@ struct Floats {
 
 impl Floats {
     fn new(graph: &Graph, observed: &Observed, count: usize) -> Result<Floats, PipelineError> {
-        let scratch = Scratch::new().map_err(PipelineError::io(&std::env::temp_dir()))?;
+        let scratch = Scratch::new().map_err(PipelineError::io(&tempfile::env::temp_dir()))?;
         let kept = std::sync::Mutex::new((0..count).map(|_| None).collect::<Vec<_>>());
         let keep = |sample: usize, outputs: &Tensors| {
             let logits = outputs["logits"].as_f32().expect("logits are floats");
@@ -502,7 +518,7 @@ impl Floats {
         let (mut logits, mut widths) = (Vec::new(), 0);
         for one in kept {
             let (blob, width) = one.expect("every sample was run");
-            logits.push(blob.map_err(PipelineError::io(&std::env::temp_dir()))?);
+            logits.push(blob.map_err(PipelineError::io(&tempfile::env::temp_dir()))?);
             widths = width;
         }
         Ok(Floats { logits, width: widths })
@@ -576,26 +592,12 @@ fn grouped(rows: &[Row], by: impl Fn(&str) -> String) -> Vec<Group> {
 }
 
 /// tune.json, tune.md and tune.svg, all or none of them anew.
-fn write_report(found: &Found, dir: &Path) -> Result<(), PipelineError> {
-    fs::create_dir_all(dir).map_err(PipelineError::io(dir))?;
+fn write_report(found: &Found, folder: OutFolder) -> Result<(), PipelineError> {
     let json = serde_json::to_string_pretty(found).expect("plain data") + "\n";
-    let files = [("tune.json", json), ("tune.md", text::markdown(found)), ("tune.svg", picture::svg(found))];
-    let staging = Staging::beside(&dir.join("tune")).map_err(PipelineError::io(dir))?;
-    for (name, text) in &files {
-        fs::write(staging.dir().join(name), text).map_err(PipelineError::io(&dir.join(name)))?;
+    for (name, text) in FILES.into_iter().zip([json, text::markdown(found), picture::svg(found)]) {
+        fs::write(folder.staged(name), text).map_err(PipelineError::io(&folder.staged(name)))?;
     }
-    for (name, _) in &files {
-        fs::rename(staging.dir().join(name), dir.join(name)).map_err(PipelineError::io(&dir.join(name)))?;
-    }
-    Ok(())
-}
-
-/// One file, whole or not at all.
-fn whole(file: &Path, text: &str) -> Result<(), PipelineError> {
-    let staging = Staging::beside(file).map_err(PipelineError::io(file))?;
-    let part = staging.dir().join("recipe.yaml");
-    fs::write(&part, text).map_err(PipelineError::io(file))?;
-    fs::rename(&part, file).map_err(PipelineError::io(file))
+    Ok(folder.commit(&FILES, &[])?)
 }
 
 /// Measurements of earlier runs on the same checkpoint, data and settings, so that an interrupted search goes on and another

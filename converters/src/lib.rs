@@ -15,7 +15,7 @@ use std::path::Path;
 
 use graph::{Build, Def, Graph, Op, Weights};
 
-pub use artifact::{Artifact, Staging};
+pub use artifact::Artifact;
 pub use checkpoint::{Checkpoint, ImportError};
 pub use export::{ExportError, FORMATS};
 pub use import::{ARCHITECTURES, import};

@@ -21,6 +21,8 @@ pub struct Blob {
 enum Source {
     File(Arc<File>),
     Memory(Arc<[u8]>),
+    /// Bytes that stand for others of the same number.
+    Zeros,
 }
 
 impl Blob {
@@ -36,6 +38,11 @@ impl Blob {
         let bytes = bytes.into();
         let len = bytes.len() as u64;
         Blob { source: Source::Memory(bytes), start: 0, len }
+    }
+
+    /// `len` zeros, which take no memory.
+    pub fn zeros(len: u64) -> Blob {
+        Blob { source: Source::Zeros, start: 0, len }
     }
 
     /// Length in bytes.
@@ -69,6 +76,10 @@ impl Blob {
             Source::Memory(bytes) => {
                 let start = start as usize; // a slice of memory, so it fits
                 out.copy_from_slice(&bytes[start..start + out.len()]);
+                Ok(())
+            }
+            Source::Zeros => {
+                out.fill(0);
                 Ok(())
             }
         }

@@ -15,6 +15,28 @@ use crate::op::Op;
 use crate::tensor::Tensor;
 use crate::weights::{WeightError, WeightId};
 
+/// The matrix kernel that `matrixmultiply` 0.3 takes on this processor (its `sgemm_kernel.rs`): sums of products are rounded
+/// in another order, or fused, by another one, so that what follows from them may differ in its last bits.
+pub fn kernel() -> &'static str {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            return "matrixmultiply avx512f";
+        }
+        if is_x86_feature_detected!("fma") && is_x86_feature_detected!("avx2") {
+            return "matrixmultiply fma avx2";
+        }
+        if is_x86_feature_detected!("avx") {
+            return "matrixmultiply avx";
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        return "matrixmultiply neon";
+    }
+    "matrixmultiply without vectors"
+}
+
 /// Arguments by port name.
 pub type Feeds = BTreeMap<String, Tensor>;
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ir::{DType, Dim, Sym, Type};
 
 /// Arithmetic on two values, broadcasting as numpy does.
@@ -118,7 +120,8 @@ pub enum Granularity {
 }
 
 /// The fixed steps an activation is rounded to: unsigned codes, `code = round_half_even(x / scale) + zero`.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FakeQuant {
     /// The width of a step; finite and above 0.
     pub scale: f32,

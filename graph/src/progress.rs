@@ -6,6 +6,8 @@ pub trait Progress: Sync {
     fn stage(&self, name: &str, total: u64, unit: Unit);
     /// `n` more units are done.
     fn advance(&self, n: u64);
+    /// Something that a person who waits should know.
+    fn say(&self, _sentence: &str) {}
 }
 
 /// What a stage counts.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use graph::WeightId;
+use graph::{AffineTensor, Blob, Graph, Quantized, WeightData, WeightId};
 
 use crate::policy::Rule;
 use crate::{Clip, Method, Role, Scheme};
@@ -12,6 +12,38 @@ use crate::{Clip, Method, Role, Scheme};
 pub struct Plan {
     /// Each weight that some value reads.
     pub weights: Vec<Planned>,
+}
+
+impl Plan {
+    /// Gives every weight of the graph that was planned the type that it is to have, and zeros in the place of its numbers:
+    /// for what types alone can tell. Reads nothing and takes no memory.
+    pub fn typed(&self, graph: &mut Graph) {
+        for planned in &self.weights {
+            let weight = graph.weights.get_mut(planned.id);
+            let [rows, columns] = weight.matrix();
+            let len = rows as u64 * columns as u64;
+            weight.data = match planned.scheme {
+                Scheme::Keep => continue,
+                Scheme::Float(dtype) => WeightData::Stored { blob: Blob::zeros(len * dtype.bytes() as u64), dtype },
+                Scheme::Ggml(kind) => {
+                    let blocks = Blob::zeros(len / kind.block_len() as u64 * kind.block_bytes() as u64);
+                    WeightData::Quantized(Quantized::Ggml { kind, blocks })
+                }
+                Scheme::Affine { bits, block, symmetric } => {
+                    let zeros = (!symmetric).then(Vec::new);
+                    let (shape, codes) = ([rows, columns], Blob::zeros(len));
+                    let tensor = AffineTensor { shape, bits, block, codes, scales: Vec::new(), zeros };
+                    WeightData::Quantized(Quantized::Affine(tensor))
+                }
+            };
+        }
+    }
+
+    /// The same types with the nearest codes, for which no samples are needed.
+    pub fn nearest(mut self) -> Plan {
+        self.weights.iter_mut().for_each(|planned| planned.method = crate::Method::Nearest);
+        self
+    }
 }
 
 /// What one weight becomes.

@@ -15,7 +15,6 @@ pub mod limits;
 mod links;
 pub mod measure;
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -63,7 +62,6 @@ pub struct Subject<'a> {
 pub struct Baseline<'a> {
     subject: Subject<'a>,
     plan: Plan,
-    scratch: Scratch,
     outputs: Outputs,
     targets: &'static str,
     /// Of the float model in the interpreter; absent when the data has no targets.
@@ -92,6 +90,11 @@ pub struct Context<'a> {
     pub tensors: Vec<TensorRow>,
     /// Exact edits and recipe-allowed replacements.
     pub substitutions: Vec<Note>,
+    /// Its files as they are, but for the manifest.
+    pub files: Vec<OutputFile>,
+    /// Its files as the manifest has them, when the weights of `quantized` are the artifact's own: that they are what was
+    /// written then follows from the digests.
+    pub manifest: Option<&'a [OutputFile]>,
 }
 
 /// Validation could not be done; a stage that is broken is a failed [`Check`] instead.
@@ -160,7 +163,7 @@ impl<'a> Baseline<'a> {
         let outputs = measure::graph(&interpreter, &plan, &[], &scratch, progress)?.outputs;
         let mut checks = links::import(&subject);
         checks.extend(links::passes(&subject, &interpreter, &plan, &outputs)?);
-        let mut baseline = Baseline { subject, plan, scratch, outputs, targets, score: None, checks };
+        let mut baseline = Baseline { subject, plan, outputs, targets, score: None, checks };
         baseline.score = baseline.scored(&baseline.outputs.generated);
         Ok(baseline)
     }
@@ -200,7 +203,7 @@ fn agreement(reference: &[Generated], found: &[Generated], limit: usize) -> Opti
 }
 
 /// Errors: inputs and targets that the model has no positions for; the worst of them, and how many there are.
-pub(crate) fn too_long(graph: &Graph, greedy: &Greedy, data: &Data, about: &'static str) -> Result<(), ChainError> {
+pub fn too_long(graph: &Graph, greedy: &Greedy, data: &Data, about: &'static str) -> Result<(), ChainError> {
     let prompt = greedy.prompt().len();
     let of_input = |sample: &Sample| match &sample.source {
         Source::Ids(ids) => ids.len(),
@@ -220,6 +223,21 @@ pub(crate) fn too_long(graph: &Graph, greedy: &Greedy, data: &Data, about: &'sta
         }
     }
     Ok(())
+}
+
+/// Bytes of logits that validation keeps at a time: the float model's and those of one quantized graph, in scratch files. At
+/// most: targets that the data lacks are taken to be as long as the model may speak.
+pub fn logits_bytes(graph: &Graph, greedy: &Greedy, data: &Data) -> u64 {
+    let Ok(width) = vocabulary(graph) else { return 0 };
+    let longest = (greedy.prompt().len() + greedy.new_tokens(graph.longest(DEC))) as u64;
+    let of = |sample: &Sample| match sample.target_ids.len() {
+        0 => longest,
+        n => (greedy.prompt().len() + n) as u64,
+    };
+    let positions: u64 = data.samples.iter().map(of).sum();
+    // Probes are a few samples more, each of them put in three ways.
+    let probes = (3 * measure::PROBES) as u64 * data.samples.iter().map(of).max().unwrap_or(0);
+    2 * 4 * width as u64 * (positions + probes)
 }
 
 fn interpreter(graph: &Graph) -> Interpreter<'_> {
@@ -250,6 +268,7 @@ pub fn validate_in(
     progress.stage(&format!("{name}: quantized graph"), baseline.plan.samples as u64, progress::Unit::Samples);
     let quantized = walk.quantization(progress)?;
     walk.checks.push(links::export(&context.quantized.graph, context.format.read_weights(context.quantized, artifact)));
+    walk.checks.extend(context.manifest.map(|manifest| links::digests(manifest, &context.files)));
     // Engines of the host take much that toolchains refuse, so this comes before them.
     if artifact.files.iter().any(|file| file == Path::new(HOST_FILE)) {
         walk.checks.push(links::lint(&artifact.dir));
@@ -277,18 +296,14 @@ pub fn validate_in(
     }
 
     let Walk { checks, runs, generated, .. } = walk;
-    let files = artifact.files.iter().map(|path| {
-        let bytes = fs::metadata(artifact.dir.join(path))?.len();
-        Ok(OutputFile { path: path.to_string_lossy().replace('\\', "/"), bytes })
-    });
-    let files: Vec<OutputFile> = files.collect::<io::Result<_>>()?;
     let weights: u64 = context.tensors.iter().map(|t| t.shape.iter().product::<usize>() as u64).sum();
     let weight_bytes: u64 = context.tensors.iter().map(|t| t.bytes).sum();
     Ok(ArtifactReport {
         name: name.to_owned(),
+        folder: name.to_owned(),
         format: artifact.format.to_owned(),
-        bytes: files.iter().map(|f| f.bytes).sum(),
-        files,
+        bytes: context.files.iter().map(|f| f.bytes).sum(),
+        files: context.files,
         bits_per_weight: 8.0 * weight_bytes as f64 / weights.max(1) as f64,
         checks,
         runs,
@@ -314,16 +329,16 @@ impl Walk<'_> {
         let plan = &baseline.plan;
         let interpreter = interpreter(&quantized.graph);
         let against = [&baseline.outputs];
-        let Measured { outputs, distances } =
-            match measure::graph(&interpreter, plan, &against, &baseline.scratch, progress) {
-                Ok(measured) => measured,
-                Err(ChainError::Runtime(error)) => {
-                    let sentence = format!("the quantized graph cannot be evaluated: {error}");
-                    self.checks.push(Check::failed(Link::Quantization, "the quantized graph", sentence));
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            };
+        let scratch = Scratch::new()?;
+        let Measured { outputs, distances } = match measure::graph(&interpreter, plan, &against, &scratch, progress) {
+            Ok(measured) => measured,
+            Err(ChainError::Runtime(error)) => {
+                let sentence = format!("the quantized graph cannot be evaluated: {error}");
+                self.checks.push(Check::failed(Link::Quantization, "the quantized graph", sentence));
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         let found = distances[0].of(plan, Way::Data).distances();
         let what = format!("logits of {} samples", plan.samples);
         if links::lossless(&baseline.subject.exact.graph, &quantized.graph) {
@@ -601,7 +616,7 @@ fn not_opened(runtime: &str, error: &RuntimeError) -> Check {
     let what = in_engine(runtime);
     match error {
         RuntimeError::Unavailable { why, install, .. } => {
-            Check::not_run(Link::Runtime, what, format!("{why}; to run it: {install}"))
+            Check::missing(Link::Runtime, what, format!("{why}; to run it: {install}"))
         }
         RuntimeError::Failed { message, .. } => {
             Check::failed(Link::Runtime, what, format!("the engine refuses the artifact: {message}"))

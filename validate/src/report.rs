@@ -29,6 +29,9 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// One for each artifact, in the recipe's order.
     pub artifacts: Vec<ArtifactReport>,
+    /// Artifacts in the same folder of which this report does not speak, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Note>,
 }
 
 /// The full-precision model and what its numbers mean.
@@ -93,11 +96,14 @@ pub struct DataReport {
 pub struct ArtifactReport {
     /// Its name in the recipe.
     pub name: String,
+    /// Where it lies, beside the report or in the folder of artifacts: its name, or that and `.failed`.
+    #[serde(default)]
+    pub folder: String,
     /// `onnx`, `gguf`, `safetensors`.
     pub format: String,
     /// Bytes of all files.
     pub bytes: u64,
-    /// Its files.
+    /// Its files, but for its manifest.
     pub files: Vec<OutputFile>,
     /// Bits of stored weights, scales and zeros included, over the number of weights.
     pub bits_per_weight: f64,
@@ -155,6 +161,32 @@ pub struct OutputFile {
     pub path: String,
     /// Its length.
     pub bytes: u64,
+    /// Lowercase hexadecimal.
+    #[serde(default)]
+    pub sha256: String,
+}
+
+/// What validation says of an artifact.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// No check failed.
+    Passed,
+    /// One did.
+    Failed,
+    /// Nobody looked.
+    #[default]
+    NotValidated,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "failed",
+            Verdict::NotValidated => "not validated",
+        })
+    }
 }
 
 /// What ran an artifact over the data, and what came out.
@@ -358,9 +390,24 @@ pub struct Check {
     pub sentence: String,
     /// Every distance, when logits or hidden states were compared.
     pub distances: Option<Distances>,
+    /// Not run because an engine is not on this machine that runs such artifacts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub engine_is_missing: bool,
 }
 
 impl Check {
+    const NOTHING: Check = Check {
+        link: Link::Runtime,
+        what: String::new(),
+        metric: Metric::Works,
+        value: None,
+        limit: None,
+        outcome: Outcome::NotRun,
+        sentence: String::new(),
+        distances: None,
+        engine_is_missing: false,
+    };
+
     /// Judges a value by a limit. `broken` is the sentence shown when it does not hold.
     pub fn judge(
         link: Link,
@@ -378,21 +425,20 @@ impl Check {
             (_, None) => format!("the {} is not a number: {broken}", metric.label()),
             (_, Some(_)) => broken.to_owned(),
         };
-        Check { link, what: what.into(), metric, value, limit: Some(limit), outcome, sentence, distances: None }
+        Check { link, what: what.into(), metric, value, limit: Some(limit), outcome, sentence, ..Check::NOTHING }
     }
 
     /// A figure without a limit.
     pub fn info(link: Link, what: impl Into<String>, metric: Metric, value: Option<f64>, sentence: &str) -> Check {
         let value = value.filter(|v| v.is_finite());
         let sentence = sentence.to_owned();
-        Check { link, what: what.into(), metric, value, limit: None, outcome: Outcome::Info, sentence, distances: None }
+        Check { link, what: what.into(), metric, value, outcome: Outcome::Info, sentence, ..Check::NOTHING }
     }
 
     /// The stage could not do its work.
     pub fn failed(link: Link, what: impl Into<String>, sentence: impl Into<String>) -> Check {
         let (what, sentence) = (what.into(), sentence.into());
-        let outcome = Outcome::Failed;
-        Check { link, what, metric: Metric::Works, value: None, limit: None, outcome, sentence, distances: None }
+        Check { link, what, outcome: Outcome::Failed, sentence, ..Check::NOTHING }
     }
 
     /// The stage did its work, and there is no figure to it.
@@ -410,6 +456,11 @@ impl Check {
         Check { outcome: Outcome::NotRun, ..Check::failed(link, what, why) }
     }
 
+    /// Not measured, for want of an engine.
+    pub fn missing(link: Link, what: impl Into<String>, why: impl Into<String>) -> Check {
+        Check { engine_is_missing: true, ..Check::not_run(link, what, why) }
+    }
+
     /// The same check with all distances beside it.
     pub fn with(mut self, distances: Distances) -> Check {
         self.distances = Some(distances);
@@ -422,6 +473,12 @@ impl Report {
     pub fn all_checks(&self) -> impl Iterator<Item = (Option<&ArtifactReport>, &Check)> {
         let model = self.checks.iter().map(|c| (None, c));
         model.chain(self.artifacts.iter().flat_map(|a| a.checks.iter().map(move |c| (Some(a), c))))
+    }
+
+    /// What all checks of an artifact and of the model say; `strict`: an engine that is missing fails too.
+    pub fn verdict_of(model: &[Check], artifact: &[Check], strict: bool) -> Verdict {
+        let fails = |check: &Check| check.outcome == Outcome::Failed || strict && check.engine_is_missing;
+        if model.iter().chain(artifact).any(fails) { Verdict::Failed } else { Verdict::Passed }
     }
 
     /// Whether no check failed. Checks that did not run do not count as passed: see [`Report::verdict`].

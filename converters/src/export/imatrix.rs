@@ -20,7 +20,6 @@
 //! tools/imatrix/imatrix.cpp and tools/quantize/quantize.cpp in llama.cpp's repository.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -29,7 +28,6 @@ use graph::FloatType;
 use super::ExportError;
 use super::gguf::container::{self, Planned};
 use super::gguf::{Array, GgufFile, TensorType, Value};
-use crate::Staging;
 
 const SUM_SUFFIX: &str = ".in_sum2";
 const COUNT_SUFFIX: &str = ".counts";
@@ -90,9 +88,7 @@ pub fn write(path: &Path, entries: &[Entry<'_>], dataset: &str) -> io::Result<()
         })
         .collect();
 
-    let staging = Staging::beside(path)?;
-    let file = staging.dir().join("imatrix");
-    let written = container::write(&file, &metadata, &tensors, |index, out| {
+    let written = container::write(path, &metadata, &tensors, |index, out| {
         let entry = &entries[index / 2];
         match index % 2 {
             0 => out(&entry.mean_square.iter().flat_map(|v| sum(*v, entry.rows).to_le_bytes()).collect::<Vec<u8>>()),
@@ -100,7 +96,7 @@ pub fn write(path: &Path, entries: &[Entry<'_>], dataset: &str) -> io::Result<()
         }
     });
     match written {
-        Ok(()) => fs::rename(file, path),
+        Ok(()) => Ok(()),
         Err(ExportError::Io { source, .. }) => Err(source),
         Err(other) => Err(io::Error::new(io::ErrorKind::InvalidInput, other)),
     }

@@ -16,7 +16,7 @@ use super::{ChainError, F32_NOISE, Subject};
 use crate::generate::Generated;
 use crate::lint::{self, Finding};
 use crate::metrics::{Distances, Meter};
-use crate::report::{Check, Limit, Link, Metric};
+use crate::report::{Check, Limit, Link, Metric, OutputFile};
 use crate::runtime::reference::Reference;
 use crate::runtime::{RuntimeError, Session};
 
@@ -297,6 +297,32 @@ pub fn export(graph: &Graph, read: Result<Weights, ExportError>) -> Check {
         wrong.join("; ")
     );
     Check::judge(Link::Export, what, Metric::DifferingWeights, Some(count as f64), Limit::AtMost(0.0), &broken)
+}
+
+/// The files of an artifact against those that its manifest names.
+pub fn digests(manifest: &[OutputFile], found: &[OutputFile]) -> Check {
+    let what = format!("{} files and their digests", manifest.len());
+    let of = |files: &[OutputFile], path: &str| files.iter().find(|file| file.path == path).cloned();
+    let mut wrong: Vec<String> = manifest
+        .iter()
+        .filter_map(|then| match of(found, &then.path) {
+            None => Some(format!("{} is gone", then.path)),
+            Some(now) if now.bytes != then.bytes => {
+                Some(format!("{}: expected {} bytes, found {}", then.path, then.bytes, now.bytes))
+            }
+            Some(now) if now.sha256 != then.sha256 => Some(format!("{} has another SHA-256", then.path)),
+            Some(_) => None,
+        })
+        .collect();
+    let strangers = found.iter().filter(|now| of(manifest, &now.path).is_none());
+    wrong.extend(strangers.map(|now| format!("{} was not written with it", now.path)));
+    if wrong.is_empty() {
+        return Check::passed(Link::Export, what, "");
+    }
+    let more = if wrong.len() > NAMED { format!("; and {} more", wrong.len() - NAMED) } else { String::new() };
+    wrong.truncate(NAMED);
+    let sentence = format!("the artifact is not what was written: {}{more}; convert it again", wrong.join("; "));
+    Check::failed(Link::Export, what, sentence)
 }
 
 /// The graphs of an artifact for NPUs against the rules of the profile that it was written for.

@@ -18,7 +18,7 @@ pub const BATCH_ROWS: usize = 64;
 /// Most bytes of logits that one call may return: the rest of longer targets is left out.
 const LOGIT_BYTES: usize = 64 << 20;
 /// Samples that are also run alone, together and step by step.
-const PROBES: usize = 4;
+pub(super) const PROBES: usize = 4;
 
 /// How a batch is put to a session.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

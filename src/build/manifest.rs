@@ -1,15 +1,18 @@
 //! `trefoil.json`: where an artifact comes from and what became of every weight.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use converters::checkpoint::Generation;
 use converters::{Artifact, Checkpoint, ImportError, Semantics};
+use graph::FakeQuant;
 use quant::TensorRecord;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use validate::report::{InputFile, Note, OutputFile};
+use validate::report::{InputFile, Note, OutputFile, Verdict};
 
 /// The manifest's file in an artifact's folder.
 pub const FILE: &str = "trefoil.json";
@@ -24,6 +27,8 @@ pub struct Manifest {
     pub name: String,
     /// `onnx`, `gguf`, `safetensors`.
     pub format: String,
+    /// What its validation said; [`Verdict::NotValidated`] without one.
+    pub verdict: Verdict,
     /// The checkpoint.
     pub model: Origin,
     /// How the model decodes: the checkpoint's settings, and the recipe's in their place.
@@ -32,10 +37,44 @@ pub struct Manifest {
     pub recipe: RecipeText,
     /// What was written beside this file.
     pub files: Vec<OutputFile>,
+    /// What calibration decided; absent when nothing depends on samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibrated: Option<Calibrated>,
     /// Exact edits for this format, and replacements that the recipe allowed.
     pub substitutions: Vec<Note>,
     /// Every weight: type, size, scales, error against the checkpoint.
     pub tensors: Vec<TensorRecord>,
+}
+
+/// What follows from the calibration samples: sums over them, and so the last bits of what they decide, depend on the
+/// processor's matrix kernel.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibrated {
+    /// The kernel that multiplied matrices. With another one, the numbers below and the bytes of `weights` may differ.
+    pub kernel: String,
+    /// Weights whose stored bytes follow from the samples.
+    pub weights: Vec<String>,
+    /// What it decided beside weights.
+    #[serde(flatten)]
+    pub decided: Decided,
+}
+
+/// Numbers of the graph that calibration chose: with them, the graph of an artifact is made again without samples.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Decided {
+    /// What multiplies the residual streams of encoder and decoder (`rescale_residual: auto`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residual_factors: Option<[f32; 2]>,
+    /// Steps of the inputs of Linears, by the names of their values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<String, FakeQuant>,
+    /// Steps of all values of an artifact for NPUs, a group at a time in the order of `graph::passes::tied_values`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<FakeQuant>,
+    /// What is added to the scores of hidden keys there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<f32>,
 }
 
 /// The checkpoint of an artifact.
@@ -99,13 +138,16 @@ impl Origin {
     }
 }
 
-/// The files of an artifact and their sizes.
-pub fn outputs(artifact: &Artifact) -> io::Result<Vec<OutputFile>> {
-    let size = |path: &PathBuf| {
-        let bytes = fs::metadata(artifact.dir.join(path))?.len();
-        Ok(OutputFile { path: path.display().to_string(), bytes })
+/// The files of an artifact with their sizes and digests, but for its manifest.
+pub fn outputs(artifact: &Artifact) -> Result<Vec<OutputFile>, ImportError> {
+    let describe = |path: &PathBuf| {
+        let file = artifact.dir.join(path);
+        let bytes = fs::metadata(&file).map_err(|source| ImportError::Io { file: file.clone(), source })?.len();
+        let path = path.to_string_lossy().replace('\\', "/");
+        Ok(OutputFile { path, bytes, sha256: converters::checkpoint::sha256(&file)? })
     };
-    artifact.files.iter().map(size).collect()
+    let files: Vec<&PathBuf> = artifact.files.iter().filter(|file| *file != Path::new(FILE)).collect();
+    files.into_par_iter().map(describe).collect()
 }
 
 impl Manifest {

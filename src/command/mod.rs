@@ -1,0 +1,4 @@
+//! Commands, a file each.
+
+pub mod convert;
+pub mod validate;
