@@ -120,6 +120,9 @@ fn main() -> ExitCode {
             // A closed stderr leaves no place to say so.
             // The messages of the crates carry their causes.
             let _ = writeln!(std::io::stderr(), "error: {}", terminal::printable(&error.to_string()));
+            if let Some(hint) = build::folder::hint_of_room(&*error) {
+                let _ = writeln!(std::io::stderr(), "hint: {hint}");
+            }
             ExitCode::from(2)
         }
     }

@@ -27,7 +27,7 @@ use crate::progress::Display;
 use crate::recipe::{Loaded, Recipe, RecipeError, Target, Validation};
 use crate::run::text_of;
 use crate::table::size;
-use crate::terminal::print;
+use crate::terminal::{print, printable};
 use crate::{Common, Verdict, summary};
 
 /// As errors call it.
@@ -381,7 +381,7 @@ pub fn check(path: &Path, model: Option<&Path>, common: &Common) -> Result<Verdi
         let plan = target.plan(&model.graph)?;
         plans.push((target.name(), plan));
     }
-    print(&summary::planned(&plans, common.json)).map_err(PipelineError::io(Path::new("stdout")))?;
+    print(&printable(&summary::planned(&plans, common.json))).map_err(PipelineError::io(Path::new("stdout")))?;
     Ok(Verdict::Passed)
 }
 
@@ -395,7 +395,7 @@ pub fn told(
 ) -> Result<Verdict, PipelineError> {
     let text = match common.json {
         true => report.to_json(),
-        false => summary::report(report, dir),
+        false => printable(&summary::report(report, dir)).into_owned(),
     };
     print(&text).map_err(PipelineError::io(Path::new("stdout")))?;
     if is_good {

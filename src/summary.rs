@@ -24,7 +24,7 @@ pub fn report(report: &Report, dir: Option<&Path>) -> String {
         let engines: Vec<String> =
             artifact.runs.iter().skip(1).map(|run| format!("{} {}", run.engine.name, run.engine.version)).collect();
         vec![
-            artifact.name.clone(),
+            artifact.lies_in().to_owned(),
             size(artifact.bytes),
             format!("{:.2} bits per weight", artifact.bits_per_weight),
             verdict,
@@ -35,6 +35,9 @@ pub fn report(report: &Report, dir: Option<&Path>) -> String {
     for (artifact, check) in report.all_checks().filter(|(_, c)| c.outcome == Outcome::NotRun) {
         let of = artifact.map_or("model", |a| &a.name);
         text.push_str(&format!("not run: {of}: {}: {}\n", check.what, check.sentence));
+    }
+    for other in &report.others {
+        text.push_str(&format!("also there: {}: {}\n", other.about, other.text));
     }
     text.push_str(&format!("{}\n", report.verdict()));
     if let Some(dir) = dir {

@@ -118,24 +118,33 @@ fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> io::Result
     Ok(())
 }
 
+/// Says where a scratch file is that does not take its bytes.
+fn in_scratch(dir: &Path) -> impl Fn(io::Error) -> io::Error {
+    let dir = dir.to_owned();
+    move |error| io::Error::new(error.kind(), format!("scratch file in {}: {error}", dir.display()))
+}
+
 /// A nameless temporary file that takes quantized weights, so that memory holds one piece of one tensor.
 ///
 /// The bytes live as long as a [`Blob`] points at them.
 #[derive(Debug)]
 pub struct Scratch {
     file: Arc<File>,
+    /// The folder on whose disk it is.
+    place: Arc<Path>,
     end: Mutex<u64>,
 }
 
 impl Scratch {
     /// A scratch file in the folder `dir`, which should be on the disk that takes the artifacts.
     pub fn in_dir(dir: &Path) -> io::Result<Scratch> {
-        Ok(Scratch { file: Arc::new(tempfile::tempfile_in(dir)?), end: Mutex::new(0) })
+        let file = tempfile::tempfile_in(dir).map_err(in_scratch(dir))?;
+        Ok(Scratch { file: Arc::new(file), place: dir.into(), end: Mutex::new(0) })
     }
 
-    /// A scratch file in the system's temporary folder.
+    /// A scratch file in the temporary folder: the system's, or what [`tempfile::env::override_temp_dir`] put in its place.
     pub fn new() -> io::Result<Scratch> {
-        Ok(Scratch { file: Arc::new(tempfile::tempfile()?), end: Mutex::new(0) })
+        Scratch::in_dir(&tempfile::env::temp_dir())
     }
 
     /// Room for `len` bytes, to be filled with [`ScratchRange::write_at`].
@@ -143,8 +152,8 @@ impl Scratch {
         let mut end = self.end.lock().expect("no panic while holding the lock");
         let start = *end;
         *end += len;
-        self.file.set_len(*end)?;
-        Ok(ScratchRange { file: self.file.clone(), start, len })
+        self.file.set_len(*end).map_err(in_scratch(&self.place))?;
+        Ok(ScratchRange { file: self.file.clone(), place: self.place.clone(), start, len })
     }
 }
 
@@ -152,6 +161,7 @@ impl Scratch {
 #[derive(Debug)]
 pub struct ScratchRange {
     file: Arc<File>,
+    place: Arc<Path>,
     start: u64,
     len: u64,
 }
@@ -160,7 +170,7 @@ impl ScratchRange {
     /// Writes `bytes` at `offset_bytes` of the range. Panics when they do not fit: the writer reserved the length itself.
     pub fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> io::Result<()> {
         assert!(offset_bytes + bytes.len() as u64 <= self.len, "write past the reserved range");
-        write_all_at(&self.file, bytes, self.start + offset_bytes)
+        write_all_at(&self.file, bytes, self.start + offset_bytes).map_err(in_scratch(&self.place))
     }
 
     /// The range as readable bytes, once all of it is written.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::disk::{Disk, Real, remove_all};
 use super::journal::{self, Commit, Journal, NEW, Put, RUN};
 use super::unfinished::{Registry, registry};
+use crate::table::size;
 
 /// What trefoil keeps in an out folder while it works there.
 pub const STATE: &str = ".trefoil";
@@ -311,6 +312,32 @@ fn released(state: &Path) {
 /// Removes those of the folders that are empty; what someone else put there stays.
 fn remove_empty(made: &[PathBuf]) {
     made.iter().for_each(|dir| drop(fs::remove_dir(dir)));
+}
+
+/// How much room there is where temporary files go, when an error is that of a full disk.
+pub fn hint_of_room(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let is_full = |error: &(dyn std::error::Error + 'static)| {
+        error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    };
+    causes.into_iter().find(|error| is_full(*error))?;
+    let temporary = tempfile::env::temp_dir();
+    let place = temporary.ancestors().find(|dir| dir.is_dir())?;
+    Some(format!("{} has {} left", place.display(), size(free_bytes(place)?)))
+}
+
+/// Bytes that a disk has left, if the system tells.
+#[cfg(unix)]
+pub fn free_bytes(dir: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(dir).ok()?;
+    found.f_bavail.checked_mul(found.f_frsize)
+}
+
+#[cfg(not(unix))]
+pub fn free_bytes(_dir: &Path) -> Option<u64> {
+    None
 }
 
 /// Removes what an interrupted run would leave. For the handler of an interrupt, which ends the program.

@@ -211,9 +211,11 @@ pub fn refused(source: &Source, target: &Target) -> Result<Need, PipelineError> 
         graph::passes::quantize_activations(&mut model.graph, granularity)?;
     }
     // Values in codes and their tables come with calibration.
-    if target.npu().is_none_or(|npu| npu.widths().is_none()) {
-        target.format().check(&model).map_err(|source| export(target, source))?;
+    match target.npu().filter(|npu| npu.widths().is_some()) {
+        Some(npu) => npu.fits(&model),
+        None => target.format().check(&model),
     }
+    .map_err(|source| export(target, source))?;
     let mut need = Need::default();
     for (_, weight) in model.graph.weights.iter() {
         need.artifact += quant::record::stored_bytes(weight);

@@ -9,7 +9,7 @@ use graph::progress::Unit;
 use graph::{Progress, Scratch};
 use validate::report::{Note, Report, Verdict as Judged};
 
-use crate::build::folder::OutFolder;
+use crate::build::folder::{OutFolder, free_bytes};
 use crate::build::growth::{Grown, Need, refused};
 use crate::build::inputs::Inputs;
 use crate::build::manifest::{self, Manifest, Origin, RecipeText};
@@ -206,17 +206,6 @@ fn room(out: &Path, needs: &[Need], logits: u64, display: &Display) -> Result<()
         Some(free) if free < need => Err(PipelineError::Room { place: out.to_owned(), need, free }),
         _ => Ok(()),
     }
-}
-
-#[cfg(unix)]
-fn free_bytes(dir: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(dir).ok()?;
-    found.f_bavail.checked_mul(found.f_frsize)
-}
-
-#[cfg(not(unix))]
-fn free_bytes(_dir: &Path) -> Option<u64> {
-    None
 }
 
 /// Writes an artifact and its manifest into a staged folder.

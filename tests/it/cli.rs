@@ -20,7 +20,7 @@ static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 /// Engines that live outside of the program are kept away, so that these tests measure the program alone.
-fn trefoil() -> Command {
+pub fn trefoil() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
     for variable in ["TREFOIL_PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "ORT_DYLIB_PATH"] {
         command.env_remove(variable);
@@ -43,27 +43,27 @@ pub fn code(output: &Output) -> i32 {
 }
 
 /// A recipe in a folder of its own, with `out` beside it.
-struct Home {
-    dir: TempDir,
+pub struct Home {
+    pub dir: TempDir,
 }
 
 impl Home {
-    fn with(recipe: &str) -> Home {
+    pub fn with(recipe: &str) -> Home {
         let dir = tempfile::tempdir().expect("temporary folder");
         fs::write(dir.path().join("recipe.yaml"), recipe).expect("written");
         Home { dir }
     }
 
-    fn recipe(&self) -> String {
+    pub fn recipe(&self) -> String {
         self.path("recipe.yaml")
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }
 
     /// Names directly in the folder, sorted.
-    fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path()).expect("listed");
         let mut names: Vec<String> =
             entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned()).collect();
@@ -71,13 +71,13 @@ impl Home {
         names
     }
 
-    fn convert(&self, more: &[&str]) -> Output {
+    pub fn convert(&self, more: &[&str]) -> Output {
         run(&[&["convert", &self.recipe(), "--offline"], more].concat())
     }
 }
 
 /// A tiny checkpoint, two formats, limits that int8 keeps on it.
-fn small(limits: &str) -> Home {
+pub fn small(limits: &str) -> Home {
     let model = fixture("t5-rows-of-32");
     Home::with(&format!(
         "model: {}\nout: out\nquantize: {{ scheme: int8 }}\nartifacts:\n  - onnx: {{}}\n  - safetensors: {{}}\n\
@@ -86,10 +86,10 @@ fn small(limits: &str) -> Home {
     ))
 }
 
-const LOOSE: &str = "{ max_kl: 10.0, min_top1: 0.0 }";
+pub const LOOSE: &str = "{ max_kl: 10.0, min_top1: 0.0 }";
 
 /// Bytes of every file below a folder.
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).expect("listed") {
         let path = entry.expect("readable").path();
@@ -155,7 +155,8 @@ fn a_limit_that_does_not_hold_is_exit_code_1_and_a_sentence_that_names_the_stage
     assert!(stderr.contains(", at most 0: ") && stderr.contains("try more bits"), "{stderr}");
     assert!(text(&output.stdout).contains("failed at quantization of onnx"), "{}", text(&output.stdout));
     // The artifact is there to be looked at; its report says that it failed.
-    assert!(home.dir.path().join("out/onnx/encoder_model.onnx").exists());
+    assert!(home.dir.path().join("out/onnx.failed/encoder_model.onnx").exists());
+    assert!(!home.dir.path().join("out/onnx").exists());
 }
 
 #[test]
@@ -289,8 +290,13 @@ fn a_folder_that_cannot_be_made_and_a_recipe_that_is_not_there_are_named() {
 #[test]
 fn an_artifact_is_replaced_whole_and_other_files_of_the_folder_stay() {
     let home = small(LOOSE);
-    fs::create_dir_all(home.path("out/onnx")).expect("made");
+    // An artifact with a file more, which its manifest names.
+    assert_eq!(code(&home.convert(&["--no-validate"])), 0);
     fs::write(home.path("out/onnx/old.onnx"), "old").expect("written");
+    let manifest = home.path("out/onnx/trefoil.json");
+    let named = r#""files": [ { "path": "old.onnx", "bytes": 3, "sha256": "" },"#;
+    let text_of = fs::read_to_string(&manifest).expect("there").replacen("\"files\": [", named, 1);
+    fs::write(&manifest, text_of).expect("written");
     fs::write(home.path("out/mine.txt"), "mine").expect("written");
     let output = home.convert(&["--no-validate"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
@@ -316,8 +322,8 @@ fn an_interrupted_conversion_leaves_nothing() {
     // The first staged artifact is being validated.
     let begun = Instant::now();
     let staged = || {
-        let out = fs::read_dir(home.path("out")).into_iter().flatten().filter_map(Result::ok);
-        out.filter(|entry| entry.file_name().to_string_lossy().starts_with(".onnx.partial")).count() > 0
+        let runs = fs::read_dir(home.path("out/.trefoil")).into_iter().flatten().filter_map(Result::ok);
+        runs.filter(|run| run.path().join("new/safetensors/trefoil.json").exists()).count() > 0
     };
     while !staged() {
         assert!(begun.elapsed() < Duration::from_secs(120), "nothing is staged");

@@ -378,6 +378,8 @@ fn a_family_that_llama_cpp_does_not_know_is_run_by_the_interpreter_alone_and_wit
         options: &OPTIONS,
         tensors: Vec::new(),
         substitutions: said.into_iter().map(|text| validate::Note { about: "gguf".to_owned(), text }).collect(),
+        files: Vec::new(),
+        manifest: None,
     };
     let report = validate_in(validate::RUNTIMES, context, &Quiet).expect("the chain runs to its end");
     let mut runtime = report.checks.iter().filter(|check| check.link == Link::Runtime);

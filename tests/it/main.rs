@@ -19,6 +19,7 @@ mod lint;
 #[cfg(feature = "llama-cpp")]
 mod llama;
 mod mu;
+mod nothing_lost;
 mod npu;
 mod npu_engines;
 mod npu_graph;

@@ -1,5 +1,6 @@
 //! The chain finds a broken stage and names it: each test breaks one thing and looks at where the report says it broke.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -8,7 +9,7 @@ use graph::eval::Interpreter;
 use graph::progress::Quiet;
 use graph::{Def, Derive, Feeds, Graph, Op, PAST, Tensor, WeightData, Weights};
 use validate::chain::{Floor, validate_in};
-use validate::report::{ArtifactReport, Link, Metric, ModelReport, Note, Outcome, TensorRow};
+use validate::report::{ArtifactReport, Link, Metric, ModelReport, Note, Outcome, OutputFile, TensorRow};
 use validate::runtime::Options;
 use validate::runtime::hf::Transformers;
 use validate::runtime::reference::Reference;
@@ -252,8 +253,19 @@ fn validated_as(
         options,
         tensors: vec![row("good", 0.001), row("bad", 0.5), row("exact", 0.0)],
         substitutions: vec![Note { about: "gguf".to_owned(), text: "folded".to_owned() }],
+        files: files_of(&artifact(home.path())),
+        manifest: None,
     };
     validate_in(&[engine], context, &Quiet).expect("the chain runs to its end")
+}
+
+/// With sizes alone.
+fn files_of(artifact: &Artifact) -> Vec<OutputFile> {
+    let of = |path: &PathBuf| {
+        let bytes = fs::metadata(artifact.dir.join(path)).expect("there").len();
+        OutputFile { path: path.display().to_string(), bytes, sha256: String::new() }
+    };
+    artifact.files.iter().map(of).collect()
 }
 
 fn report(baseline: &Baseline, artifacts: Vec<ArtifactReport>) -> Report {
@@ -265,6 +277,7 @@ fn report(baseline: &Baseline, artifacts: Vec<ArtifactReport>) -> Report {
         calibration: None,
         checks: baseline.checks.clone(),
         artifacts,
+        others: Vec::new(),
     }
 }
 
@@ -642,6 +655,8 @@ fn transformers_runs_a_checkpoint_within_its_known_noise_where_a_python_has_it()
         options: &options,
         tensors: Vec::new(),
         substitutions: Vec::new(),
+        files: Vec::new(),
+        manifest: None,
     };
     let found = validate_in(&[&Transformers], context, &Quiet).expect("the chain runs to its end");
     let runtime: Vec<&Check> = found.checks.iter().filter(|c| c.link == Link::Runtime).collect();

@@ -119,6 +119,13 @@ pub struct ArtifactReport {
     pub substitutions: Vec<Note>,
 }
 
+impl ArtifactReport {
+    /// The name of its folder.
+    pub fn lies_in(&self) -> &str {
+        if self.folder.is_empty() { &self.name } else { &self.folder }
+    }
+}
+
 /// What quantizers watched.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -201,6 +201,8 @@ fn channels(name: &str, sums: &[f32], counts: &[f32]) -> Result<Channels, String
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const WIDE: [f32; 5] = [0.1, 0.0, 1e-30, 3.4e6, f32::MIN_POSITIVE];

@@ -181,6 +181,27 @@ impl Npu {
         self.buckets(graph).into_iter().map(bucket).collect()
     }
 
+    /// Errors: the weights are more than one file may hold that toolchains take. Types count, numbers are not read.
+    pub fn fits(&self, model: &Model) -> Result<(), ExportError> {
+        let mut parts: BTreeMap<String, u64> = BTreeMap::new();
+        for (_, graph) in self.graphs(&model.graph)? {
+            for (id, layout) in self.layouts(&graph)? {
+                let of = layout.parts(graph.weights.get(id));
+                parts.extend(of.into_iter().map(|part| (part.name.clone(), part.bytes())));
+            }
+        }
+        let bytes: u64 = parts.values().sum();
+        if bytes <= MAX_DATA_BYTES {
+            return Ok(());
+        }
+        let items = vec![format!(
+            "weights of {bytes} bytes beside the graphs: {} takes at most {MAX_DATA_BYTES} in a file",
+            self.profile
+        )];
+        let hint = "fewer bits (`scheme: f16`, or a profile with codes), or a smaller model".to_owned();
+        Err(ExportError::CannotHold { format: FORMAT, items, hint })
+    }
+
     fn layouts(&self, graph: &Graph) -> Result<HashMap<WeightId, Layout>, ExportError> {
         let widths = self.widths();
         let takes_nibbles = self.known()?.takes.quantized.is_some_and(|quantized| quantized.weights.contains(&"int4"));
@@ -243,6 +264,9 @@ fn unsupported(message: impl ToString) -> ExportError {
     ExportError::Unsupported { format: FORMAT, message: message.to_string() }
 }
 
+/// Bytes of a weight file: protobuf's own limit, which readers of external data often have too.
+pub const MAX_DATA_BYTES: u64 = i32::MAX as u64;
+
 fn encoder_file(source: usize) -> String {
     format!("encoder_{source}.onnx")
 }
@@ -274,6 +298,7 @@ impl Format for Npu {
     }
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
+        self.fits(model)?;
         for (source, graph) in self.graphs(&model.graph)? {
             self.lower(source, &graph, None)?;
         }

@@ -4,14 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 
 use converters::ExportError;
-use converters::export::npu::Form;
+use converters::export::npu::{Form, MAX_DATA_BYTES};
 use converters::export::onnx::{Attribute, Element, Node, STANDARD};
 
 use super::subject::Subject;
 use super::{Found, Founds};
-
-// protobuf's own limit, which readers of external data often have too.
-const MAX_DATA_BYTES: u64 = i32::MAX as u64;
 
 /// S1
 pub fn static_shapes(subject: &Subject<'_>, founds: &mut Founds) {

@@ -36,6 +36,7 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         write_artifact(out, artifact)?;
     }
     write_not_run(out, report)?;
+    write_others(out, report)?;
     writeln!(out, "## Made by\n")?;
     writeln!(out, "trefoil {}, recipe {}", report.trefoil, code(&report.recipe.about))?;
     if !report.recipe.text.is_empty() {
@@ -60,7 +61,7 @@ fn write_overview(out: &mut String, report: &Report) -> std::fmt::Result {
                 0 => (size(artifact.bytes), format!("{:.2}", artifact.bits_per_weight), verdict_of(&artifact.checks)),
                 _ => Default::default(),
             };
-            let name = if i == 0 { escaped(&artifact.name) } else { String::new() };
+            let name = if i == 0 { escaped(artifact.lies_in()) } else { String::new() };
             let top1 = run.to_float.and_then(|d| d.top1).map_or(String::new(), percent);
             let kl = run.to_float.map_or(String::new(), |d| figure(Metric::Kl, d.kl));
             writeln!(
@@ -74,11 +75,23 @@ fn write_overview(out: &mut String, report: &Report) -> std::fmt::Result {
             writeln!(
                 out,
                 "| {} | {} | {:.2} | nothing | | | | | {verdict} |",
-                escaped(&artifact.name),
+                escaped(artifact.lies_in()),
                 size(artifact.bytes),
                 artifact.bits_per_weight
             )?;
         }
+    }
+    writeln!(out)
+}
+
+/// What lies in the folder too.
+fn write_others(out: &mut String, report: &Report) -> std::fmt::Result {
+    if report.others.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "## Also in the folder\n")?;
+    for other in &report.others {
+        writeln!(out, "- {}: {}", code(&other.about), escaped(&other.text))?;
     }
     writeln!(out)
 }
