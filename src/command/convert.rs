@@ -7,7 +7,7 @@ use converters::checkpoint::Generation;
 use converters::{Artifact, ExportError};
 use graph::progress::Unit;
 use graph::{Progress, Scratch};
-use validate::report::{Note, Report, Verdict as Judged};
+use validate::report::{ArtifactReport, Note, Report, Verdict as Judged};
 
 use crate::build::folder::{OutFolder, free_bytes};
 use crate::build::growth::{Grown, Need, refused};
@@ -119,6 +119,8 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
             let mut report = validated(baseline, grown, target, artifact, (files, None), limits, &options, display)?;
             manifest.verdict = Report::verdict_of(&baseline.checks, &report.checks, arguments.engines.strict);
             report.folder = place(target, manifest.verdict);
+            let lies_at = recipe.out.join(&report.folder);
+            rename_in(&mut report, &artifact.dir, &lies_at);
             reports.push(report);
         }
     }
@@ -175,6 +177,15 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
 
 fn borrowed(names: &[String]) -> Vec<&str> {
     names.iter().map(String::as_str).collect()
+}
+
+/// Engines name files where they found them; a reader finds them where they are put.
+fn rename_in(report: &mut ArtifactReport, staged: &Path, place: &Path) {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for (from, to) in [(absolute(staged), absolute(place)), (staged.to_owned(), place.to_owned())] {
+        let [from, to] = [from, to].map(|path| path.display().to_string());
+        report.checks.iter_mut().for_each(|check| check.sentence = check.sentence.replace(&from, &to));
+    }
 }
 
 /// Where an artifact is to lie.
