@@ -73,6 +73,14 @@ enum Command {
     Run(run::Run),
     /// Says what an NPU toolchain will refuse in ONNX files, or compute wrongly
     Lint(lint::Lint),
+    /// An engine in a process of its own, for this program to ask over a pipe
+    #[command(name = validate::runtime::COMMAND, hide = true)]
+    Engine {
+        /// As `--list engines` names it
+        name: String,
+        /// The folder of an artifact
+        artifact: PathBuf,
+    },
     /// Checks a recipe, or shows what one may say
     #[command(subcommand)]
     Recipe(RecipeCommand),
@@ -128,11 +136,17 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
     if let Some(threads) = common.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
     }
+    if let Some(Command::Engine { name, artifact }) = &arguments.command {
+        validate::runtime::serve(name, artifact)?;
+        return Ok(Verdict::Passed);
+    }
     ctrlc::set_handler(|| {
         INTERRUPTED.store(true, Ordering::SeqCst);
         pipeline::remove_unfinished();
+        validate::runtime::end_children();
         let _ = writeln!(std::io::stderr(), "\ninterrupted: nothing unfinished is left behind");
-        std::process::exit(130);
+        // Not by `exit`, which waits for what libraries in C++ do at their end.
+        signal_hook::low_level::exit(130);
     })
     .context("cannot watch for an interrupt")?;
     match (arguments.list, arguments.command) {
@@ -147,6 +161,7 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         (None, Some(Command::Inspect(inspect))) => Ok(inspect::inspect(&inspect, &common)?),
         (None, Some(Command::Validate(validate))) => Ok(pipeline::validate(&validate, &common, display)?),
         (None, Some(Command::Run(run))) => Ok(run::run(&run, &common, display)?),
+        (None, Some(Command::Engine { .. })) => unreachable!("it has been served"),
         (None, Some(Command::Lint(arguments))) => Ok(lint::run(&arguments, &common)?),
         (None, Some(Command::Recipe(RecipeCommand::Check { recipe, model }))) => {
             Ok(pipeline::check(&recipe, model.as_deref(), &common)?)
