@@ -77,12 +77,7 @@ struct HfSession {
 }
 
 impl HfSession {
-    fn start(
-        python: &Path,
-        folder: &Path,
-        threads: usize,
-        patience: Patience,
-    ) -> Result<HfSession, RuntimeError> {
+    fn start(python: &Path, folder: &Path, threads: usize, patience: Patience) -> Result<HfSession, RuntimeError> {
         let folder = std::path::absolute(folder).map_err(|e| failed(format!("{}: {e}", folder.display())))?;
         let mut command = isolated(python);
         command

@@ -68,12 +68,8 @@ impl Listed {
     /// `data`: as many bytes as [`Listed::bytes`].
     fn tensor(self, data: &[u8]) -> (String, Tensor) {
         let tensor = match self.dtype {
-            Dtype::F32 => {
-                Tensor::f32(self.shape, data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
-            }
-            Dtype::I64 => {
-                Tensor::i64(self.shape, data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
-            }
+            Dtype::F32 => Tensor::f32(self.shape, data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+            Dtype::I64 => Tensor::i64(self.shape, data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
         };
         (self.name, tensor)
     }

@@ -73,8 +73,14 @@ fn refusals_keep_whose_they_are_and_the_path_that_the_user_wrote() {
 fn announced_lengths_are_not_believed() {
     let ids = Tensor::i64([1, 1], vec![0]);
     for (reply, expected) in [
-        (r#"{"decoded":{"name":"logits","dtype":"f32","shape":[99999999,99999999,99999]}}"#, "expected logits, found a shape"),
-        (r#"{"decoded":{"name":"logits","dtype":"f32","shape":[1,1,100000000]}}"#, "expected 400000000 bytes of logits, found 0"),
+        (
+            r#"{"decoded":{"name":"logits","dtype":"f32","shape":[99999999,99999999,99999]}}"#,
+            "expected logits, found a shape",
+        ),
+        (
+            r#"{"decoded":{"name":"logits","dtype":"f32","shape":[1,1,100000000]}}"#,
+            "expected 400000000 bytes of logits, found 0",
+        ),
         (r#""encoded""#, "expected logits, found something else"),
     ] {
         let script = format!("{OPENED}; read y; echo '{reply}'; exec 1>&-; cat >/dev/null");

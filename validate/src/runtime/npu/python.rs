@@ -55,7 +55,9 @@ impl PythonEngine {
             }),
             None => python_with(self.package, roots).ok_or_else(|| {
                 let (package, variable) = (self.package, self.variable);
-                self.unavailable(format!("no Python environment in ${variable}, --python, $VIRTUAL_ENV or $CONDA_PREFIX has {package}"))
+                self.unavailable(format!(
+                    "no Python environment in ${variable}, --python, $VIRTUAL_ENV or $CONDA_PREFIX has {package}"
+                ))
             }),
         }
     }
@@ -202,14 +204,15 @@ impl PythonGraph {
     pub(in crate::runtime) fn open(process: &Rc<RefCell<Process>>, file: &Path) -> Result<PythonGraph, RuntimeError> {
         let mut far = process.borrow_mut();
         let absolute = std::path::absolute(file).ok().and_then(|file| file.to_str().map(str::to_owned));
-        let absolute = absolute
-            .ok_or_else(|| far.engine.failed(format!("{}: expected a path in UTF-8", file.display())))?;
-        let reply = far.call(&json!({ "call": "open", "file": absolute }), Vec::new()).map_err(|error| match error {
-            RuntimeError::Failed { runtime, message } => {
-                RuntimeError::Failed { runtime, message: format!("{}: {message}", file.display()) }
-            }
-            other => other,
-        })?;
+        let absolute =
+            absolute.ok_or_else(|| far.engine.failed(format!("{}: expected a path in UTF-8", file.display())))?;
+        let reply =
+            far.call(&json!({ "call": "open", "file": absolute }), Vec::new()).map_err(|error| match error {
+                RuntimeError::Failed { runtime, message } => {
+                    RuntimeError::Failed { runtime, message: format!("{}: {message}", file.display()) }
+                }
+                other => other,
+            })?;
         let Some(graph) = reply.graph else {
             let what = far.pipe.nonsense("expected the number of a graph, found none");
             return Err(far.engine.failed(what));

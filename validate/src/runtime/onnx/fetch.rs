@@ -146,8 +146,9 @@ fn fetch(cache: &Path, patience: Patience) -> Result<PathBuf, RuntimeError> {
 
 fn download(wheel: &Wheel, folder: &Path, patience: Patience) -> Result<PathBuf, RuntimeError> {
     let python = if cfg!(windows) { "python" } else { "python3" };
-    let python = program(Path::new(python))
-        .ok_or_else(|| unavailable(format!("no {python} in the absolute folders of $PATH, whose pip would fetch it")))?;
+    let python = program(Path::new(python)).ok_or_else(|| {
+        unavailable(format!("no {python} in the absolute folders of $PATH, whose pip would fetch it"))
+    })?;
     let mut command = isolated(&python);
     command.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:"]);
     command.args(["--disable-pip-version-check", "--no-input", "--quiet"]);
