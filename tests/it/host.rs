@@ -154,7 +154,8 @@ fn an_assert_of_llama_cpp_is_an_error_and_not_an_abort_of_ours() {
     assert!(told.contains("GGML_ASSERT(hparams.n_expert <= LLAMA_MAX_EXPERTS) failed"), "{told}");
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
-    let output = command.args(["run", "--engine", "llama.cpp"]).arg(&path).arg("5 6 1").output().expect("starts");
+    let output =
+        command.args(["run", "--engine", "llama.cpp"]).arg(written.home.path()).arg("5 6 1").output().expect("starts");
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("ended with signal 6"), "{}", text(&output.stderr));
 }

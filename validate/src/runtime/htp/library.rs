@@ -10,7 +10,7 @@ use crate::runtime::{Options, RuntimeError};
 
 /// The release that was looked at.
 const INSTALL: &str = "python3 -I -m venv .venv && .venv/bin/pip install onnxruntime-qnn==2.7.0 && export \
-                       VIRTUAL_ENV=\"$PWD/.venv\" (Qualcomm's, proprietary; its licence allows development and benchmarks)";
+                       VIRTUAL_ENV=\"$PWD/.venv\" # Qualcomm's, proprietary; its licence allows development and benchmarks";
 /// Names a folder like `site-packages/onnxruntime_qnn`.
 pub(super) const VARIABLE: &str = "TREFOIL_ONNXRUNTIME_QNN";
 const PACKAGE: &str = "onnxruntime_qnn";
