@@ -115,12 +115,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let display = Display::new(arguments.common.quiet || arguments.common.json);
     match dispatch(arguments, &display) {
-        Ok(Verdict::Passed) => ExitCode::SUCCESS,
-        Ok(Verdict::Failed) => ExitCode::from(1),
-        Err(_) if INTERRUPTED.load(Ordering::SeqCst) => loop {
+        _ if INTERRUPTED.load(Ordering::SeqCst) => loop {
             // The handler ends the program.
             std::thread::park();
         },
+        Ok(Verdict::Passed) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::from(1),
         Err(error) => {
             display.finish();
             // A closed stderr leaves no place to say so.

@@ -123,15 +123,17 @@ def read_values(request, stream):
 class Session:
     def __init__(self, folder, dtype):
         torch, transformers = installed("torch"), installed("transformers")
-        with open(os.path.join(folder, "config.json"), encoding="utf-8") as config:
-            quantized = json.load(config).get("quantization_config") or {}
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            quantized = json.load(file).get("quantization_config") or {}
         if quantized.get("quant_method") == "compressed-tensors":
             installed("compressed_tensors")
 
         transformers.utils.logging.disable_progress_bar()
-        asked = {"dtype": getattr(torch, dtype)} if dtype else {}
         self.torch, self.transformers = torch, transformers
-        speech = type(transformers.AutoConfig.from_pretrained(folder)) in transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
+        # Else a checkpoint with code of its own has transformers ask on stdin whether to run it.
+        asked = {"trust_remote_code": False, **({"dtype": getattr(torch, dtype)} if dtype else {})}
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        speech = type(config) in transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
         auto = transformers.AutoModelForSpeechSeq2Seq if speech else transformers.AutoModelForSeq2SeqLM
         self.model, info = auto.from_pretrained(folder, attn_implementation="eager", output_loading_info=True, **asked)
         self.model.eval()

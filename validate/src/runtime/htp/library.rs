@@ -72,8 +72,8 @@ fn folder(named: Option<PathBuf>, site_packages: Vec<PathBuf>) -> Result<PathBuf
         None => {
             let found = site_packages.into_iter().map(|packages| packages.join(PACKAGE)).find(|folder| whole(folder));
             found.ok_or_else(|| {
-                let where_ = "$TREFOIL_ONNXRUNTIME_QNN, --python, $VIRTUAL_ENV or $CONDA_PREFIX";
-                unavailable(format!("no package onnxruntime-qnn in {where_}"))
+                let places = "$TREFOIL_ONNXRUNTIME_QNN, --python, $VIRTUAL_ENV or $CONDA_PREFIX";
+                unavailable(format!("no package onnxruntime-qnn in {places}"))
             })
         }
     }
