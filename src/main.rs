@@ -75,6 +75,14 @@ enum Command {
     Run(run::Run),
     /// Says what an NPU toolchain will refuse in ONNX files, or compute wrongly
     Lint(lint::Lint),
+    /// An engine in a process of its own, for this program to ask over a pipe
+    #[command(name = validate::runtime::COMMAND, hide = true)]
+    Engine {
+        /// As `--list engines` names it
+        name: String,
+        /// The folder of an artifact
+        artifact: PathBuf,
+    },
     /// Checks a recipe, or shows what one may say
     #[command(subcommand)]
     Recipe(RecipeCommand),
@@ -109,12 +117,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let display = Display::new(arguments.common.quiet || arguments.common.json);
     match dispatch(arguments, &display) {
-        Ok(Verdict::Passed) => ExitCode::SUCCESS,
-        Ok(Verdict::Failed) => ExitCode::from(1),
-        Err(_) if INTERRUPTED.load(Ordering::SeqCst) => loop {
+        _ if INTERRUPTED.load(Ordering::SeqCst) => loop {
             // The handler ends the program.
             std::thread::park();
         },
+        Ok(Verdict::Passed) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::from(1),
         Err(error) => {
             display.finish();
             // A closed stderr leaves no place to say so.
@@ -133,15 +141,22 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
     if let Some(threads) = common.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
     }
+    if let Some(Command::Engine { name, artifact }) = &arguments.command {
+        validate::runtime::serve(name, artifact)?;
+        return Ok(Verdict::Passed);
+    }
     ctrlc::set_handler(|| {
         INTERRUPTED.store(true, Ordering::SeqCst);
+// What is unfinished goes first: behind this no run puts anything in its place, whatever it hears of ended engines.
         build::folder::remove_unfinished();
+        validate::runtime::end_children();
         let left = match build::folder::has_committed() {
             false => "nothing unfinished is left behind",
             true => "what was finished before is in its place",
         };
         let _ = writeln!(std::io::stderr(), "\ninterrupted: {left}");
-        std::process::exit(130);
+        // Not by `exit`, which waits for what libraries in C++ do at their end.
+        signal_hook::low_level::exit(130);
     })
     .context("cannot watch for an interrupt")?;
     match (arguments.list, arguments.command) {
@@ -156,6 +171,7 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         (None, Some(Command::Inspect(inspect))) => Ok(inspect::inspect(&inspect, &common)?),
         (None, Some(Command::Validate(validate))) => Ok(command::validate::validate(&validate, &common, display)?),
         (None, Some(Command::Run(run))) => Ok(run::run(&run, &common, display)?),
+        (None, Some(Command::Engine { .. })) => unreachable!("it has been served"),
         (None, Some(Command::Lint(arguments))) => Ok(lint::run(&arguments, &common)?),
         (None, Some(Command::Recipe(RecipeCommand::Check { recipe, model }))) => {
             Ok(pipeline::check(&recipe, model.as_deref(), &common)?)

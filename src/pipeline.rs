@@ -42,7 +42,7 @@ pub struct Engines {
     /// Never fetches an engine
     #[arg(long)]
     offline: bool,
-    /// Python of a virtual environment that has transformers [default: looked for]
+    /// Python of an environment that has transformers [default: that of the active one]
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
     /// Fails where an engine is missing that runs such artifacts, instead of showing it as "not run"
@@ -54,7 +54,9 @@ impl Engines {
     /// For opening an artifact.
     pub fn options(&self) -> Options {
         let threads = rayon::current_num_threads();
-        Options { threads, offline: self.offline, python: self.python.clone(), ..Options::DEFAULT }
+        // Without a path no engine starts, and each says so.
+        let host = Some(std::env::current_exe().unwrap_or_default());
+        Options { threads, offline: self.offline, python: self.python.clone(), host, ..Options::DEFAULT }
     }
 }
 

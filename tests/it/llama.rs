@@ -402,6 +402,10 @@ fn a_file_that_llama_cpp_would_abort_on_or_does_not_know_is_a_sentence() {
          cache the layers of the encoder"
     );
     assert_eq!(
+        said(&patched(&bytes, "t5.block_count", 4, &[0xff; 4])),
+        "llama.cpp: FILE: t5.block_count: expected at most 512, found 4294967295"
+    );
+    assert_eq!(
         said(&patched(&bytes, "t5.attention.value_length", 4, &[7])),
         "llama.cpp: FILE: t5.attention.value_length: expected 6, as t5.attention.key_length, found 7"
     );

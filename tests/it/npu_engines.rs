@@ -119,14 +119,14 @@ fn onnxruntime_makes_of_a_static_artifact_what_the_graph_means() {
 }
 
 #[test]
-#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv"]
+#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV"]
 fn the_htp_simulator_takes_every_node_of_every_family_and_keeps_to_its_noise() {
     let wrong = over_families(&Htp, "qnn-htp-fp16", false, |check| check.outcome != Outcome::Passed);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-#[ignore = "needs openvino in $TREFOIL_OPENVINO_PYTHON or .venv-openvino"]
+#[ignore = "needs openvino in $TREFOIL_OPENVINO_PYTHON"]
 fn openvino_makes_of_a_static_artifact_what_the_graph_means() {
     // It has something to tell of roundings alone, for which nobody asked here.
     let wrong = over_families(&OpenVino, "npu-portable", false, |_| true);
@@ -134,7 +134,7 @@ fn openvino_makes_of_a_static_artifact_what_the_graph_means() {
 }
 
 #[test]
-#[ignore = "needs rknn-toolkit2 in $TREFOIL_RKNN_PYTHON or .venv-rknn; a quarter of an hour"]
+#[ignore = "needs rknn-toolkit2 in $TREFOIL_RKNN_PYTHON; a quarter of an hour"]
 fn the_rknn_simulator_keeps_to_its_noise_and_tells_where_operators_run() {
     let mut wrong = Vec::new();
     for (i, name) in RKNN_FIXTURES.iter().enumerate() {
@@ -163,7 +163,7 @@ fn the_rknn_simulator_keeps_to_its_noise_and_tells_where_operators_run() {
 }
 
 #[test]
-#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv"]
+#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV"]
 fn onnxruntime_keeps_its_own_device_after_the_simulator_was_loaded() {
     let written = written(&fixture("t5-v1.1"), "npu-portable", CacheUpdate::Host);
     drop(Htp.open(&written.artifact, &Options::DEFAULT).unwrap_or_else(|e| panic!("{e}")));

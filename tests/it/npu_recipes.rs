@@ -116,7 +116,7 @@ const SMALL: Wanted = Wanted {
 };
 
 #[test]
-#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv"]
+#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV"]
 fn models_of_other_shapes_run_in_codes_of_16_bits_with_every_node_on_the_npu() {
     // Norms after sums, positions by sines; rotary positions and shared heads; norms on both sides.
     for (name, update) in [("bart", "host"), ("marian", "where"), ("mu", "host"), ("t5gemma", "where")] {
@@ -127,7 +127,7 @@ fn models_of_other_shapes_run_in_codes_of_16_bits_with_every_node_on_the_npu() {
 }
 
 #[test]
-#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv"]
+#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV"]
 fn weights_of_4_bits_are_what_they_are_in_the_graph() {
     // Random weights lose too much in 4 bits for the float model to be near.
     let wanted = Wanted { scheme: "int4", limits: "{ max_kl: 10, min_top1: 0, npu_sqnr_db: 10 }", ..SMALL };
@@ -165,7 +165,7 @@ fn the_host_of_the_examples_decodes_with_the_files_alone() {
 }
 
 #[test]
-#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv; minutes"]
+#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV; minutes"]
 fn layers_of_the_size_of_t5_small_are_compiled_and_run() {
     let model = tempfile::tempdir().expect("temporary folder");
     write_untrained(&random_t5::SMALL, model.path());

@@ -1,14 +1,17 @@
 //! Engines that run an artifact, behind one interface.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use converters::Artifact;
 use graph::{Feeds, Tensor};
 
 use crate::report::Check;
 
+mod child;
 mod environments;
 pub mod hf;
+mod host;
 pub mod htp;
 pub mod interpreter;
 pub mod llama;
@@ -18,6 +21,9 @@ pub mod openvino;
 mod pipe;
 pub mod reference;
 pub mod rknn;
+
+pub use child::end_children;
+pub use host::{COMMAND, serve};
 
 /// An engine that can open artifacts of some formats.
 pub trait Runtime: Sync {
@@ -65,8 +71,14 @@ pub struct Options {
     pub threads: usize,
     /// Never fetch an engine from a registry.
     pub offline: bool,
-    /// Python of a virtual environment, for engines that live in one; looked up when absent.
+    /// Python of a virtual environment, for engines that live in one; that of the active one when absent.
     pub python: Option<PathBuf>,
+    /// A program whose hidden command [`COMMAND`] calls [`serve`]: engines of native code run in a process of it, which may
+    /// then abort or hang. In this process when absent.
+    pub host: Option<PathBuf>,
+    /// How long a process of an engine may take for an answer; minutes to hours when absent, and as the environment
+    /// variable `TREFOIL_ENGINE_SECONDS` says.
+    pub patience: Option<Duration>,
     /// For ONNX: the merged decoder instead of the pair.
     pub merged: bool,
     /// For the Qualcomm HTP simulator: the chips it stands for, by their `soc_model`; [`htp::SOC_MODEL`] when empty.
@@ -81,6 +93,8 @@ impl Options {
         threads: 1,
         offline: false,
         python: None,
+        host: None,
+        patience: None,
         merged: false,
         soc_models: Vec::new(),
         simulated_samples: None,

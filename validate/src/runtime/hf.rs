@@ -1,7 +1,7 @@
 //! transformers in a Python process of its own: safetensors artifacts as their users load them.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use converters::Artifact;
 use graph::tensor::Data;
@@ -9,14 +9,17 @@ use graph::{Feeds, FloatType, Tensor};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::runtime::pipe::{Pipe, lacks_package};
+use crate::runtime::child::Patience;
+use crate::runtime::environments::{active, isolated, program, python_of, variable};
+use crate::runtime::pipe::Pipe;
 use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session};
 
 /// The far side; the protocol is described at its top.
 const SCRIPT: &str = include_str!("hf_session.py");
 /// Logits of one call; a reply that announces more is nonsense.
 const LOGIT_BYTES: usize = 4 << 30;
-const INSTALL: &str = "python3 -m venv .venv && .venv/bin/pip install torch transformers compressed-tensors";
+const INSTALL: &str = "python3 -I -m venv .venv && .venv/bin/pip install torch transformers compressed-tensors && export \
+                       TREFOIL_PYTHON=\"$PWD/.venv/bin/python\"";
 
 /// `transformers`, loading with plain `from_pretrained` on the CPU.
 #[derive(Clone, Copy, Debug)]
@@ -33,23 +36,18 @@ impl Runtime for Transformers {
 
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         let python = python(options.python.as_deref())?;
-        Ok(Box::new(HfSession::start(&python, &artifact.dir, options.threads)?))
+        let patience = Patience::of(options).map_err(failed)?;
+        Ok(Box::new(HfSession::start(&python, &artifact.dir, options.threads, patience)?))
     }
 }
 
-/// The Python that has transformers: as given, `$TREFOIL_PYTHON`, `$VIRTUAL_ENV`, then `.venv` here.
+/// The Python that has transformers: as given, `$TREFOIL_PYTHON`, then that of `$VIRTUAL_ENV` or `$CONDA_PREFIX`.
 fn python(given: Option<&Path>) -> Result<PathBuf, RuntimeError> {
-    let inside = |venv: PathBuf| venv.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let named = given.map(Path::to_owned).or_else(|| from("TREFOIL_PYTHON"));
-    let candidates = [from("VIRTUAL_ENV").map(inside), Some(inside(PathBuf::from(".venv")))];
-    match named {
-        Some(python) => Ok(python),
-        None => {
-            candidates.into_iter().flatten().find(|python| python.exists()).ok_or_else(|| {
-                unavailable("no Python environment in $TREFOIL_PYTHON, $VIRTUAL_ENV or .venv".to_owned())
-            })
-        }
+    match given.map(Path::to_owned).or_else(|| variable("TREFOIL_PYTHON")) {
+        Some(named) => program(&named).ok_or_else(|| unavailable(format!("{} is not there", named.display()))),
+        None => active().find_map(|root| python_of(&root)).ok_or_else(|| {
+            unavailable("no Python environment in --python, $TREFOIL_PYTHON, $VIRTUAL_ENV or $CONDA_PREFIX".to_owned())
+        }),
     }
 }
 
@@ -62,6 +60,8 @@ fn unavailable(why: String) -> RuntimeError {
 struct Reply {
     ok: bool,
     error: Option<String>,
+    /// The package that is not installed, when that is why.
+    lacks: Option<String>,
     vocab: Option<usize>,
     transformers: Option<String>,
     torch: Option<String>,
@@ -77,8 +77,9 @@ struct HfSession {
 }
 
 impl HfSession {
-    fn start(python: &Path, folder: &Path, threads: usize) -> Result<HfSession, RuntimeError> {
-        let mut command = Command::new(python);
+    fn start(python: &Path, folder: &Path, threads: usize, patience: Patience) -> Result<HfSession, RuntimeError> {
+        let folder = std::path::absolute(folder).map_err(|e| failed(format!("{}: {e}", folder.display())))?;
+        let mut command = isolated(python);
         command
             .args(["-c", SCRIPT])
             .arg(folder)
@@ -90,7 +91,11 @@ impl HfSession {
             // The folder is whole; nothing may come from elsewhere.
             .env("HF_HUB_OFFLINE", "1")
             .env("TRANSFORMERS_OFFLINE", "1");
-        let pipe = Pipe::spawn(&mut command).map_err(|e| unavailable(format!("{}: {e}", python.display())))?;
+        let pipe = Pipe::spawn("the Python process", "transformers", &mut command, patience).map_err(|e| {
+            let message = format!("{}: {e}", python.display());
+            let absent = e.kind() == io::ErrorKind::NotFound && !python.exists();
+            if absent { unavailable(message) } else { failed(message) }
+        })?;
         let engine = Engine { name: "transformers".to_owned(), version: String::new(), settings: String::new() };
         let mut session = HfSession { pipe, engine };
         session.greet(threads)?;
@@ -133,12 +138,12 @@ impl HfSession {
             Data::F32(floats) => floats.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Data::I64(ids) => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
         });
-        let reply: Reply = self.pipe.call(&header, &values.collect::<Vec<_>>()).map_err(failed)?;
+        let reply: Reply = self.pipe.call(&header, values.collect()).map_err(failed)?;
         if reply.ok {
             return Ok(reply);
         }
         let error = reply.error.unwrap_or_else(|| "refused without a reason".to_owned());
-        Err(if lacks_package(&error) { unavailable(error) } else { failed(error) })
+        Err(if reply.lacks.is_some() { unavailable(error) } else { failed(error) })
     }
 }
 
@@ -208,7 +213,8 @@ mod tests {
             use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("made executable");
         }
-        HfSession::start(&wrapper, Path::new("."), 1)
+        let patience = Patience::of(&Options::DEFAULT).expect("constants");
+        HfSession::start(&wrapper, Path::new("."), 1, patience)
     }
 
     fn refusal(script: &str) -> String {
@@ -229,8 +235,15 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_missing_package_is_unavailable_and_a_missing_tensor_is_a_failure() {
-        let error = child(r#"read x; echo '{"ok":false,"error":"m: ModuleNotFoundError: No module named torch"}'"#);
+        let error = child(
+            r#"read x; echo '{"ok":false,"error":"m: ModuleNotFoundError: No module named torch","lacks":"torch"}'"#,
+        );
         assert!(matches!(error.err(), Some(RuntimeError::Unavailable { .. })));
+        // Of a package that is there.
+        for error in ["ModuleNotFoundError: No module named sympy", "ImportError: libtorch.so: invalid ELF header"] {
+            let reply = format!(r#"{{"ok":false,"error":"m: {error}"}}"#);
+            assert_eq!(refusal(&format!("read x; echo '{reply}'")), format!("transformers: m: {error}"));
+        }
         let text = refusal(
             r#"read x; echo '{"ok":true,"transformers":"5","torch":"2","missing":["shared.weight"],"unexpected":[]}'"#,
         );
@@ -259,7 +272,12 @@ mod tests {
 
     #[test]
     fn a_python_that_is_not_there_is_unavailable() {
-        let error = HfSession::start(Path::new("no-such-python"), Path::new("."), 1).err().expect("not there");
+        let error = start_in_nothing().err().expect("not there");
         assert!(matches!(error, RuntimeError::Unavailable { .. }), "{error}");
+    }
+
+    fn start_in_nothing() -> Result<HfSession, RuntimeError> {
+        let patience = Patience::of(&Options::DEFAULT).expect("constants");
+        HfSession::start(Path::new("/no-such-folder/python"), Path::new("."), 1, patience)
     }
 }

@@ -18,13 +18,16 @@ under `tensors`, and their values follow in that order:
 
 `encode` starts a sequence with an empty cache; each `decode` continues it with n more tokens, so the whole pass is one
 `decode` and a greedy loop is many with n = 1. An `attention_mask` of `encode` also masks cross-attention. A call that fails answers
-{"ok":false,"error":".."} without values. A checkpoint that did not load answers so to every call but `quit`; one that loaded with
+{"ok":false,"error":".."} without values, with "lacks":"torch" when that package is not installed. A checkpoint that did not load answers so to every call but `quit`; one that loaded with
 tensors missing, unexpected or of another shape answers `versions` only, since transformers fills such gaps at random.
 """
 import argparse
+import ctypes
+import importlib
 import json
 import math
 import os
+import signal
 import sys
 
 VALUE_BYTES = {"f32": 4, "i64": 8}
@@ -37,6 +40,7 @@ def main():
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     requests = sys.stdin.buffer
+    end_with_parent()
 
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
@@ -46,8 +50,10 @@ def main():
     session, broken = None, None
     try:
         session = Session(args.folder, args.dtype)
+    except NotInstalled as e:
+        broken = e
     except Exception as e:
-        broken = f"{args.folder}: {type(e).__name__}: {e}"
+        broken = Refused(f"{args.folder}: {type(e).__name__}: {e}")
 
     while line := requests.readline():
         logits = b""
@@ -57,11 +63,13 @@ def main():
             if request.get("call") == "quit":
                 head = {"ok": True}
             elif session is None:
-                raise Refused(broken)
+                raise broken
             else:
                 head, logits = session.answer(request, values)
         except EOFError:
             return 1
+        except NotInstalled as e:
+            head = {"ok": False, "error": str(e), "lacks": e.package}
         except Refused as e:
             head = {"ok": False, "error": str(e)}
         except Exception as e:
@@ -75,6 +83,29 @@ def main():
 
 class Refused(Exception):
     """A request that cannot be answered, with the whole reason as its text."""
+
+
+class NotInstalled(Exception):
+    def __init__(self, package):
+        super().__init__(f"the package {package} is not installed in {sys.prefix}")
+        self.package = package
+
+
+def installed(package):
+    """Imports a package. One that is there and lacks another is broken, not absent."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as e:
+        if e.name != package:
+            raise
+    raise NotInstalled(package)
+
+
+def end_with_parent():
+    """A call into C would not see that the requests have ended."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def read_values(request, stream):
@@ -91,13 +122,18 @@ def read_values(request, stream):
 
 class Session:
     def __init__(self, folder, dtype):
-        import torch
-        import transformers
+        torch, transformers = installed("torch"), installed("transformers")
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            quantized = json.load(file).get("quantization_config") or {}
+        if quantized.get("quant_method") == "compressed-tensors":
+            installed("compressed_tensors")
 
         transformers.utils.logging.disable_progress_bar()
-        asked = {"dtype": getattr(torch, dtype)} if dtype else {}
         self.torch, self.transformers = torch, transformers
-        speech = type(transformers.AutoConfig.from_pretrained(folder)) in transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
+        # Else a checkpoint with code of its own has transformers ask on stdin whether to run it.
+        asked = {"trust_remote_code": False, **({"dtype": getattr(torch, dtype)} if dtype else {})}
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        speech = type(config) in transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
         auto = transformers.AutoModelForSpeechSeq2Seq if speech else transformers.AutoModelForSeq2SeqLM
         self.model, info = auto.from_pretrained(folder, attn_implementation="eager", output_loading_info=True, **asked)
         self.model.eval()
@@ -139,8 +175,8 @@ class Session:
 
     def versions(self):
         try:
-            from compressed_tensors import __version__ as compressed_tensors
-        except ImportError:
+            compressed_tensors = installed("compressed_tensors").__version__
+        except NotInstalled:
             compressed_tensors = None
         return {
             "ok": True, "transformers": self.transformers.__version__, "torch": self.torch.__version__,

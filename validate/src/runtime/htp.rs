@@ -16,8 +16,8 @@ use ort::session::Session as OrtSession;
 
 use crate::report::{Check, Link};
 use crate::runtime::npu::{FORMAT, Signature, Step, Steps, Value};
-use crate::runtime::onnx::fixed;
-use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session};
+use crate::runtime::onnx::{fetch, fixed};
+use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session, host};
 
 use library::Provider;
 
@@ -62,6 +62,11 @@ impl Runtime for Htp {
 
     /// For the first of the options' `soc_models`.
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+        if let Some(program) = &options.host {
+            let provider = library::find(options)?;
+            let variables = [(library::VARIABLE, provider), (fetch::VARIABLE, fetch::library(options)?)];
+            return host::open(NAME, program, artifact, options, &variables);
+        }
         let provider = library::load(options)?;
         let soc_model = options.soc_models.first().copied().unwrap_or(SOC_MODEL);
         let device = Device { provider, soc_model };

@@ -1,10 +1,13 @@
-//! llama.cpp in this process: GGUF artifacts, under the cargo feature `llama-cpp`.
+//! llama.cpp, compiled in: GGUF artifacts, under the cargo feature `llama-cpp`.
 
 use converters::Artifact;
 use converters::export::gguf::LLAMA_CPP;
 
 use crate::runtime::interpreter::family;
 use crate::runtime::{Fit, Options, Runtime, RuntimeError, Session};
+
+#[cfg(feature = "llama-cpp")]
+use crate::runtime::host;
 
 #[cfg(feature = "llama-cpp")]
 mod contexts;
@@ -47,6 +50,9 @@ impl Runtime for LlamaCpp {
 
     #[cfg(feature = "llama-cpp")]
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+        if let Some(program) = &options.host {
+            return host::open(NAME, program, artifact, options, &[]);
+        }
         match session::Llama::open(artifact, options.threads) {
             Ok(session) => Ok(Box::new(session)),
             Err(message) => Err(RuntimeError::Failed { runtime: NAME, message }),

@@ -16,15 +16,19 @@ that order. Types are named as NumPy names them.
     {"call":"without_words","graph":0,"tensors":[..]}       -> {"ok":true,"equal":true}
         whether the graph gives the same bits when its roundings to 16 bits are taken out before it is compiled
 
-A call that fails answers {"ok":false,"error":".."} without values. An engine that is not installed answers so to every call.
+A call that fails answers {"ok":false,"error":".."} without values. An engine that is not installed answers so to every call, with
+its package under "lacks".
 RKNN leaves files in the folder that it is started in.
 """
 import argparse
 import contextlib
+import ctypes
+import importlib
 import json
 import math
 import os
 import re
+import signal
 import sys
 
 # Lines of an engine's log that an error shows.
@@ -42,6 +46,7 @@ def main():
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     requests = sys.stdin.buffer
+    end_with_parent()
 
     parser = argparse.ArgumentParser()
     parser.add_argument("engine", choices=["openvino", "rknn"])
@@ -50,12 +55,14 @@ def main():
 
     session, broken = None, None
     try:
+        engine = {"openvino": OpenVino, "rknn": Rknn}[args.engine](args.threads)
         import numpy
 
-        engine = {"openvino": OpenVino, "rknn": Rknn}[args.engine](args.threads)
         session = Session(engine, numpy)
+    except NotInstalled as e:
+        broken = e
     except Exception as e:
-        broken = f"{type(e).__name__}: {e}"
+        broken = Refused(f"{type(e).__name__}: {e}")
 
     while line := requests.readline():
         values = []
@@ -63,11 +70,13 @@ def main():
             request = json.loads(line)
             tensors = read_tensors(request, requests)
             if session is None:
-                raise Refused(broken)
+                raise broken
             head, values = session.answer(request, tensors)
             head["ok"] = True
         except EOFError:
             return 1
+        except NotInstalled as e:
+            head, values = {"ok": False, "error": str(e), "lacks": e.package}, []
         except Refused as e:
             head, values = {"ok": False, "error": str(e)}, []
         except Exception as e:
@@ -79,6 +88,29 @@ def main():
 
 class Refused(Exception):
     """A request that cannot be answered, with the whole reason as its text."""
+
+
+class NotInstalled(Exception):
+    def __init__(self, package):
+        super().__init__(f"the package {package} is not installed in {sys.prefix}")
+        self.package = package
+
+
+def installed(package):
+    """Imports a package. One that is there and lacks another is broken, not absent."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as e:
+        if e.name != package:
+            raise
+    raise NotInstalled(package)
+
+
+def end_with_parent():
+    """A call into C would not see that the requests have ended."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 WIDTH_BYTES = {"int32": 4, "float32": 4, "uint8": 1, "uint16": 2, "int16": 2}
@@ -132,8 +164,7 @@ class OpenVino:
     def __init__(self, threads):
         # It would write an identity into the user's home on import.
         sys.modules["openvino_telemetry"] = None
-        import openvino
-
+        openvino = installed("openvino")
         # A release, then what it was built from.
         self.core, self.version = openvino.Core(), openvino.__version__.split("-")[0]
         self.config = {
@@ -206,6 +237,7 @@ class Rknn:
     """Rockchip's simulator of RK3588, in floats of 16 bits."""
 
     def __init__(self, _):
+        installed("rknn")
         from importlib.metadata import version
 
         from rknn.api import RKNN

@@ -1,6 +1,6 @@
 //! onnxruntime through its C library, found or fetched: ONNX artifacts as Optimum and transformers.js call them.
 
-mod fetch;
+pub(super) mod fetch;
 pub(super) mod fixed;
 
 pub use fetch::cache_folder;
@@ -21,7 +21,7 @@ use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, ValueType};
 
 use crate::runtime::npu::{self, Steps};
-use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session, environments};
+use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session, environments, host};
 use fixed::FixedGraph;
 
 const NAME: &str = "onnxruntime";
@@ -42,6 +42,10 @@ impl Runtime for OnnxRuntime {
     }
 
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+        if let Some(program) = &options.host {
+            let library = fetch::library(options)?;
+            return host::open(NAME, program, artifact, options, &[(fetch::VARIABLE, library)]);
+        }
         match artifact.format {
             npu::FORMAT => Ok(Box::new(open_fixed(&artifact.dir, options)?)),
             _ => Ok(Box::new(OnnxSession::open(&artifact.dir, options, GraphOptimizationLevel::All)?)),
@@ -90,7 +94,7 @@ fn settings(options: &Options, optimizations: GraphOptimizationLevel, config: &C
 
 /// Graphs of fixed shapes, one token a step.
 fn open_fixed(dir: &Path, options: &Options) -> Result<Steps<FixedGraph>, RuntimeError> {
-    let loaded = load(options.offline)?;
+    let loaded = load(options)?;
     let all = GraphOptimizationLevel::All;
     let files = std::fs::read_dir(dir).map_err(|error| failed(format!("{}: {error}", dir.display())))?;
     let files = files.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "onnx"));
@@ -117,12 +121,12 @@ pub(super) struct Loaded {
 }
 
 /// Loads the library, once in this process.
-pub(super) fn load(offline: bool) -> Result<Loaded, RuntimeError> {
+pub(super) fn load(options: &Options) -> Result<Loaded, RuntimeError> {
     let mut loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(loaded) = &*loaded {
         return Ok(loaded.clone());
     }
-    let library = fetch::library(offline)?;
+    let library = fetch::library(options)?;
     let builder = ort::init_from(&library).map_err(failed)?;
     let environment = builder.with_telemetry(false).build().map_err(failed)?;
     let new = Loaded { environment, version: version(&library) };
@@ -164,7 +168,7 @@ struct OnnxSession {
 
 impl OnnxSession {
     fn open(dir: &Path, options: &Options, optimizations: GraphOptimizationLevel) -> Result<OnnxSession, RuntimeError> {
-        let loaded = load(options.offline)?;
+        let loaded = load(options)?;
         let config = config(GRAPH_FILES.iter().map(|(_, file)| dir.join(file)));
         let open = |file: &str| {
             let path = dir.join(file);

@@ -14,8 +14,8 @@ static ENGINE: PythonEngine = PythonEngine {
     argument: "openvino",
     package: "openvino",
     variable: "TREFOIL_OPENVINO_PYTHON",
-    environment: ".venv-openvino",
-    install: "python3 -m venv .venv-openvino && .venv-openvino/bin/python -m pip install openvino==2026.4.1",
+    install: "python3 -I -m venv .venv-openvino && .venv-openvino/bin/pip install openvino==2026.4.1 && export \
+              TREFOIL_OPENVINO_PYTHON=\"$PWD/.venv-openvino/bin/python\"",
     checks,
 };
 

@@ -21,9 +21,9 @@ static ENGINE: PythonEngine = PythonEngine {
     argument: "rknn",
     package: "rknn",
     variable: "TREFOIL_RKNN_PYTHON",
-    environment: ".venv-rknn",
-    install: "python3.11 -m venv .venv-rknn && .venv-rknn/bin/python -m pip install rknn-toolkit2==2.5.0 'onnx<=1.18' \
-              'numpy<=1.26.4' 'torch<=2.4.0' setuptools (Rockchip's, proprietary; 5.6 GB)",
+    install: "python3.11 -I -m venv .venv-rknn && .venv-rknn/bin/pip install rknn-toolkit2==2.5.0 'onnx<=1.18' \
+              'numpy<=1.26.4' 'torch<=2.4.0' setuptools && export \
+              TREFOIL_RKNN_PYTHON=\"$PWD/.venv-rknn/bin/python\" # Rockchip's, proprietary; 5.6 GB",
     checks,
 };
 

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::{EP, NAME, failed};
-use crate::runtime::environments::{site_packages, variable, version};
+use crate::runtime::environments::{named, site_packages, version};
 use crate::runtime::onnx::{Loaded, load as load_onnxruntime};
 use crate::runtime::{Options, RuntimeError};
 
 /// The release that was looked at.
-const INSTALL: &str = "python3 -m venv .venv && .venv/bin/python -m pip install onnxruntime-qnn==2.7.0 (Qualcomm's, \
-                       proprietary; its licence allows development and benchmarks)";
+const INSTALL: &str = "python3 -I -m venv .venv && .venv/bin/pip install onnxruntime-qnn==2.7.0 && export \
+                       VIRTUAL_ENV=\"$PWD/.venv\" # Qualcomm's, proprietary; its licence allows development and benchmarks";
 /// Names a folder like `site-packages/onnxruntime_qnn`.
-const VARIABLE: &str = "TREFOIL_ONNXRUNTIME_QNN";
+pub(super) const VARIABLE: &str = "TREFOIL_ONNXRUNTIME_QNN";
 const PACKAGE: &str = "onnxruntime_qnn";
 const PROVIDER: &str = "libonnxruntime_providers_qnn.so";
 const BACKEND: &str = "libQnnHtp.so";
@@ -36,11 +36,8 @@ pub(super) fn load(options: &Options) -> Result<Provider, RuntimeError> {
     if let Some(provider) = &*registered {
         return Ok(provider.clone());
     }
-    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        return Err(unavailable("the simulator is in the package for Linux on x86_64 alone".to_owned()));
-    }
-    let folder = folder(variable(VARIABLE), site_packages(options.python.as_deref()))?;
-    let loaded = load_onnxruntime(options.offline)?;
+    let folder = find(options)?;
+    let loaded = load_onnxruntime(options)?;
     let library = folder.join(PROVIDER);
     let registration = loaded.environment.register_ep_library(EP, &library);
     registration.map_err(|e| failed(format!("{}: {e}", library.display())))?;
@@ -51,6 +48,15 @@ pub(super) fn load(options: &Options) -> Result<Provider, RuntimeError> {
     Ok(provider)
 }
 
+/// The package's folder, an absolute path. Errors: `Unavailable` when it is not installed.
+pub(super) fn find(options: &Options) -> Result<PathBuf, RuntimeError> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return Err(unavailable("the simulator is in the package for Linux on x86_64 alone".to_owned()));
+    }
+    let named = named(VARIABLE).transpose().map_err(unavailable)?;
+    folder(named, site_packages(options.python.as_deref()))
+}
+
 fn unavailable(why: String) -> RuntimeError {
     RuntimeError::Unavailable { runtime: NAME, why, install: INSTALL.to_owned() }
 }
@@ -59,15 +65,16 @@ fn unavailable(why: String) -> RuntimeError {
 fn folder(named: Option<PathBuf>, site_packages: Vec<PathBuf>) -> Result<PathBuf, RuntimeError> {
     let whole = |folder: &Path| folder.join(PROVIDER).is_file() && folder.join(BACKEND).is_file();
     match named {
-        // An absolute path, for the provider loads other libraries by it.
-        Some(folder) if whole(&folder) => Ok(std::path::absolute(&folder).unwrap_or(folder)),
+        Some(folder) if whole(&folder) => Ok(folder),
         Some(folder) => {
             Err(unavailable(format!("{VARIABLE} is {}, where {PROVIDER} and {BACKEND} are not", folder.display())))
         }
         None => {
             let found = site_packages.into_iter().map(|packages| packages.join(PACKAGE)).find(|folder| whole(folder));
-            let found = found.map(|folder| std::path::absolute(&folder).unwrap_or(folder));
-            found.ok_or_else(|| unavailable("no Python environment at hand has the package onnxruntime-qnn".to_owned()))
+            found.ok_or_else(|| {
+                let places = "$TREFOIL_ONNXRUNTIME_QNN, --python, $VIRTUAL_ENV or $CONDA_PREFIX";
+                unavailable(format!("no package onnxruntime-qnn in {places}"))
+            })
         }
     }
 }

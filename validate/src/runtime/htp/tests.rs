@@ -97,7 +97,7 @@ fn onnx(nodes: &[(&str, &[&str], &str)]) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV or .venv"]
+#[ignore = "needs onnxruntime-qnn in $VIRTUAL_ENV"]
 fn chips_stand_side_by_side_and_a_refused_node_is_named_with_its_reason() {
     let home = tempfile::tempdir().expect("temporary folder");
     let provider = library::load(&Options::DEFAULT).expect("installed");

@@ -9,6 +9,9 @@ use converters::export::gguf::{Array, GgufFile, Value};
 /// Tensors whose absence llama.cpp takes for an optional feature and then reads through a null pointer.
 const ASSUMED: &[&str] = &["enc.blk.0.attn_rel_b.weight", "dec.blk.0.attn_rel_b.weight"];
 
+/// `LLAMA_MAX_LAYERS`, llama-hparams.h: more are an assert.
+const MOST_LAYERS: u32 = 512;
+
 /// The one GGUF file of an artifact.
 pub(super) fn file(artifact: &Artifact) -> Result<PathBuf, String> {
     let mut files = artifact.files.iter().filter(|f| f.extension().is_some_and(|e| e == "gguf"));
@@ -54,6 +57,9 @@ fn faults(file: &GgufFile) -> Vec<String> {
     });
     if key != value {
         faults.push(format!("t5.attention.value_length: expected {key}, as t5.attention.key_length, found {value}"));
+    }
+    if encoder > MOST_LAYERS {
+        faults.push(format!("t5.block_count: expected at most {MOST_LAYERS}, found {encoder}"));
     }
     if decoder > encoder {
         faults.push(format!(

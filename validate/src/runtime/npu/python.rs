@@ -1,8 +1,8 @@
 //! Graphs of fixed shapes in engines that live in Python: a process of its own holds all of an artifact's.
 
 use std::cell::RefCell;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::rc::Rc;
 
 use serde::Deserialize;
@@ -12,8 +12,9 @@ use super::ports::{Found, Signature};
 use super::session::{Step, Steps};
 use super::value::{Codes, Value, with_codes};
 use crate::report::Check;
-use crate::runtime::environments::{python_with, roots, variable};
-use crate::runtime::pipe::{Pipe, lacks_package};
+use crate::runtime::child::Patience;
+use crate::runtime::environments::{isolated, program, python_with, roots, variable};
+use crate::runtime::pipe::Pipe;
 use crate::runtime::{Options, RuntimeError};
 
 /// The far side; the protocol is described at its top.
@@ -32,8 +33,6 @@ pub(in crate::runtime) struct PythonEngine {
     pub(in crate::runtime) package: &'static str,
     /// Environment variable that names the Python which has it.
     pub(in crate::runtime) variable: &'static str,
-    /// An environment of its own, looked for after the ones of all engines.
-    pub(in crate::runtime) environment: &'static str,
     /// The command that brings it.
     pub(in crate::runtime) install: &'static str,
     /// What it tells of itself after it has run.
@@ -49,38 +48,42 @@ impl PythonEngine {
         RuntimeError::Failed { runtime: self.runtime, message }
     }
 
-    fn python(&self, named: Option<PathBuf>, mut roots: Vec<PathBuf>) -> Result<PathBuf, RuntimeError> {
-        roots.push(PathBuf::from(self.environment));
+    fn python(&self, named: Option<PathBuf>, roots: &[PathBuf]) -> Result<PathBuf, RuntimeError> {
         match named {
-            // An absolute path, for the process is started in another folder.
-            Some(python) if python.exists() => Ok(std::path::absolute(&python).unwrap_or(python)),
-            Some(python) => {
-                Err(self.unavailable(format!("{} is {}, which is not there", self.variable, python.display())))
-            }
-            None => python_with(self.package, &roots)
-                .ok_or_else(|| self.unavailable(format!("no Python environment at hand has {}", self.package))),
+            Some(python) => program(&python).ok_or_else(|| {
+                self.unavailable(format!("{} is {}, which is not there", self.variable, python.display()))
+            }),
+            None => python_with(self.package, roots).ok_or_else(|| {
+                let (package, variable) = (self.package, self.variable);
+                self.unavailable(format!(
+                    "no Python environment in ${variable}, --python, $VIRTUAL_ENV or $CONDA_PREFIX has {package}"
+                ))
+            }),
         }
     }
 
     /// Starts it. Errors: `Unavailable` when it is not installed; never fetches it.
     pub(in crate::runtime) fn start(&'static self, options: &Options) -> Result<Process, RuntimeError> {
-        let python = self.python(variable(self.variable), roots(options.python.as_deref()))?;
-        self.start_in(&python, options.threads)
+        let python = self.python(variable(self.variable), &roots(options.python.as_deref()))?;
+        self.start_in(&python, options)
     }
 
-    fn start_in(&'static self, python: &Path, threads: usize) -> Result<Process, RuntimeError> {
-        let home = tempfile::tempdir().map_err(|e| self.failed(format!("no temporary folder: {e}")))?;
-        let threads = threads.max(1).to_string();
-        let mut command = Command::new(python);
+    fn start_in(&'static self, python: &Path, options: &Options) -> Result<Process, RuntimeError> {
+        let patience = Patience::of(options).map_err(|e| self.failed(e))?;
+        let threads = options.threads.max(1).to_string();
+        let mut command = isolated(python);
         command
             .args(["-c", SCRIPT, self.argument, "--threads", &threads])
-            .current_dir(home.path())
             .env("OMP_NUM_THREADS", &threads)
             // Waiting threads that spin would take the processor from the one that works.
             .env("OMP_WAIT_POLICY", "PASSIVE");
-        let pipe = Pipe::spawn(&mut command).map_err(|e| self.unavailable(format!("{}: {e}", python.display())))?;
-        let mut process = Process { engine: self, pipe, version: String::new(), _home: home };
-        process.version = process.call(&json!({ "call": "versions" }), &[])?.version.unwrap_or_default();
+        let pipe = Pipe::spawn("the Python process", self.runtime, &mut command, patience).map_err(|e| {
+            let message = format!("{}: {e}", python.display());
+            let absent = e.kind() == io::ErrorKind::NotFound && !python.exists();
+            if absent { self.unavailable(message) } else { self.failed(message) }
+        })?;
+        let mut process = Process { engine: self, pipe, version: String::new() };
+        process.version = process.call(&json!({ "call": "versions" }), Vec::new())?.version.unwrap_or_default();
         Ok(process)
     }
 }
@@ -91,8 +94,6 @@ pub(in crate::runtime) struct Process {
     pipe: Pipe,
     /// Of the package.
     pub(in crate::runtime) version: String,
-    /// Removed after the process has ended.
-    _home: tempfile::TempDir,
 }
 
 /// A tensor as a header lists it; a length that is not fixed is absent.
@@ -117,6 +118,8 @@ pub(in crate::runtime) struct Placed {
 struct Reply {
     ok: bool,
     error: Option<String>,
+    /// The package that is not installed, when that is why.
+    lacks: Option<String>,
     version: Option<String>,
     graph: Option<usize>,
     #[serde(default)]
@@ -133,13 +136,13 @@ struct Reply {
 }
 
 impl Process {
-    fn call(&mut self, request: &serde_json::Value, values: &[Vec<u8>]) -> Result<Reply, RuntimeError> {
+    fn call(&mut self, request: &serde_json::Value, values: Vec<Vec<u8>>) -> Result<Reply, RuntimeError> {
         let reply: Reply = self.pipe.call(request, values).map_err(|e| self.engine.failed(e))?;
         if reply.ok {
             return Ok(reply);
         }
         let error = reply.error.unwrap_or_else(|| "refused without a reason".to_owned());
-        Err(if lacks_package(&error) { self.engine.unavailable(error) } else { self.engine.failed(error) })
+        Err(if reply.lacks.is_some() { self.engine.unavailable(error) } else { self.engine.failed(error) })
     }
 
     /// The values of what a reply lists, when that is what was asked for.
@@ -199,14 +202,17 @@ pub(in crate::runtime) struct PythonGraph {
 impl PythonGraph {
     /// Opens a file in a process.
     pub(in crate::runtime) fn open(process: &Rc<RefCell<Process>>, file: &Path) -> Result<PythonGraph, RuntimeError> {
-        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let mut far = process.borrow_mut();
-        let reply = far.call(&json!({ "call": "open", "file": absolute }), &[]).map_err(|error| match error {
-            RuntimeError::Failed { runtime, message } => {
-                RuntimeError::Failed { runtime, message: format!("{}: {message}", file.display()) }
-            }
-            other => other,
-        })?;
+        let absolute = std::path::absolute(file).ok().and_then(|file| file.to_str().map(str::to_owned));
+        let absolute =
+            absolute.ok_or_else(|| far.engine.failed(format!("{}: expected a path in UTF-8", file.display())))?;
+        let reply =
+            far.call(&json!({ "call": "open", "file": absolute }), Vec::new()).map_err(|error| match error {
+                RuntimeError::Failed { runtime, message } => {
+                    RuntimeError::Failed { runtime, message: format!("{}: {message}", file.display()) }
+                }
+                other => other,
+            })?;
         let Some(graph) = reply.graph else {
             let what = far.pipe.nonsense("expected the number of a graph, found none");
             return Err(far.engine.failed(what));
@@ -243,7 +249,7 @@ impl PythonGraph {
             codes => with_codes!(codes, list => list.iter().flat_map(|x| x.to_le_bytes()).collect()),
         };
         let values: Vec<Vec<u8>> = inputs.iter().map(|(_, value)| bytes(value)).collect();
-        let reply = self.process.borrow_mut().call(&header, &values);
+        let reply = self.process.borrow_mut().call(&header, values);
         reply.map_err(|error| match error {
             RuntimeError::Failed { message, .. } => message,
             other => other.to_string(),

@@ -3,18 +3,20 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::Stdio;
 
 use sha2::{Digest, Sha256};
 
 use super::{NAME, beside_the_binary};
-use crate::runtime::RuntimeError;
-use crate::runtime::environments::{site_packages, variable};
+use crate::runtime::child::{Child, Ended, Patience};
+use crate::runtime::environments::{folder, isolated, named, program, site_packages};
+use crate::runtime::{Options, RuntimeError};
 
 /// The release whose numbers were looked at: 1.24 to 1.31 fail on int8 in blocks, 1.24 and 1.26 on f16.
 const VERSION: &str = "1.32.0";
-const INSTALL: &str = "set ORT_DYLIB_PATH to libonnxruntime, or `python3 -m venv .venv && .venv/bin/pip install \
-                       onnxruntime==1.32.0`, or allow fetching by leaving `--offline` out";
+const INSTALL: &str = "set ORT_DYLIB_PATH to libonnxruntime, or `python3 -I -m venv .venv && .venv/bin/pip install \
+                       onnxruntime==1.32.0 && export VIRTUAL_ENV=\"$PWD/.venv\"`, or allow fetching by leaving \
+                       `--offline` out";
 
 /// A wheel of [`VERSION`] for CPython 3.13; only the library in it is used, so the interpreter does not matter.
 struct Wheel {
@@ -57,14 +59,16 @@ const WHEELS: &[Wheel] = &[
     },
 ];
 
+/// Names the library.
+pub(in crate::runtime) const VARIABLE: &str = "ORT_DYLIB_PATH";
+
 /// The library: named by `ORT_DYLIB_PATH`, beside the binary, in the user's cache, in a Python environment, or fetched
-/// into the cache, in that order. Errors: `Unavailable`, with what was tried.
-pub(super) fn library(offline: bool) -> Result<PathBuf, RuntimeError> {
-    let named = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
-    if let Some(path) = named.map(PathBuf::from) {
+/// into the cache, in that order; an absolute path. Errors: `Unavailable`, with what was tried.
+pub(in crate::runtime) fn library(options: &Options) -> Result<PathBuf, RuntimeError> {
+    if let Some(path) = named(VARIABLE).transpose().map_err(unavailable)? {
         return match path.is_file() {
             true => Ok(path),
-            false => Err(unavailable(format!("ORT_DYLIB_PATH is {}, where no file is", path.display()))),
+            false => Err(unavailable(format!("{VARIABLE} is {}, where no file is", path.display()))),
         };
     }
     let cache = cache();
@@ -73,10 +77,11 @@ pub(super) fn library(offline: bool) -> Result<PathBuf, RuntimeError> {
     if let Some(path) = folders.filter_map(|folder| find(&folder)).next() {
         return Ok(path);
     }
-    if offline {
+    if options.offline {
         return Err(unavailable("not found on this machine, and fetching is off".to_owned()));
     }
-    fetch(&cache.ok_or_else(|| unavailable("no home folder to keep it in".to_owned()))?)
+    let patience = Patience::of(options).map_err(|message| RuntimeError::Failed { runtime: NAME, message })?;
+    fetch(&cache.ok_or_else(|| unavailable("no home folder to keep it in".to_owned()))?, patience)
 }
 
 fn unavailable(why: String) -> RuntimeError {
@@ -86,9 +91,10 @@ fn unavailable(why: String) -> RuntimeError {
 /// Where trefoil keeps what can be made or fetched again; `None` without a home folder.
 pub fn cache_folder() -> Option<PathBuf> {
     let base = match std::env::consts::OS {
-        "windows" => variable("LOCALAPPDATA"),
-        "macos" => variable("HOME").map(|home| home.join("Library/Caches")),
-        _ => variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache"))),
+        "windows" => folder("LOCALAPPDATA"),
+        "macos" => folder("HOME").map(|home| home.join("Library/Caches")),
+        // The XDG specification has relative paths ignored.
+        _ => folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache"))),
     }?;
     Some(base.join("trefoil"))
 }
@@ -112,7 +118,7 @@ pub(super) fn find(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Downloads the wheel with pip, checks it and keeps its library.
-fn fetch(cache: &Path) -> Result<PathBuf, RuntimeError> {
+fn fetch(cache: &Path, patience: Patience) -> Result<PathBuf, RuntimeError> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     let wheel = WHEELS.iter().find(|wheel| wheel.os == os && wheel.arch == arch);
     let wheel = wheel.ok_or_else(|| unavailable(format!("no wheel of {VERSION} is known for {os} on {arch}")))?;
@@ -121,7 +127,7 @@ fn fetch(cache: &Path) -> Result<PathBuf, RuntimeError> {
     let in_cache = |error: io::Error| unavailable(format!("{}: {error}", parent.display()));
     fs::create_dir_all(parent).map_err(in_cache)?;
     let scratch = tempfile::tempdir_in(parent).map_err(in_cache)?;
-    let file = download(wheel, scratch.path())?;
+    let file = download(wheel, scratch.path(), patience)?;
     let found = sha256(&file).map_err(|error| unavailable(format!("{}: {error}", file.display())))?;
     if found != wheel.sha256 {
         return Err(unavailable(format!("the wheel has SHA-256 {found}, expected {}", wheel.sha256)));
@@ -138,25 +144,24 @@ fn fetch(cache: &Path) -> Result<PathBuf, RuntimeError> {
     }
 }
 
-fn download(wheel: &Wheel, folder: &Path) -> Result<PathBuf, RuntimeError> {
+fn download(wheel: &Wheel, folder: &Path, patience: Patience) -> Result<PathBuf, RuntimeError> {
     let python = if cfg!(windows) { "python" } else { "python3" };
-    let mut command = Command::new(python);
-    command.args([
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--disable-pip-version-check",
-        "--quiet",
-    ]);
+    let python = program(Path::new(python)).ok_or_else(|| {
+        unavailable(format!("no {python} in the absolute folders of $PATH, whose pip would fetch it"))
+    })?;
+    let mut command = isolated(&python);
+    command.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:"]);
+    command.args(["--disable-pip-version-check", "--no-input", "--quiet"]);
     command.args(["--platform", wheel.platform, "--python-version", "313", "--implementation", "cp", "--dest"]);
-    let output = command.arg(folder).arg(format!("onnxruntime=={VERSION}")).output();
-    let output = output.map_err(|error| unavailable(format!("cannot run {python}: {error}")))?;
-    if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no word");
-        return Err(unavailable(format!("pip could not download onnxruntime {VERSION}: {last}")));
+    command.arg(folder).arg(format!("onnxruntime=={VERSION}")).stdin(Stdio::null()).stdout(Stdio::null());
+    let could_not = |why: String| unavailable(format!("pip could not download onnxruntime {VERSION}: {why}"));
+    let mut pip = Child::spawn("pip", &mut command)
+        .map_err(|error| unavailable(format!("cannot run {}: {error}", python.display())))?;
+    let ended = pip.wait(patience.fetch);
+    let words = pip.end();
+    match ended.map_err(could_not)? {
+        Ended::Code(0) => {}
+        ended => return Err(could_not(words.last().cloned().unwrap_or_else(|| format!("it {ended} without a word")))),
     }
     let files = fs::read_dir(folder).map_err(|error| unavailable(format!("{}: {error}", folder.display())))?;
     let mut paths = files.flatten().map(|entry| entry.path());
