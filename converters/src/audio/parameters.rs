@@ -10,9 +10,8 @@ use super::{FILES, PREPROCESSOR_CONFIG, PROCESSOR_CONFIG};
 use crate::checkpoint::ImportError;
 use crate::checkpoint::gguf::{self, HeldFiles};
 use crate::checkpoint::json::{self, Unique};
+use crate::limits::CLIP_SAMPLES;
 
-/// Two hours at 16 kHz: longer than any clip, and a bound on what is allocated.
-const MOST_SAMPLES: u64 = 2 * 3600 * 16_000;
 const RATES: RangeInclusive<u64> = 1..=1_000_000;
 
 /// Of `WhisperFeatureExtractor`.
@@ -49,7 +48,7 @@ pub(super) fn log_mel(dir: &Path) -> Result<LogMel, ImportError> {
         "processor_class",
     ]);
     let sampling_rate = keys.number("sampling_rate", 16_000, RATES)?;
-    let chunk_length = keys.number("chunk_length", 30, 1..=MOST_SAMPLES / sampling_rate)?;
+    let chunk_length = keys.number("chunk_length", 30, 1..=CLIP_SAMPLES / sampling_rate)?;
     let samples = chunk_length * sampling_rate;
     let n_fft = keys.number("n_fft", 400, 2..=samples)?;
     if n_fft % 2 != 0 {

@@ -3,6 +3,8 @@
 //! `u32 size | u32[size / 4] units | utf-8`. Whoever follows the units does so without looking, so they are checked
 //! first.
 
+use crate::limits::REPLACEMENT_GROWTH;
+
 /// Bits of a unit, as in darts-clone: a leaf's value when the top bit is set, else label, "has a leaf" and offset.
 const VALUE: u32 = 1 << 31;
 
@@ -49,6 +51,14 @@ impl Charsmap {
             let leaf = (units[base] & !VALUE) as usize;
             if has_leaf(unit) && !replacements.is_char_boundary(leaf) {
                 return Err(format!("the charsmap's trie: unit {at} has no replacement at {leaf}"));
+            }
+            // A text must not become a thousand times as long. Whatever is replaced has a byte or more.
+            let longest = 4 * REPLACEMENT_GROWTH;
+            if has_leaf(unit) && !replacements[leaf..].bytes().take(longest + 1).any(|byte| byte == 0) {
+                let rest = replacements.len() - leaf;
+                if rest > longest {
+                    return Err(format!("the charsmap's replacement at {leaf}: expected at most {longest} bytes"));
+                }
             }
         }
         Ok(Charsmap { units, replacements: replacements.to_owned() })
