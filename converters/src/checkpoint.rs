@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
+use crate::limits::{LAYER_TENSORS, LAYERS_AT_LEAST};
 use crate::{audio, tokenizer};
 use graph::{Blob, FloatType, GgmlType, Quantized, Scratch, Weight, WeightData, Weights};
 use rayon::prelude::*;
@@ -252,10 +253,15 @@ impl Checkpoint {
     }
 
     fn layers_in(&self, section: &Config, count: usize, key: &'static str) -> usize {
-        if count <= self.tensors.len() {
+        let tensors = self.tensors.len();
+        let most = (tensors / LAYER_TENSORS).max(LAYERS_AT_LEAST).min(tensors);
+        if count <= most {
             return count;
         }
-        let expected = format!("at most {}, the number of tensors", self.tensors.len());
+        let expected = match count > tensors {
+            true => format!("at most {tensors}, the number of tensors"),
+            false => format!("at most {most} layers of {tensors} tensors"),
+        };
         section.wrong_kind(key, &expected, &Value::from(count));
         1
     }

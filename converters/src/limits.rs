@@ -55,6 +55,14 @@ pub const COMPUTED_POSITIONS: usize = 1 << 16;
 pub const CONFIG_DEPTH: usize = 3;
 /// Two hours at 16 kHz: longer than any clip.
 pub const CLIP_SAMPLES: u64 = 2 * 3600 * 16_000;
+/// Longest window of a spectrum; published front ends have 400 samples.
+pub const WINDOW_SAMPLES: u64 = 1 << 12;
+/// Most features of a clip; Whisper's largest have 384 thousand.
+pub const CLIP_FEATURES: u64 = 1 << 21;
+/// Fewest tensors that a layer of any family has, so that a file of so many tensors bounds the layers that are written.
+pub const LAYER_TENSORS: usize = 6;
+/// Layers that are written whatever a file holds, so that what is missing of a small one is told by name.
+pub const LAYERS_AT_LEAST: usize = 32;
 /// Longest protobuf message, as the format has it.
 pub const PROTOBUF_BYTES: u64 = (1 << 31) - 1;
 

@@ -106,7 +106,7 @@ fn a_pickle_takes_what_its_length_allows() {
     // Values of a byte, and tensors under a key of 80 kB, which is a part of each of their names.
     let values = [&b"\x80\x02("[..], &[b'N'; 1 << 20], b"t."].concat();
     let key = [&b"\x80\x02}X\x00\x40\x01\x00"[..], &[b'k'; 0x14000]].concat();
-    let names = [key, b"(".to_vec(), b"c\na\nb\n".repeat(1 << 11), b"ls.".to_vec()].concat();
+    let names = [key, b"(".to_vec(), b"ca\nc\n".repeat(1 << 11), b"ls.".to_vec()].concat();
     for pickle in [values, names] {
         write(&dir, file, pickle);
         let said = bounded("import", dir.path());
@@ -180,7 +180,7 @@ fn a_text_is_tokenized_up_to_a_length_by_every_tokenizer() {
             let is_known = said.is_empty()
                 || said.contains("once normalized, found ")
                 || said.contains("expected words of at most 4096 characters, found one of ")
-                || said.contains("needs a language");
+                || said.contains("found the language ");
             assert!(is_known, "{name}: {text:?}: {said}");
             read += 1;
         }
@@ -204,10 +204,10 @@ fn json_takes_what_its_length_allows() {
     assert!(said.starts_with(&format!("config.json: not the expected JSON: {TOO_MUCH}")), "{said}");
     // Keys that nobody knows, each of which is a problem to be told.
     let dir = copy("t5-v1.1");
-    let keys: Vec<String> = (0..100_000).map(|i| format!("\"{i}\":1")).collect();
+    let keys: Vec<String> = (0..20_000).map(|i| format!("\"{i}\":1")).collect();
     write(&dir, "generation_config.json", format!("{{{}}}", keys.join(",")));
     let said = bounded("import", dir.path());
-    assert!(said.contains("100002 problems"), "{}", &said[..100]);
+    assert!(said.contains("20002 problems"), "{}", &said[..100]);
 }
 
 #[test]

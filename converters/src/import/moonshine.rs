@@ -136,8 +136,8 @@ fn rope(c: &checkpoint::Config, head_width: usize) -> Rope {
     let dim = (turned as usize).min(2 * head_width);
     let dims = dim.next_multiple_of(2);
     if dim == 0 || dims > head_width {
-        let dims = if turned > dims as f64 { turned } else { dims as f64 };
-        c.unsupported("partial_rotary_factor", format!("it turns {dims} places of heads of {head_width}"));
+        let least = if turned > dims as f64 { "more than " } else { "" };
+        c.unsupported("partial_rotary_factor", format!("it turns {least}{dims} places of heads of {head_width}"));
     }
     let theta = theta.powf(dims as f64 / dim.max(1) as f64) as f32;
     if !theta.is_finite() || theta <= 0.0 {

@@ -85,3 +85,28 @@ impl Charsmap {
         Some((&replacement[..replacement.find('\0').unwrap_or(replacement.len())], len))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A map of `a` to a replacement.
+    fn of_a(replacement: &str) -> Vec<u8> {
+        let mut units = vec![0_u32; 512];
+        // The root leads to 256, where `a` has a leaf at 0 ^ 97.
+        units[0] = 256 << 10;
+        units[256 ^ 97] = 256 << 10 | 1 << 8 | 97;
+        units[97] = VALUE;
+        let bytes = units.iter().flat_map(|unit| unit.to_le_bytes());
+        [&2048_u32.to_le_bytes()[..], &bytes.collect::<Vec<u8>>(), replacement.as_bytes(), b"\0"].concat()
+    }
+
+    #[test]
+    fn a_replacement_is_as_long_as_any_in_use_at_most() {
+        let map = Charsmap::read(&of_a("bc")).expect("a map");
+        assert_eq!((map.replace_prefix("ab"), map.replace_prefix("b")), (Some(("bc", 1)), None));
+        Charsmap::read(&of_a(&"b".repeat(48))).expect("12 times as long as the longest character");
+        let long = Charsmap::read(&of_a(&"b".repeat(1 << 20))).expect_err("refused");
+        assert_eq!(long, "the charsmap's replacement at 0: expected at most 48 bytes");
+    }
+}

@@ -420,6 +420,23 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_before_pytorch_1_6_is_five_pickles() {
+        let mut file = [&b"\x80\x02\x8a\x0a"[..], LEGACY_MAGIC[0], b"."].concat();
+        file.extend(b"\x80\x02M\xe9\x03.\x80\x02}(X\x0d\x00\x00\x00little_endian\x88u.");
+        let tensors = [&b"\x80\x02("[..], &b"N".repeat(1 << 20), b"t."].concat();
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("pytorch_model.bin");
+        let checked = |tensors: &[u8], order: &[u8]| {
+            std::fs::write(&path, [&file, tensors, order].concat()).expect("written");
+            check(&path)
+        };
+        checked(b"\x80\x02}.", b"\x80\x02].0123").expect("a table without tensors");
+        assert!(checked(&tensors, b"\x80\x02].").expect_err("many").starts_with("expected contents that take at most"));
+        assert!(checked(b"\x80\x02}.", &tensors).expect_err("many").starts_with("expected contents that take at most"));
+        assert_eq!(checked(b"\x80\x02}.", b""), Err("failed to fill whole buffer".to_owned()));
+    }
+
+    #[test]
     fn what_is_no_pickle_is_refused_before_the_crate_reads_it() {
         for (pickle, expected) in [
             (&b"\x80\x02"[..], "failed to fill whole buffer"),
