@@ -146,7 +146,7 @@ pub fn kind(path: &Path) -> Result<&'static str, InspectError> {
     if path.is_dir() {
         // Our own safetensors folders are checkpoints too; those with quantized weights have no graph yet.
         let quantized = || {
-            let config = fs::read_to_string(path.join("config.json")).unwrap_or_default();
+            let config = converters::limits::read_text(&path.join("config.json")).unwrap_or_default();
             config.contains("\"quantization_config\"")
         };
         return match files_of(path, &["onnx", "gguf", "safetensors", "bin", "json"])? {

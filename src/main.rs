@@ -147,7 +147,7 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
     }
     ctrlc::set_handler(|| {
         INTERRUPTED.store(true, Ordering::SeqCst);
-// What is unfinished goes first: behind this no run puts anything in its place, whatever it hears of ended engines.
+        // What is unfinished goes first: behind this no run puts anything in its place, whatever it hears of ended engines.
         build::folder::remove_unfinished();
         validate::runtime::end_children();
         let left = match build::folder::has_committed() {

@@ -1,7 +1,6 @@
 //! The recipe: one YAML file that says which checkpoint becomes which artifacts, and how good they must be.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
@@ -227,7 +226,8 @@ pub enum RecipeError {
 impl Loaded {
     /// Reads a recipe and resolves its paths against its folder.
     pub fn read(path: &Path) -> Result<Loaded, RecipeError> {
-        let text = fs::read_to_string(path).map_err(|source| RecipeError::Io { file: path.to_owned(), source })?;
+        let text =
+            converters::limits::read_text(path).map_err(|source| RecipeError::Io { file: path.to_owned(), source })?;
         Loaded::parse(path, text)
     }
 

@@ -60,8 +60,7 @@ fn unspoken(manifest: &Manifest) -> String {
 }
 
 fn read(file: &Path) -> Option<Report> {
-    let found = fs::symlink_metadata(file).ok()?;
-    (found.is_file() && found.len() <= REPORT_BYTES).then(|| serde_json::from_slice(&fs::read(file).ok()?).ok())?
+    serde_json::from_slice(&converters::limits::read(file, REPORT_BYTES).ok()?).ok()
 }
 
 /// Whether two reports are of the same checkpoint, recipe and samples, so that their figures stand beside each other.

@@ -25,8 +25,6 @@ pub const RUN: &str = "run-";
 /// What is to stand in the out folder, below a run's.
 pub const NEW: &str = "new";
 const OLD: &str = "old";
-/// A journal names a few artifacts.
-const JOURNAL_BYTES: u64 = 1 << 20;
 
 /// What has been decided.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -198,15 +196,10 @@ impl Commit<'_> {
 /// The journal that an earlier run left. Errors: a sentence; it is not one that this program writes.
 pub fn read(state: &Path) -> Result<Option<Journal>, String> {
     let file = state.join(FILE);
-    let found = match fs::symlink_metadata(&file) {
+    let journal: Journal = match converters::limits::read_json(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        found => found.map_err(|error| error.to_string())?,
+        read => read.map_err(|error| error.to_string())?,
     };
-    if !found.is_file() || found.len() > JOURNAL_BYTES {
-        return Err(format!("expected a file of at most {JOURNAL_BYTES} bytes"));
-    }
-    let bytes = fs::read(&file).map_err(|error| error.to_string())?;
-    let journal: Journal = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     let names: Vec<&String> =
         journal.put.iter().map(|put| &put.name).chain(&journal.remove).chain([&journal.run]).collect();
     if let Some(name) = names.into_iter().find(|name| !is_name(name)) {

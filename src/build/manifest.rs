@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use converters::checkpoint::Generation;
+use converters::limits;
 use converters::{Artifact, Checkpoint, ImportError, Semantics};
 use graph::FakeQuant;
 use quant::TensorRecord;
@@ -160,8 +161,8 @@ impl Manifest {
 
     /// The manifest in `dir`, or `None` when there is no such file. Errors: it is not JSON, or not a manifest.
     pub fn read(dir: &Path) -> io::Result<Option<Manifest>> {
-        match fs::read(dir.join(FILE)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        match limits::read_json(&dir.join(FILE)) {
+            Ok(manifest) => Ok(Some(manifest)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

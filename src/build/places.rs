@@ -40,8 +40,7 @@ pub fn report_problem(dir: &Path) -> Option<String> {
 pub fn foreign_report(dir: &Path, names: &[&str], keys: &[&str]) -> Option<String> {
     let json = dir.join(names[0]);
     let is_ours = || {
-        let found = fs::symlink_metadata(&json).ok()?;
-        let bytes = (found.is_file() && found.len() <= REPORT_BYTES).then(|| fs::read(&json).ok())??;
+        let bytes = converters::limits::read(&json, REPORT_BYTES).ok()?;
         let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
         Some(keys.iter().all(|key| value.get(key).is_some()))
     };
