@@ -38,12 +38,15 @@ pub fn copy_companions(model: &Model, dir: &Path) -> Result<Vec<PathBuf>, Export
 fn copy_listed(from: &Path, to: &Path) -> Result<Vec<PathBuf>, ExportError> {
     let mut copied = Vec::new();
     for name in COMPANIONS.iter().chain(&audio::FILES).chain(tokenizer::FILES) {
-        let failed = |source| ExportError::Io { file: from.join(name), source };
+        let failed = |file: &Path| {
+            let file = file.join(name);
+            |source| ExportError::Io { file, source }
+        };
         // Not `fs::copy`, which would copy a read-only permission too.
         match limits::read(&from.join(name), limits::VOCABULARY_BYTES) {
-            Ok(bytes) => fs::write(to.join(name), bytes).map_err(failed)?,
+            Ok(bytes) => fs::write(to.join(name), bytes).map_err(failed(to))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(from)(error)),
         }
         copied.push(PathBuf::from(name));
     }

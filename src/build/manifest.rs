@@ -57,12 +57,13 @@ pub struct Calibrated {
     /// Weights whose stored bytes follow from the samples.
     pub weights: Vec<String>,
     /// What it decided beside weights.
-    #[serde(flatten)]
+    #[serde(default)]
     pub decided: Decided,
 }
 
 /// Numbers of the graph that calibration chose: with them, the graph of an artifact is made again without samples.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Decided {
     /// What multiplies the residual streams of encoder and decoder (`rescale_residual: auto`).
     #[serde(default, skip_serializing_if = "Option::is_none")]

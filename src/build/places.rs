@@ -70,7 +70,8 @@ fn near(place: &Path, model: &Path) -> Option<String> {
 fn foreign(place: &Path) -> Option<String> {
     let at = |text: String| Some(format!("{}: {text}", place.display()));
     match fs::symlink_metadata(place) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        // A folder that cannot be made is told by who makes it.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return None,
         Err(error) => return at(error.to_string()),
         Ok(found) if found.is_dir() => {}
         Ok(found) => {

@@ -68,9 +68,10 @@ fn killed_or_interrupted_at_any_moment_every_artifact_is_old_or_new_and_the_next
     let mut ends = [0, 0];
     for attempt in 0..50 {
         fs::write(home.recipe(), &generations[attempt % 2]).expect("written");
+        let had_state = out.join(".trefoil").exists();
         let mut child = trefoil();
-        let child = child.args(["convert", &home.recipe(), "--offline", "--quiet"]).stderr(Stdio::piped());
-        let child = child.spawn().expect("the binary starts");
+        let child = child.args(["convert", &home.recipe(), "--offline", "--quiet"]).stdout(Stdio::null());
+        let child = child.stderr(Stdio::piped()).spawn().expect("the binary starts");
         // Half of them near the end, where names change.
         let share = if attempt % 4 < 2 { random() } else { 0.85 + 0.3 * random() };
         std::thread::sleep(takes.mul_f64(share));
@@ -81,7 +82,8 @@ fn killed_or_interrupted_at_any_moment_every_artifact_is_old_or_new_and_the_next
         let found =
             ["onnx", "safetensors"].map(|name| whole(&out.join(name)).unwrap_or_else(|e| panic!("{told}: {e}")));
         if signal == "-INT" && output.status.code() == Some(130) {
-            assert!(!out.join(".trefoil").exists(), "{told}");
+            // What one before it left that was killed may still be there.
+            assert!(had_state || !out.join(".trefoil").exists(), "{told}");
             assert!(found[0] == found[1], "an interrupt waits until all names have changed: {told}");
         }
         // Whoever comes next finishes what was decided; here one that only looks.
@@ -310,7 +312,7 @@ fn a_calibrated_artifact_is_validated_against_its_own_weights() {
     let data = repository("models/g2p-t5/data");
     let home = Home::with(&format!(
         "model: {}\nout: out\ncalibrate: {{ data: {}, samples: 8 }}\n\
-         quantize: {{ scheme: int8, method: gptq, activations: {{ bits: 8 }}, equalize: {{ smoothquant: {{}} }} }}\nartifacts:\n  - onnx: {{}}\n",
+         quantize: {{ scheme: int8, method: gptq, activations: {{ static: {{ bits: 8 }} }}, equalize: {{ smoothquant: {{}} }} }}\nartifacts:\n  - onnx: {{}}\n",
         repository("models/g2p-t5").display(),
         data.join("calibration.jsonl").display(),
     ));
@@ -320,7 +322,7 @@ fn a_calibrated_artifact_is_validated_against_its_own_weights() {
     let calibrated = &manifest["calibrated"];
     assert!(calibrated["kernel"].as_str().is_some_and(|kernel| kernel.starts_with("matrixmultiply ")), "{calibrated}");
     assert!(calibrated["weights"].as_array().is_some_and(|weights| weights.len() > 20));
-    assert!(calibrated["steps"].as_object().is_some_and(|steps| steps.len() > 5), "{calibrated}");
+    assert!(calibrated["decided"]["steps"].as_object().is_some_and(|steps| steps.len() > 5), "{calibrated}");
 
     // Another processor's last bits: codes that are one step away, in a file whose manifest says so.
     let file = home.path("out/onnx/model.onnx_data");
@@ -465,9 +467,9 @@ fn a_disk_that_is_full_is_told_with_its_place_and_leaves_nothing() {
     )
     .expect("written");
     // Too small by what is known before, and by a little that is not.
-    for (megabytes, expected) in [(4, "expected room for about "), (13, "No space left")] {
+    for (kilobytes, expected) in [(4000, "expected room for about "), (9300, "No space left")] {
         let script = format!(
-            "mount -t tmpfs -o size={megabytes}m none {disk} && {program} convert {recipe} --offline --quiet --no-validate; \
+            "mount -t tmpfs -o size={kilobytes}k none {disk} && {program} convert {recipe} --offline --quiet --no-validate; \
              code=$?; find {disk} -mindepth 1 >&2; exit $code",
             disk = disk.display(),
             program = env!("CARGO_BIN_EXE_trefoil"),
