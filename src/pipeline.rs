@@ -8,8 +8,8 @@ use converters::audio::{AudioError, FrontEnd};
 use converters::checkpoint::{Generation, Overrides};
 use converters::tokenizer::TokenizerError;
 use converters::{Artifact, ExportError, ImportError, Model};
-use graph::Graph;
 use graph::passes::PassError;
+use graph::{Graph, Progress};
 use quant::{PolicyError, QuantError, TensorRecord};
 use validate::Greedy;
 use validate::calibration::CalibratedError;
@@ -18,7 +18,7 @@ use validate::report::{ArtifactReport, ModelReport, Note, OutputFile, Report, Te
 use validate::runtime::Options;
 use validate::task::{Data, DataError, Speech, TaskMetric, Text};
 
-use crate::build::folder::FolderError;
+use crate::build::folder::{FolderError, free_bytes};
 use crate::build::growth::Grown;
 use crate::build::inputs::Changed;
 use crate::build::manifest::Origin;
@@ -385,6 +385,17 @@ pub fn check(path: &Path, model: Option<&Path>, common: &Common) -> Result<Verdi
     }
     print(&printable(&summary::planned(&plans, common.json))).map_err(PipelineError::io(Path::new("stdout")))?;
     Ok(Verdict::Passed)
+}
+
+/// Says how many bytes the work takes on a disk, and that there are as many. A system that does not tell is believed.
+///
+/// Errors: there is less room.
+pub fn room(place: &Path, need: u64, display: &Display) -> Result<(), PipelineError> {
+    display.say(&format!("room for {} in {}", size(need), place.display()));
+    match free_bytes(place) {
+        Some(free) if free < need => Err(PipelineError::Room { place: place.to_owned(), need, free }),
+        _ => Ok(()),
+    }
 }
 
 /// Prints the report or its summary, and failed checks on stderr. `is_good`: no check of this run failed.

@@ -22,12 +22,13 @@ use validate::metrics::{Meter, Score};
 use validate::task::{TaskMetric, Text};
 
 use crate::build::folder::OutFolder;
+use crate::build::growth::refused;
 use crate::build::inputs::Inputs;
 use crate::build::manifest::{Origin, sha256};
 use crate::build::{places, whole};
 use crate::calibration::Observed;
 use crate::edits;
-use crate::pipeline::{PipelineError, Source};
+use crate::pipeline::{PipelineError, Source, room};
 use crate::progress::{Display, Of};
 use crate::recipe::{Loaded, Target};
 use crate::run::text_of;
@@ -170,6 +171,8 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
     let folder = OutFolder::open(report_dir)?;
     // Whoever needs a temporary file in this process or below it gets it on the disk that takes the result.
     let _ = tempfile::env::override_temp_dir(folder.scratch());
+    let need = refused(&source, target)?;
+    room(report_dir, need.scratch + source.logits_bytes(&data), display)?;
     let observed =
         Observed::new(&source.exact.graph, &origin, &source.decoding, wanted, data, folder.scratch(), display)?;
     if arguments.max_drop.is_some() && !observed.has_targets() {

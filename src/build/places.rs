@@ -179,7 +179,7 @@ mod tests {
         assert!(told("photos").ends_with("found no trefoil.json"), "{}", told("photos"));
         fs::write(dir.join("photos/trefoil.json"), "{}").expect("written");
         assert!(
-            told("photos").contains("trefoil.json is not that of an artifact: missing field"),
+            told("photos").contains("trefoil.json is not that of an artifact: not the expected JSON: missing field"),
             "{}",
             told("photos")
         );

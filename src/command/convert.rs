@@ -9,16 +9,15 @@ use graph::progress::Unit;
 use graph::{Progress, Scratch};
 use validate::report::{ArtifactReport, Note, Report, Verdict as Judged};
 
-use crate::build::folder::{OutFolder, free_bytes};
+use crate::build::folder::OutFolder;
 use crate::build::growth::{Grown, Need, refused};
 use crate::build::inputs::Inputs;
 use crate::build::manifest::{self, Manifest, Origin, RecipeText};
 use crate::build::{beside, places};
-use crate::pipeline::{Engines, PipelineError, Source, told, validated};
+use crate::pipeline::{Engines, PipelineError, Source, room, told, validated};
 use crate::progress::Display;
 use crate::recipe::{Loaded, Target};
 use crate::run::text_of;
-use crate::table::size;
 use crate::terminal::print;
 use crate::{Common, Verdict, summary};
 
@@ -89,7 +88,7 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
     // Whoever needs a temporary file in this process or below it gets it on the disk that takes the artifacts.
     let _ = tempfile::env::override_temp_dir(folder.scratch());
     let logits = data.as_ref().map_or(0, |data| source.logits_bytes(data));
-    room(&recipe.out, &needs, logits, display)?;
+    room(&recipe.out, logits + needs.iter().map(|need| need.scratch + need.artifact).sum::<u64>(), display)?;
 
     let observed = source.observed(recipe, &targets, &origin, &*text, folder.scratch(), display)?;
     // All are written before the first is validated: what a format refuses is known early.
@@ -206,16 +205,6 @@ fn all_refused(source: &Source, targets: &[&Target]) -> Result<Vec<Need>, Pipeli
         0 => Ok(needs),
         1 => Err(errors.remove(0)),
         _ => Err(PipelineError::Several(errors)),
-    }
-}
-
-/// Says how much room the work takes, and that there is as much. A system that does not tell its free space is believed.
-fn room(out: &Path, needs: &[Need], logits: u64, display: &Display) -> Result<(), PipelineError> {
-    let need: u64 = needs.iter().map(|need| need.scratch + need.artifact).sum::<u64>() + logits;
-    display.say(&format!("room for {} in {}", size(need), out.display()));
-    match free_bytes(out) {
-        Some(free) if free < need => Err(PipelineError::Room { place: out.to_owned(), need, free }),
-        _ => Ok(()),
     }
 }
 

@@ -8,9 +8,9 @@ use graph::{Progress, Scratch};
 use validate::report::{InputFile, Note, Report, Verdict as Judged};
 
 use crate::build::folder;
-use crate::build::growth::Grown;
+use crate::build::growth::{Grown, refused};
 use crate::build::manifest::{self, Manifest, Origin};
-use crate::pipeline::{Engines, PipelineError, Source, told, validated};
+use crate::pipeline::{Engines, PipelineError, Source, room, told, validated};
 use crate::progress::Display;
 use crate::recipe::{Loaded, Validation};
 use crate::run::text_of;
@@ -61,6 +61,8 @@ pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Res
         return Err(wrong(format!("made from another checkpoint than {}: {other}", arguments.reference.display())));
     }
     let data = source.evaluation(&wanted, &*text)?;
+    let need = refused(&source, target)?;
+    room(&tempfile::env::temp_dir(), need.scratch + source.logits_bytes(&data), display)?;
     let recorded = arguments.reference.join("expected.safetensors");
     let baseline = source.baseline(wanted.metric, data, &*text, &recorded, display)?;
     let artifact = Artifact::list(target.format().name(), dir).map_err(PipelineError::io(dir))?;

@@ -360,20 +360,13 @@ fn a_calibrated_conversion_is_in_the_report_and_the_same_with_and_without_its_ca
 }
 
 #[test]
-fn an_artifact_that_was_calibrated_is_validated_on_the_same_data_only() {
+fn an_artifact_that_was_calibrated_is_validated_without_its_samples() {
     let home = Home::new(GPTQ, CALIBRATE, &lines());
     assert_eq!(code(&home.run(&["convert", "recipe.yaml", "--offline", "--no-validate"])), 0);
+    fs::remove_file(home.0.path().join("words.txt")).expect("there");
     let model = fixture("t5-rows-of-32").display().to_string();
-    let validate =
-        |more: &[&str]| home.run(&[&["validate", "out/onnx", "--reference", &model, "--offline"], more].concat());
-    let without = validate(&[]);
-    assert_eq!(code(&without), 2);
-    assert!(text(&without.stderr).contains("expected --calibration FILE, found none"), "{}", text(&without.stderr));
-    let with = validate(&["--calibration", "words.txt"]);
-    assert_eq!(code(&with), 0, "{}{}", text(&with.stdout), text(&with.stderr));
-    fs::write(home.0.path().join("other.txt"), lines().replace("3 5", "9 8")).expect("written");
-    let other = validate(&["--calibration", "other.txt"]);
-    assert_eq!(code(&other), 1, "the export link sees other codes: {}", text(&other.stdout));
+    let found = home.run(&["validate", "out/onnx", "--reference", &model, "--offline"]);
+    assert_eq!(code(&found), 0, "{}{}", text(&found.stdout), text(&found.stderr));
 }
 
 #[test]

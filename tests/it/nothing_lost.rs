@@ -246,6 +246,18 @@ fn a_failed_artifact_stands_beside_the_good_one_and_a_good_one_takes_its_place()
 }
 
 #[test]
+fn an_engine_that_is_missing_fails_when_that_is_asked_for() {
+    let home = small(LOOSE);
+    let output = home.convert(&["--strict", "--only", "safetensors"]);
+    let stderr = text(&output.stderr);
+    assert_eq!(code(&output), 1, "{stderr}");
+    assert!(stderr.contains("failed: runtime of safetensors: the artifact in transformers: "), "{stderr}");
+    // Data without targets is no missing engine.
+    assert!(!stderr.contains("the data has no targets"), "{stderr}");
+    assert_eq!(json(home.path("out/safetensors.failed/trefoil.json"))["verdict"], "failed");
+}
+
+#[test]
 fn a_report_speaks_of_what_lies_there() {
     let home = small(LOOSE);
     assert_eq!(code(&home.convert(&[])), 0);
