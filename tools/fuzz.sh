@@ -23,7 +23,6 @@ if ! cargo fuzz --version >"$log/tool" 2>&1; then
     cargo install cargo-fuzz --locked --version 0.13.2 >"$log/tool" 2>&1 || fail "$log/tool"
 fi
 # No sanitizer, so that the stable compiler does: memory is counted by an allocator of the crate itself.
-export RUSTC_BOOTSTRAP=1
 cargo fuzz build --fuzz-dir . --sanitizer none inputs >"$log/build" 2>&1 || fail "$log/build"
 binary=$(find target/*/release -maxdepth 1 -name inputs -type f | head -n 1)
 

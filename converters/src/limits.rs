@@ -51,8 +51,9 @@ pub const ADDED_TOKENS: u64 = 1 << 16;
 /// Most rows of a table of positions that is computed and not stored; published configs say 1024 at most where tables are
 /// computed.
 pub const COMPUTED_POSITIONS: usize = 1 << 16;
-/// Deepest object of config.json that importers open, the file itself being 0: `decoder.rope_parameters` has one more inside.
-pub const CONFIG_DEPTH: usize = 3;
+/// Deepest object of config.json that importers open, the file itself being 0: `encoder.text_config.rope_parameters` of
+/// T5Gemma2 has objects inside.
+pub const CONFIG_DEPTH: usize = 4;
 /// Two hours at 16 kHz: longer than any clip.
 pub const CLIP_SAMPLES: u64 = 2 * 3600 * 16_000;
 /// Longest window of a spectrum; published front ends have 400 samples.

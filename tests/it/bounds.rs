@@ -160,7 +160,7 @@ fn a_long_word_takes_what_its_length_allows() {
     );
     let word = "u".repeat(1 << 20);
     let said = refusal(&|json| {
-        json["model"] = json!({"type": "BPE", "vocab": {&word: 0}, "merges": [], "unk_token": &word});
+        json["model"] = json!({"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": &word});
     });
     assert_eq!(said, "tokenizer.json: model: unk_token: expected at most 16 bytes, found 1048576");
     let said = refusal(&|json| json["added_tokens"][0]["content"] = json!(&word));
@@ -282,6 +282,24 @@ fn a_table_of_positions_is_computed_up_to_a_length() {
             "{name}: {said}"
         );
     }
+}
+
+#[test]
+fn no_tokens_are_no_text() {
+    // `BPEDecoder` of the crate looks for the last of them.
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let model = json!({"type": "BPE", "vocab": {"a": 0}, "merges": []});
+    let tokenizer = |decoder: Value| {
+        write(&dir, "tokenizer.json", json!({"version": "1.0", "model": model, "decoder": decoder}).to_string());
+        Tokenizer::open(dir.path())
+    };
+    let joins = json!({"type": "BPEDecoder", "suffix": "</w>"});
+    let opened = tokenizer(joins.clone()).expect("a tokenizer");
+    let texts = [&[][..], &[7], &[0]].map(|ids| opened.decode(ids, true).expect("decoded"));
+    assert_eq!(texts, ["", "", "a"]);
+    let drops = json!({"type": "CTC", "pad_token": "a", "word_delimiter_token": "|", "cleanup": false});
+    let refused = tokenizer(json!({"type": "Sequence", "decoders": [drops, joins]})).expect_err("refused").to_string();
+    assert!(refused.ends_with("decoder: expected BPEDecoder alone or first, found it behind another"), "{refused}");
 }
 
 #[test]

@@ -26,7 +26,6 @@ pub(super) fn open(bytes: &[u8], folder: &Folder) -> Result<(Pipeline, Option<Fr
     let malformed = |message: String| folder.malformed(FILE, message);
     limits::check_json(bytes, COPIES).map_err(malformed)?;
     let json: Value = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
-    steps::check(&json).map_err(malformed)?;
     pieces::check(&json, bytes.len()).map_err(malformed)?;
     let mut steps = Vec::new();
     flatten(json.get("normalizer"), "normalizers", &mut steps);
@@ -44,6 +43,7 @@ pub(super) fn open(bytes: &[u8], folder: &Folder) -> Result<(Pipeline, Option<Fr
         maps.push(map);
     }
     check_merges(json.get("model").unwrap_or(&Value::Null)).map_err(malformed)?;
+    steps::check(&json).map_err(malformed)?;
     let opened = caught(|| tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string()));
     let mut tokenizer = opened.map_err(malformed)?;
     // transformers sets both anew for each call, and a call here is one whole text.

@@ -54,6 +54,12 @@ impl Pipeline {
                 ids.drain(..from);
             }
         }
+        let added = self.tokenizer.get_added_vocabulary();
+        let is_shown = |token: &String| !skip_special || !added.is_special_token(token);
+        if !ids.iter().filter_map(|id| self.tokenizer.id_to_token(*id)).any(|token| is_shown(&token)) {
+            // `BPEDecoder` looks for the last of no tokens (0.23.2 panics).
+            return Ok(String::new());
+        }
         let text = caught(|| self.tokenizer.decode(&ids, skip_special).map_err(|error| error.to_string()))?;
         let text = if self.clean_up { cleaned_up(text) } else { text };
         Ok(if self.transcript.is_some() { without_times(&text) } else { text })

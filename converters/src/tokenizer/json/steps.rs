@@ -23,6 +23,10 @@ pub(super) fn check(json: &Value) -> Result<(), String> {
         if steps.len() > STAGE_STEPS {
             return Err(format!("{name}: expected at most {STAGE_STEPS} steps, found {}", steps.len()));
         }
+        // `BPEDecoder` stops where others leave it no token.
+        if name == "decoder" && steps.iter().skip(1).any(|step| step.get("suffix").is_some()) {
+            return Err("decoder: expected BPEDecoder alone or first, found it behind another".to_owned());
+        }
         let mut growth = 1_usize;
         for step in steps {
             check_step(step).map_err(|message| format!("{name}: {message}"))?;
