@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
+use crate::limits::{LAYER_TENSORS, LAYERS_AT_LEAST};
 use crate::{audio, tokenizer};
 use graph::{Blob, FloatType, GgmlType, Quantized, Scratch, Weight, WeightData, Weights};
 use rayon::prelude::*;
@@ -88,7 +89,8 @@ struct Stored {
 #[derive(Debug)]
 enum Bytes {
     Range(Blob),
-    Pickled(pytorch_reader::Tensor),
+    /// A tensor, and the length of its file.
+    Pickled(pytorch_reader::Tensor, u64),
     Blocks(GgmlType, Blob),
 }
 
@@ -251,10 +253,15 @@ impl Checkpoint {
     }
 
     fn layers_in(&self, section: &Config, count: usize, key: &'static str) -> usize {
-        if count <= self.tensors.len() {
+        let tensors = self.tensors.len();
+        let most = (tensors / LAYER_TENSORS).max(LAYERS_AT_LEAST).min(tensors);
+        if count <= most {
             return count;
         }
-        let expected = format!("at most {}, the number of tensors", self.tensors.len());
+        let expected = match count > tensors {
+            true => format!("at most {tensors}, the number of tensors"),
+            false => format!("at most {most} layers of {tensors} tensors"),
+        };
         section.wrong_kind(key, &expected, &Value::from(count));
         1
     }
@@ -403,7 +410,7 @@ impl Checkpoint {
         };
         let blob = match &stored.bytes {
             Bytes::Range(blob) | Bytes::Blocks(_, blob) => Ok(blob.clone()),
-            Bytes::Pickled(tensor) => self.unpickle(tensor, dtype),
+            Bytes::Pickled(tensor, file_bytes) => self.unpickle(tensor, *file_bytes, dtype),
         };
         let unreadable = |e: io::Error| Problem::Unreadable {
             name: name.to_owned(),
@@ -413,8 +420,8 @@ impl Checkpoint {
         Ok((blob.map_err(unreadable)?, dtype))
     }
 
-    fn unpickle(&self, tensor: &pytorch_reader::Tensor, dtype: FloatType) -> io::Result<Blob> {
-        let mut bytes = tensor.read()?;
+    fn unpickle(&self, tensor: &pytorch_reader::Tensor, file_bytes: u64, dtype: FloatType) -> io::Result<Blob> {
+        let mut bytes = pickle::read(tensor, file_bytes)?;
         if cfg!(target_endian = "big") {
             // The reader answers in the machine's order; weights are little-endian.
             bytes.chunks_exact_mut(dtype.bytes()).for_each(<[u8]>::reverse);
@@ -502,9 +509,10 @@ fn safetensors_tensors(file: &Path) -> Result<Tensors, ImportError> {
 
 fn pickle_tensors(file: &Path) -> Result<Tensors, ImportError> {
     let name = file_name(file);
+    let file_bytes = std::fs::metadata(file).map_err(ImportError::io(file))?.len();
     let stored = |tensor: pytorch_reader::Tensor| {
         let (dtype, shape) = (pickle::dtype_name(tensor.dtype()).to_owned(), tensor.shape().to_vec());
-        (tensor.name.clone(), Stored { file: name.clone(), dtype, shape, bytes: Bytes::Pickled(tensor) })
+        (tensor.name.clone(), Stored { file: name.clone(), dtype, shape, bytes: Bytes::Pickled(tensor, file_bytes) })
     };
     Ok(pickle::tensors(file)?.into_iter().map(stored).collect())
 }
@@ -581,7 +589,7 @@ fn not_finite(weight: &Weight) -> Result<Option<NotFinite>, ImportError> {
 
 /// SHA-256 of a file in hexadecimal, streamed.
 pub fn sha256(file: &Path) -> Result<String, ImportError> {
-    let mut reader = std::fs::File::open(file).map_err(ImportError::io(file))?;
+    let mut reader = graph::open_file(file).map_err(ImportError::io(file))?;
     let (mut hash, mut chunk) = (Sha256::new(), vec![0; CHUNK_BYTES]);
     loop {
         match reader.read(&mut chunk).map_err(ImportError::io(file))? {

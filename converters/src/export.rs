@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Format, Model, audio, tokenizer};
+use crate::{Format, Model, audio, limits, tokenizer};
 
 pub mod gguf;
 pub mod imatrix;
@@ -40,7 +40,7 @@ fn copy_listed(from: &Path, to: &Path) -> Result<Vec<PathBuf>, ExportError> {
     for name in COMPANIONS.iter().chain(&audio::FILES).chain(tokenizer::FILES) {
         let failed = |source| ExportError::Io { file: from.join(name), source };
         // Not `fs::copy`, which would copy a read-only permission too.
-        match fs::read(from.join(name)) {
+        match limits::read(&from.join(name), limits::VOCABULARY_BYTES) {
             Ok(bytes) => fs::write(to.join(name), bytes).map_err(failed)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(failed(error)),

@@ -8,6 +8,8 @@ pub mod audio;
 pub mod checkpoint;
 pub mod export;
 pub mod import;
+pub mod limits;
+mod protobuf;
 pub mod tokenizer;
 
 use std::collections::BTreeMap;

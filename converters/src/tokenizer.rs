@@ -25,6 +25,7 @@ use pipeline::Pipeline;
 use words::WordTokenizer;
 
 use crate::checkpoint::Overrides;
+use crate::limits::TEXT_BYTES;
 
 /// The files that tokenizers are read from, here and by the consumers of artifacts.
 pub const FILES: &[&str] = &[
@@ -262,7 +263,8 @@ impl Tokenizer {
 
     /// The ids of an input, with the tokens around it, as transformers' `tokenizer(text).input_ids`.
     ///
-    /// Errors: the tokenizer has no token for some part and no unknown token; a language is needed or unknown.
+    /// Errors: the tokenizer has no token for some part and no unknown token; a language is needed or unknown; the text is
+    /// longer than [`TEXT_BYTES`].
     pub fn encode(&self, text: &str) -> Result<Vec<i64>, TokenizerError> {
         self.encode_side(text, Side::Source)
     }
@@ -275,11 +277,14 @@ impl Tokenizer {
 
     fn encode_side(&self, text: &str, side: Side) -> Result<Vec<i64>, TokenizerError> {
         let failed = |message| TokenizerError::Failed { file: self.file.clone(), message };
+        if text.len() > TEXT_BYTES {
+            return Err(failed(format!("expected a text of at most {TEXT_BYTES} bytes, found {}", text.len())));
+        }
         let ids = match &self.kind {
             Kind::Bytes(tokenizer) => return Ok(tokenizer.encode(text)),
             Kind::Pipeline(pipeline) => pipeline.encode(text, self.framing.is_none()).map_err(failed)?,
-            Kind::Pieces(tokenizer) => tokenizer.encode(text, side),
-            Kind::Words(tokenizer) => tokenizer.encode(text),
+            Kind::Pieces(tokenizer) => tokenizer.encode(text, side).map_err(failed)?,
+            Kind::Words(tokenizer) => tokenizer.encode(text).map_err(failed)?,
         };
         let around = self.framing.as_ref().map_or(Ok((vec![], vec![])), |framing| framing.around(side));
         let (before, after) =

@@ -1,10 +1,31 @@
 //! Bytes on disk, read when asked for.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+
+/// Opens a regular file for reading. Errors: what the system says, and `InvalidInput` for everything else that has a path.
+///
+/// A device may have no end, and the length that it tells is 0; opening a pipe waits for whoever writes into it.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    // Before opening, because that may wait for ever; and after, because another file may stand there by then.
+    is_regular(&std::fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    is_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn is_regular(data: &Metadata) -> io::Result<()> {
+    match data.is_file() {
+        true => Ok(()),
+        false => {
+            let found = if data.is_dir() { "a folder" } else { "a pipe, a device or a socket" };
+            Err(io::Error::new(io::ErrorKind::InvalidInput, format!("expected a regular file, found {found}")))
+        }
+    }
+}
 
 /// A handle to a range of bytes of a file or of memory; cloning copies no byte.
 ///
@@ -24,9 +45,9 @@ enum Source {
 }
 
 impl Blob {
-    /// A whole file.
+    /// A whole file. Errors: those of [`open_file`].
     pub fn open(path: &Path) -> io::Result<Blob> {
-        let file = File::open(path)?;
+        let file = open_file(path)?;
         let len = file.metadata()?.len();
         Ok(Blob { source: Source::File(Arc::new(file)), start: 0, len })
     }
@@ -189,6 +210,21 @@ mod tests {
         let middle = blob.slice(1..3).expect("inside");
         assert_eq!(middle.read().expect("in memory"), [2, 3]);
         assert_eq!(middle.read_at(1, &mut [0; 2]).map_err(|e| e.kind()), Err(io::ErrorKind::UnexpectedEof));
+    }
+
+    #[test]
+    fn only_a_regular_file_is_opened() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let said = |path: &Path| open_file(path).expect_err("refused").to_string();
+        assert_eq!(said(folder.path()), "expected a regular file, found a folder");
+        assert_eq!(open_file(&folder.path().join("a")).expect_err("none").kind(), io::ErrorKind::NotFound);
+        #[cfg(unix)]
+        {
+            assert_eq!(said(Path::new("/dev/zero")), "expected a regular file, found a pipe, a device or a socket");
+            let pipe = folder.path().join("pipe");
+            assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+            assert!(Blob::open(&pipe).is_err(), "and nothing waits for a writer");
+        }
     }
 
     #[test]

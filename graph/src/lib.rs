@@ -53,7 +53,7 @@ pub mod text;
 pub mod verify;
 pub mod weights;
 
-pub use blob::{Blob, Scratch};
+pub use blob::{Blob, Scratch, open_file};
 pub use build::{Build, BuildError, Val};
 pub use eval::{EvalError, Feeds, Interpreter, Tensors, eval, relative_bucket};
 pub use ggml::GgmlType;

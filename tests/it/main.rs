@@ -1,5 +1,6 @@
 //! One test binary, because linking is slow.
 
+mod bounds;
 mod calibration;
 mod cli;
 mod consumers;

@@ -1,21 +1,18 @@
 //! Evaluation data: inputs, targets, their tokens, and batches of them.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use converters::Tokenizer;
 use converters::audio::{Clip, FrontEnd};
 use converters::checkpoint::Generation;
+use converters::limits::LINE_BYTES;
 use graph::{DType, Feeds, Graph, Op, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::metrics::Score;
-
-/// The longest line of a data file, so that a binary file is refused instead of read into memory.
-const LONGEST_LINE_BYTES: u64 = 1 << 20;
 
 /// Most numbers of sources in one batch: encoders of features hold memory for the square of their frames.
 const SOURCE_ELEMENTS: usize = 1 << 20;
@@ -285,12 +282,12 @@ impl Data {
     pub fn load(file: &Path, count: usize, text: &dyn Text) -> Result<Data, DataError> {
         let io = |source| DataError::Io { file: file.to_owned(), source };
         let json = file.extension().is_some_and(|e| e == "jsonl");
-        let mut reader = BufReader::new(File::open(file).map_err(io)?);
+        let mut reader = BufReader::new(graph::open_file(file).map_err(io)?);
         let (mut samples, mut raw, mut number) = (Vec::new(), Vec::new(), 0);
         let mut hash = Sha256::new();
         loop {
             raw.clear();
-            let read = reader.by_ref().take(LONGEST_LINE_BYTES).read_until(b'\n', &mut raw).map_err(io)?;
+            let read = reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut raw).map_err(io)?;
             if read == 0 {
                 break;
             }
@@ -301,8 +298,8 @@ impl Data {
                 continue;
             }
             let bad = |message: String| DataError::Line { file: file.to_owned(), line: number, message };
-            if read as u64 == LONGEST_LINE_BYTES && raw.last() != Some(&b'\n') {
-                return Err(bad(format!("expected a line of at most {LONGEST_LINE_BYTES} bytes, found a longer one")));
+            if read as u64 == LINE_BYTES && raw.last() != Some(&b'\n') {
+                return Err(bad(format!("expected a line of at most {LINE_BYTES} bytes, found a longer one")));
             }
             let line = std::str::from_utf8(&raw).map_err(|e| bad(format!("expected UTF-8: {e}")))?.trim();
             if line.is_empty() {
@@ -545,6 +542,7 @@ pub fn batches(data: &Data, rows: usize, prompt: &[i64], pad: i64) -> Result<Vec
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fs::File;
     use std::io::Write;
 
     use graph::{BATCH, Blob, Build, Dim, ENC, FloatType, Sym, Type, Weight, WeightData};

@@ -10,9 +10,8 @@ use super::{FILES, PREPROCESSOR_CONFIG, PROCESSOR_CONFIG};
 use crate::checkpoint::ImportError;
 use crate::checkpoint::gguf::{self, HeldFiles};
 use crate::checkpoint::json::{self, Unique};
+use crate::limits::{CLIP_FEATURES, CLIP_SAMPLES, WINDOW_SAMPLES};
 
-/// Two hours at 16 kHz: longer than any clip, and a bound on what is allocated.
-const MOST_SAMPLES: u64 = 2 * 3600 * 16_000;
 const RATES: RangeInclusive<u64> = 1..=1_000_000;
 
 /// Of `WhisperFeatureExtractor`.
@@ -49,16 +48,22 @@ pub(super) fn log_mel(dir: &Path) -> Result<LogMel, ImportError> {
         "processor_class",
     ]);
     let sampling_rate = keys.number("sampling_rate", 16_000, RATES)?;
-    let chunk_length = keys.number("chunk_length", 30, 1..=MOST_SAMPLES / sampling_rate)?;
+    let chunk_length = keys.number("chunk_length", 30, 1..=CLIP_SAMPLES / sampling_rate)?;
     let samples = chunk_length * sampling_rate;
-    let n_fft = keys.number("n_fft", 400, 2..=samples)?;
+    let n_fft = keys.number("n_fft", 400, 2..=samples.min(WINDOW_SAMPLES))?;
     if n_fft % 2 != 0 {
         return Err(keys.wrong("n_fft", "an even number", &Value::from(n_fft)));
     }
+    let feature_size = keys.number("feature_size", 80, 1..=1024)?;
+    let hop_length = keys.number("hop_length", 160, 1..=samples)?;
+    if feature_size * (samples / hop_length) > CLIP_FEATURES {
+        let expected = format!("one with which a clip has at most {CLIP_FEATURES} features");
+        return Err(keys.wrong("hop_length", &expected, &Value::from(hop_length)));
+    }
     let parameters = LogMel {
-        feature_size: keys.number("feature_size", 80, 1..=1024)? as usize,
+        feature_size: feature_size as usize,
         sampling_rate: sampling_rate as u32,
-        hop_length: keys.number("hop_length", 160, 1..=samples)? as usize,
+        hop_length: hop_length as usize,
         n_fft: n_fft as usize,
         samples: samples as usize,
         padding_value: keys.float("padding_value", 0.0)?,

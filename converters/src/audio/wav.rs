@@ -4,7 +4,6 @@
 //! The crate hound 3.5.1 reads neither a chunk of odd length, whose padding byte it takes for the next chunk, nor 24 valid
 //! bits of 32, which it takes from the wrong end.
 
-use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -67,7 +66,7 @@ struct Wav<R> {
 /// The samples of a WAV at this rate, channels averaged.
 pub(super) fn read(file: &Path, rate: u32, lengths: Lengths) -> Result<Vec<f32>, AudioError> {
     let io = |source| AudioError::Io { file: file.to_owned(), source };
-    let opened = File::open(file).map_err(io)?;
+    let opened = graph::open_file(file).map_err(io)?;
     let left = opened.metadata().map_err(io)?.len();
     decode(Wav { reader: BufReader::new(opened), left }, file, rate, lengths)
 }

@@ -1,12 +1,13 @@
 //! config.json with an account of what was read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Mutex;
 
 use serde_json::{Map, Value};
 
 use super::Problem;
+use crate::limits::CONFIG_DEPTH;
 
 /// No dimension of a model is longer, so a product of two fits.
 pub(super) const LIMIT: usize = 1 << 31;
@@ -44,19 +45,23 @@ struct Account {
     /// Nested objects whose keys are accounted for, too.
     opened: BTreeSet<String>,
     problems: Vec<Problem>,
+    /// The same, to be looked up.
+    noted: HashSet<Problem>,
 }
 
 impl Config {
     pub(super) fn new(entries: Vec<(String, Value)>) -> Config {
         let json = Value::Object(Map::from_iter(entries));
         let model_type = json.get("model_type").and_then(Value::as_str).map(str::to_owned);
-        Config::nested(json, String::new(), model_type)
+        Config::nested(json, String::new(), model_type, 0)
     }
 
-    fn nested(json: Value, path: String, model_type: Option<String>) -> Config {
-        let objects = json.as_object().into_iter().flatten().filter(|(_, value)| value.is_object());
+    /// Each level copies what is inside of it, so that none is opened that nobody asks for.
+    fn nested(json: Value, path: String, model_type: Option<String>, depth: usize) -> Config {
+        let is_opened = |value: &Value| value.is_object() && depth < CONFIG_DEPTH;
+        let objects = json.as_object().into_iter().flatten().filter(|(_, value)| is_opened(value));
         let section = |(key, value): (&String, &Value)| {
-            (key.clone(), Config::nested(value.clone(), format!("{path}{key}."), model_type.clone()))
+            (key.clone(), Config::nested(value.clone(), format!("{path}{key}."), model_type.clone(), depth + 1))
         };
         let sections = objects.map(section).collect();
         Config { json, path, model_type, sections, account: Mutex::default() }
@@ -222,7 +227,7 @@ impl Config {
     /// Notes a problem once.
     pub(super) fn note(&self, problem: Problem) {
         let mut account = self.account();
-        if !account.problems.contains(&problem) {
+        if account.noted.insert(problem.clone()) {
             account.problems.push(problem);
         }
     }

@@ -85,7 +85,7 @@ fn listed<T: fmt::Display>(items: &[T]) -> String {
 }
 
 /// One thing about a checkpoint that does not fit its architecture.
-#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum Problem {
     /// A key that decides a shape or where decoding starts is not there.
     #[error("{file}: {key} is missing")]

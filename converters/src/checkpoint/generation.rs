@@ -5,6 +5,7 @@ pub(crate) mod languages;
 mod overrides;
 mod prompt;
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -188,7 +189,8 @@ impl Generation {
     /// Settings that cannot hold together: the key and why.
     fn check(&self) -> Result<(), Vec<(&'static str, String)>> {
         let mut conflicts = Vec::new();
-        let suppressed = |ids: &[i64]| !ids.is_empty() && ids.iter().all(|id| self.suppress_tokens.contains(id));
+        let suppress: HashSet<i64> = self.suppress_tokens.iter().copied().collect();
+        let suppressed = |ids: &[i64]| !ids.is_empty() && ids.iter().all(|id| suppress.contains(id));
         let left = "suppress_tokens has it, too, so that no token is left";
         if suppressed(self.forced_bos_token_id.as_slice()) {
             conflicts.push(("forced_bos_token_id", left.to_owned()));

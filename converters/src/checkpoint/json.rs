@@ -2,39 +2,32 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::marker::PhantomData;
 use std::path::Path;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error, MapAccess, Visitor};
 
 use super::ImportError;
+use crate::limits;
 
-/// Longest JSON file read; the largest published index has 2 MB.
-const LIMIT_BYTES: u64 = 100_000_000;
-
-/// A JSON file of at most 100 MB. Errors: what the parser says, with line and column.
+/// A JSON file of at most [`limits::JSON_BYTES`]. Errors: what the parser says, with line and column.
 pub(crate) fn read<T: DeserializeOwned>(file: &Path) -> Result<T, ImportError> {
     parse(&bytes(file)?).map_err(|message| ImportError::malformed(file, message))
 }
 
+/// What is read is held once as it stands, and objects inside once more for each level that is opened.
+const COPIES: u64 = 1 + limits::CONFIG_DEPTH as u64;
+
 /// JSON from memory. Errors: what the parser says, with line and column.
 pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(json).map_err(|e| format!("not the expected JSON: {e}"))
+    let parsed =
+        limits::check_json(json, COPIES).and_then(|()| serde_json::from_slice(json).map_err(|e| e.to_string()));
+    parsed.map_err(|message| format!("not the expected JSON: {message}"))
 }
 
-/// A file of at most 100 MB.
+/// A file of at most [`limits::JSON_BYTES`].
 pub(crate) fn bytes(file: &Path) -> Result<Vec<u8>, ImportError> {
-    let len = std::fs::metadata(file).map_err(ImportError::io(file))?.len();
-    if len > LIMIT_BYTES {
-        return Err(ImportError::malformed(file, format!("expected at most {LIMIT_BYTES} bytes, found {len}")));
-    }
-    let mut bytes = Vec::new();
-    // A pipe has no length, so the limit holds here too.
-    let reader = File::open(file).map_err(ImportError::io(file))?;
-    reader.take(LIMIT_BYTES).read_to_end(&mut bytes).map_err(ImportError::io(file))?;
-    Ok(bytes)
+    limits::read(file, limits::JSON_BYTES).map_err(ImportError::io(file))
 }
 
 /// Entries in the order of the file. A key that comes twice is an error: readers disagree on which one counts.

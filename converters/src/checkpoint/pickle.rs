@@ -3,6 +3,9 @@
 //! A pickle is a program: it may name any function of any module and have it called. `pytorch-reader` interprets the few
 //! calls that rebuild tensors and turns all others into opaque objects.
 
+mod scan;
+
+use std::io;
 use std::path::Path;
 
 use pytorch_reader::{DType, PickleValue, PytorchReader, Tensor};
@@ -16,9 +19,10 @@ const STATE_DICT: &str = "model_state_dict";
 ///
 /// Where the file has a `model_state_dict`, the tensors are those in it, by their names in it.
 ///
-/// Errors: not a file that `torch.save` wrote, tensors that reach outside their storage, an object in place of a tensor.
+/// Errors: not a file that `torch.save` wrote, one that takes more memory than its length allows, tensors that reach outside their storage, an object in place of a tensor.
 pub(super) fn tensors(file: &Path) -> Result<Vec<Tensor>, ImportError> {
     let malformed = |e: pytorch_reader::PytorchError| ImportError::malformed(file, e);
+    scan::check(file).map_err(|message| ImportError::malformed(file, message))?;
     let reader = PytorchReader::new(file).map_err(malformed)?;
     let whole = PytorchReader::read_pickle_data(file, None).map_err(malformed)?;
     let mut objects = Vec::new();
@@ -70,6 +74,18 @@ fn collect_objects(value: &PickleValue, path: &mut String, out: &mut Vec<(String
         | PickleValue::Float(_)
         | PickleValue::String(_)
         | PickleValue::Bytes(_) => {}
+    }
+}
+
+/// The bytes of a tensor in row-major order. Errors: it holds more than its file, as a view with steps of 0 does.
+pub(super) fn read(tensor: &Tensor, file_bytes: u64) -> io::Result<Vec<u8>> {
+    let elements = tensor.shape().iter().try_fold(1_u64, |n, dim| n.checked_mul(*dim as u64));
+    match elements.and_then(|n| n.checked_mul(tensor.dtype().size() as u64)) {
+        Some(bytes) if bytes <= file_bytes => tensor.read(),
+        _ => {
+            let message = format!("expected at most the {file_bytes} bytes of the file, found {:?}", tensor.shape());
+            Err(io::Error::new(io::ErrorKind::InvalidData, message))
+        }
     }
 }
 

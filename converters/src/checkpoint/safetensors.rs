@@ -14,9 +14,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::ImportError;
 use super::json::Unique;
-
-/// Longest header that the format allows.
-const HEADER_LIMIT_BYTES: u64 = 100_000_000;
+use crate::limits::SAFETENSORS_HEADER_BYTES;
 
 /// A tensor of a file.
 #[derive(Clone, Debug)]
@@ -44,8 +42,8 @@ pub fn entries(file: &Path) -> Result<Vec<Entry>, ImportError> {
     }
     blob.read_at(0, &mut length).map_err(ImportError::io(file))?;
     let (length, rest) = (u64::from_le_bytes(length), blob.len() - 8);
-    if length > rest.min(HEADER_LIMIT_BYTES) {
-        let limit = format!("the file has {rest} more and the format allows {HEADER_LIMIT_BYTES}");
+    if length > rest.min(SAFETENSORS_HEADER_BYTES) {
+        let limit = format!("the file has {rest} more and the format allows {SAFETENSORS_HEADER_BYTES}");
         return Err(malformed(format!("the header claims {length} bytes; {limit}")));
     }
     let mut json = vec![0; length as usize];

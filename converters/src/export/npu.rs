@@ -29,6 +29,7 @@ pub use profile::{Form, Gelu, Norm, Operator, PROFILES, Profile, Quantized, Seve
 
 use super::onnx::tensors::Layout;
 use super::onnx::{Placement, read, write};
+use crate::checkpoint::{ImportError, json};
 use crate::export::copy_companions;
 use crate::{Artifact, ExportError, Format, Model};
 use lower::Lowering;
@@ -218,14 +219,10 @@ impl Npu {
 
 /// What a file of JSON in a folder says, if it is there. Errors: it cannot be read, or is not what it should be.
 fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, ExportError> {
-    let bytes = match fs::read(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(|source| ExportError::Io { file: file.to_owned(), source })?,
-    };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| ExportError::Malformed {
-        file: file.to_owned(),
-        message: format!("not the expected JSON: {error}"),
-    })
+    match json::read(file) {
+        Err(ImportError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(read?)),
+    }
 }
 
 /// Writes the same. Errors: it cannot be written.

@@ -13,6 +13,7 @@ pub(in crate::export) mod onnx;
 pub(in crate::export) mod proto;
 pub(in crate::export) mod read;
 pub(in crate::export) mod tensors;
+mod weigh;
 pub(in crate::export) mod write;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -30,6 +31,7 @@ use self::lower::{Choices, Lowering};
 use self::onnx::{GraphProto, NodeProto, ValueInfoProto};
 use self::proto::{flag_info, int, node, subgraph, value_info};
 use self::tensors::Layout;
+use crate::checkpoint::{ImportError, json};
 use crate::export::copy_companions;
 use crate::{Artifact, ExportError, Format, Model};
 
@@ -170,12 +172,10 @@ const TOKEN_LIST: &str = "extra_special_tokens";
 /// has none. transformers 4.x expects a table under that key and refuses the tokenizer; ids and texts do not depend on it.
 fn readable_tokenizer_config(dir: &Path) -> Result<Option<String>, ExportError> {
     let file = dir.join(TOKENIZER_CONFIG);
-    let bytes = match fs::read(&file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(|source| ExportError::Io { file: file.clone(), source })?,
+    let mut config: serde_json::Value = match json::read(&file) {
+        Err(ImportError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
     };
-    let mut config: serde_json::Value = serde_json::from_slice(&bytes)
-        .map_err(|error| ExportError::Malformed { file, message: format!("expected JSON: {error}") })?;
     let Some(keys) = config.as_object_mut().filter(|keys| keys.get(TOKEN_LIST).is_some_and(|v| v.is_array())) else {
         return Ok(None);
     };

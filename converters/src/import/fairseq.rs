@@ -10,6 +10,7 @@ use super::Module;
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation};
 use crate::Semantics;
 use crate::checkpoint::{Checkpoint, ImportError, Size};
+use crate::limits::COMPUTED_POSITIONS;
 
 pub(super) use gguf::{NAMES, metadata};
 
@@ -273,6 +274,10 @@ impl<'b> Stack<'b, '_> {
         let Config { d_model, max_positions, pad, .. } = *self.c;
         let rows = |extra: usize, name| Size { len: max_positions.len + extra, name };
         let computed = |name: String, rows: Size, computed| {
+            if max_positions.len > COMPUTED_POSITIONS {
+                let why = format!("expected at most {COMPUTED_POSITIONS} where the table of positions is computed");
+                self.checkpoint.config().unsupported(max_positions.name, why);
+            }
             let data = WeightData::Computed(computed);
             self.b.weight(Weight { name, shape: vec![rows.len, d_model.len], data })
         };

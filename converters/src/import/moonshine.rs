@@ -131,13 +131,19 @@ fn rope(c: &checkpoint::Config, head_width: usize) -> Rope {
     };
     let (theta, part) = (value("rope_theta", 10_000.0), value("partial_rotary_factor", 0.9));
     // `arange(0, dim, 2) / dim`: an odd `dim` turns one place more, by exponents over `dim`.
-    let dim = (head_width as f64 * part) as usize;
+    let turned = head_width as f64 * part;
+    // More than twice the width is refused however much it is.
+    let dim = (turned as usize).min(2 * head_width);
     let dims = dim.next_multiple_of(2);
     if dim == 0 || dims > head_width {
-        c.unsupported("partial_rotary_factor", format!("it turns {dims} places of heads of {head_width}"));
+        let least = if turned > dims as f64 { "more than " } else { "" };
+        c.unsupported("partial_rotary_factor", format!("it turns {least}{dims} places of heads of {head_width}"));
     }
-    let theta = theta.powf(dims as f64 / dim.max(1) as f64);
-    Rope { theta: theta as f32, factor: 1.0, dims, layout: Layout::Pairs }
+    let theta = theta.powf(dims as f64 / dim.max(1) as f64) as f32;
+    if !theta.is_finite() || theta <= 0.0 {
+        c.unsupported("rope_theta", "expected a number above 0");
+    }
+    Rope { theta, factor: 1.0, dims, layout: Layout::Pairs }
 }
 
 impl Architecture for Moonshine {

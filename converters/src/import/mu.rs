@@ -63,7 +63,11 @@ impl Config {
                 "only 1.0 is, as any other changes the frequencies with the length of a sequence",
             );
         }
-        let rope = Rope { theta: c.f32_or("rope_theta", 10000.0), factor: 1.0, dims: width, layout: Layout::Half };
+        let theta = c.f32_or("rope_theta", 10000.0);
+        if theta <= 0.0 {
+            c.unsupported("rope_theta", "expected a number above 0");
+        }
+        let rope = Rope { theta, factor: 1.0, dims: width, layout: Layout::Half };
         c.ignore(WITHOUT_EFFECT);
         c.ignore(&["block_size", "dropout"]);
         let layers = |key, stack: &str| checkpoint.layers(c.usize_or(key, depth(checkpoint, stack)), key);

@@ -6,6 +6,7 @@ use tokenizers::AddedToken;
 use super::TokenizerError;
 use super::added::{Added, Part};
 use super::folder::Folder;
+use crate::limits::ADDED_TOKENS;
 
 /// The first byte's id, after padding, end and unknown.
 const OFFSET: i64 = 3;
@@ -13,8 +14,6 @@ const OFFSET: i64 = 3;
 const EOS: i64 = 1;
 /// Sentinels when tokenizer_config.json does not say.
 const EXTRA_IDS: u64 = 125;
-/// More sentinels than any vocabulary has.
-const EXTRA_IDS_LIMIT: u64 = 1 << 16;
 
 /// Bytes as tokens.
 #[derive(Debug)]
@@ -32,8 +31,8 @@ impl ByteTokenizer {
             let named = folder.setting("additional_special_tokens").and_then(Value::as_array).map(Vec::len);
             let asked = folder.setting("extra_ids").and_then(Value::as_u64).filter(|n| *n > 0);
             let count = named.filter(|n| *n > 0).map(|n| n as u64).or(asked).unwrap_or(EXTRA_IDS);
-            if count > EXTRA_IDS_LIMIT {
-                let message = format!("extra_ids: expected at most {EXTRA_IDS_LIMIT}, found {count}");
+            if count > ADDED_TOKENS {
+                let message = format!("extra_ids: expected at most {ADDED_TOKENS}, found {count}");
                 return Err(folder.malformed("tokenizer_config.json", message));
             }
             let first = OFFSET as u32 + 256;

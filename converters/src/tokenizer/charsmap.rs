@@ -3,6 +3,8 @@
 //! `u32 size | u32[size / 4] units | utf-8`. Whoever follows the units does so without looking, so they are checked
 //! first.
 
+use crate::limits::REPLACEMENT_GROWTH;
+
 /// Bits of a unit, as in darts-clone: a leaf's value when the top bit is set, else label, "has a leaf" and offset.
 const VALUE: u32 = 1 << 31;
 
@@ -50,6 +52,14 @@ impl Charsmap {
             if has_leaf(unit) && !replacements.is_char_boundary(leaf) {
                 return Err(format!("the charsmap's trie: unit {at} has no replacement at {leaf}"));
             }
+            // A text must not become a thousand times as long. Whatever is replaced has a byte or more.
+            let longest = 4 * REPLACEMENT_GROWTH;
+            if has_leaf(unit) && !replacements[leaf..].bytes().take(longest + 1).any(|byte| byte == 0) {
+                let rest = replacements.len() - leaf;
+                if rest > longest {
+                    return Err(format!("the charsmap's replacement at {leaf}: expected at most {longest} bytes"));
+                }
+            }
         }
         Ok(Charsmap { units, replacements: replacements.to_owned() })
     }
@@ -73,5 +83,30 @@ impl Charsmap {
         let (leaf, len) = found.filter(|(_, len)| text.is_char_boundary(*len))?;
         let replacement = &self.replacements[leaf..];
         Some((&replacement[..replacement.find('\0').unwrap_or(replacement.len())], len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A map of `a` to a replacement.
+    fn of_a(replacement: &str) -> Vec<u8> {
+        let mut units = vec![0_u32; 512];
+        // The root leads to 256, where `a` has a leaf at 0 ^ 97.
+        units[0] = 256 << 10;
+        units[256 ^ 97] = 256 << 10 | 1 << 8 | 97;
+        units[97] = VALUE;
+        let bytes = units.iter().flat_map(|unit| unit.to_le_bytes());
+        [&2048_u32.to_le_bytes()[..], &bytes.collect::<Vec<u8>>(), replacement.as_bytes(), b"\0"].concat()
+    }
+
+    #[test]
+    fn a_replacement_is_as_long_as_any_in_use_at_most() {
+        let map = Charsmap::read(&of_a("bc")).expect("a map");
+        assert_eq!((map.replace_prefix("ab"), map.replace_prefix("b")), (Some(("bc", 1)), None));
+        Charsmap::read(&of_a(&"b".repeat(48))).expect("12 times as long as the longest character");
+        let long = Charsmap::read(&of_a(&"b".repeat(1 << 20))).expect_err("refused");
+        assert_eq!(long, "the charsmap's replacement at 0: expected at most 48 bytes");
     }
 }

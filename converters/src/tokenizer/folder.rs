@@ -1,10 +1,10 @@
 //! The small files beside a vocabulary: tokenizer_config.json, special_tokens_map.json, added_tokens.json, vocab.json.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
@@ -12,11 +12,8 @@ use super::{Languages, TokenizerError};
 use crate::checkpoint::ImportError;
 use crate::checkpoint::gguf::{self, HeldFiles};
 use crate::checkpoint::json::Unique;
+use crate::limits::{self, TOKEN_ID};
 
-/// The longest vocabulary file read; the largest published tokenizer.json has 35 MB.
-const LIMIT_BYTES: u64 = 200_000_000;
-/// Larger than any embedding.
-const LIMIT_ID: u64 = 1 << 24;
 /// The special tokens that transformers names.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
@@ -75,11 +72,8 @@ impl Folder {
         }
         let file = self.path(name);
         let io = |source| TokenizerError::Io { file: file.clone(), source };
-        match fs::metadata(&file) {
-            Ok(data) if data.len() > LIMIT_BYTES => {
-                Err(self.malformed(name, format!("expected at most {LIMIT_BYTES} bytes, found {}", data.len())))
-            }
-            Ok(_) => Ok(Some(fs::read(&file).map_err(io)?)),
+        match limits::read(&file, limits::VOCABULARY_BYTES) {
+            Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(io(source)),
         }
@@ -97,18 +91,18 @@ impl Folder {
 
     fn object(&self, name: &str) -> Result<Option<Map<String, Value>>, TokenizerError> {
         let Some(bytes) = self.bytes(name)? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| self.malformed(name, error.to_string()))
+        json_of(&bytes).map(Some).map_err(|message| self.malformed(name, message))
     }
 
     /// An object of pieces and their ids. Errors: a piece or an id twice, an id that is none.
     pub(super) fn ids(&self, name: &str, because: &str) -> Result<HashMap<String, u32>, TokenizerError> {
         let bytes = self.needed(name, because)?;
-        let Unique(entries) = serde_json::from_slice::<Unique<u64>>(&bytes)
+        let Unique(entries) = json_of::<Unique<u64>>(&bytes)
             .map_err(|error| self.malformed(name, format!("expected pieces and their ids: {error}")))?;
         let mut texts: HashMap<u64, &str> = HashMap::with_capacity(entries.len());
         for (piece, id) in &entries {
-            if *id >= LIMIT_ID {
-                return Err(self.malformed(name, format!("{piece:?}: expected an id below {LIMIT_ID}, found {id}")));
+            if *id >= TOKEN_ID {
+                return Err(self.malformed(name, format!("{piece:?}: expected an id below {TOKEN_ID}, found {id}")));
             }
             if let Some(first) = texts.insert(*id, piece) {
                 return Err(self.malformed(name, format!("id {id}: expected one piece, found {first:?} and {piece:?}")));
@@ -168,7 +162,7 @@ impl Folder {
         match self.config.get("added_tokens_decoder") {
             Some(Value::Object(listed)) => {
                 for (id, token) in listed {
-                    let known = id.parse().ok().filter(|id| u64::from(*id) < LIMIT_ID).zip(added_token(token));
+                    let known = id.parse().ok().filter(|id| u64::from(*id) < TOKEN_ID).zip(added_token(token));
                     let (id, token) = known.ok_or_else(|| {
                         self.malformed("tokenizer_config.json", format!("added_tokens_decoder: {id} is not a token"))
                     })?;
@@ -186,6 +180,11 @@ impl Folder {
         }
         Ok(tokens)
     }
+}
+
+fn json_of<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    limits::check_json(bytes, 1)?;
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 fn content(token: &Value) -> Option<&str> {

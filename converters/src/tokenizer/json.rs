@@ -1,15 +1,22 @@
 //! tokenizer.json: the pipeline as the `tokenizers` crate reads it, and the SentencePiece vocabulary inside.
 
+pub(super) mod pieces;
+mod steps;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::charsmap::Charsmap;
 use super::folder::Folder;
 use super::languages::{Framing, Style};
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, caught, encoded};
 use super::sentencepiece::byte_of;
 use super::{PieceType, TokenizerError, Vocabulary};
+use crate::limits;
+
+/// The whole, and what the crate makes of a model before it knows its type.
+const COPIES: u64 = 2;
 
 /// The file.
 pub(super) const FILE: &str = "tokenizer.json";
@@ -17,7 +24,9 @@ pub(super) const FILE: &str = "tokenizer.json";
 /// Opens the pipeline. What the `tokenizers` crate believes without looking is checked first.
 pub(super) fn open(bytes: &[u8], folder: &Folder) -> Result<(Pipeline, Option<Framing>), TokenizerError> {
     let malformed = |message: String| folder.malformed(FILE, message);
+    limits::check_json(bytes, COPIES).map_err(malformed)?;
     let json: Value = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
+    pieces::check(&json, bytes.len()).map_err(malformed)?;
     let mut steps = Vec::new();
     flatten(json.get("normalizer"), "normalizers", &mut steps);
     let mut maps = Vec::new();
@@ -34,8 +43,9 @@ pub(super) fn open(bytes: &[u8], folder: &Folder) -> Result<(Pipeline, Option<Fr
         maps.push(map);
     }
     check_merges(json.get("model").unwrap_or(&Value::Null)).map_err(malformed)?;
-    check_templates(json.get("post_processor").unwrap_or(&Value::Null)).map_err(malformed)?;
-    let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| malformed(error.to_string()))?;
+    steps::check(&json).map_err(malformed)?;
+    let opened = caught(|| tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string()));
+    let mut tokenizer = opened.map_err(malformed)?;
     // transformers sets both anew for each call, and a call here is one whole text.
     tokenizer.with_truncation(None).map_err(|error| malformed(error.to_string()))?;
     tokenizer.with_padding(None);
@@ -46,7 +56,7 @@ pub(super) fn open(bytes: &[u8], folder: &Folder) -> Result<(Pipeline, Option<Fr
     let vocabulary = match (&framing, eos) {
         (Some(Framing { style: Style::Fixed { before, after }, .. }), _) => (before.len(), after.clone()),
         (Some(_), _) => (1, vec![]),
-        (None, _) => (0, tokenizer.encode("", true).map_or(vec![], |encoding| encoding.get_ids().to_vec())),
+        (None, _) => (0, caught(|| encoded(&tokenizer, "", true)).unwrap_or_default()),
     };
     let vocabulary = match vocabulary {
         (0, after) if after.iter().copied().eq(eos) => {
@@ -84,28 +94,15 @@ fn check_merges(model: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// The crate takes every token of a template for one that is listed.
-fn check_templates(processor: &Value) -> Result<(), String> {
-    let mut steps = Vec::new();
-    flatten(Some(processor), "processors", &mut steps);
-    for step in steps {
-        for pieces in ["single", "pair"].iter().filter_map(|key| step.get(*key)?.as_array()) {
-            for token in pieces.iter().filter_map(|piece| piece.pointer("/SpecialToken/id")?.as_str()) {
-                if step.get("special_tokens").is_none_or(|listed| listed.get(token).is_none()) {
-                    return Err(format!("post_processor: expected {token:?} among its special_tokens, found none"));
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
 /// The steps of a stage that may be a `Sequence` of others.
 fn flatten<'j>(stage: Option<&'j Value>, key: &str, steps: &mut Vec<&'j Value>) {
     let Some(stage) = stage.filter(|stage| !stage.is_null()) else { return };
-    match stage.get(key).and_then(Value::as_array) {
-        Some(inner) => inner.iter().for_each(|step| flatten(Some(step), key, steps)),
-        None => steps.push(stage),
+    let inner = stage.get(key).and_then(Value::as_array);
+    inner.into_iter().flatten().for_each(|step| flatten(Some(step), key, steps));
+    // Whoever has other keys beside may be another step, which passes over this one.
+    let is_sequence = |stage: &Map<String, Value>| stage.keys().all(|known| known == "type" || known == key);
+    if inner.is_none() || !stage.as_object().is_some_and(is_sequence) {
+        steps.push(stage);
     }
 }
 

@@ -43,22 +43,26 @@ enum Decoding {
 }
 
 impl Table {
-    fn ids(&self, text: &str) -> Vec<u32> {
+    fn ids(&self, text: &str) -> Result<Vec<u32>, String> {
         let end = text.find("<<").filter(|_| self.begins_with_language && text.starts_with(">>"));
         let (language, rest) = text.split_at(end.map_or(0, |at| at + 2));
-        let pieces = Some(language.to_owned()).filter(|l| !l.is_empty()).into_iter().chain(self.model.encode(rest));
-        pieces.map(|piece| self.ids.get(&piece).copied().unwrap_or(self.unknown)).collect()
+        let pieces = Some(language.to_owned()).filter(|l| !l.is_empty()).into_iter().chain(self.model.encode(rest)?);
+        Ok(pieces.map(|piece| self.ids.get(&piece).copied().unwrap_or(self.unknown)).collect())
     }
 }
 
 impl PieceTokenizer {
-    pub(super) fn encode(&self, text: &str, side: Side) -> Vec<u32> {
+    /// Errors: the text is too long once characters are replaced.
+    pub(super) fn encode(&self, text: &str, side: Side) -> Result<Vec<u32>, String> {
         let table = self.target.as_ref().filter(|_| side == Side::Target).unwrap_or(&self.source);
-        let parts = self.added.split(text).into_iter().flat_map(|part| match part {
-            Part::Token(id) => vec![id],
-            Part::Text(text) => table.ids(text),
-        });
-        parts.collect()
+        let mut ids = Vec::new();
+        for part in self.added.split(text) {
+            match part {
+                Part::Token(id) => ids.push(id),
+                Part::Text(text) => ids.extend(table.ids(text)?),
+            }
+        }
+        Ok(ids)
     }
 
     pub(super) fn decode(&self, ids: &[i64], skip_special: bool) -> String {

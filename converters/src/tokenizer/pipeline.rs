@@ -1,7 +1,10 @@
 //! Tokenizers of the `tokenizers` crate.
 
+use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper};
+
 use super::folder::Folder;
 use super::{Vocabulary, cleaned_up};
+use crate::limits::TEXT_BYTES;
 
 /// A pipeline: normalize, split, look up, and back.
 #[derive(Debug)]
@@ -34,8 +37,12 @@ impl Pipeline {
 
     /// Ids; with `own`, what the pipeline's last step puts around them too.
     pub(super) fn encode(&self, text: &str, own: bool) -> Result<Vec<u32>, String> {
-        let encoding = self.tokenizer.encode(text, own).map_err(|error| error.to_string())?;
-        Ok(encoding.get_ids().to_vec())
+        caught(|| {
+            if let Some(normalizer) = self.tokenizer.get_normalizer() {
+                check_growth(normalizer, &mut NormalizedString::from(text))?;
+            }
+            encoded(&self.tokenizer, text, own)
+        })
     }
 
     pub(super) fn decode(&self, ids: &[i64], skip_special: bool) -> Result<String, String> {
@@ -47,13 +54,66 @@ impl Pipeline {
                 ids.drain(..from);
             }
         }
-        let text = self.tokenizer.decode(&ids, skip_special).map_err(|error| error.to_string())?;
+        let added = self.tokenizer.get_added_vocabulary();
+        let is_shown = |token: &String| !skip_special || !added.is_special_token(token);
+        if !ids.iter().filter_map(|id| self.tokenizer.id_to_token(*id)).any(|token| is_shown(&token)) {
+            // `BPEDecoder` looks for the last of no tokens (0.23.2 panics).
+            return Ok(String::new());
+        }
+        let text = caught(|| self.tokenizer.decode(&ids, skip_special).map_err(|error| error.to_string()))?;
         let text = if self.clean_up { cleaned_up(text) } else { text };
         Ok(if self.transcript.is_some() { without_times(&text) } else { text })
     }
 
     pub(super) fn vocabulary(&self) -> Result<&Vocabulary, &str> {
         self.vocabulary.as_ref().map_err(String::as_str)
+    }
+}
+
+/// The ids of a text.
+pub(super) fn encoded(tokenizer: &tokenizers::Tokenizer, text: &str, own: bool) -> Result<Vec<u32>, String> {
+    let encoding = tokenizer.encode(text, own).map_err(|error| error.to_string())?;
+    Ok(encoding.get_ids().to_vec())
+}
+
+/// What the crate says; where it panics, that it does. What is known to stop it is refused when a file is opened, so this is
+/// for what is not known.
+pub(super) fn caught<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err("the tokenizers crate stopped on this text".to_owned()))
+}
+
+/// Texts up to here are normalized whole whatever comes of them.
+const PART_BYTES: usize = 1 << 12;
+
+/// Runs the steps of a normalizer one by one. Errors: one makes a text longer than [`TEXT_BYTES`].
+///
+/// A character map may replace a byte by dozens, so that what it makes of a long text is first measured part by part.
+fn check_growth(normalizer: &NormalizerWrapper, text: &mut NormalizedString) -> Result<(), String> {
+    if let NormalizerWrapper::Sequence(steps) = normalizer {
+        return steps.as_ref().iter().try_for_each(|step| check_growth(step, text));
+    }
+    let normalized = |text: &mut NormalizedString| normalizer.normalize(text).map_err(|error| error.to_string());
+    if matches!(normalizer, NormalizerWrapper::Precompiled(_)) && text.get().len() > PART_BYTES {
+        let (mut rest, mut len) = (text.get(), 0);
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(rest.floor_char_boundary(PART_BYTES));
+            let mut part = NormalizedString::from(part);
+            normalized(&mut part)?;
+            len += part.get().len();
+            rest = after;
+        }
+        check_length(len)?;
+    }
+    normalized(text)?;
+    check_length(text.get().len())
+}
+
+/// Errors: so many bytes are more than are tokenized.
+pub(super) fn check_length(bytes: usize) -> Result<(), String> {
+    match bytes > TEXT_BYTES {
+        true => Err(format!("expected a text of at most {TEXT_BYTES} bytes once normalized, found {bytes}")),
+        false => Ok(()),
     }
 }
 

@@ -9,6 +9,9 @@ use prost::Message;
 
 use super::PieceType;
 use super::charsmap::Charsmap;
+use super::pipeline::check_length;
+use crate::limits::{PIECE_BYTES, PIECES};
+use crate::protobuf::{self, Field};
 
 /// Fields of `ModelProto` in sentencepiece_model.proto, as far as they matter here.
 #[derive(Clone, PartialEq, Message)]
@@ -57,6 +60,9 @@ struct NormalizerSpec {
     escape_whitespaces: Option<bool>,
 }
 
+/// Of `pieces`.
+const PIECES_TAG: u64 = 1;
+
 /// What stands for a space.
 pub(super) const SPACE: char = '▁';
 
@@ -93,6 +99,16 @@ pub(super) struct SentencePiece {
 impl SentencePiece {
     /// Reads a model. Errors: what the library refuses too, and settings that no published model has.
     pub(super) fn read(bytes: &[u8]) -> Result<SentencePiece, String> {
+        let (mut count, mut longest) = (0, 0);
+        for (_, piece) in protobuf::fields(bytes).filter(|(tag, _)| *tag == PIECES_TAG) {
+            let Field::Bytes(piece) = piece else { continue };
+            (count, longest) = (count + 1, longest.max(piece.len()));
+        }
+        if count > PIECES || longest > PIECE_BYTES {
+            return Err(format!(
+                "expected at most {PIECES} pieces of {PIECE_BYTES} bytes, found {count} of up to {longest}"
+            ));
+        }
         let model = ModelProto::decode(bytes).map_err(|error| format!("not a SentencePiece model: {error}"))?;
         let (Some(trainer), Some(normalizer)) = (model.trainer, model.normalizer) else {
             return Err(
@@ -230,9 +246,11 @@ impl SentencePiece {
         normalized
     }
 
-    /// The pieces of a text. An unknown piece is the text that no other fits; with byte fallback, its bytes.
-    pub(super) fn encode(&self, text: &str) -> Vec<String> {
+    /// The pieces of a text. An unknown piece is the text that no other fits; with byte fallback, its bytes. Errors: the text
+    /// is too long once characters are replaced.
+    pub(super) fn encode(&self, text: &str) -> Result<Vec<String>, String> {
         let normalized = self.normalized(text);
+        check_length(normalized.len())?;
         let cuts = match self.algorithm {
             Algorithm::Unigram => unigram::cut(self, &normalized),
             Algorithm::Bpe => bpe::cut(self, &normalized),
@@ -250,7 +268,7 @@ impl SentencePiece {
             }
             after_unknown = unknown;
         }
-        pieces
+        Ok(pieces)
     }
 
     /// The text of some pieces.

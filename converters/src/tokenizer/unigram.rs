@@ -11,17 +11,17 @@ use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::{AddedToken, DecoderWrapper};
 
 use super::folder::Folder;
+use super::json;
 use super::languages::{self, Framing, Style};
 use super::pipeline::Pipeline;
 use super::sentencepiece::{Algorithm, SPACE, SentencePiece};
 use super::{PieceType, TokenizerError, Vocabulary};
+use crate::limits::ADDED_TOKENS;
 
 /// Sentinels that T5 adds after the pieces when tokenizer_config.json does not say (`T5Tokenizer` in transformers).
 const EXTRA_IDS: u64 = 100;
 /// Tokens that Pegasus puts before the pieces, less one (`PegasusTokenizer`).
 const OFFSET: u64 = 103;
-/// More of either than any vocabulary has.
-const LIMIT: u64 = 1 << 16;
 
 /// A vocabulary in the making.
 #[derive(Default)]
@@ -63,6 +63,8 @@ impl Layout {
 fn read(folder: &Folder, file: &str) -> Result<SentencePiece, TokenizerError> {
     let bytes = folder.needed(file, "tokenizer_config.json")?;
     let model = SentencePiece::read(&bytes).map_err(|message| folder.malformed(file, message))?;
+    let pieces = model.pieces.iter().map(String::as_str).collect();
+    json::pieces::check_tree(pieces, bytes.len()).map_err(|message| folder.malformed(file, message))?;
     match model.algorithm {
         Algorithm::Unigram => Ok(model),
         Algorithm::Bpe => {
@@ -74,9 +76,10 @@ fn read(folder: &Folder, file: &str) -> Result<SentencePiece, TokenizerError> {
 /// A count of tokenizer_config.json.
 fn count(folder: &Folder, key: &str, default: u64) -> Result<u64, TokenizerError> {
     let found = folder.setting(key).and_then(serde_json::Value::as_u64).unwrap_or(default);
-    match found > LIMIT {
+    match found > ADDED_TOKENS {
         true => {
-            Err(folder.malformed("tokenizer_config.json", format!("{key}: expected at most {LIMIT}, found {found}")))
+            Err(folder
+                .malformed("tokenizer_config.json", format!("{key}: expected at most {ADDED_TOKENS}, found {found}")))
         }
         false => Ok(found),
     }

@@ -8,6 +8,7 @@ use tokenizers::AddedToken;
 use super::TokenizerError;
 use super::added::{Added, Part, is_space};
 use super::folder::Folder;
+use crate::limits::WORD_CHARS;
 
 const VOCABULARY: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
@@ -49,20 +50,27 @@ impl WordTokenizer {
         Ok(WordTokenizer { ids, texts, ranks, added, unknown })
     }
 
-    /// Without special tokens: transformers puts none around a text.
-    pub(super) fn encode(&self, text: &str) -> Vec<u32> {
+    /// Without special tokens: transformers puts none around a text. Errors: a word is too long to be cut.
+    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
         let mut ids = Vec::new();
         for part in self.added.split(text) {
             match part {
                 Part::Token(id) => ids.push(id),
                 Part::Text(text) => {
-                    for token in words(text).iter().flat_map(|word| self.cut(word)) {
-                        ids.push(self.ids.get(&token.to_lowercase()).copied().unwrap_or(self.unknown));
+                    for word in words(text) {
+                        let length = word.chars().count();
+                        if length > WORD_CHARS {
+                            return Err(format!(
+                                "expected words of at most {WORD_CHARS} characters, found one of {length}"
+                            ));
+                        }
+                        let known = |token: String| self.ids.get(&token.to_lowercase()).copied();
+                        ids.extend(self.cut(&word).into_iter().map(|token| known(token).unwrap_or(self.unknown)));
                     }
                 }
             }
         }
-        ids
+        Ok(ids)
     }
 
     pub(super) fn decode(&self, ids: &[i64], skip_special: bool) -> String {

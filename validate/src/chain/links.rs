@@ -1,11 +1,11 @@
 //! The links that need no engine: import, passes, export.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use converters::ExportError;
 use converters::export::npu::{HOST_FILE, Host, Severity, profile};
+use converters::limits;
 use graph::eval::{Feeds, Interpreter};
 use graph::{DType, Graph, Tensor, WeightData, WeightError, Weights};
 use rayon::prelude::*;
@@ -48,11 +48,7 @@ impl Recorded {
     /// Errors: a sentence that says what is wrong with the file.
     fn read(file: &Path, graph: &Graph) -> Result<Recorded, String> {
         let place = |message: String| format!("{}: {message}", file.display());
-        let len = fs::metadata(file).map_err(|e| place(e.to_string()))?.len();
-        if len > RECORDED_BYTES {
-            return Err(place(format!("expected at most {RECORDED_BYTES} bytes, found {len}")));
-        }
-        let bytes = fs::read(file).map_err(|e| place(e.to_string()))?;
+        let bytes = limits::read(file, RECORDED_BYTES).map_err(|e| place(e.to_string()))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| place(e.to_string()))?;
         let metadata = SafeTensors::read_metadata(&bytes).map_err(|e| place(e.to_string()))?.1;
         let metadata = metadata.metadata().clone().unwrap_or_default();

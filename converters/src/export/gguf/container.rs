@@ -12,13 +12,12 @@ use graph::{Blob, FloatType, GgmlType};
 
 use super::value::{ARRAY_ID, Array, Value, encode_string};
 use crate::ExportError;
+use crate::limits::{GGUF_HEADER_BYTES, GGUF_KEY_BYTES};
 
 /// The first four bytes.
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";
 /// Bytes that a tensor starts at a multiple of, unless `general.alignment` says otherwise.
 const ALIGNMENT: u64 = 32;
-/// Longest metadata and tensor table that is read; the largest vocabularies in use take about 20 MB.
-const HEADER_LIMIT_BYTES: u64 = 64 << 20;
 /// Most dimensions of a tensor (`GGML_MAX_DIMS`).
 pub(super) const MAX_DIMS: u32 = 4;
 /// Bytes written or read at once.
@@ -131,8 +130,8 @@ pub(in crate::export) fn write(
         lengths.push(bytes);
     }
     header.resize(header.len().next_multiple_of(ALIGNMENT as usize), 0);
-    if header.len() as u64 > HEADER_LIMIT_BYTES {
-        let message = format!("metadata and tensor table take {} of {HEADER_LIMIT_BYTES} bytes", header.len());
+    if header.len() as u64 > GGUF_HEADER_BYTES {
+        let message = format!("metadata and tensor table take {} of {GGUF_HEADER_BYTES} bytes", header.len());
         return Err(ExportError::Unsupported { format: "gguf", message });
     }
 
@@ -209,27 +208,31 @@ fn says<T>(message: String) -> Result<T, Fault> {
 }
 
 fn read(blob: &Blob) -> Result<GgufFile, Fault> {
-    let mut head = Cursor { blob, at: 0, end: blob.len().min(HEADER_LIMIT_BYTES), window: Vec::new(), start: 0 };
-    let magic: [u8; 4] = head.array("the magic")?;
+    let mut head = Cursor { blob, at: 0, end: blob.len().min(GGUF_HEADER_BYTES), window: Vec::new(), start: 0 };
+    let magic: [u8; 4] = head.array(&"the magic")?;
     if &magic != MAGIC {
         return says(format!("expected the magic {:?}, found {:?}", "GGUF", String::from_utf8_lossy(&magic)));
     }
-    let version = head.u32("the version")?;
+    let version = head.u32(&"the version")?;
     if !matches!(version, 2 | 3) {
         let big_endian = if matches!(version.swap_bytes(), 1..=3) { " (a big-endian file)" } else { "" };
         return says(format!("expected version 2 or 3, found {version}{big_endian}"));
     }
-    let tensor_count = head.u64("the number of tensors")?;
-    let key_count = head.u64("the number of metadata keys")?;
+    let tensor_count = head.u64(&"the number of tensors")?;
+    let key_count = head.u64(&"the number of metadata keys")?;
     // The shortest key takes 13 bytes and the shortest tensor 24, so the counts cannot promise more than the file holds.
-    head.holds(key_count, 13, "metadata keys")?;
-    head.holds(tensor_count, 24, "tensors")?;
+    head.holds(key_count, 13, &"metadata keys")?;
+    head.holds(tensor_count, 24, &"tensors")?;
 
     let mut metadata = Vec::new();
     let mut keys = HashSet::new();
     for index in 0..key_count {
-        let key = head.string(&format!("metadata key {index}"))?;
-        let id = head.u32(&format!("the type of {key}"))?;
+        let key = head.string(&format_args!("metadata key {index}"))?;
+        if key.len() as u64 > GGUF_KEY_BYTES {
+            let found = key.len();
+            return says(format!("metadata key {index}: expected at most {GGUF_KEY_BYTES} bytes, found {found}"));
+        }
+        let id = head.u32(&format_args!("the type of {key}"))?;
         let value = head.value(id, &key)?;
         if !keys.insert(key.clone()) {
             return says(format!("the metadata key {key} appears twice"));
@@ -238,7 +241,7 @@ fn read(blob: &Blob) -> Result<GgufFile, Fault> {
     }
     let mut table = Vec::new();
     for index in 0..tensor_count {
-        table.push(head.tensor(&format!("tensor {index}"))?);
+        table.push(head.tensor(&format_args!("tensor {index}"))?);
     }
     let alignment = match metadata.iter().find(|(key, _)| key == "general.alignment") {
         None => ALIGNMENT,
@@ -313,20 +316,20 @@ struct Cursor<'a> {
 
 impl Cursor<'_> {
     /// Refuses a count of things that take at least `bytes` each and cannot all be here.
-    fn holds(&self, count: u64, bytes: u64, what: &str) -> Result<(), Fault> {
+    fn holds(&self, count: u64, bytes: u64, what: &dyn fmt::Display) -> Result<(), Fault> {
         let left = self.end - self.at;
         if count.checked_mul(bytes).is_some_and(|needed| needed <= left) {
             return Ok(());
         }
         let limit = match self.end < self.blob.len() {
-            true => format!("{HEADER_LIMIT_BYTES} bytes that a header may take"),
+            true => format!("{GGUF_HEADER_BYTES} bytes that a header may take"),
             false => "the file".to_owned(),
         };
         says(format!("at byte {}: expected {count} {what}, found {left} bytes to the end of {limit}", self.at))
     }
 
-    fn take(&mut self, count: u64, what: &str) -> Result<&[u8], Fault> {
-        self.holds(count, 1, &format!("bytes of {what}"))?;
+    fn take(&mut self, count: u64, what: &dyn fmt::Display) -> Result<&[u8], Fault> {
+        self.holds(count, 1, &format_args!("bytes of {what}"))?;
         let in_window = self.at.checked_sub(self.start).filter(|skip| skip + count <= self.window.len() as u64);
         let skip = match in_window {
             Some(skip) => skip as usize,
@@ -342,20 +345,20 @@ impl Cursor<'_> {
         Ok(&self.window[skip..skip + count as usize])
     }
 
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Fault> {
+    fn array<const N: usize>(&mut self, what: &dyn fmt::Display) -> Result<[u8; N], Fault> {
         Ok(*self.take(N as u64, what)?.first_chunk().expect("as many as asked for"))
     }
 
-    fn u32(&mut self, what: &str) -> Result<u32, Fault> {
+    fn u32(&mut self, what: &dyn fmt::Display) -> Result<u32, Fault> {
         Ok(u32::from_le_bytes(self.array(what)?))
     }
 
-    fn u64(&mut self, what: &str) -> Result<u64, Fault> {
+    fn u64(&mut self, what: &dyn fmt::Display) -> Result<u64, Fault> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
-    fn string(&mut self, what: &str) -> Result<String, Fault> {
-        let len = self.u64(&format!("the length of {what}"))?;
+    fn string(&mut self, what: &dyn fmt::Display) -> Result<String, Fault> {
+        let len = self.u64(&format_args!("the length of {what}"))?;
         let at = self.at;
         match String::from_utf8(self.take(len, what)?.to_vec()) {
             Ok(text) => Ok(text),
@@ -364,17 +367,22 @@ impl Cursor<'_> {
     }
 
     /// `count` numbers of `N` bytes.
-    fn numbers<const N: usize, T>(&mut self, count: u64, key: &str, from: fn([u8; N]) -> T) -> Result<Vec<T>, Fault> {
-        self.holds(count, N as u64, &format!("elements of {key}"))?;
+    fn numbers<const N: usize, T>(
+        &mut self,
+        count: u64,
+        key: &dyn fmt::Display,
+        from: fn([u8; N]) -> T,
+    ) -> Result<Vec<T>, Fault> {
+        self.holds(count, N as u64, &format_args!("elements of {key}"))?;
         let bytes = self.take(count * N as u64, key)?;
         Ok(bytes.as_chunks::<N>().0.iter().map(|b| from(*b)).collect())
     }
 
-    fn one<const N: usize, T>(&mut self, key: &str, from: fn([u8; N]) -> T) -> Result<T, Fault> {
+    fn one<const N: usize, T>(&mut self, key: &dyn fmt::Display, from: fn([u8; N]) -> T) -> Result<T, Fault> {
         Ok(from(self.array(key)?))
     }
 
-    fn bools(&mut self, count: u64, key: &str) -> Result<Vec<bool>, Fault> {
+    fn bools(&mut self, count: u64, key: &dyn fmt::Display) -> Result<Vec<bool>, Fault> {
         let bytes = self.numbers(count, key, |[byte]| byte)?;
         match bytes.iter().find(|byte| **byte > 1) {
             None => Ok(bytes.into_iter().map(|byte| byte == 1).collect()),
@@ -382,7 +390,7 @@ impl Cursor<'_> {
         }
     }
 
-    fn value(&mut self, id: u32, key: &str) -> Result<Value, Fault> {
+    fn value(&mut self, id: u32, key: &dyn fmt::Display) -> Result<Value, Fault> {
         Ok(match id {
             0 => Value::U8(self.one(key, u8::from_le_bytes)?),
             1 => Value::I8(self.one(key, i8::from_le_bytes)?),
@@ -394,8 +402,8 @@ impl Cursor<'_> {
             7 => Value::Bool(self.bools(1, key)?[0]),
             8 => Value::String(self.string(key)?),
             ARRAY_ID => {
-                let id = self.u32(&format!("the element type of {key}"))?;
-                let count = self.u64(&format!("the length of {key}"))?;
+                let id = self.u32(&format_args!("the element type of {key}"))?;
+                let count = self.u64(&format_args!("the length of {key}"))?;
                 Value::Array(self.elements(id, count, key)?)
             }
             10 => Value::U64(self.one(key, u64::from_le_bytes)?),
@@ -405,7 +413,7 @@ impl Cursor<'_> {
         })
     }
 
-    fn elements(&mut self, id: u32, n: u64, key: &str) -> Result<Array, Fault> {
+    fn elements(&mut self, id: u32, n: u64, key: &dyn fmt::Display) -> Result<Array, Fault> {
         Ok(match id {
             0 => Array::U8(self.numbers(n, key, u8::from_le_bytes)?),
             1 => Array::I8(self.numbers(n, key, i8::from_le_bytes)?),
@@ -416,8 +424,8 @@ impl Cursor<'_> {
             6 => Array::F32(self.numbers(n, key, f32::from_le_bytes)?),
             7 => Array::Bool(self.bools(n, key)?),
             8 => {
-                self.holds(n, 8, &format!("strings of {key}"))?;
-                Array::String((0..n).map(|i| self.string(&format!("{key}[{i}]"))).collect::<Result<_, _>>()?)
+                self.holds(n, 8, &format_args!("strings of {key}"))?;
+                Array::String((0..n).map(|i| self.string(&format_args!("{key}[{i}]"))).collect::<Result<_, _>>()?)
             }
             ARRAY_ID => return says(format!("{key}: arrays of arrays are not supported")),
             10 => Array::U64(self.numbers(n, key, u64::from_le_bytes)?),
@@ -427,16 +435,16 @@ impl Cursor<'_> {
         })
     }
 
-    fn tensor(&mut self, what: &str) -> Result<Row, Fault> {
-        let name = self.string(&format!("the name of {what}"))?;
-        let dims = self.u32(&format!("the rank of {name}"))?;
+    fn tensor(&mut self, what: &dyn fmt::Display) -> Result<Row, Fault> {
+        let name = self.string(&format_args!("the name of {what}"))?;
+        let dims = self.u32(&format_args!("the rank of {name}"))?;
         if dims > MAX_DIMS {
             return says(format!("{name}: expected at most {MAX_DIMS} dimensions, found {dims}"));
         }
-        let mut lengths = self.numbers(u64::from(dims), &format!("the shape of {name}"), u64::from_le_bytes)?;
+        let mut lengths = self.numbers(u64::from(dims), &format_args!("the shape of {name}"), u64::from_le_bytes)?;
         lengths.reverse();
-        let id = self.u32(&format!("the type of {name}"))?;
-        let offset = self.u64(&format!("the offset of {name}"))?;
+        let id = self.u32(&format_args!("the type of {name}"))?;
+        let offset = self.u64(&format_args!("the offset of {name}"))?;
         let Some(kind) = TensorType::from_id(id) else {
             return says(format!("{name}: the tensor type {id} is not supported"));
         };

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -15,10 +14,9 @@ use super::onnx::attribute_proto::AttributeType;
 use super::onnx::tensor_proto::{DataLocation, DataType};
 use super::onnx::tensor_shape_proto::dimension;
 use super::onnx::{AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use super::weigh;
 use crate::ExportError;
-
-// protobuf's own limit; a larger file is not ONNX.
-const MAX_FILE_BYTES: u64 = i32::MAX as u64;
+use crate::limits::{self, PROTOBUF_BYTES};
 
 /// The domain of the standard operators, which files also spell as the empty string.
 pub const STANDARD: &str = "ai.onnx";
@@ -279,11 +277,8 @@ pub(super) fn io_error(file: &Path) -> impl Fn(io::Error) -> ExportError {
 
 /// A file's message, and its bytes, of which the message's raw data are slices.
 pub(super) fn decode(file: &Path) -> Result<(ModelProto, Bytes), ExportError> {
-    let length = fs::metadata(file).map_err(io_error(file))?.len();
-    if length > MAX_FILE_BYTES {
-        return Err(malformed(file, format!("{length} bytes, but protobuf ends at {MAX_FILE_BYTES}")));
-    }
-    let bytes = Bytes::from(fs::read(file).map_err(io_error(file))?);
+    let bytes = Bytes::from(limits::read(file, PROTOBUF_BYTES).map_err(io_error(file))?);
+    weigh::check(&bytes).map_err(|message| malformed(file, message))?;
     let model = ModelProto::decode(bytes.clone()).map_err(|e| malformed(file, format!("not an ONNX model: {e}")))?;
     Ok((model, bytes))
 }

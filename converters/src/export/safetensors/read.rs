@@ -235,9 +235,5 @@ fn unpacked_columns(bytes: &[u8], rows: usize, groups: usize, bits: u8) -> Vec<i
 }
 
 fn json<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<T, ExportError> {
-    let bytes = std::fs::read(file).map_err(|source| ExportError::Io { file: file.to_owned(), source })?;
-    serde_json::from_slice(&bytes).map_err(|error| ExportError::Malformed {
-        file: file.to_owned(),
-        message: format!("not the expected JSON: {error}"),
-    })
+    Ok(crate::checkpoint::json::read(file)?)
 }
