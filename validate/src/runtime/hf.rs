@@ -15,7 +15,7 @@ use crate::runtime::pipe::Pipe;
 use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session};
 
 /// The far side; the protocol is described at its top.
-const SCRIPT: &str = include_str!("hf_session.py");
+const SCRIPT: &str = concat!(include_str!("far_side.py"), include_str!("hf_session.py"));
 /// Logits of one call; a reply that announces more is nonsense.
 const LOGIT_BYTES: usize = 4 << 30;
 const INSTALL: &str = "python3 -I -m venv .venv && .venv/bin/pip install torch transformers compressed-tensors && export \

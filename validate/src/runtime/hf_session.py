@@ -1,6 +1,6 @@
 """One transformers model behind a pipe: the far side of the `hf` runtime.
 
-usage: python hf_session.py FOLDER [--dtype float32]
+usage: far_side.py and this file as one program, with FOLDER [--dtype float32]
 
 Loads FOLDER with plain `from_pretrained` of `AutoModelForSpeechSeq2Seq` where that knows config.json's `model_type`, else of
 `AutoModelForSeq2SeqLM`, on the CPU (eager attention; the checkpoint's own dtype unless --dtype is given), then answers
@@ -22,12 +22,9 @@ under `tensors`, and their values follow in that order:
 tensors missing, unexpected or of another shape answers `versions` only, since transformers fills such gaps at random.
 """
 import argparse
-import ctypes
-import importlib
 import json
 import math
 import os
-import signal
 import sys
 
 VALUE_BYTES = {"f32": 4, "i64": 8}
@@ -36,11 +33,7 @@ SAMPLES = 16000
 
 
 def main():
-    # Frames go to the real stdout; whatever a library prints, from Python or from C, goes to stderr.
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    requests = sys.stdin.buffer
-    end_with_parent()
+    requests, replies = answering()
 
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
@@ -79,33 +72,6 @@ def main():
         if head["ok"] and request["call"] == "quit":
             return 0
     return 0
-
-
-class Refused(Exception):
-    """A request that cannot be answered, with the whole reason as its text."""
-
-
-class NotInstalled(Exception):
-    def __init__(self, package):
-        super().__init__(f"the package {package} is not installed in {sys.prefix}")
-        self.package = package
-
-
-def installed(package):
-    """Imports a package. One that is there and lacks another is broken, not absent."""
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as e:
-        if e.name != package:
-            raise
-    raise NotInstalled(package)
-
-
-def end_with_parent():
-    """A call into C would not see that the requests have ended."""
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def read_values(request, stream):

@@ -1,6 +1,6 @@
 """Graphs of fixed shapes in one engine behind a pipe: the far side of the runtimes `openvino` and `rknn-simulator`.
 
-usage: python npu_session.py ENGINE [--threads N]      ENGINE: openvino or rknn
+usage: far_side.py and this file as one program, with ENGINE [--threads N]      ENGINE: openvino or rknn
 
 Answers requests from stdin on stdout until the end of stdin. A request or reply is one line of JSON, then raw little-endian
 values, row-major: those of the tensors that the line lists as {"name":..,"dtype":"int32","shape":[..]} under `tensors`, in
@@ -22,13 +22,10 @@ RKNN leaves files in the folder that it is started in.
 """
 import argparse
 import contextlib
-import ctypes
-import importlib
 import json
 import math
 import os
 import re
-import signal
 import sys
 
 # Lines of an engine's log that an error shows.
@@ -42,11 +39,7 @@ COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def main():
-    # Frames go to the real stdout; whatever a library prints, from Python or from C, goes to stderr.
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    requests = sys.stdin.buffer
-    end_with_parent()
+    requests, replies = answering()
 
     parser = argparse.ArgumentParser()
     parser.add_argument("engine", choices=["openvino", "rknn"])
@@ -84,33 +77,6 @@ def main():
         replies.write(json.dumps(head).encode() + b"\n" + b"".join(values))
         replies.flush()
     return 0
-
-
-class Refused(Exception):
-    """A request that cannot be answered, with the whole reason as its text."""
-
-
-class NotInstalled(Exception):
-    def __init__(self, package):
-        super().__init__(f"the package {package} is not installed in {sys.prefix}")
-        self.package = package
-
-
-def installed(package):
-    """Imports a package. One that is there and lacks another is broken, not absent."""
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as e:
-        if e.name != package:
-            raise
-    raise NotInstalled(package)
-
-
-def end_with_parent():
-    """A call into C would not see that the requests have ended."""
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 WIDTH_BYTES = {"int32": 4, "float32": 4, "uint8": 1, "uint16": 2, "int16": 2}

@@ -18,7 +18,7 @@ use crate::runtime::pipe::Pipe;
 use crate::runtime::{Options, RuntimeError};
 
 /// The far side; the protocol is described at its top.
-const SCRIPT: &str = include_str!("../npu_session.py");
+const SCRIPT: &str = concat!(include_str!("../far_side.py"), include_str!("../npu_session.py"));
 /// Outputs of one call; a reply that announces more is nonsense.
 const OUTPUT_BYTES: usize = 4 << 30;
 
