@@ -3,20 +3,23 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use converters::checkpoint::Generation;
 use converters::{Artifact, ExportError};
 use graph::progress::Unit;
 use graph::{Progress, Scratch};
+use validate::chain::Baseline;
 use validate::report::{ArtifactReport, Note, Report, Verdict as Judged};
+use validate::runtime::Options;
+use validate::task::Text;
 
 use crate::build::folder::OutFolder;
 use crate::build::growth::{Grown, Need, refused};
 use crate::build::inputs::Inputs;
 use crate::build::manifest::{self, Manifest, Origin, RecipeText};
 use crate::build::{beside, places};
+use crate::calibration::Observed;
 use crate::pipeline::{Engines, PipelineError, Source, room, told, validated};
 use crate::progress::Display;
-use crate::recipe::{Loaded, Target};
+use crate::recipe::{Loaded, Recipe, Target};
 use crate::run::text_of;
 use crate::terminal::print;
 use crate::{Common, Verdict, summary};
@@ -56,122 +59,220 @@ struct Staged<'r> {
     manifest: Manifest,
 }
 
+/// What one call of `convert` is about, known before anything is calibrated or written.
+struct Work<'r> {
+    recipe: &'r Recipe,
+    targets: Vec<&'r Target>,
+    /// A folder of the report's own, which is another one than that of the artifacts.
+    report_dir: Option<&'r Path>,
+    /// A missing engine fails.
+    strict: bool,
+    source: Source,
+    /// Bytes that the artifacts take, and what waits to be written to them.
+    need: u64,
+    text: Box<dyn Text>,
+    inputs: Inputs,
+    origin: Origin,
+    recipe_text: RecipeText,
+}
+
 /// Makes the artifacts of a recipe.
 pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
     let mut loaded = Loaded::read(&arguments.recipe)?;
     loaded.replace(arguments.model.as_deref(), arguments.out.as_deref());
-    let Loaded { recipe, text: recipe_text, .. } = &loaded;
-    let targets = chosen(&recipe.artifacts, &arguments.only)?;
-    let names: Vec<&str> = targets.iter().map(|target| target.name()).collect();
-    // The report may have a folder of its own, which is another one than that of the artifacts.
-    let report_dir = arguments.report_dir.as_deref().filter(|dir| !places::is_same(dir, &recipe.out));
-    let check_places = || {
-        let mut problems = places::problems(&recipe.out, &names, &recipe.model);
-        problems.extend(places::report_problem(report_dir.unwrap_or(&recipe.out)));
-        if problems.is_empty() { Ok(()) } else { Err(PipelineError::Places(problems)) }
-    };
-    check_places()?;
-
-    display.say(&format!("import {}", recipe.model.display()));
-    let inputs = Inputs::of(&recipe.model).map_err(PipelineError::io(&recipe.model))?;
-    let (text, of_languages) = text_of(&recipe.model, &[&recipe.languages])?;
-    let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?;
-    let needs = all_refused(&source, &targets)?;
+    let work = Work::new(arguments, &loaded, display)?;
+    let (recipe, source) = (&loaded.recipe, &work.source);
     let data = match arguments.no_validate {
         true => None,
-        false => Some(source.evaluation(&recipe.validate, &*text)?),
+        false => Some(source.evaluation(&recipe.validate, &*work.text)?),
     };
-    let recipe_text = RecipeText::new(&arguments.recipe, recipe_text);
-    let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
 
     let folder = OutFolder::open(&recipe.out)?;
     // Whoever needs a temporary file in this process or below it gets it on the disk that takes the artifacts.
     let _ = tempfile::env::override_temp_dir(folder.scratch());
     let logits = data.as_ref().map_or(0, |data| source.logits_bytes(data));
-    room(&recipe.out, logits + needs.iter().map(|need| need.scratch + need.artifact).sum::<u64>(), display)?;
+    room(&recipe.out, work.need + logits, display)?;
 
-    let observed = source.observed(recipe, &targets, &origin, &*text, folder.scratch(), display)?;
+    let observed = source.observed(recipe, &work.targets, &work.origin, &*work.text, folder.scratch(), display)?;
     // All are written before the first is validated: what a format refuses is known early.
     let mut staged = Vec::new();
-    for target in targets {
-        let name = target.name();
-        let scratch = Scratch::in_dir(folder.scratch()).map_err(PipelineError::io(&recipe.out))?;
-        let grown = Grown::new(&source, target, observed.as_ref(), &scratch, display)?;
-        display.stage(&format!("{name}: write"), 0, Unit::Bytes);
-        let dir = folder.stage(name)?;
-        if let (true, Some(observed)) = (target.writes_imatrix(), &observed) {
-            let file = dir.join(IMATRIX_FILE);
-            observed.write_imatrix(&source.exact, &file).map_err(PipelineError::io(&recipe.out.join(name)))?;
-        }
-        let (artifact, manifest) = write(&grown, target, &dir, &source.decoding, &origin, &recipe_text)?;
-        staged.push(Staged { target, grown, artifact, manifest });
+    for target in &work.targets {
+        staged.push(work.stage(target, observed.as_ref(), &folder, display)?);
     }
     let recorded = recipe.model.join("expected.safetensors");
-    let baseline = data.map(|data| source.baseline(recipe.validate.metric, data, &*text, &recorded, display));
-    let baseline = baseline.transpose()?;
-    let options = recipe.validate.options(arguments.engines.options());
-    let mut reports = Vec::new();
-    for Staged { target, grown, artifact, manifest } in &mut staged {
-        if let Some(baseline) = &baseline {
-            let limits = target.limits(&recipe.validate);
-            let files = manifest.files.clone();
-            let mut report = validated(baseline, grown, target, artifact, (files, None), limits, &options, display)?;
-            manifest.verdict = Report::verdict_of(&baseline.checks, &report.checks, arguments.engines.strict);
+    let baseline = data.map(|data| source.baseline(recipe.validate.metric, data, &*work.text, &recorded, display));
+    let report = match baseline.transpose()? {
+        None => None,
+        Some(baseline) => {
+            let options = recipe.validate.options(arguments.engines.options());
+            let reports = work.validate(&mut staged, &baseline, &options, display)?;
+            let note = Note { about: work.recipe_text.file.clone(), text: work.recipe_text.text.clone() };
+            Some(source.report(work.origin.clone(), observed.as_ref(), &baseline, reports, note))
+        }
+    };
+    let report = work.commit(folder, &staged, report)?;
+    display.finish();
+    match report.filter(|_| !arguments.no_validate) {
+        None => {
+            let place = |one: &Staged| recipe.out.join(one.target.name());
+            let written: Vec<(PathBuf, &Manifest)> = staged.iter().map(|one| (place(one), &one.manifest)).collect();
+            let text = summary::written(&written, common.json);
+            print(&text).map_err(PipelineError::io(Path::new("stdout")))?;
+            Ok(Verdict::Passed)
+        }
+        Some(report) => {
+            let is_good = staged.iter().all(|one| one.manifest.verdict == Judged::Passed);
+            told(&report, is_good, Some(work.report_dir()), work.strict, common)
+        }
+    }
+}
+
+impl<'r> Work<'r> {
+    /// Reads the checkpoint, its weights last.
+    ///
+    /// Errors, in this order: places that are not this run's; a checkpoint or a setting that is wrong; all that the formats
+    /// refuse.
+    fn new(arguments: &'r Convert, loaded: &'r Loaded, display: &Display) -> Result<Work<'r>, PipelineError> {
+        let recipe = &loaded.recipe;
+        let targets = chosen(&recipe.artifacts, &arguments.only)?;
+        let report_dir = arguments.report_dir.as_deref().filter(|dir| !places::is_same(dir, &recipe.out));
+        check_places(recipe, &targets, report_dir)?;
+        display.say(&format!("import {}", recipe.model.display()));
+        let inputs = Inputs::of(&recipe.model).map_err(PipelineError::io(&recipe.model))?;
+        let (text, of_languages) = text_of(&recipe.model, &[&recipe.languages])?;
+        let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?;
+        let need = all_refused(&source, &targets)?.iter().map(|need| need.scratch + need.artifact).sum();
+        let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
+        let recipe_text = RecipeText::new(&arguments.recipe, &loaded.text);
+        let strict = arguments.engines.strict;
+        Ok(Work { recipe, targets, report_dir, strict, source, need, text, inputs, origin, recipe_text })
+    }
+
+    /// Where the report lies.
+    fn report_dir(&self) -> &Path {
+        self.report_dir.unwrap_or(&self.recipe.out)
+    }
+
+    /// Grows an artifact and writes it where it waits to be committed.
+    fn stage(
+        &self,
+        target: &'r Target,
+        observed: Option<&Observed>,
+        folder: &OutFolder,
+        display: &Display,
+    ) -> Result<Staged<'r>, PipelineError> {
+        let (name, out) = (target.name(), &self.recipe.out);
+        let scratch = Scratch::in_dir(folder.scratch()).map_err(PipelineError::io(out))?;
+        let grown = Grown::new(&self.source, target, observed, &scratch, display)?;
+        display.stage(&format!("{name}: write"), 0, Unit::Bytes);
+        let dir = folder.stage(name)?;
+        if let (true, Some(observed)) = (target.writes_imatrix(), observed) {
+            let file = dir.join(IMATRIX_FILE);
+            observed.write_imatrix(&self.source.exact, &file).map_err(PipelineError::io(&out.join(name)))?;
+        }
+        let (artifact, manifest) = self.write(&grown, target, &dir)?;
+        Ok(Staged { target, grown, artifact, manifest })
+    }
+
+    /// Writes an artifact and its manifest into a staged folder.
+    fn write(&self, grown: &Grown, target: &Target, dir: &Path) -> Result<(Artifact, Manifest), PipelineError> {
+        let format = target.format();
+        let export = |source: ExportError| PipelineError::Export { artifact: target.name().to_owned(), source };
+        format.check(&grown.model).map_err(export)?;
+        let artifact = format.write(&grown.model, dir).map_err(export)?;
+        let manifest = Manifest {
+            trefoil: env!("CARGO_PKG_VERSION").to_owned(),
+            name: target.name().to_owned(),
+            format: format.name().to_owned(),
+            verdict: Judged::NotValidated,
+            model: self.origin.clone(),
+            decoding: self.source.decoding.clone(),
+            recipe: self.recipe_text.clone(),
+            files: manifest::outputs(&artifact)?,
+            calibrated: grown.calibrated.clone(),
+            substitutions: grown.substitutions.clone(),
+            tensors: grown.records.clone(),
+        };
+        manifest.write(dir).map_err(PipelineError::io(&dir.join(manifest::FILE)))?;
+        let artifact = Artifact::list(format.name(), dir).map_err(PipelineError::io(dir))?;
+        Ok((artifact, manifest))
+    }
+
+    /// Runs the chain on every artifact, whose manifests then hold the verdicts.
+    fn validate(
+        &self,
+        staged: &mut [Staged],
+        baseline: &Baseline,
+        options: &Options,
+        display: &Display,
+    ) -> Result<Vec<ArtifactReport>, PipelineError> {
+        let mut reports = Vec::new();
+        for Staged { target, grown, artifact, manifest } in staged {
+            let limits = target.limits(&self.recipe.validate);
+            let files = (manifest.files.clone(), None);
+            let mut report = validated(baseline, grown, target, artifact, files, limits, options, display)?;
+            manifest.verdict = Report::verdict_of(&baseline.checks, &report.checks, self.strict);
             report.folder = place(target, manifest.verdict);
-            let lies_at = recipe.out.join(&report.folder);
+            let lies_at = self.recipe.out.join(&report.folder);
             rename_in(&mut report, &artifact.dir, &lies_at);
             reports.push(report);
         }
+        Ok(reports)
     }
 
-    let report = baseline.as_ref().map(|baseline| {
-        let note = Note { about: recipe_text.file.clone(), text: recipe_text.text.clone() };
-        source.report(origin.clone(), observed.as_ref(), baseline, reports, note)
-    });
-    let is_good = staged.iter().all(|one| one.manifest.verdict != Judged::Failed);
-    let (mut put, mut remove) = (Vec::new(), Vec::new());
-    for Staged { target, manifest, .. } in &staged {
-        let name = place(target, manifest.verdict);
-        let dir = folder.staged(target.name());
-        manifest.write(&dir).map_err(PipelineError::io(&dir.join(manifest::FILE)))?;
-        if manifest.verdict == Judged::Failed {
-            fs::rename(&dir, folder.staged(&name)).map_err(PipelineError::io(&dir))?;
-        } else {
-            remove.push(places::failed(target.name()));
+    /// Puts all artifacts and their report into their places, at once; returns the report as it lies there.
+    ///
+    /// Errors: the checkpoint changed meanwhile, or something foreign came into the way; nothing has changed then.
+    fn commit(
+        &self,
+        folder: OutFolder,
+        staged: &[Staged],
+        report: Option<Report>,
+    ) -> Result<Option<Report>, PipelineError> {
+        let (mut put, mut remove) = (Vec::new(), Vec::new());
+        for Staged { target, manifest, .. } in staged {
+            let (dir, name) = (folder.staged(target.name()), place(target, manifest.verdict));
+            manifest.write(&dir).map_err(PipelineError::io(&dir.join(manifest::FILE)))?;
+            if manifest.verdict == Judged::Failed {
+                fs::rename(&dir, folder.staged(&name)).map_err(PipelineError::io(&dir))?;
+            } else {
+                remove.push(places::failed(target.name()));
+            }
+            put.push(name);
         }
-        put.push(name);
-    }
-    let run = beside::Run {
-        out: &recipe.out,
-        report_dir: report_dir.unwrap_or(&recipe.out),
-        changed: &put.iter().chain(&remove).map(String::as_str).collect::<Vec<_>>(),
-        made: &staged.iter().map(|one| &one.manifest).collect::<Vec<_>>(),
-        order: &recipe.artifacts.iter().map(Target::name).collect::<Vec<_>>(),
-    };
-    let report = beside::account(report, &run);
+        let run = beside::Run {
+            out: &self.recipe.out,
+            report_dir: self.report_dir(),
+            changed: &put.iter().chain(&remove).map(String::as_str).collect::<Vec<_>>(),
+            made: &staged.iter().map(|one| &one.manifest).collect::<Vec<_>>(),
+            order: &self.recipe.artifacts.iter().map(Target::name).collect::<Vec<_>>(),
+        };
+        let report = beside::account(report, &run);
 
-    check_places()?;
-    inputs.unchanged(&origin.inputs)?;
-    if report_dir.is_none() {
-        match &report {
-            Some(report) => put.extend(staged_report(report, &folder)?),
-            None => remove.extend([places::REPORT_JSON, places::REPORT_MD].map(str::to_owned)),
+        check_places(self.recipe, &self.targets, self.report_dir)?;
+        self.inputs.unchanged(&self.origin.inputs)?;
+        if self.report_dir.is_none() {
+            match &report {
+                Some(report) => put.extend(staged_report(report, &folder)?),
+                None => remove.extend([places::REPORT_JSON, places::REPORT_MD].map(str::to_owned)),
+            }
         }
+        folder.commit(&borrowed(&put), &borrowed(&remove))?;
+        if let (Some(dir), Some(report)) = (self.report_dir, &report) {
+            let folder = OutFolder::open(dir)?;
+            let put = staged_report(report, &folder)?;
+            folder.commit(&borrowed(&put), &[])?;
+        }
+        Ok(report)
     }
-    folder.commit(&borrowed(&put), &borrowed(&remove))?;
-    if let (Some(dir), Some(report)) = (report_dir, &report) {
-        let folder = OutFolder::open(dir)?;
-        let put = staged_report(report, &folder)?;
-        folder.commit(&borrowed(&put), &[])?;
-    }
-    display.finish();
-    let Some(report) = report.filter(|_| baseline.is_some()) else {
-        let written: Vec<(PathBuf, &Manifest)> =
-            staged.iter().map(|one| (recipe.out.join(one.target.name()), &one.manifest)).collect();
-        print(&summary::written(&written, common.json)).map_err(PipelineError::io(Path::new("stdout")))?;
-        return Ok(Verdict::Passed);
-    };
-    told(&report, is_good, Some(report_dir.unwrap_or(&recipe.out)), arguments.engines.strict, common)
+}
+
+/// Errors: artifacts or a report would replace what is not theirs.
+fn check_places(recipe: &Recipe, targets: &[&Target], report_dir: Option<&Path>) -> Result<(), PipelineError> {
+    let names: Vec<&str> = targets.iter().map(|target| target.name()).collect();
+    let mut problems = places::problems(&recipe.out, &names, &recipe.model);
+    problems.extend(places::report_problem(report_dir.unwrap_or(&recipe.out)));
+    if problems.is_empty() { Ok(()) } else { Err(PipelineError::Places(problems)) }
 }
 
 fn borrowed(names: &[String]) -> Vec<&str> {
@@ -206,37 +307,6 @@ fn all_refused(source: &Source, targets: &[&Target]) -> Result<Vec<Need>, Pipeli
         1 => Err(errors.remove(0)),
         _ => Err(PipelineError::Several(errors)),
     }
-}
-
-/// Writes an artifact and its manifest into a staged folder.
-fn write(
-    grown: &Grown,
-    target: &Target,
-    dir: &Path,
-    decoding: &Generation,
-    origin: &Origin,
-    recipe: &RecipeText,
-) -> Result<(Artifact, Manifest), PipelineError> {
-    let format = target.format();
-    let export = |source: ExportError| PipelineError::Export { artifact: target.name().to_owned(), source };
-    format.check(&grown.model).map_err(export)?;
-    let artifact = format.write(&grown.model, dir).map_err(export)?;
-    let manifest = Manifest {
-        trefoil: env!("CARGO_PKG_VERSION").to_owned(),
-        name: target.name().to_owned(),
-        format: format.name().to_owned(),
-        verdict: Judged::NotValidated,
-        model: origin.clone(),
-        decoding: decoding.clone(),
-        recipe: recipe.clone(),
-        files: manifest::outputs(&artifact)?,
-        calibrated: grown.calibrated.clone(),
-        substitutions: grown.substitutions.clone(),
-        tensors: grown.records.clone(),
-    };
-    manifest.write(dir).map_err(PipelineError::io(&dir.join(manifest::FILE)))?;
-    let artifact = Artifact::list(format.name(), dir).map_err(PipelineError::io(dir))?;
-    Ok((artifact, manifest))
 }
 
 /// The artifacts of a recipe that `--only` asks for; all without it.
