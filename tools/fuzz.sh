@@ -5,6 +5,8 @@
 #
 # Shares the seconds among the targets, two of them at a time, and prints how many inputs each read. What a run finds stays in
 # fuzz/artifacts, and its path ends the output; new inputs that reach new code are kept in fuzz/corpus, which is not in git.
+#
+# Exit codes: 0 nothing found, 1 something that was found before is there again, 2 could not run, 3 something new.
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 seconds=${1:?usage: tools/fuzz.sh SECONDS}
@@ -14,7 +16,7 @@ jobs=$(($(nproc) < 2 ? 1 : 2))
 
 fail() {
     cat "$1" >&2
-    exit 1
+    exit "${2:-2}"
 }
 
 log=$(mktemp -d)
@@ -25,6 +27,12 @@ fi
 # No sanitizer, so that the stable compiler does: memory is counted by an allocator of the crate itself.
 cargo fuzz build --fuzz-dir . --sanitizer none inputs >"$log/build" 2>&1 || fail "$log/build"
 binary=$(find target/*/release -maxdepth 1 -name inputs -type f | head -n 1)
+
+# What was found once, each input by itself.
+for folder in corpus-found/*/; do
+    target=$(basename "$folder")
+    TREFOIL_FUZZ=$target "$binary" -timeout=20 -rss_limit_mb=2048 -artifact_prefix="$log/" "$folder"* >"$log/again" 2>&1 || fail "$log/again" 1
+done
 
 one() {
     local target=$1 dir="corpus/$1"
@@ -60,6 +68,6 @@ for target in $targets; do
 done
 if [ -n "$found" ]; then
     echo "found: $found"
-    echo "hint: TREFOIL_FUZZ=<target> fuzz/$binary fuzz/artifacts/<target>/<input> runs one again"
-    exit 1
+    echo "hint: TREFOIL_FUZZ=<target> fuzz/$binary fuzz/artifacts/<target>/<input> runs one again; it belongs into fuzz/corpus-found"
+    exit 3
 fi
