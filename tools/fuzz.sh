@@ -29,9 +29,11 @@ cargo fuzz build --fuzz-dir . --sanitizer none inputs >"$log/build" 2>&1 || fail
 binary=$(find target/*/release -maxdepth 1 -name inputs -type f | head -n 1)
 
 # What was found once, each input by itself.
-for folder in corpus-found/*/; do
-    target=$(basename "$folder")
-    TREFOIL_FUZZ=$target "$binary" -timeout=20 -rss_limit_mb=2048 -artifact_prefix="$log/" "$folder"* >"$log/again" 2>&1 || fail "$log/again" 1
+for input in corpus-found/*/*; do
+    [ -f "$input" ] || continue
+    target=$(basename "$(dirname "$input")")
+    TREFOIL_FUZZ=$target "$binary" -timeout=20 -rss_limit_mb=2048 -artifact_prefix="$log/" "$input" >"$log/again" 2>&1 ||
+        fail "$log/again" 1
 done
 
 one() {
