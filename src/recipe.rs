@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use converters::Format;
 use converters::checkpoint::Overrides;
@@ -21,6 +21,7 @@ use validate::chain::Limits;
 use validate::runtime::Options;
 use validate::task::TaskMetric;
 
+use crate::build::journal::is_name;
 use crate::build::places;
 use crate::edits::RescaleResidual;
 use crate::pipeline::PipelineError;
@@ -385,10 +386,7 @@ fn npu_problems(npu: &Npu, policy: &Policy) -> Vec<String> {
 
 /// Whether `name` is one visible folder, so that nothing is written outside of `out`.
 fn is_folder_name(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
-        && !name.starts_with('.')
-        && !name.contains(['/', '\\'])
+    is_name(name) && !name.starts_with('.')
 }
 
 /// The JSON schema of a recipe, for editors.
