@@ -130,6 +130,11 @@ impl Target {
         self.formats()[0] // exactly one: `Recipe::problems`
     }
 
+    /// The options of an ONNX artifact, if it is one.
+    pub fn onnx(&self) -> Option<&Onnx> {
+        self.onnx.as_ref()
+    }
+
     /// The options of an NPU artifact, if it is one.
     pub fn npu(&self) -> Option<&Npu> {
         self.npu.as_ref()

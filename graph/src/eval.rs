@@ -3,6 +3,7 @@
 //! Plain rather than fast: one thread a call, one kernel an op. Callers run several calls side by side.
 
 mod kernels;
+mod noise;
 
 pub use kernels::relative_bucket;
 

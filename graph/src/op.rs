@@ -117,6 +117,9 @@ pub enum Granularity {
     Tensor,
     /// Each row of the last axis: `int8`, symmetric, as compressed-tensors' `strategy: token`.
     Token,
+    /// So many neighbours of the last axis, of a row's end the rest: `int8`, symmetric, `scale = amax / 127`, as
+    /// `com.microsoft.MatMulNBits` of `accuracy_level` 4 rounds its input inside onnxruntime.
+    Block(usize),
 }
 
 /// The fixed steps an activation is rounded to: unsigned codes, `code = round_half_even(x / scale) + zero`.
@@ -336,6 +339,7 @@ impl fmt::Display for Op {
                     "RelativeBias(buckets={buckets}, max_distance={max_distance}, {way}, start={start}, q={q}, k={k})"
                 )
             }
+            Op::DynamicQuant(Granularity::Block(block)) => write!(f, "DynamicQuant(per block of {block})"),
             Op::DynamicQuant(granularity) => {
                 write!(f, "DynamicQuant(per {})", format!("{granularity:?}").to_lowercase())
             }
@@ -404,6 +408,9 @@ impl Op {
             Op::Unary(_) | Op::Softmax | Op::DynamicQuant(_) => {
                 arity(&[1])?;
                 float(args)?;
+                if let Op::DynamicQuant(Granularity::Block(0)) = self {
+                    return Err("blocks of 0".into());
+                }
                 match (self, args[0].shape.is_empty()) {
                     (Op::Unary(_), _) | (_, false) => Ok(args[0].clone()),
                     (_, true) => Err("takes rank 1 or more".into()),

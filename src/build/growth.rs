@@ -86,11 +86,9 @@ impl Grown {
             substitutions.push(Note { about: "bias_correction".to_owned(), text });
             follow.extend(corrected);
         }
-        match (policy.activations, target.granularity(), watched) {
-            (Activations::Dynamic, Some(granularity), _) => {
-                graph::passes::quantize_activations(&mut model.graph, granularity)?;
-            }
-            (Activations::Static(wanted), _, Some((observed, _))) if target.npu().is_some() => {
+        match (policy.activations, watched) {
+            (Activations::None | Activations::Dynamic, ..) => round_at_run_time(target, &mut model.graph)?,
+            (Activations::Static(wanted), Some((observed, _))) if target.npu().is_some() => {
                 let npu = target.npu().expect("just asked");
                 let before = types(&model.graph);
                 let steps = npu::steps(&model, &exact, npu, wanted, observed, display)?;
@@ -104,7 +102,7 @@ impl Grown {
                 let now = types(&model.graph);
                 follow.extend(now.into_iter().filter(|one| !before.contains(one)).map(|(name, _)| name));
             }
-            (Activations::Static(wanted), _, Some((_, statistics))) => {
+            (Activations::Static(wanted), Some((_, statistics))) => {
                 decided.steps = statistics.steps(wanted)?;
                 graph::passes::quantize_statically(&mut model.graph, &decided.steps)?;
             }
@@ -141,19 +139,17 @@ impl Grown {
         let progress = Of { name: target.name(), display };
         let quantized = quant::quantize(&mut model.graph, &plan, scratch, &progress);
         quantized.map_err(|source| PipelineError::Quant { artifact: target.name().to_owned(), source })?;
-        match (policy.activations, target.granularity(), target.npu()) {
-            (Activations::Dynamic, Some(granularity), _) => {
-                graph::passes::quantize_activations(&mut model.graph, granularity)?;
-            }
-            (Activations::Static(_), _, Some(npu)) if !decided.groups.is_empty() => {
+        match (policy.activations, target.npu()) {
+            (Activations::None | Activations::Dynamic, _) => round_at_run_time(target, &mut model.graph)?,
+            (Activations::Static(_), Some(npu)) if !decided.groups.is_empty() => {
                 let hidden = decided.hidden.unwrap_or(npu.hidden());
                 let steps = npu::Steps { groups: decided.groups, hidden, evidence: None };
                 npu::round(&mut model, npu, &steps)?;
             }
-            (Activations::Static(_), _, None) => {
+            (Activations::Static(_), None) => {
                 graph::passes::quantize_statically(&mut model.graph, &decided.steps)?;
             }
-            _ => {}
+            (Activations::Static(_), Some(_)) => {}
         }
         if let Ok(read) = target.format().read_weights(&model, artifact) {
             let ids: Vec<_> = model.graph.weights.iter().map(|(id, _)| id).collect();
@@ -177,6 +173,18 @@ fn prepared(source: &Source, target: &Target) -> Result<(Model, Vec<Note>), Pipe
     let edits = target.format().prepare(&mut model).map_err(|source| export(target, source))?;
     let about = target.format().name();
     Ok((model, edits.into_iter().map(|text| Note { about: about.to_owned(), text }).collect()))
+}
+
+/// Puts into the graph what engines of the target's format round while they run: the inputs of Linears, as the recipe asks, and
+/// the rest as the kernels do that the format asks for.
+fn round_at_run_time(target: &Target, graph: &mut Graph) -> Result<(), PipelineError> {
+    if let (Activations::Dynamic, Some(granularity)) = (target.policy().activations, target.granularity()) {
+        graph::passes::quantize_activations(graph, granularity)?;
+    }
+    if let Some(onnx) = target.onnx() {
+        graph::passes::quantize_activations_in_blocks(graph, |weight| onnx.rounds_blocks_of(weight))?;
+    }
+    Ok(())
 }
 
 fn export(target: &Target, source: ExportError) -> PipelineError {
@@ -206,9 +214,8 @@ pub fn refused(source: &Source, target: &Target) -> Result<Need, PipelineError> 
     }
     let plan = target.plan(&model.graph)?;
     plan.typed(&mut model.graph);
-    let policy = target.policy();
-    if let (Activations::Dynamic, Some(granularity)) = (policy.activations, target.granularity()) {
-        graph::passes::quantize_activations(&mut model.graph, granularity)?;
+    if !matches!(target.policy().activations, Activations::Static(_)) {
+        round_at_run_time(target, &mut model.graph)?;
     }
     // Values in codes and their tables come with calibration.
     match target.npu().filter(|npu| npu.widths().is_some()) {

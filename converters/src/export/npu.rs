@@ -27,7 +27,7 @@ pub use evidence::{EVIDENCE_FILE, Evidence, Range};
 pub use host::{Bucket, HOST_FILE, Host, Numbers, Place, Port};
 pub use profile::{Form, Gelu, Norm, Operator, PROFILES, Profile, Quantized, Severity, Takes, Writes, profile};
 
-use super::onnx::tensors::Layout;
+use super::onnx::tensors::{Layout, Reader};
 use super::onnx::{Placement, read, write};
 use crate::checkpoint::{ImportError, json};
 use crate::export::copy_companions;
@@ -213,7 +213,7 @@ impl Npu {
         let mut items = Vec::new();
         let mut layouts = HashMap::new();
         for (id, weight) in graph.weights.iter() {
-            let layout = Layout::of(weight, false).and_then(|layout| match (layout, widths) {
+            let layout = Layout::of(weight, Reader::Floats).and_then(|layout| match (layout, widths) {
                 (Layout::Float(_), _) => Ok(layout),
                 (Layout::Rows { zeros: false, .. } | Layout::Steps { .. } | Layout::Multiples, Some(_)) => Ok(layout),
                 (Layout::Blocks { bits: 4, zeros: false, .. }, Some(_)) if takes_nibbles && is_per_row(weight) => {

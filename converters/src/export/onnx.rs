@@ -1,7 +1,7 @@
 //! ONNX as Optimum and transformers.js read it: one file an entry, one weight file for all.
 //!
-//! Standard operators of opset 18, of opset 21 in a file with activations of 16 bits; `com.microsoft.MultiHeadAttention` when `attention: fused`, `com.microsoft.MatMulNBits`
-//! for int4 and for groups.
+//! Standard operators of opset 18, of opset 21 in a file with activations of 16 bits; `com.microsoft.MultiHeadAttention` when `attention: fused`, `com.microsoft.MatMulNBits` and `GatherBlockQuantized`
+//! for codes of 4 and 8 bits.
 
 mod describe;
 mod infer;
@@ -21,7 +21,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use graph::{DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, Type, ValueId, WeightId, Weights};
+use graph::{AffineTensor, DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, Type, ValueId, WeightId, Weights};
 
 pub use self::describe::{Description, Initializer, describe};
 pub use self::infer::{Types, Unknown};
@@ -30,7 +30,7 @@ pub use self::model::{Attribute, Constant, Declared, Element, Extent, Node, Onnx
 use self::lower::{Choices, Lowering};
 use self::onnx::{GraphProto, NodeProto, ValueInfoProto};
 use self::proto::{flag_info, int, node, subgraph, value_info};
-use self::tensors::Layout;
+use self::tensors::{Layout, Reader};
 use crate::checkpoint::{ImportError, json};
 use crate::export::copy_companions;
 use crate::{Artifact, ExportError, Format, Model};
@@ -84,8 +84,11 @@ pub enum Placement {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
-    /// Single precision, whatever the weights are stored in.
+    /// Integers, where a matrix is one: products read its codes as they are stored, and their input is rounded to 8 bits in
+    /// blocks. All else is f32.
     #[default]
+    Int8,
+    /// Single precision, whatever the weights are stored in; matrices of 8 bits become f32 when the file is opened.
     F32,
     /// Half precision, for GPUs; all else stays f32, and so do inputs and outputs. Every float weight of a linear layer
     /// must be f16.
@@ -118,8 +121,17 @@ impl Onnx {
         attention: Attention::Fused,
         profile: Profile::Portable,
         weights: Placement::External,
-        compute: Compute::F32,
+        compute: Compute::Int8,
     };
+
+    /// How many neighbours of its input share a scale when a Linear with this weight rounds it to 8 bits inside the engine;
+    /// `None` where it computes in floats.
+    pub fn rounds_blocks_of(&self, weight: &AffineTensor) -> Option<usize> {
+        match self.compute {
+            Compute::Int8 => tensors::block_of(weight).ok(),
+            Compute::F32 | Compute::F16 => None,
+        }
+    }
 
     fn choices(&self) -> Choices {
         match self.profile {
@@ -199,7 +211,7 @@ impl Onnx {
     /// How each weight is stored. Errors: all that ONNX cannot hold.
     fn layouts(&self, graph: &Graph) -> Result<HashMap<WeightId, Layout>, ExportError> {
         let mut items: BTreeSet<String> = BTreeSet::new();
-        let (mut dynamic, mut elsewhere, mut multiplied) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let (mut readers, mut elsewhere, mut multiplied) = (HashMap::new(), HashSet::new(), HashSet::new());
         for value in &graph.values {
             let Def::Op(op, args) = &value.def else { continue };
             match op {
@@ -209,7 +221,7 @@ impl Onnx {
                 Op::RelativeBias { max_distance, .. } if *max_distance > MAX_DISTANCE => {
                     items.insert(format!("{}: a distance of {max_distance}, above {MAX_DISTANCE}", value.name));
                 }
-                Op::DynamicQuant(Granularity::Tensor)
+                Op::DynamicQuant(Granularity::Tensor | Granularity::Block(_))
                 | Op::FakeQuant(_)
                 | Op::RelativeBias { .. }
                 | Op::MatMul
@@ -239,9 +251,12 @@ impl Onnx {
                 match (op, i) {
                     (Op::Linear, 1) => {
                         multiplied.insert(weight);
-                        if matches!(graph.op(args[0]), Some(Op::DynamicQuant(Granularity::Tensor))) {
-                            dynamic.insert(weight);
-                        }
+                        let reader = match graph.op(args[0]) {
+                            Some(Op::DynamicQuant(Granularity::Tensor)) => Reader::IntegerProduct,
+                            Some(Op::DynamicQuant(Granularity::Block(_))) => Reader::Blocks,
+                            _ => Reader::Floats,
+                        };
+                        readers.insert(weight, reader);
                     }
                     (Op::Embed, 1) => {}
                     _ => drop(elsewhere.insert(weight)),
@@ -249,8 +264,10 @@ impl Onnx {
             }
         }
         let mut layouts = HashMap::new();
+        // For tables that no product reads.
+        let otherwise = if self.compute == Compute::Int8 { Reader::Blocks } else { Reader::Floats };
         for (id, weight) in graph.weights.iter() {
-            match Layout::of(weight, dynamic.contains(&id)) {
+            match Layout::of(weight, readers.get(&id).copied().unwrap_or(otherwise)) {
                 Err(why) => drop(items.insert(format!("{}: {why}", weight.name))),
                 Ok(layout) => {
                     let float = match layout {

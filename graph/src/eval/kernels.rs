@@ -340,6 +340,15 @@ pub(super) fn dynamic_quant(granularity: Granularity, x: &Tensor) -> Tensor {
                 row.iter_mut().for_each(|x| *x = (*x / scale).round_ties_even().clamp(-128.0, 127.0) * scale);
             }
         }
+        Granularity::Block(block) => {
+            let width = x.shape().last().copied().unwrap_or(1).max(1);
+            for block in out.chunks_mut(width).flat_map(|row| row.chunks_mut(block)) {
+                let max = block.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+                // MLAS multiplies by the inverse, which is rounded once more than a quotient (`QuantizeARow_CompInt8`).
+                let (scale, inverse) = (max / 127.0, if max == 0.0 { 0.0 } else { 127.0 / max });
+                block.iter_mut().for_each(|x| *x = (*x * inverse).round_ties_even().clamp(-128.0, 127.0) * scale);
+            }
+        }
     }
     Tensor::f32(x.shape(), out)
 }

@@ -85,6 +85,17 @@ fn dynamic_quantization_keeps_zero_and_stays_within_half_a_step() {
 }
 
 #[test]
+fn blocks_are_rounded_each_by_its_own_largest_and_end_with_their_row() {
+    // Blocks of 2 in rows of 3: a row's last block has one number, which is the largest of its block and stays.
+    let x = Tensor::f32([2, 3], vec![127.0, -3.4, 0.013, 0.0, 0.0, -5e-3]);
+    let y = kernels::dynamic_quant(Granularity::Block(2), &x);
+    let y = y.as_f32().expect("f32");
+    assert_eq!(y[..2], [127.0, -3.0]);
+    assert_eq!(y[3..5], [0.0, 0.0]);
+    assert!((y[2] - 0.013).abs() < 1e-8 && (y[5] + 5e-3).abs() < 1e-9, "{y:?}");
+}
+
+#[test]
 fn fixed_steps_round_ties_to_even_saturate_at_both_ends_and_keep_zero() {
     let round = |zero, bits, x: &[f32]| apply(Op::FakeQuant(FakeQuant { scale: 0.5, zero, bits }), &[(&[x.len()], x)]);
     // x / 0.5 = 0.5, 1.5, 2.5, -0.5, -1.5, -2.5: all ties.

@@ -7,8 +7,8 @@
 //!    say it and the next pass must recognise it.
 //! 3. [`split`]: `full` -> `encoder`, `decoder`, `decoder_with_past`, which is what engines call.
 //!
-//! Five more are applied when a format, a file or a recipe asks: [`fold_logit_scale`], [`drop_logit_scale`],
-//! [`quantize_activations`], [`quantize_statically`] and [`rescale_residual`].
+//! Six more are applied when a format, a file or a recipe asks: [`fold_logit_scale`], [`drop_logit_scale`],
+//! [`quantize_activations`], [`quantize_activations_in_blocks`], [`quantize_statically`] and [`rescale_residual`].
 
 mod absorb_scales;
 mod expand;
@@ -28,7 +28,7 @@ pub use fold::FOLD;
 pub use fold_logit_scale::{drop_logit_scale, fold_logit_scale};
 pub use fuse_attention::FUSE_ATTENTION;
 pub use make_static::{Lengths, POSITION, SLOT, Update, make_static};
-pub use quantize_activations::quantize_activations;
+pub use quantize_activations::{quantize_activations, quantize_activations_in_blocks};
 pub use quantize_statically::quantize_statically;
 pub use quantize_values::{Kind, Tied, Widths, quantize_values, tied_values};
 pub use rescale_residual::{rescale_residual, residual_streams};

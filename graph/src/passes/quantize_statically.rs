@@ -27,5 +27,5 @@ pub fn quantize_statically(graph: &mut Graph, steps: &BTreeMap<String, FakeQuant
         return Err(PassError::Refused { pass: PASS, message });
     }
     let by_value: BTreeMap<_, FakeQuant> = inputs.iter().map(|input| (input.x, steps[name(input.x)])).collect();
-    round(graph, PASS, &inputs, |x| Op::FakeQuant(by_value[&x]))
+    round(graph, PASS, &inputs, |input| Op::FakeQuant(by_value[&input.x]))
 }

@@ -412,6 +412,28 @@ fn activations_are_rounded_once_for_all_their_readers() {
 }
 
 #[test]
+fn activations_are_rounded_once_for_all_readers_of_the_same_block() {
+    let mut graph = with_codes();
+    let mut seen = 0;
+    // The first Linear that asks rounds in blocks of 4, the others in blocks of 8.
+    let (first, calls) = (std::cell::Cell::new(true), std::cell::Cell::new(0));
+    let block_of = |_: &AffineTensor| {
+        calls.set(calls.get() + 1);
+        Some(if first.replace(false) { 4 } else { 8 })
+    };
+    assert_eq!(quantize_activations_in_blocks(&mut graph, block_of), Ok(5));
+    verify(&graph).expect("holds together");
+    for value in &graph.values {
+        if let Def::Op(Op::DynamicQuant(granularity), _) = &value.def {
+            assert!(matches!(granularity, Granularity::Block(4 | 8)), "{granularity:?}");
+            seen += 1;
+        }
+    }
+    assert_eq!((seen, calls.get()), (3, 5), "one more than with blocks alike");
+    assert_eq!(quantize_activations_in_blocks(&mut graph, |_| Some(8)), Ok(0), "they are rounded");
+}
+
+#[test]
 fn fixed_steps_stand_once_before_each_value_and_round_nothing_else() {
     let mut graph = with_codes();
     let untouched = graph.clone();

@@ -160,7 +160,7 @@ impl Types {
                 Some(super::Attribute::Tensor(value)) => Some(value.element),
                 _ => Some(Element::FLOAT),
             },
-            "OneHot" => of(2),
+            "OneHot" | "GatherBlockQuantized" => of(2),
             "Constant" => node.constant().map(|constant| constant.element),
             "If" | "Loop" | "Scan" => None,
             _ => of(0),
@@ -272,6 +272,18 @@ impl Types {
                     return Err(Wrong(format!("Gemm adds {:?} to [{m}, {n}]", shape(2)?)));
                 }
                 one(vec![m, n])
+            }
+            "GatherBlockQuantized" => {
+                let (codes, indices) = (shape(0)?, shape(1)?);
+                let gathered = at(node.int("gather_axis").unwrap_or(0), codes.len())?;
+                let packed = at(node.int("quantize_axis").unwrap_or(1), codes.len())?;
+                let mut rows = codes.to_vec();
+                // Codes below a byte are packed where the data is of bytes, and counted where it is of int4.
+                let bits = node.int("bits").unwrap_or(4);
+                if self.element(node.input(0).unwrap_or_default()) == Some(Element::UINT8) && bits == 4 {
+                    rows[packed] *= 2;
+                }
+                one([&rows[..gathered], indices, &rows[gathered + 1..]].concat())
             }
             "MatMulNBits" => {
                 let (x, [Some(k), Some(n)]) = (shape(0)?, ["K", "N"].map(|key| node.int(key))) else {

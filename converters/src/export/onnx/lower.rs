@@ -79,6 +79,7 @@ impl<'g> Lowering<'g> {
             made: HashMap::new(),
             lengths: HashMap::new(),
             quantized: HashMap::new(),
+            rounded_inside: HashMap::new(),
             merged: HashMap::new(),
             place: String::new(),
             counts: HashMap::new(),
@@ -148,17 +149,32 @@ impl<'g> Lowering<'g> {
         self.constant(format!("const/word/{value}"), DataType::Uint16, &[], value.to_le_bytes().to_vec())
     }
 
-    /// A node that prepares a weight, made once a file.
-    fn prepare(&mut self, op: &str, input: &str, suffix: &str, attributes: Vec<AttributeProto>) -> String {
-        let name = format!("{input}/{suffix}");
+    /// A node that prepares a weight, made once a file; named after the first input.
+    fn prepare(&mut self, op: &str, inputs: &[&str], suffix: &str, attributes: Vec<AttributeProto>) -> String {
+        let name = format!("{}/{suffix}", inputs[0]);
         if self.prepared_names.insert(name.clone()) {
-            self.prepared.push(node(op, &[input], &[&name], attributes));
+            self.prepared.push(node(op, inputs, &[&name], attributes));
         }
         name
     }
 
+    /// `f32[n,e]`: a matrix of 8-bit codes as the numbers that they mean.
+    fn unpacked(&mut self, weight: &str, zeros: bool) -> String {
+        let codes = format!("{weight}_quantized");
+        let to_float = || vec![int("to", DataType::Float as i64)];
+        let column = self.index(1);
+        let mut floats = self.prepare("Cast", &[&codes], "f32", to_float());
+        if zeros {
+            let zero = self.prepare("Cast", &[&format!("{weight}_zero_point")], "f32", to_float());
+            let zero = self.prepare("Unsqueeze", &[&zero, &column], "column", Vec::new());
+            floats = self.prepare("Sub", &[&floats, &zero], "shifted", Vec::new());
+        }
+        let scale = self.prepare("Unsqueeze", &[&format!("{weight}_scale"), &column], "column", Vec::new());
+        self.prepare("Mul", &[&floats, &scale], "scaled", Vec::new())
+    }
+
     fn transposed(&mut self, weight: &str) -> String {
-        self.prepare("Transpose", weight, "transposed", vec![ints("perm", [1, 0])])
+        self.prepare("Transpose", &[weight], "transposed", vec![ints("perm", [1, 0])])
     }
 }
 
@@ -176,6 +192,8 @@ struct Block<'a, 'g> {
     lengths: HashMap<Sym, (String, i64)>,
     // Dynamically quantized values: codes, scale, zero point.
     quantized: HashMap<ValueId, [String; 3]>,
+    // Values that products round: the value before, and the block.
+    rounded_inside: HashMap<ValueId, (String, usize)>,
     // Results of fused attentions as [b, q, h·d].
     merged: HashMap<ValueId, String>,
     place: String,
@@ -246,7 +264,10 @@ impl Block<'_, '_> {
 
     fn name(&mut self, id: ValueId) -> Result<String, String> {
         if let Some(name) = self.names.get(&id) {
-            return Ok(name.clone());
+            return match self.rounded_inside.contains_key(&id) {
+                false => Ok(name.clone()),
+                true => Err(format!("{}: rounded for a product, and read by something else", self.graph().value(id).name)),
+            };
         }
         let value = self.graph().value(id);
         match value.def {
@@ -263,7 +284,7 @@ impl Block<'_, '_> {
         self.outer.weights.insert(id);
         match self.outer.layouts.get(&id) {
             Some(Layout::Float(graph::FloatType::F16)) => {
-                Ok(self.outer.prepare("Cast", &name, "f32", vec![int("to", DataType::Float as i64)]))
+                Ok(self.outer.prepare("Cast", &[&name], "f32", vec![int("to", DataType::Float as i64)]))
             }
             Some(Layout::Float(_)) => Ok(name),
             other => Err(format!("{name}: {other:?} is read by neither a Linear nor an Embed")),
@@ -489,6 +510,12 @@ impl Block<'_, '_> {
                 self.quantized.insert(id, outputs);
                 Ok(rounded)
             }
+            // Inside of the product that reads it.
+            Op::DynamicQuant(Granularity::Block(block)) => {
+                let x = self.name(args[0])?;
+                self.rounded_inside.insert(id, (x, *block));
+                Ok(String::new())
+            }
             Op::DynamicQuant(Granularity::Token) => Err("ONNX has no activations quantized per token".to_owned()),
             Op::FakeQuant(steps) => {
                 let x = self.name(args[0])?;
@@ -705,29 +732,36 @@ impl Block<'_, '_> {
                 let scale = self.emit("Gather", &[&format!("{name}_scale"), &ids]);
                 Ok(self.dequantize(&codes, &scale, zero.as_deref()))
             }
-            Layout::Blocks { bits, block, zeros } => {
+            Layout::Blocks { bits, block, zeros: false } => {
+                let per_row = width.div_ceil(block);
+                let codes = format!("{name}_{}", if bits == 4 { "Q4" } else { "Q8" });
+                let last = self.outer.index(2);
+                // [n, blocks, 1], as many axes as the codes [n, blocks, bytes] have.
+                let scale = self.outer.prepare("Unsqueeze", &[&format!("{name}_scale"), &last], "column", Vec::new());
+                let attributes = vec![
+                    int("bits", i64::from(bits)),
+                    int("block_size", block as i64),
+                    int("gather_axis", 0),
+                    int("quantize_axis", 2),
+                ];
+                let rows = self.emit_with("GatherBlockQuantized", &[&codes, &ids, &scale], attributes);
+                let mut shape = vec![0; rank];
+                shape.push((per_row * block) as i64);
+                let shape = self.outer.ints(&shape);
+                let rows = self.emit("Reshape", &[&rows, &shape]);
+                Ok(self.first(&rows, width, per_row * block > width))
+            }
+            Layout::Blocks { bits, block, zeros: true } => {
                 let per_row = width.div_ceil(block);
                 let suffix = if bits == 4 { "Q4" } else { "Q8" };
                 // [.., blocks, bytes] -> [.., blocks, block]
                 let codes = self.emit("Gather", &[&format!("{name}_{suffix}"), &ids]);
                 let codes = self.unpack(bits, &codes, rank + 1, block);
-                let zero = match zeros {
-                    true => {
-                        let zero = self.emit("Gather", &[&format!("{name}_zero_point"), &ids]);
-                        let zero = self.unpack(bits, &zero, rank, per_row.next_multiple_of(8 / usize::from(bits)));
-                        Some(self.first(&zero, per_row, bits == 4 && per_row % 2 == 1))
-                    }
-                    false => None,
-                };
-                let middle = self.outer.float_scalar(f32::from(1u8 << (bits - 1)));
+                let zero = self.emit("Gather", &[&format!("{name}_zero_point"), &ids]);
+                let zero = self.unpack(bits, &zero, rank, per_row.next_multiple_of(8 / usize::from(bits)));
+                let zero = self.first(&zero, per_row, bits == 4 && per_row % 2 == 1);
                 let scale = self.emit("Gather", &[&format!("{name}_scale"), &ids]);
-                let rows = match zero {
-                    Some(zero) => self.dequantize_floats(&codes, &scale, Some(&zero)),
-                    None => {
-                        let codes = self.emit("Sub", &[&codes, &middle]);
-                        self.dequantize_floats(&codes, &scale, None)
-                    }
-                };
+                let rows = self.dequantize_floats(&codes, &scale, Some(&zero));
                 let mut shape = vec![0; rank];
                 shape.push((per_row * block) as i64);
                 let shape = self.outer.ints(&shape);
@@ -806,7 +840,17 @@ impl Block<'_, '_> {
     fn linear_by_weight(&mut self, x_id: ValueId, id: WeightId, layout: Layout) -> Result<String, String> {
         let weight = self.graph().weights.get(id);
         let (name, [n, e]) = (weight.name.clone(), weight.matrix());
-        let x = self.name(x_id)?;
+        let (x, rounds) = match self.rounded_inside.get(&x_id) {
+            Some((x, block)) => (x.clone(), Some(*block)),
+            None => (self.name(x_id)?, None),
+        };
+        let own_block = match layout {
+            Layout::Blocks { block, .. } => Some(block),
+            _ => None,
+        };
+        if rounds.is_some() && rounds != own_block {
+            return Err(format!("{name}: its product does not round in blocks of {}", rounds.unwrap_or_default()));
+        }
         match layout {
             Layout::Float(graph::FloatType::F16) if self.outer.choices.compute == Compute::F16 => {
                 let w = self.outer.transposed(&name);
@@ -837,6 +881,12 @@ impl Block<'_, '_> {
                     let scale = self.emit("Mul", &[&x_scale, &scale]);
                     return Ok(self.emit("Mul", &[&sums, &scale]));
                 }
+                if !matches!(self.graph().op(x_id), Some(Op::FakeQuant(_))) {
+                    // An engine folds these once, and would unpack a DequantizeLinear at every call.
+                    let w = self.outer.unpacked(&name, zeros || unsigned);
+                    let w = self.outer.transposed(&w);
+                    return Ok(self.emit("MatMul", &[&x, &w]));
+                }
                 let mut inputs = vec![codes.as_str(), &scale];
                 inputs.extend(zero);
                 let w = self.emit_with("DequantizeLinear", &inputs, vec![int("axis", 1)]);
@@ -855,8 +905,9 @@ impl Block<'_, '_> {
                     int("N", n as i64),
                     int("bits", i64::from(bits)),
                     int("block_size", block as i64),
-                    // 1: activations stay f32; by default an engine may round them to int8.
-                    int("accuracy_level", 1),
+                    // 4: the input is rounded to 8 bits, symmetric, per row and block; 1: it stays f32. What stands here is a
+                    // bound, and by default an engine may round or not.
+                    int("accuracy_level", if rounds.is_some() { 4 } else { 1 }),
                 ];
                 Ok(self.emit_with("MatMulNBits", &inputs, attributes))
             }

@@ -49,7 +49,8 @@ pub(in crate::export) fn node(
     attribute: Vec<AttributeProto>,
 ) -> NodeProto {
     let owned = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect::<Vec<String>>();
-    let domain = matches!(op, "MatMulNBits" | "MultiHeadAttention").then(|| MICROSOFT.to_owned());
+    let is_contributed = matches!(op, "GatherBlockQuantized" | "MatMulNBits" | "MultiHeadAttention");
+    let domain = is_contributed.then(|| MICROSOFT.to_owned());
     NodeProto {
         input: owned(inputs),
         output: owned(outputs),

@@ -50,9 +50,20 @@ pub(in crate::export) fn offset(bits: u8) -> i8 {
     }
 }
 
+/// What reads the codes of a weight with one scale a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::export) enum Reader {
+    /// `MatMulInteger`, whose input the graph rounds with one scale.
+    IntegerProduct,
+    /// `DequantizeLinear`, or the same spelled out.
+    Floats,
+    /// `MatMulNBits` and `GatherBlockQuantized`.
+    Blocks,
+}
+
 impl Layout {
-    /// The layout of a weight. `dynamic`: whether an integer product uses it. Errors: why ONNX has none.
-    pub(in crate::export) fn of(weight: &Weight, dynamic: bool) -> Result<Layout, String> {
+    /// The layout of a weight. Errors: why ONNX has none.
+    pub(in crate::export) fn of(weight: &Weight, reader: Reader) -> Result<Layout, String> {
         let affine = match &weight.data {
             // ONNX Runtime computes in f16 or f32; bf16 fits into f32 exactly.
             WeightData::Stored { dtype: FloatType::F16, .. } => return Ok(Layout::Float(FloatType::F16)),
@@ -71,15 +82,10 @@ impl Layout {
         if affine.zeros.as_ref().is_some_and(|zeros| zeros.iter().any(outside)) {
             return Err("a zero outside -8..7 does not fit into 4 bits".to_owned());
         }
-        match (affine.bits, affine.block) {
-            (8, Block::Row) => Ok(Layout::Rows { unsigned: dynamic, zeros }),
-            (4, Block::Row) => Ok(Layout::Blocks { bits: 4, block: widest_block(affine.shape[1]), zeros }),
-            (4 | 8, Block::Group(block)) if block.is_power_of_two() && block >= 16 => {
-                Ok(Layout::Blocks { bits: affine.bits, block, zeros })
-            }
-            (4 | 8, Block::Group(block)) => Err(format!("groups of {block} are not a power of two from 16 on")),
-            (bits, _) => Err(format!("{bits} bits are neither 4 nor 8")),
+        if (affine.bits, affine.block) == (8, Block::Row) && reader != Reader::Blocks {
+            return Ok(Layout::Rows { unsigned: reader == Reader::IntegerProduct, zeros });
         }
+        Ok(Layout::Blocks { bits: affine.bits, block: block_of(affine)?, zeros })
     }
 
     /// The initializers of a weight, with this layout.
@@ -146,11 +152,22 @@ impl Layout {
     }
 }
 
-/// The widest block that pads rows of `columns` no more than blocks of 32 do: a row shares one scale, so wide blocks
-/// repeat it less often.
+/// How many weights of a row `MatMulNBits` takes at a time, and rounds of its input where it multiplies integers. Errors: why
+/// it cannot have these weights.
+pub(in crate::export) fn block_of(affine: &AffineTensor) -> Result<usize, String> {
+    match (affine.bits, affine.block) {
+        (4 | 8, Block::Row) => Ok(widest_block(affine.shape[1])),
+        (4 | 8, Block::Group(block)) if block.is_power_of_two() && block >= 16 => Ok(block),
+        (4 | 8, Block::Group(block)) => Err(format!("groups of {block} are not a power of two from 16 on")),
+        (bits, _) => Err(format!("{bits} bits are neither 4 nor 8")),
+    }
+}
+
+/// The widest block, up to the widest that onnxruntime has kernels of its own for, that pads rows of `columns` no more than
+/// blocks of 32 do: a row shares one scale, so wide blocks repeat it less often.
 fn widest_block(columns: usize) -> usize {
     let padded = |block: usize| columns.next_multiple_of(block);
-    [256, 128, 64].into_iter().find(|block| padded(*block) == padded(32)).unwrap_or(32)
+    [128, 64].into_iter().find(|block| padded(*block) == padded(32)).unwrap_or(32)
 }
 
 /// One initializer of a weight.
