@@ -14,6 +14,7 @@
 pub mod limits;
 mod links;
 pub mod measure;
+mod noise;
 
 use std::io;
 use std::path::Path;
@@ -25,6 +26,7 @@ use graph::{DEC, ENC, Graph, Progress, Scratch, progress};
 
 pub use limits::{Arithmetic, F32_NOISE, FLOORS, Floor, Limits};
 use measure::{Measured, Outputs, Plan, Way};
+pub use noise::Noise;
 
 use crate::generate::{Generated, Greedy};
 use crate::metrics::{self, Agreement, Meter, Score};
@@ -264,7 +266,7 @@ pub fn validate_in(
     progress: &dyn Progress,
 ) -> Result<ArtifactReport, ChainError> {
     let Context { baseline, name, artifact, .. } = context;
-    let mut walk = Walk { context: &context, checks: Vec::new(), runs: Vec::new(), generated: Vec::new() };
+    let mut walk = Walk { context: &context, checks: Vec::new(), runs: Vec::new(), generated: Vec::new(), noise: None };
     progress.stage(&format!("{name}: quantized graph"), baseline.plan.samples as u64, progress::Unit::Samples);
     let quantized = walk.quantization(progress)?;
     walk.checks.push(links::export(&context.quantized.graph, context.format.read_weights(context.quantized, artifact)));
@@ -320,6 +322,8 @@ struct Walk<'w> {
     runs: Vec<Run>,
     /// Of each run, in its order.
     generated: Vec<Vec<Generated>>,
+    /// What f32 noise does to the quantized graph, where it rounds activations.
+    noise: Option<Noise>,
 }
 
 impl Walk<'_> {
@@ -360,6 +364,9 @@ impl Walk<'_> {
         self.checks.push(self.points_lost(Link::Quantization, "", plan.samples, run.score, &broken));
         self.runs.push(run);
         self.generated.push(outputs.generated.clone());
+        if Arithmetic::of(&quantized.graph).rounds() {
+            self.noise = Some(Noise::measure(&interpreter, plan, &outputs)?);
+        }
         Ok(Some(outputs))
     }
 
@@ -422,7 +429,7 @@ impl Walk<'_> {
         let found = agreement(&quantized.generated, &outputs.generated, limit);
         let what = format!("{called}: greedy tokens of {}", self.samples(plan));
         let tokens = found.map(|a| a.tokens);
-        self.checks.push(match Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph)) {
+        self.checks.push(match self.floor(runtime) {
             Some(floor) => {
                 let broken = "the engine says something else than the quantized graph: see its logits";
                 let limit = Limit::AtLeast(floor.token_agreement);
@@ -505,8 +512,13 @@ impl Walk<'_> {
 
     /// How far an engine's logits may be from the quantized graph's: as the recipe says, else its known noise.
     fn limit(&self, runtime: &dyn Runtime) -> Option<f64> {
-        let floor = Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph));
-        self.context.limits.runtime_rel_l2.or(floor.map(|f| f.rel_l2))
+        self.context.limits.runtime_rel_l2.or(self.floor(runtime).map(|f| f.rel_l2))
+    }
+
+    /// The noise that an engine is known to add, and where it rounds activations the noise that this model makes of it.
+    fn floor(&self, runtime: &dyn Runtime) -> Option<Floor> {
+        let floor = Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph))?;
+        Some(self.noise.map_or(*floor, |noise| floor.carried(noise)))
     }
 
     /// Judges logits against the quantized graph's.
@@ -516,7 +528,7 @@ impl Walk<'_> {
             self.checks.push(Check::not_run(Link::Runtime, what, "no target is that long"));
             return;
         }
-        let floor = Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph));
+        let floor = self.floor(runtime);
         let mut check = match self.limit(runtime) {
             Some(limit) => Check::judge(Link::Runtime, what, Metric::RelL2, found.rel_l2, Limit::AtMost(limit), broken),
             // Without a known floor, only logits that are not numbers can be called broken.
@@ -526,7 +538,7 @@ impl Walk<'_> {
         if check.sentence.is_empty() {
             check.sentence = match (self.context.limits.runtime_rel_l2, floor) {
                 (Some(_), _) => "limit of the recipe".to_owned(),
-                (None, floor) => floor.map_or(String::new(), Floor::sentence),
+                (None, floor) => floor.map_or(String::new(), |floor| floor.sentence()),
             };
         }
         self.checks.push(check.with(found));

@@ -1,5 +1,6 @@
 //! The interpreter as a session: the meaning that every engine is compared with.
 
+use std::cell::Cell;
 use std::ops::Deref;
 
 use graph::eval::{EvalError, Feeds, Interpreter, Tensors};
@@ -13,7 +14,14 @@ use crate::runtime::{Engine, RuntimeError, Session};
 pub struct Reference<I> {
     interpreter: I,
     settings: String,
+    noise: Option<Noise>,
     encoded: Option<Encoded>,
+}
+
+/// Which noise comes next.
+struct Noise {
+    seed: u64,
+    calls: Cell<u64>,
 }
 
 struct Encoded {
@@ -29,7 +37,12 @@ pub const CACHED_WEIGHTS_BYTES: usize = 1 << 30;
 impl<'g, I: Deref<Target = Interpreter<'g>>> Reference<I> {
     /// A session.
     pub fn new(interpreter: I) -> Reference<I> {
-        Reference { interpreter, settings: "f32".to_owned(), encoded: None }
+        Reference { interpreter, settings: "f32".to_owned(), noise: None, encoded: None }
+    }
+
+    /// The session with the noise of sums in another order ([`Interpreter::call_with_noise`]), another in each call.
+    pub fn with_noise(self, seed: u64) -> Reference<I> {
+        Reference { noise: Some(Noise { seed, calls: Cell::new(0) }), ..self }
     }
 
     /// The session with other [`Engine::settings`] in the report.
@@ -42,7 +55,14 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Reference<I> {
         if let Some(entry) = self.interpreter.graph().entry(entry) {
             feeds.retain(|name, _| entry.input(name).is_some());
         }
-        self.interpreter.call(entry, &feeds).map_err(failed)
+        let out = match &self.noise {
+            None => self.interpreter.call(entry, &feeds),
+            Some(Noise { seed, calls }) => {
+                calls.set(calls.get() + 1);
+                self.interpreter.call_with_noise(entry, &feeds, seed.wrapping_add(calls.get() << 16))
+            }
+        };
+        out.map_err(failed)
     }
 }
 
