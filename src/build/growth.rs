@@ -182,6 +182,7 @@ fn round_at_run_time(target: &Target, graph: &mut Graph) -> Result<(), PipelineE
         graph::passes::quantize_activations(graph, granularity)?;
     }
     if let Some(onnx) = target.onnx() {
+        graph::passes::quantize_activations_where(graph, graph::Granularity::Tensor, |input| onnx.rounds_whole(input))?;
         graph::passes::quantize_activations_in_blocks(graph, |weight| onnx.rounds_blocks_of(weight))?;
     }
     Ok(())

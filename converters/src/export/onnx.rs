@@ -64,9 +64,14 @@ pub enum Attention {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// onnxruntime and its relatives, with lengths known only when the model runs.
+    /// onnxruntime and its relatives, with lengths known only when the model runs, on any processor.
     #[default]
     Portable,
+    /// The same for processors with dot products of 8-bit integers (x86 with VNNI, ARM with SDOT). Products of many rows, those
+    /// of the encoder, round their input with one scale and read signed codes, for which onnxruntime has its fastest kernel;
+    /// on x86 without VNNI that kernel saturates at 16 bits, and results are wrong.
+    #[serde(rename = "int8-dot")]
+    Int8Dot,
 }
 
 /// Where the weights are.
@@ -94,6 +99,9 @@ pub enum Compute {
     /// must be f16.
     F16,
 }
+
+// From here on the products cost more than reading the weights.
+const FEW_ROWS: usize = 8;
 
 /// The file of the weights of all graphs.
 pub const DATA_FILE: &str = "model.onnx_data";
@@ -133,9 +141,23 @@ impl Onnx {
         }
     }
 
+    /// Whether a Linear with 8-bit codes and such an input rounds it with one scale, because a product of integers is fastest for
+    /// it. Rows are few where there is one a target token.
+    pub fn rounds_whole(&self, input: &Type) -> bool {
+        let rows = input.shape.len().checked_sub(2).map(|axis| &input.shape[axis]);
+        let many = rows.is_some_and(|rows| !rows.symbols().contains(&DEC) && rows.literal().is_none_or(|n| n > FEW_ROWS));
+        many && (self.profile, self.compute) == (Profile::Int8Dot, Compute::Int8)
+    }
+
     fn choices(&self) -> Choices {
+        Choices { attention: self.attention, compute: self.compute }
+    }
+
+    /// Whether `MatMulInteger` reads codes as uint8.
+    fn unsigned(&self) -> bool {
         match self.profile {
-            Profile::Portable => Choices { attention: self.attention, compute: self.compute },
+            Profile::Portable => true,
+            Profile::Int8Dot => false,
         }
     }
 }
@@ -252,7 +274,7 @@ impl Onnx {
                     (Op::Linear, 1) => {
                         multiplied.insert(weight);
                         let reader = match graph.op(args[0]) {
-                            Some(Op::DynamicQuant(Granularity::Tensor)) => Reader::IntegerProduct,
+                            Some(Op::DynamicQuant(Granularity::Tensor)) => Reader::IntegerProduct { unsigned: self.unsigned() },
                             Some(Op::DynamicQuant(Granularity::Block(_))) => Reader::Blocks,
                             _ => Reader::Floats,
                         };

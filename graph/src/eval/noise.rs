@@ -8,12 +8,14 @@ use crate::tensor::Tensor;
 
 /// Half of the distance between 1 and the next f32: the most that one operation rounds, relative.
 const UNIT_ROUNDOFF: f64 = 1.0 / (1 << 24) as f64;
+/// Sums that a vector unit runs side by side, at least (AVX2; NEON with two registers).
+const LANES: f64 = 8.0;
 
 impl Interpreter<'_> {
     /// [`Interpreter::call`] with noise on every product, as large as that of sums in another order.
     ///
-    /// A sum of n products is off by a random walk of n roundings, `2^-24 · √n` of the size of the result: the root mean square
-    /// of a row stands for it, because a single sum may be small by cancelling. Equal `seed`s give equal noise.
+    /// A sum of n products in 8 lanes is off by a random walk of n / 8 roundings, `2^-24 · √(n / 8)` of the size of the result: the
+    /// root mean square of a row stands for it, because a single sum may be small by cancelling. Equal `seed`s give equal noise.
     pub fn call_with_noise(&self, entry: &str, feeds: &Feeds, seed: u64) -> Result<Tensors, EvalError> {
         let course = Course::new(self.graph(), entry)?;
         let mut call = self.begin(&course, feeds)?;
@@ -45,14 +47,14 @@ impl Interpreter<'_> {
     }
 }
 
-/// Uniform noise with a standard deviation of `2^-24 · √terms` of each row's root mean square.
+/// Uniform noise with a standard deviation of `2^-24 · √(terms / 8)` of each row's root mean square.
 fn shaken(x: &Tensor, terms: usize, seed: u64) -> Tensor {
     let width = x.shape().last().copied().unwrap_or(1).max(1);
     let mut state = seed;
     let mut floats = x.as_f32().expect("products are floats").to_vec();
     for row in floats.chunks_mut(width) {
         let square = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / row.len() as f64;
-        let size = UNIT_ROUNDOFF * (terms as f64).sqrt() * square.sqrt();
+        let size = UNIT_ROUNDOFF * (terms as f64 / LANES).sqrt() * square.sqrt();
         if size.is_finite() {
             row.iter_mut().for_each(|x| *x = (f64::from(*x) + size * 12f64.sqrt() * (uniform(&mut state) - 0.5)) as f32);
         }

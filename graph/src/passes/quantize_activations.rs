@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use super::PassError;
 use crate::build::Build;
-use crate::ir::{Def, Graph, ValueId};
+use crate::ir::{Def, Graph, Type, ValueId};
 use crate::op::{Granularity, Op};
 use crate::weights::{AffineTensor, Quantized, WeightData};
 
@@ -12,7 +12,17 @@ use crate::weights::{AffineTensor, Quantized, WeightData};
 /// probabilities of attention are no Linear and stay in floats. Values read by several Linears are rounded once; those
 /// that are rounded already stay. Returns how many Linears read rounded activations now.
 pub fn quantize_activations(graph: &mut Graph, granularity: Granularity) -> Result<usize, PassError> {
-    let inputs = inputs_of_codes(graph);
+    quantize_activations_where(graph, granularity, |_| true)
+}
+
+/// The same for Linears whose input has a type that is wanted.
+pub fn quantize_activations_where(
+    graph: &mut Graph,
+    granularity: Granularity,
+    is_wanted: impl Fn(&Type) -> bool,
+) -> Result<usize, PassError> {
+    let mut inputs = inputs_of_codes(graph);
+    inputs.retain(|input| is_wanted(&graph.value(input.x).ty));
     round(graph, "quantize_activations", &inputs, |_| Op::DynamicQuant(granularity))
 }
 

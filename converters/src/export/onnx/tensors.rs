@@ -54,7 +54,10 @@ pub(in crate::export) fn offset(bits: u8) -> i8 {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::export) enum Reader {
     /// `MatMulInteger`, whose input the graph rounds with one scale.
-    IntegerProduct,
+    IntegerProduct {
+        /// As in [`Layout::Rows`].
+        unsigned: bool,
+    },
     /// `DequantizeLinear`, or the same spelled out.
     Floats,
     /// `MatMulNBits` and `GatherBlockQuantized`.
@@ -83,7 +86,7 @@ impl Layout {
             return Err("a zero outside -8..7 does not fit into 4 bits".to_owned());
         }
         if (affine.bits, affine.block) == (8, Block::Row) && reader != Reader::Blocks {
-            return Ok(Layout::Rows { unsigned: reader == Reader::IntegerProduct, zeros });
+            return Ok(Layout::Rows { unsigned: reader == Reader::IntegerProduct { unsigned: true }, zeros });
         }
         Ok(Layout::Blocks { bits: affine.bits, block: block_of(affine)?, zeros })
     }
