@@ -178,12 +178,14 @@ impl Target {
     }
 
     /// What weights become whose rows fit no block of the policy's.
-    pub fn fallback(&self) -> Option<Scheme> {
-        match self.gguf.as_ref()?.fallback {
-            Fallback::None => None,
-            Fallback::F16 => Some(Scheme::Float(FloatType::F16)),
-            Fallback::F32 => Some(Scheme::Float(FloatType::F32)),
-            Fallback::Q8_0 => Some(Scheme::Ggml(GgmlType::Q8_0)),
+    pub fn fallback(&self) -> quant::Fallback {
+        use quant::Fallback::{Nearest, Refuse, To};
+        match self.gguf.as_ref().map(|gguf| gguf.fallback) {
+            None | Some(Fallback::None) => Refuse,
+            Some(Fallback::Nearest) => Nearest,
+            Some(Fallback::F16) => To(Scheme::Float(FloatType::F16)),
+            Some(Fallback::F32) => To(Scheme::Float(FloatType::F32)),
+            Some(Fallback::Q8_0) => To(Scheme::Ggml(GgmlType::Q8_0)),
         }
     }
 

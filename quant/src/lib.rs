@@ -46,7 +46,7 @@ pub use calibrate::{Calibration, CalibrationError, Samples, Statistics};
 pub use error::{QuantError, Refusal};
 pub use gptq::{Compensation, GptqSettings};
 pub use plan::{Decider, Plan, Planned};
-pub use policy::{Activations, DefaultRule, Policy, PolicyError, PolicyFault, Rule, StaticActivations};
+pub use policy::{Activations, DefaultRule, Fallback, Policy, PolicyError, PolicyFault, Rule, StaticActivations};
 pub use record::{OutputErrors, OutputRecord, ScaleStats, TensorRecord};
 pub use role::{Role, roles};
 pub use scheme::{Clip, Method, Scheme};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use globset::{Glob, GlobMatcher};
-use graph::{Block, GgmlType, Graph, Weight, WeightData};
+use graph::{Block, FloatType, GgmlType, Graph, Weight, WeightData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +89,36 @@ pub struct Rule {
     /// Instead of the policy's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
+}
+
+/// What a weight becomes whose rows are no multiple of the block of its ggml type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fallback {
+    /// An error.
+    Refuse,
+    /// This, where it fits.
+    To(Scheme),
+    /// The nearest type with blocks of 32 and no fewer bits, as `llama-quantize` has it: `q5_0` for `q4_k`, `q5_1` for `q5_k`,
+    /// `q8_0` for `q6_k`; `f16` where rows are no multiple of 32 either.
+    Nearest,
+}
+
+impl Fallback {
+    /// What to try in place of a scheme, the first first.
+    fn instead_of(self, scheme: Scheme) -> Vec<Scheme> {
+        let (Scheme::Ggml(kind), half) = (scheme, Scheme::Float(FloatType::F16)) else { return Vec::new() };
+        match (self, kind) {
+            (Fallback::Refuse, _) => Vec::new(),
+            (Fallback::To(other), _) => vec![other],
+            (Fallback::Nearest, GgmlType::Q4K) => vec![Scheme::Ggml(GgmlType::Q5_0), half],
+            (Fallback::Nearest, GgmlType::Q5K) => vec![Scheme::Ggml(GgmlType::Q5_1), half],
+            (Fallback::Nearest, GgmlType::Q6K) => vec![Scheme::Ggml(GgmlType::Q8_0), half],
+            (
+                Fallback::Nearest,
+                GgmlType::Q8_0 | GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1,
+            ) => vec![half],
+        }
+    }
 }
 
 /// A rule that holds when the recipe says nothing else, with its reason.
@@ -221,11 +251,11 @@ impl Policy {
 
     /// What every weight of the graph becomes. Errors: all that is wrong with the policy for this graph.
     pub fn plan(&self, graph: &Graph) -> Result<Plan, PolicyError> {
-        self.plan_with_fallback(graph, None)
+        self.plan_with_fallback(graph, Fallback::Refuse)
     }
 
-    /// Like [`Policy::plan`]; a weight whose rows do not fit its ggml block type becomes `fallback` instead of an error.
-    pub fn plan_with_fallback(&self, graph: &Graph, fallback: Option<Scheme>) -> Result<Plan, PolicyError> {
+    /// Like [`Policy::plan`]; a weight whose rows do not fit its ggml block type becomes what `fallback` says instead of an error.
+    pub fn plan_with_fallback(&self, graph: &Graph, fallback: Fallback) -> Result<Plan, PolicyError> {
         let mut faults = Vec::new();
         let compile = |(index, rule)| Compiled::new(index, rule, &mut faults);
         let mut rules: Vec<Compiled> = self.rules.iter().enumerate().filter_map(compile).collect();
@@ -261,11 +291,9 @@ impl Policy {
                 .or_else(|| default_for(&defaults, role, weight))
                 .unwrap_or((self.scheme, None, None, Decider::Scheme));
             if let Some(why) = misfit(scheme, weight) {
-                match (scheme, fallback) {
-                    (Scheme::Ggml(_), Some(other)) if misfit(other, weight).is_none() => {
-                        (scheme, decided_by) = (other, Decider::Fallback { from: scheme, why });
-                    }
-                    _ => faults.push(PolicyFault::NotApplicable { weight: weight.name.clone(), scheme, why }),
+                match fallback.instead_of(scheme).into_iter().find(|other| misfit(*other, weight).is_none()) {
+                    Some(other) => (scheme, decided_by) = (other, Decider::Fallback { from: scheme, why }),
+                    None => faults.push(PolicyFault::NotApplicable { weight: weight.name.clone(), scheme, why }),
                 }
             }
             let has_range = matches!(scheme, Scheme::Affine { .. });
@@ -403,7 +431,7 @@ fn told(faults: &[PolicyFault]) -> String {
     let mut lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
     if faults.iter().any(|fault| matches!(fault, PolicyFault::NotApplicable { scheme: Scheme::Ggml(_), .. })) {
         lines.push(
-            "hint: a rule for these weights, or `gguf: { fallback: f16 }` for all such, says what they become".into(),
+            "hint: a rule for these weights, or `gguf: { fallback: nearest }` for all such, says what they become".into(),
         );
     }
     lines.join("\n")

@@ -345,16 +345,23 @@ fn rows_that_do_not_fit_a_block_are_named_or_take_the_fallback() {
         [
             "a.weight cannot become q4_k: rows of 64 are not a multiple of 256",
             "block.0.wo.weight cannot become q5_k: rows of 64 are not a multiple of 256",
-            "hint: a rule for these weights, or `gguf: { fallback: f16 }` for all such, says what they become",
+            "hint: a rule for these weights, or `gguf: { fallback: nearest }` for all such, says what they become",
         ]
     );
-    let fallback = Some(Scheme::Float(FloatType::F16));
-    let plan = policy.plan_with_fallback(&graph(64, |_| 1.0), fallback).expect("falls back");
+    let to_half = Fallback::To(Scheme::Float(FloatType::F16));
+    let plan = policy.plan_with_fallback(&graph(64, |_| 1.0), to_half).expect("falls back");
     assert_eq!(schemes(&plan)[2], "a.weight: linear -> f16");
     assert_eq!(
         plan.weights[2].decided_by.to_string(),
         "fallback instead of q4_k: rows of 64 are not a multiple of 256"
     );
+    let nearest = |columns| {
+        let plan = policy.plan_with_fallback(&graph(columns, |_| 1.0), Fallback::Nearest).expect("falls back");
+        schemes(&plan).into_iter().filter(|line| line.contains("a.weight") || line.contains("wo.weight")).collect::<Vec<_>>()
+    };
+    assert_eq!(nearest(64), ["a.weight: linear -> q5_0", "block.0.wo.weight: linear -> q5_1"]);
+    assert_eq!(nearest(40), ["a.weight: linear -> f16", "block.0.wo.weight: linear -> f16"]);
+    assert_eq!(nearest(256), ["a.weight: linear -> q4_k", "block.0.wo.weight: linear -> q5_k"]);
 }
 
 #[test]

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use converters::export::onnx::{Attention, Compute, DATA_FILE, GRAPH_FILES, Onnx, Placement, describe};
 use converters::{Artifact, Format, Model, import};
-use graph::passes::{quantize_activations, quantize_statically};
+use graph::passes::{quantize_activations, quantize_activations_in_blocks, quantize_statically};
 use graph::progress::Quiet;
 use graph::{
-    BATCH, Blob, Build, DEC, Dim, ENC, FakeQuant, Feeds, FloatType, Granularity, Graph, Interpreter, Layout, Rope,
+    AffineTensor, BATCH, Blob, Build, DEC, Dim, ENC, FakeQuant, Feeds, FloatType, Granularity, Graph, Interpreter, Layout, Rope,
     Scratch, Sym, Tensor, Type, Unary, Val, Visible, Weight, WeightData,
 };
 use quant::{Policy, Scheme};
@@ -81,6 +81,15 @@ fn model(dir: &Path, scheme: &str) -> Model {
 fn dynamic(dir: &Path) -> Model {
     let mut model = model(dir, "int8");
     let linears = quantize_activations(&mut model.graph, Granularity::Tensor).expect("quantized");
+    assert!(linears > 0);
+    model
+}
+
+/// With activations rounded as the kernels of `compute: int8` do.
+fn in_blocks(dir: &Path, scheme: &str) -> Model {
+    let mut model = model(dir, scheme);
+    let block_of = |weight: &AffineTensor| Onnx::DEFAULT.rounds_blocks_of(weight);
+    let linears = quantize_activations_in_blocks(&mut model.graph, block_of).expect("quantized");
     assert!(linears > 0);
     model
 }
@@ -244,6 +253,64 @@ fn dynamic_activations_are_integer_products_in_linear_layers_only() {
     let operators = &described.facts.iter().find(|(key, _)| key == "operators").expect("counted").1;
     // A layer has q, k, v, o, wi_0, wi_1 and wo; its scores and its sums of values are two products of floats.
     assert!(operators.contains("6 MatMul, 21 MatMulInteger"), "{operators}");
+}
+
+/// Columns that are no multiple of a block, rows that are few and many, both widths of codes, with zeros and without.
+#[test]
+fn a_product_of_codes_rounds_its_input_as_the_graph_says() {
+    for (columns, scheme) in [(128, "int8"), (48, "int8"), (200, "int8-asym"), (384, "int4-g32"), (80, "int4-g32-asym")] {
+        let b = Build::new();
+        let mut state = 7u32;
+        let mut random = |count: usize| -> Vec<f32> {
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+            };
+            (0..count).map(|_| next()).collect()
+        };
+        let mut weight = |name: &str, shape: [usize; 2]| {
+            let bytes: Vec<u8> = random(shape[0] * shape[1]).iter().flat_map(|x| x.to_le_bytes()).collect();
+            let data = WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F32 };
+            b.weight(Weight { name: name.to_owned(), shape: shape.to_vec(), data })
+        };
+        let ids = |name, n: Sym| b.input(name, Type::i64([Dim::from(BATCH), n.into()]));
+        let (source, mask, target) = (ids("input_ids", ENC), ids("attention_mask", ENC), ids("decoder_input_ids", DEC));
+        let table = weight("table", [50, columns]);
+        // No rounded number passes through a second product, so f32 noise moves nothing across an edge.
+        let hidden = source.embed(table).linear(weight("encoder.w", [columns, columns]), None);
+        let y = target.embed(table);
+        let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
+        let own = y.heads(4).attention(y.heads(4), y.heads(4), Some(causal), 0.3, None).merge_heads();
+        let padding = b.padding_mask(mask);
+        let cross = own.heads(4).attention(hidden.heads(4), hidden.heads(4), Some(padding), 0.3, None).merge_heads();
+        let logits = y.linear(weight("decoder.w", [columns, columns]), None) + cross;
+        let inputs_of = [("input_ids", source), ("attention_mask", mask), ("decoder_input_ids", target)];
+        b.entry("full", &inputs_of, &[("logits", logits), ("encoder_hidden", hidden)], Default::default());
+        let mut graph = b.finish().expect("fits");
+        graph::passes::run(&mut graph).expect("passes");
+        let plan = Policy::of(scheme.parse().expect("a scheme")).plan(&graph).expect("fits");
+        quant::quantize(&mut graph, &plan, &Scratch::new().expect("scratch"), &Quiet).expect("quantized");
+        let rounded = quantize_activations_in_blocks(&mut graph, |weight| Onnx::DEFAULT.rounds_blocks_of(weight));
+        assert_eq!(rounded, Ok(2), "{columns} as {scheme}");
+        let home = tempfile::tempdir().expect("temporary folder");
+        Onnx::DEFAULT.write_graphs(&graph, home.path()).unwrap_or_else(|e| panic!("{e}"));
+        let artifact = Artifact::list("onnx", home.path()).expect("listed");
+        let worst = run(&graph, &artifact, &made());
+        assert!(worst <= 2e-6, "{columns} as {scheme}: {worst:e}");
+    }
+}
+
+#[test]
+fn activations_rounded_in_blocks_are_those_of_the_interpreter() {
+    for scheme in ["int8", "int8-asym", "int4", "int4-g32", "int4-g32-asym"] {
+        let mut exact = 0;
+        for name in FIXTURES {
+            let worst = round_trip_and_run(&in_blocks(&fixture(name), scheme), &Onnx::DEFAULT, name);
+            assert!(worst <= INT8_STEP, "{name} as {scheme}: {worst:e}");
+            exact += usize::from(worst <= F32_NOISE);
+        }
+        assert!(exact >= FIXTURES.len() / 2, "{scheme}: only {exact} are within f32 noise");
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ const PAD_SCORE: f32 = -10000.0;
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gguf {
-    /// What a weight becomes whose rows do not divide into blocks of its type. The default refuses, listing all.
+    /// What a weight becomes whose rows do not divide into blocks of its type.
     pub fallback: Fallback,
     /// `general.name`; the name of the checkpoint's folder when absent.
     pub name: Option<String>,
@@ -47,8 +47,11 @@ pub struct Gguf {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
-    /// Refused.
+    /// The nearest type with blocks of 32 and no fewer bits, else half precision, as `llama-quantize` has it; the report names
+    /// each such weight.
     #[default]
+    Nearest,
+    /// Refused, listing all.
     None,
     /// Half precision.
     F16,
@@ -66,8 +69,8 @@ struct Plan {
 }
 
 impl Gguf {
-    /// Refuses what does not fit.
-    pub const DEFAULT: Gguf = Gguf { fallback: Fallback::None, name: None, imatrix: false };
+    /// The options of a recipe that sets none.
+    pub const DEFAULT: Gguf = Gguf { fallback: Fallback::Nearest, name: None, imatrix: false };
 
     /// Every tensor, in the order of the file. Errors: every weight that cannot be held exactly.
     fn plan(&self, model: &Model) -> Result<Vec<Plan>, Vec<String>> {

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::measure::{self, BATCH_ROWS, Outputs, Plan, Way};
 use super::{ChainError, agreement};
+use crate::metrics::Meter;
 use crate::runtime::reference::Reference;
 
 /// Samples of the data, from the first.
@@ -15,9 +16,9 @@ const RUNS: u64 = 3;
 /// The distance of a graph to itself with noise as large as that of f32 sums in another order.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Noise {
-    /// Relative L2 of logits, of the run and the way of asking that is farthest off.
+    /// Relative L2 of logits, over all runs.
     pub rel_l2: f64,
-    /// Share of equal greedy tokens, of the run that has fewest.
+    /// Share of equal greedy tokens, the mean of all runs.
     pub tokens: f64,
 }
 
@@ -28,14 +29,20 @@ impl Noise {
         let run = |seed| {
             let mut session = Reference::new(interpreter).with_noise(seed);
             let found = measure::engine(&mut session, &part, &[outputs], &graph::progress::Quiet)?;
-            let ways = [Way::Data, Way::Alone, Way::Padded, Way::Steps];
-            let distances = ways.map(|way| found.distances[0].of(&part, way).distances().rel_l2.unwrap_or(0.0));
+            let mut meter = Meter::ZERO;
+            for way in [Way::Data, Way::Alone, Way::Padded, Way::Steps] {
+                meter.merge(&found.distances[0].of(&part, way));
+            }
             let kept = outputs.generated.len().min(part.samples);
             let tokens = agreement(&outputs.generated[..kept], &found.outputs.generated, usize::MAX);
-            Ok(Noise { rel_l2: distances.into_iter().fold(0.0, f64::max), tokens: tokens.map_or(1.0, |a| a.tokens) })
+            Ok((meter, tokens.map_or(1.0, |a| a.tokens)))
         };
-        let runs: Result<Vec<Noise>, ChainError> = (0..RUNS).into_par_iter().map(run).collect();
-        let worst = |a: Noise, b: &Noise| Noise { rel_l2: a.rel_l2.max(b.rel_l2), tokens: a.tokens.min(b.tokens) };
-        Ok(runs?.iter().fold(Noise { rel_l2: 0.0, tokens: 1.0 }, worst))
+        let runs: Result<Vec<(Meter, f64)>, ChainError> = (0..RUNS).into_par_iter().map(run).collect();
+        let (mut meter, mut tokens) = (Meter::ZERO, 0.0);
+        for (one, share) in runs? {
+            meter.merge(&one);
+            tokens += share / RUNS as f64;
+        }
+        Ok(Noise { rel_l2: meter.distances().rel_l2.unwrap_or(0.0), tokens })
     }
 }

@@ -88,8 +88,10 @@ impl<'g> Lowering<'g> {
         for id in block.outer.graph.order(&cut) {
             block.value(id)?;
         }
+        let mut named = HashSet::new();
         for (id, name) in outputs {
-            block.name_output(*id, name)?;
+            block.name_output(*id, name, &named)?;
+            named.insert(name.as_str());
         }
         let mut nodes = block.nodes;
         prune(&mut nodes, outputs.iter().map(|(_, name)| name.as_str()));
@@ -253,12 +255,21 @@ impl Block<'_, '_> {
         name
     }
 
-    /// Gives a value the name of an output.
-    fn name_output(&mut self, id: ValueId, name: &str) -> Result<(), String> {
+    /// Gives a value the name of an output: its node has it from then on, unless it is an input or another output as well.
+    ///
+    /// An `Identity` instead would copy a cache at every step.
+    fn name_output(&mut self, id: ValueId, name: &str, named: &HashSet<&str>) -> Result<(), String> {
         let have = self.name(id)?;
-        if have != name {
-            self.nodes.push(node("Identity", &[&have], &[name], Vec::new()));
+        if have == name {
+            return Ok(());
         }
+        let is_made = self.nodes.iter().any(|node| node.output.contains(&have));
+        if !is_made || named.contains(have.as_str()) {
+            self.nodes.push(node("Identity", &[&have], &[name], Vec::new()));
+            return Ok(());
+        }
+        let uses = self.nodes.iter_mut().flat_map(|node| node.input.iter_mut().chain(&mut node.output));
+        uses.chain(self.names.values_mut()).filter(|used| **used == have).for_each(|used| name.clone_into(used));
         Ok(())
     }
 
