@@ -1,5 +1,6 @@
 //! `trefoil bench`: how fast artifacts are in their engines, side by side, and in how much memory.
 
+mod paper;
 mod subject;
 mod table;
 
@@ -33,7 +34,7 @@ const SEED: u64 = 1;
 #[derive(clap::Args)]
 pub struct Bench {
     /// Folders of artifacts of one model; ONNX folders as Optimum writes them too
-    #[arg(required = true, value_name = "ARTIFACT")]
+    #[arg(required_unless_present = "paper", value_name = "ARTIFACT")]
     artifacts: Vec<PathBuf>,
     /// Only this engine; may be given several times [default: every one that opens an artifact]
     #[arg(long, value_name = "NAME")]
@@ -50,11 +51,27 @@ pub struct Bench {
     /// Runs of each, in turn with the others, after one that does not count
     #[arg(long, value_name = "N", default_value = "5")]
     runs: NonZeroUsize,
+    /// Instead of artifacts: an encoder-decoder of the shape of Mu (330 million random weights) against a decoder-only of the same
+    /// size in onnxruntime, beside what "Return of the Encoder" published
+    #[arg(long, conflicts_with_all = ["artifacts", "engine", "batch"])]
+    paper: bool,
+    /// With --paper: what both compute in
+    #[arg(long, value_enum, default_value = "int8", requires = "paper")]
+    precision: Precision,
     /// Draws the figures into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     #[command(flatten)]
     engines: Engines,
+}
+
+/// What the models of `--paper` compute in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Precision {
+    /// Weights and the inputs of their products
+    Int8,
+    /// Single precision
+    F32,
 }
 
 /// Nothing can be measured.
@@ -84,6 +101,12 @@ pub enum BenchError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl BenchError {
+    fn io(file: &Path) -> impl FnOnce(io::Error) -> BenchError {
+        |source| BenchError::Io { file: file.to_owned(), source }
+    }
 }
 
 /// An artifact in an engine.
@@ -124,6 +147,9 @@ struct Found<'c> {
 
 /// Measures and prints.
 pub fn bench(arguments: &Bench, common: &Common, display: &Display) -> Result<Verdict, BenchError> {
+    if arguments.paper {
+        return paper::paper(arguments, common, display);
+    }
     let subjects = arguments.artifacts.iter().map(|dir| {
         settle_around(dir);
         Subject::open(dir)
@@ -151,7 +177,7 @@ pub fn bench(arguments: &Bench, common: &Common, display: &Display) -> Result<Ve
             };
             course(0).map_err(|message| BenchError::Artifact { dir: first.dir.clone(), message })?;
             let before = machine::load();
-            let course_of = |round| course(round).expect("one of this length was drawn before");
+            let course_of = |round, _| course(round).expect("one of this length was drawn before");
             let ran = interleaved(&mut sessions, runs, course_of, || display.advance(1));
             let load = [before, machine::load()];
             for (contender, ran) in contenders.iter().zip(ran) {
@@ -172,11 +198,10 @@ pub fn bench(arguments: &Bench, common: &Common, display: &Display) -> Result<Ve
     display.finish();
 
     if let Some(file) = &arguments.svg {
-        let written = fs::write(file, picture::svg(&table::panels(&found)));
-        written.map_err(|source| BenchError::Io { file: file.clone(), source })?;
+        fs::write(file, picture::svg(&table::panels(&found))).map_err(BenchError::io(file))?;
     }
     let text = if common.json { table::json(&found) } else { printable(&table::text(&found)).into_owned() };
-    print(&text).map_err(|source| BenchError::Io { file: "stdout".into(), source })?;
+    print(&text).map_err(BenchError::io(Path::new("stdout")))?;
     for sentence in &missing {
         display.say(sentence);
     }

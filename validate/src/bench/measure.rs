@@ -107,20 +107,19 @@ pub enum Ran {
 
 /// Runs courses in all sessions in turn: A B A B …, after one run of each that does not count.
 ///
-/// `course_of`: the course of a round, the first of which warms up. Rounds should differ in their sources: engines may keep what
+/// `course_of`: the course of a round and a session; round 0 warms up. Rounds should differ in their sources: engines may keep what
 /// they made of the last one. `advance`: called after each run.
 pub fn interleaved(
     sessions: &mut [Box<dyn Session>],
     rounds: usize,
-    mut course_of: impl FnMut(usize) -> Course,
+    mut course_of: impl FnMut(usize, usize) -> Course,
     mut advance: impl FnMut(),
 ) -> Vec<Ran> {
     let mut ran: Vec<Ran> = sessions.iter().map(|_| Ran::Done(Vec::new())).collect();
     for round in 0..=rounds {
-        let course = course_of(round);
-        for (session, ran) in sessions.iter_mut().zip(&mut ran) {
+        for (place, (session, ran)) in sessions.iter_mut().zip(&mut ran).enumerate() {
             let Ran::Done(all) = ran else { continue };
-            match session.timed(&course) {
+            match session.timed(&course_of(round, place)) {
                 Ok(times) if round > 0 => all.push(times),
                 Ok(_) => {}
                 Err(error) => *ran = Ran::Failed(error),
@@ -215,12 +214,14 @@ mod tests {
         let session = |fails_after| Box::new(Counting { fed: Vec::new(), fails_after }) as Box<dyn Session>;
         let mut sessions = [session(99), session(4), session(99)];
         let (mut rounds, mut runs) = (Vec::new(), 0);
-        let course_of = |round| {
-            rounds.push(round);
+        let course_of = |round, place| {
+            rounds.push((round, place));
             course()
         };
         let ran = interleaved(&mut sessions, 2, course_of, || runs += 1);
-        assert_eq!((rounds, runs), (vec![0, 1, 2], 8));
+        // The second one says three tokens, and fails at its second of the next round.
+        assert_eq!((rounds.len(), runs), (8, 8));
+        assert_eq!(rounds[..4], [(0, 0), (0, 1), (0, 2), (1, 0)]);
         let counts: Vec<Option<usize>> = ran
             .iter()
             .map(|ran| match ran {
