@@ -41,7 +41,7 @@ fn main() -> io::Result<()> {
     let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench/peers");
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
     let checkpoint = BASE.write(&home.join("t5-223m"))?;
-    run(Command::new(venv.join("bin/python")).arg(here.join("sentencepiece_of.py")).arg(&checkpoint))?;
+    run(Command::new(venv.join("bin/python")).arg(here.join("tokenizer_files.py")).arg(&checkpoint))?;
 
     let made = Made::new(&home, &checkpoint, &venv)?;
     println!("| converting | wall s | peak MB | file MB |\n| --- | ---: | ---: | ---: |");

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use converters::audio::FrontEnd;
+use converters::export::gguf::{FILE, GgufFile, Value};
 use converters::import::family;
 use converters::{Artifact, Checkpoint, FORMATS, limits};
 use serde_json::Value as Json;
@@ -97,14 +98,35 @@ impl Said {
         }
     }
 
+    /// Of a GGUF: ours says how it decodes, one of llama.cpp's converter has a start token.
     fn by_file(dir: &Path) -> Result<Said, String> {
-        let checkpoint = Checkpoint::open(dir).map_err(|error| error.to_string())?;
+        let Ok(checkpoint) = Checkpoint::open(dir) else { return Said::by_foreign_file(&dir.join(FILE)) };
         let decoding = checkpoint.generation();
         Ok(Said {
             model_type: checkpoint.config().model_type().unwrap_or_default().to_owned(),
             vocabulary: vocabulary(checkpoint.config().json()),
             prompt: Greedy::from(decoding).prompt(),
             special: special(decoding),
+        })
+    }
+
+    fn by_foreign_file(file: &Path) -> Result<Said, String> {
+        let gguf = GgufFile::open(file).map_err(|error| error.to_string())?;
+        let Some(Value::String(family)) = gguf.get("general.architecture") else {
+            return Err(format!("{FILE}: expected a general.architecture, found none"));
+        };
+        let start = gguf.get(&format!("{family}.decoder_start_token_id"));
+        let Some(Value::U32(start)) = start else {
+            return Err(format!("{FILE}: expected a {family}.decoder_start_token_id, found none"));
+        };
+        let special = ["bos", "eos", "padding"].map(|name| gguf.get(&format!("tokenizer.ggml.{name}_token_id")));
+        let id = |value: &Value| if let Value::U32(id) = value { Some(i64::from(*id)) } else { None };
+        let table = gguf.tensors.iter().find(|tensor| tensor.name == "token_embd.weight");
+        Ok(Said {
+            model_type: family.clone(),
+            vocabulary: table.and_then(|table| table.shape.first().copied()),
+            prompt: vec![i64::from(*start)],
+            special: special.into_iter().flatten().filter_map(id).collect(),
         })
     }
 

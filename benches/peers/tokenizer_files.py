@@ -1,6 +1,9 @@
-"""Writes the pieces of a folder's tokenizer.json as spiece.model, the one form in which llama.cpp's converter reads them.
+"""Writes beside a folder's tokenizer.json what the peers' converters read of a tokenizer.
 
-usage: sentencepiece_of.py FOLDER
+usage: tokenizer_files.py FOLDER
+
+spiece.model: the same pieces, in the one form that llama.cpp's converter knows. tokenizer_config.json: without it transformers adds
+a hundred tokens of its own to a T5, and CTranslate2's converter then finds more tokens than the model has.
 """
 import json
 import pathlib
@@ -19,3 +22,5 @@ kinds[tokenizer["unk_id"]] = proto.ModelProto.SentencePiece.UNKNOWN
 for place, (piece, score) in enumerate(tokenizer["vocab"]):
     model.pieces.add(piece=piece, score=score, type=kinds.get(place, proto.ModelProto.SentencePiece.NORMAL))
 (folder / "spiece.model").write_bytes(model.SerializeToString())
+special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+(folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5TokenizerFast", "extra_ids": 0, **special}))
