@@ -25,6 +25,7 @@ pub const SMALL: Size = Size { d_model: 512, d_ff: 2048, heads: 8, layers: 6 };
 /// 223 million parameters, as t5-base.
 pub const BASE: Size = Size { d_model: 768, d_ff: 3072, heads: 12, layers: 12 };
 
+#[allow(dead_code, reason = "one benchmark times other programs too")]
 /// Runs `trefoil convert`, and returns its wall time and its peak resident memory. `cache`: in place of the user's.
 pub fn convert(recipe: &Path, cache: Option<&Path>) -> io::Result<(Duration, u64)> {
     let start = Instant::now();
@@ -50,7 +51,7 @@ pub fn convert(recipe: &Path, cache: Option<&Path>) -> io::Result<(Duration, u64
 }
 
 /// `VmHWM` of a process, where the system has it.
-fn high_water(pid: u32) -> Option<u64> {
+pub fn high_water(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)

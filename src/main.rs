@@ -73,6 +73,8 @@ enum Command {
     Validate(command::validate::Validate),
     /// Feeds a text to an artifact or a checkpoint and prints what it answers
     Run(run::Run),
+    /// Measures first token, tokens per second and memory of artifacts in their engines, side by side
+    Bench(command::bench::Bench),
     /// Says what an NPU toolchain will refuse in ONNX files, or compute wrongly
     Lint(lint::Lint),
     /// An engine in a process of its own, for this program to ask over a pipe
@@ -171,6 +173,7 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         (None, Some(Command::Inspect(inspect))) => Ok(inspect::inspect(&inspect, &common)?),
         (None, Some(Command::Validate(validate))) => Ok(command::validate::validate(&validate, &common, display)?),
         (None, Some(Command::Run(run))) => Ok(run::run(&run, &common, display)?),
+        (None, Some(Command::Bench(bench))) => Ok(command::bench::bench(&bench, &common, display)?),
         (None, Some(Command::Engine { .. })) => unreachable!("it has been served"),
         (None, Some(Command::Lint(arguments))) => Ok(lint::run(&arguments, &common)?),
         (None, Some(Command::Recipe(RecipeCommand::Check { recipe, model }))) => {

@@ -87,7 +87,7 @@ pub struct CalibrationData {
 }
 
 /// What the artifacts are measured on, and what they must reach.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Validation {
     /// Lines `{"input": …, "target": …}` or plain text, relative to the recipe's folder; drawn inputs when absent.
@@ -104,6 +104,23 @@ pub struct Validation {
     /// How many samples a simulator runs, from the first; all when absent, and 20 at most on chips after the first. A step
     /// may take a second.
     pub simulated_samples: Option<NonZeroUsize>,
+    /// Whether `convert` also times the artifacts in their engines, on a few of the samples and beside the float model; some
+    /// seconds for each.
+    pub speed: bool,
+}
+
+impl Default for Validation {
+    fn default() -> Validation {
+        Validation {
+            data: None,
+            samples: None,
+            metric: TaskMetric::default(),
+            limits: Limits::default(),
+            soc_models: Vec::new(),
+            simulated_samples: None,
+            speed: true,
+        }
+    }
 }
 
 impl Validation {

@@ -16,7 +16,9 @@ pub fn report(report: &Report, dir: Option<&Path>) -> String {
     let rows = report.artifacts.iter().map(|artifact| {
         let count = |outcome| artifact.checks.iter().filter(|c| c.outcome == outcome).count();
         let mut verdict = format!("{} passed", count(Outcome::Passed));
-        for (outcome, word) in [(Outcome::Failed, "failed"), (Outcome::NotRun, "not run")] {
+        for (outcome, word) in
+            [(Outcome::Failed, "failed"), (Outcome::NotRun, "not run"), (Outcome::Undecided, "undecided")]
+        {
             if count(outcome) > 0 {
                 verdict.push_str(&format!(", {} {word}", count(outcome)));
             }
@@ -35,6 +37,16 @@ pub fn report(report: &Report, dir: Option<&Path>) -> String {
     for (artifact, check) in report.all_checks().filter(|(_, c)| c.outcome == Outcome::NotRun) {
         let of = artifact.map_or("model", |a| &a.name);
         text.push_str(&format!("not run: {of}: {}: {}\n", check.what, check.sentence));
+    }
+    for (artifact, speed) in report.artifacts.iter().flat_map(|a| a.speed.iter().map(move |speed| (a, speed))) {
+        if let Some(speedup) = speed.against_float.as_ref().and_then(|against| against.speedup) {
+            let wide = if speedup.is_wide() { ", which scatters" } else { "" };
+            let colon = if speed.sentence.is_empty() { "" } else { ": " };
+            text.push_str(&format!(
+                "speed: {} in {}: {:.2} of the float model's tokens per second{wide}{colon}{}\n",
+                artifact.name, speed.engine.name, speedup.median, speed.sentence
+            ));
+        }
     }
     for other in &report.others {
         text.push_str(&format!("also there: {}: {}\n", other.about, other.text));

@@ -150,6 +150,16 @@ impl FrontEnd {
         wav::read(clip, self.sampling_rate, self.lengths)
     }
 
+    /// Samples a second.
+    pub fn sampling_rate(&self) -> u32 {
+        self.sampling_rate
+    }
+
+    /// The longest clip that the model takes, in samples.
+    pub fn longest(&self) -> usize {
+        self.lengths.most
+    }
+
     /// The features of samples that [`FrontEnd::read`] gave.
     pub fn features(&self, samples: &[f32]) -> Clip {
         match &self.kind {

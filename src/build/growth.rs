@@ -168,7 +168,7 @@ impl Grown {
 }
 
 /// A copy of the exact model as the target's format wants it, and a sentence for each edit.
-fn prepared(source: &Source, target: &Target) -> Result<(Model, Vec<Note>), PipelineError> {
+pub(super) fn prepared(source: &Source, target: &Target) -> Result<(Model, Vec<Note>), PipelineError> {
     let mut model = source.exact.clone();
     let edits = target.format().prepare(&mut model).map_err(|source| export(target, source))?;
     let about = target.format().name();

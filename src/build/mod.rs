@@ -8,5 +8,6 @@ pub mod inputs;
 pub mod journal;
 pub mod manifest;
 pub mod places;
+pub mod twin;
 pub mod unfinished;
 pub mod whole;

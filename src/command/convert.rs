@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use converters::{Artifact, ExportError};
 use graph::progress::Unit;
 use graph::{Progress, Scratch};
-use validate::chain::Baseline;
-use validate::report::{ArtifactReport, Note, Report, Verdict as Judged};
+use validate::bench::compare::{self, Compared, Float};
+use validate::chain::{Arithmetic, Baseline};
+use validate::report::{ArtifactReport, Check, Link, Note, Report, Verdict as Judged};
 use validate::runtime::Options;
 use validate::task::Text;
 
@@ -15,10 +16,11 @@ use crate::build::folder::OutFolder;
 use crate::build::growth::{Grown, Need, refused};
 use crate::build::inputs::Inputs;
 use crate::build::manifest::{self, Manifest, Origin, RecipeText};
+use crate::build::twin::{self, Twin};
 use crate::build::{beside, places};
 use crate::calibration::Observed;
 use crate::pipeline::{Engines, PipelineError, Source, room, told, validated};
-use crate::progress::Display;
+use crate::progress::{Display, Of};
 use crate::recipe::{Loaded, Recipe, Target};
 use crate::run::text_of;
 use crate::terminal::print;
@@ -44,6 +46,9 @@ pub struct Convert {
     /// Writes the artifacts without testing them, and no report
     #[arg(long)]
     no_validate: bool,
+    /// Does not time the artifacts in their engines
+    #[arg(long)]
+    no_bench: bool,
     /// Puts report.json and report.md here instead of beside the artifacts
     #[arg(long, value_name = "DIR", conflicts_with = "no_validate")]
     report_dir: Option<PathBuf>,
@@ -67,6 +72,8 @@ struct Work<'r> {
     report_dir: Option<&'r Path>,
     /// A missing engine fails.
     strict: bool,
+    /// Artifacts are timed.
+    is_timed: bool,
     source: Source,
     /// Bytes that the artifacts take, and what waits to be written to them.
     need: u64,
@@ -91,7 +98,8 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
     // Whoever needs a temporary file in this process or below it gets it on the disk that takes the artifacts.
     let _ = tempfile::env::override_temp_dir(folder.scratch());
     let logits = data.as_ref().map_or(0, |data| source.logits_bytes(data));
-    room(&recipe.out, work.need + logits, display)?;
+    let twins = if data.is_some() { work.twin_bytes() } else { 0 };
+    room(&recipe.out, work.need + logits + twins, display)?;
 
     let observed = source.observed(recipe, &work.targets, &work.origin, &*work.text, folder.scratch(), display)?;
     // All are written before the first is validated: what a format refuses is known early.
@@ -105,7 +113,8 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
         None => None,
         Some(baseline) => {
             let options = recipe.validate.options(arguments.engines.options());
-            let reports = work.validate(&mut staged, &baseline, &options, display)?;
+            let speed = work.timed(&staged, &baseline, folder.scratch(), &options, display)?;
+            let reports = work.validate(&mut staged, speed, &baseline, &options, display)?;
             let note = Note { about: work.recipe_text.file.clone(), text: work.recipe_text.text.clone() };
             Some(source.report(work.origin.clone(), observed.as_ref(), &baseline, reports, note))
         }
@@ -145,7 +154,8 @@ impl<'r> Work<'r> {
         let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
         let recipe_text = RecipeText::new(&arguments.recipe, &loaded.text);
         let strict = arguments.engines.strict;
-        Ok(Work { recipe, targets, report_dir, strict, source, need, text, inputs, origin, recipe_text })
+        let is_timed = recipe.validate.speed && !arguments.no_bench;
+        Ok(Work { recipe, targets, report_dir, strict, is_timed, source, need, text, inputs, origin, recipe_text })
     }
 
     /// Where the report lies.
@@ -198,19 +208,75 @@ impl<'r> Work<'r> {
         Ok((artifact, manifest))
     }
 
+    /// Bytes of the float models that artifacts are held against, one at a time.
+    fn twin_bytes(&self) -> u64 {
+        if self.is_timed && twin::is_small(&self.source) { twin::bytes(&self.source) } else { 0 }
+    }
+
+    /// Times every artifact in its engines, beside a float artifact of its format: one of the recipe's, else one that is
+    /// written for this and gone afterwards.
+    fn timed(
+        &self,
+        staged: &[Staged],
+        baseline: &Baseline,
+        scratch: &Path,
+        options: &Options,
+        display: &Display,
+    ) -> Result<Vec<Compared>, PipelineError> {
+        let courses = baseline.courses(compare::SAMPLES)?;
+        let is_float = |one: &Staged| Arithmetic::of(&one.grown.model.graph) == Arithmetic::Floats;
+        let mut twin: Option<(&str, Result<Twin, String>)> = None;
+        let mut found = Vec::new();
+        for one in staged {
+            let (format, limit) = (one.target.format().name(), one.target.limits(&self.recipe.validate).min_speedup);
+            if !self.is_timed {
+                let why = "speed was not measured: `speed: false` in the recipe, or --no-bench";
+                let what = "tokens per second against the float model";
+                let checks = limit.map(|_| Check::not_run(Link::Runtime, what, why)).into_iter().collect();
+                found.push(Compared { speeds: Vec::new(), checks });
+                continue;
+            }
+            let sibling = staged.iter().find(|other| other.target.format().name() == format && is_float(other));
+            let float = match sibling {
+                _ if is_float(one) => Float::Itself,
+                Some(sibling) => Float::Artifact(&sibling.artifact),
+                None if !compare::is_timed(&one.artifact) => Float::None("it is not timed".to_owned()),
+                None => {
+                    if twin.as_ref().is_none_or(|(of, _)| *of != format) {
+                        // The one before goes first.
+                        twin = None;
+                    }
+                    let (_, twin) =
+                        twin.get_or_insert_with(|| (format, twin::write(&self.source, one.target, scratch)));
+                    match twin {
+                        Ok(twin) => Float::Artifact(&twin.artifact),
+                        Err(why) => Float::None(why.clone()),
+                    }
+                }
+            };
+            let progress = Of { name: one.target.name(), display };
+            found.push(compare::compare(&one.artifact, &float, &courses, limit, options, &progress));
+        }
+        Ok(found)
+    }
+
     /// Runs the chain on every artifact, whose manifests then hold the verdicts.
     fn validate(
         &self,
         staged: &mut [Staged],
+        speed: Vec<Compared>,
         baseline: &Baseline,
         options: &Options,
         display: &Display,
     ) -> Result<Vec<ArtifactReport>, PipelineError> {
         let mut reports = Vec::new();
-        for Staged { target, grown, artifact, manifest } in staged {
+        for (Staged { target, grown, artifact, manifest }, Compared { speeds, checks }) in staged.iter_mut().zip(speed)
+        {
             let limits = target.limits(&self.recipe.validate);
             let files = (manifest.files.clone(), None);
             let mut report = validated(baseline, grown, target, artifact, files, limits, options, display)?;
+            report.speed = speeds;
+            report.checks.extend(checks);
             manifest.verdict = Report::verdict_of(&baseline.checks, &report.checks, self.strict);
             report.folder = place(target, manifest.verdict);
             let lies_at = self.recipe.out.join(&report.folder);

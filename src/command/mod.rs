@@ -1,4 +1,5 @@
 //! Commands, a file each.
 
+pub mod bench;
 pub mod convert;
 pub mod validate;

@@ -335,7 +335,7 @@ const CALIBRATE: &str = "calibrate: { data: words.txt }";
 #[test]
 fn a_calibrated_conversion_is_in_the_report_and_the_same_with_and_without_its_cache() {
     let home = Home::new(GPTQ, CALIBRATE, &lines());
-    let first = home.run(&["convert", "recipe.yaml", "--offline"]);
+    let first = home.run(&["convert", "recipe.yaml", "--offline", "--no-bench"]);
     assert_eq!(code(&first), 0, "{}", text(&first.stderr));
     let report = home.json("out/report.json");
     assert_eq!(report["calibration"]["samples"], 24);
@@ -348,13 +348,13 @@ fn a_calibrated_conversion_is_in_the_report_and_the_same_with_and_without_its_ca
     let before = read();
     let cached: Vec<_> = fs::read_dir(home.0.path().join("cache/trefoil/calibration")).expect("kept").collect();
     assert_eq!(cached.len(), 1);
-    let second = home.run(&["convert", "recipe.yaml", "--offline"]);
+    let second = home.run(&["convert", "recipe.yaml", "--offline", "--no-bench"]);
     assert_eq!(code(&second), 0, "{}", text(&second.stderr));
     assert!(!text(&second.stderr).contains("calibrate\n"), "{}", text(&second.stderr));
     assert!(before == read(), "the cache changes the artifact");
     // A damaged cache is made anew.
     fs::write(cached[0].as_ref().expect("readable").path(), b"{").expect("written");
-    let third = home.run(&["convert", "recipe.yaml", "--offline"]);
+    let third = home.run(&["convert", "recipe.yaml", "--offline", "--no-bench"]);
     assert_eq!(code(&third), 0, "{}", text(&third.stderr));
     assert!(before == read(), "the cache changes the artifact");
 }
@@ -434,7 +434,7 @@ fn tune_finds_a_plan_remembers_its_measurements_and_writes_a_recipe_that_convert
     assert_eq!(code(&third), 0, "{}", text(&third.stderr));
     assert!(recipe == home.file("recipe-tuned.yaml") && found == home.json("out/tune.json"));
 
-    let converted = home.run(&["convert", "recipe-tuned.yaml", "--offline"]);
+    let converted = home.run(&["convert", "recipe-tuned.yaml", "--offline", "--no-bench"]);
     assert_eq!(code(&converted), 0, "{}", text(&converted.stderr));
     let report = home.json("out/report.json");
     let weights: u64 = report["artifacts"][0]["tensors"]

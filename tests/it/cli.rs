@@ -72,7 +72,7 @@ impl Home {
     }
 
     pub fn convert(&self, more: &[&str]) -> Output {
-        run(&[&["convert", &self.recipe(), "--offline"], more].concat())
+        run(&[&["convert", &self.recipe(), "--offline", "--no-bench"], more].concat())
     }
 }
 
@@ -315,7 +315,7 @@ fn an_interrupted_conversion_leaves_nothing() {
         repository("models/g2p-t5/data/test.jsonl").display()
     ));
     let mut child = trefoil()
-        .args(["convert", &home.recipe(), "--offline", "--quiet"])
+        .args(["convert", &home.recipe(), "--offline", "--no-bench", "--quiet"])
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");

@@ -30,7 +30,8 @@ fn convert(home: &TempDir, model: &Path, data: &str, recipe: &str) -> (i32, Stri
     }
     // What calibration saw is kept there.
     command.env("XDG_CACHE_HOME", home.path().join("cache")).current_dir(home.path());
-    let output = command.arg("convert").arg(file).arg("--offline").output().expect("the binary starts");
+    let output =
+        command.arg("convert").arg(file).args(["--offline", "--no-bench"]).output().expect("the binary starts");
     (code(&output), text(&output.stderr))
 }
 

@@ -490,7 +490,7 @@ fn a_converted_bart_says_from_its_file_alone_what_its_checkpoint_says_and_llama_
         ),
     )
     .expect("written");
-    let output = cli::run(&["convert", &recipe.display().to_string(), "--offline", "--quiet"]);
+    let output = cli::run(&["convert", &recipe.display().to_string(), "--offline", "--no-bench", "--quiet"]);
     assert_eq!(cli::code(&output), 0, "{}{}", cli::text(&output.stdout), cli::text(&output.stderr));
     let report = fs::read(home.path().join("out/report.json")).expect("there");
     let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");

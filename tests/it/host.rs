@@ -183,7 +183,13 @@ fn ended_by(signal: &str, recipe: &Path, engine: &str, work: Duration) -> (Optio
     fs::create_dir(&temporary).expect("made");
     let out = home.path().join("out");
     let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
-    command.arg("convert").arg(recipe).arg("--out").arg(&out).args(["--offline", "--quiet"]).env("TMPDIR", &temporary);
+    command
+        .arg("convert")
+        .arg(recipe)
+        .arg("--out")
+        .arg(&out)
+        .args(["--offline", "--no-bench", "--quiet"])
+        .env("TMPDIR", &temporary);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     let words = ["engine", engine, out.to_str().expect("UTF-8")];
     let begun = Instant::now();

@@ -886,7 +886,7 @@ fn validation_begins_with_the_lint() {
     let (recipe, checkpoint) = (home.path().join("recipe.yaml"), fixture("t5-v1.1").display().to_string());
     let artifacts = "artifacts: [{ name: npu, npu: { source: [32], target: 8 } }]\nvalidate: { samples: 2 }";
     fs::write(&recipe, format!("model: {checkpoint}\nout: out\n{artifacts}\n")).expect("written");
-    let output = run(&["convert", &recipe.display().to_string(), "--offline"]);
+    let output = run(&["convert", &recipe.display().to_string(), "--offline", "--no-bench"]);
     assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
     let checks = |dir: &Path| {
         let report: Value = serde_json::from_slice(&fs::read(dir.join("report.json")).expect("there")).expect("JSON");

@@ -70,7 +70,7 @@ fn killed_or_interrupted_at_any_moment_every_artifact_is_old_or_new_and_the_next
         fs::write(home.recipe(), &generations[attempt % 2]).expect("written");
         let had_state = out.join(".trefoil").exists();
         let mut child = trefoil();
-        let child = child.args(["convert", &home.recipe(), "--offline", "--quiet"]).stdout(Stdio::null());
+        let child = child.args(["convert", &home.recipe(), "--offline", "--no-bench", "--quiet"]).stdout(Stdio::null());
         let child = child.stderr(Stdio::piped()).spawn().expect("the binary starts");
         // Half of them near the end, where names change.
         let share = if attempt % 4 < 2 { random() } else { 0.85 + 0.3 * random() };
@@ -119,7 +119,7 @@ fn two_runs_on_one_folder_do_not_disturb_each_other() {
         Command::new(alone[0]).args(&alone[1..]).arg("true").stderr(Stdio::null()).status().is_ok_and(|s| s.success());
     let start = || {
         let recipe = home.recipe();
-        let arguments = ["convert", &recipe, "--offline", "--quiet"];
+        let arguments = ["convert", &recipe, "--offline", "--no-bench", "--quiet"];
         let mut command = match has_namespaces {
             true => Command::new(alone[0]),
             false => Command::new(program),
@@ -299,7 +299,7 @@ fn a_checkpoint_that_changes_while_it_is_read_is_an_error() {
         model.path().display()
     ));
     let mut child = trefoil();
-    let child = child.args(["convert", &home.recipe(), "--offline", "--quiet"]).stderr(Stdio::piped());
+    let child = child.args(["convert", &home.recipe(), "--offline", "--no-bench", "--quiet"]).stderr(Stdio::piped());
     let mut child = child.spawn().expect("started");
     let begun = Instant::now();
     while fs::read_to_string(home.path("out/.trefoil/lock")).map_or(true, |words| words.is_empty()) {

@@ -79,7 +79,8 @@ impl Wanted<'_> {
         fs::write(home.path().join("recipe.yaml"), recipe).expect("written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
         command.env("XDG_CACHE_HOME", home.path().join("cache")).current_dir(home.path());
-        let output = command.args(["convert", "recipe.yaml", "--offline"]).output().expect("the binary starts");
+        let output =
+            command.args(["convert", "recipe.yaml", "--offline", "--no-bench"]).output().expect("the binary starts");
         let stderr = text(&output.stderr);
         assert!(code(&output) <= 1, "{stderr}");
         let report = fs::read(home.path().join("out/report.json")).expect("there");

@@ -69,7 +69,7 @@ fn every_recipe_runs_whole_on_a_small_checkpoint() {
         let file = home.path().join("recipe.yaml").display().to_string();
         fs::write(&file, recipe).expect("written");
         let (out, model) = (home.path().join("out").display().to_string(), stand_in(&stem).display().to_string());
-        let mut all = vec!["convert", &file, "--model", &model, "--out", &out, "--offline"];
+        let mut all = vec!["convert", &file, "--model", &model, "--out", &out, "--offline", "--no-bench"];
         if !trained {
             // Blocks do not divide the rows of these, and they have no tokenizer for GGUF.
             all.extend(["--only", "onnx", "--only", "safetensors"]);

@@ -235,7 +235,7 @@ fn converted(name: &str, target: &[i64]) -> TempDir {
         fixture(name).display()
     );
     fs::write(home.path().join("recipe.yaml"), recipe).expect("written");
-    let output = run(&["convert", &home.path().join("recipe.yaml").display().to_string(), "--offline"]);
+    let output = run(&["convert", &home.path().join("recipe.yaml").display().to_string(), "--offline", "--no-bench"]);
     assert_eq!(code(&output), 0, "{}{}", said(&output.stdout), said(&output.stderr));
     home
 }

@@ -173,7 +173,7 @@ fn nothing_of_the_working_folder_is_executed_or_loaded_unless_it_is_named() {
     let stale = [("VIRTUAL_ENV", ".venv"), ("CONDA_PREFIX", ".venv"), ("XDG_CACHE_HOME", ""), ("ORT_DYLIB_PATH", "")];
     let model = fixture("t5-rows-of-32").display().to_string();
     for variables in [&[][..], &named, &stale] {
-        let output = hostile.run(&["convert", "recipe.yaml"], variables);
+        let output = hostile.run(&["convert", "recipe.yaml", "--no-bench"], variables);
         let said = text(&output.stderr) + &text(&output.stdout);
         assert_eq!(hostile.executed(), "", "{variables:?}: {said}");
         // Nobody has measured the noise of random weights on two samples.
@@ -235,7 +235,8 @@ fn a_package_that_is_not_installed_is_not_run_and_one_that_is_broken_or_hangs_is
         let root = environment.path().display().to_string();
         let start = Instant::now();
         let variables = [("VIRTUAL_ENV", root.as_str()), ("TREFOIL_ENGINE_SECONDS", seconds)];
-        let output = hostile.run(&["convert", "recipe.yaml", "--offline", "--report-dir", "report"], &variables);
+        let output =
+            hostile.run(&["convert", "recipe.yaml", "--offline", "--no-bench", "--report-dir", "report"], &variables);
         let said = text(&output.stderr) + &text(&output.stdout);
         let report = fs::read_to_string(hostile.dir().join("report/report.json")).expect("written");
         let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");

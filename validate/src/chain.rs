@@ -28,6 +28,7 @@ pub use limits::{Arithmetic, F32_NOISE, FLOORS, Floor, Limits};
 use measure::{Measured, Outputs, Plan, Way};
 pub use noise::Noise;
 
+use crate::bench::Course;
 use crate::generate::{Generated, Greedy};
 use crate::metrics::{self, Agreement, Meter, Score};
 use crate::report::{
@@ -39,6 +40,8 @@ use crate::task::{Data, Sample, Source, TaskMetric, Text};
 
 /// Outputs that a report shows side by side.
 const GENERATIONS_SHOWN: usize = 24;
+/// Tokens that are said of a sample under a clock: fewer measure nothing, and more take long.
+const TIMED_TOKENS: [usize; 2] = [8, 32];
 /// Tensors that a sentence names as the worst.
 const WORST_NAMED: usize = 3;
 
@@ -182,6 +185,20 @@ impl<'a> Baseline<'a> {
         }
     }
 
+    /// The first samples as an engine is timed on them: one at a time, as many tokens as the target has within bounds.
+    ///
+    /// Errors: those of [`Source::batch`].
+    pub fn courses(&self, samples: usize) -> Result<Vec<Course>, ChainError> {
+        let greedy = &self.subject.greedy;
+        let most = greedy.new_tokens(self.subject.exact.graph.longest(DEC)).max(1);
+        let course = |sample: &Sample| {
+            let source = Source::batch(&[&sample.source], greedy.settings.pad_token_id).map_err(ChainError::Data)?;
+            let tokens = sample.target_ids.len().clamp(TIMED_TOKENS[0], TIMED_TOKENS[1]).min(most);
+            Ok(Course { source, prompt: greedy.prompt(), tokens })
+        };
+        self.subject.data.samples.iter().take(samples).map(course).collect()
+    }
+
     fn text_of(&self, generated: &Generated) -> String {
         self.subject.text.decode(&generated.tokens)
     }
@@ -309,6 +326,7 @@ pub fn validate_in(
         bits_per_weight: 8.0 * weight_bytes as f64 / weights.max(1) as f64,
         checks,
         runs,
+        speed: Vec::new(),
         generations: side_by_side(baseline, &generated),
         tensors: context.tensors,
         substitutions: context.substitutions,

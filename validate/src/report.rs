@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::bench::Spread;
+use crate::bench::statistics::{Ruling, judge};
 use crate::metrics::{Agreement, Distances, Score};
 use crate::runtime::Engine;
 
@@ -111,6 +113,9 @@ pub struct ArtifactReport {
     pub checks: Vec<Check>,
     /// The quantized graph and each engine, in the order in which they ran.
     pub runs: Vec<Run>,
+    /// How fast it is in each engine; empty when that was not measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub speed: Vec<Speed>,
     /// Every tensor with its type and error.
     pub tensors: Vec<TensorRow>,
     /// A selection of outputs side by side, differing ones first.
@@ -208,6 +213,44 @@ pub struct Run {
     pub agreement: Option<Agreement>,
     /// The task.
     pub score: Option<Score>,
+}
+
+/// How fast an artifact is in an engine, on a few samples of the data one at a time.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Speed {
+    /// Name, version and settings, which are those of its users and not those of validation.
+    pub engine: Engine,
+    /// Of the data.
+    pub samples: u64,
+    /// Of all samples, in turn with the float model.
+    pub rounds: u64,
+    /// Said for each sample, whatever they are.
+    pub tokens: u64,
+    /// From the source to the first token.
+    pub first_token_ms: Spread,
+    /// After the first.
+    pub tokens_per_s: Option<Spread>,
+    /// The most memory that was resident in the engine's process, in millions of bytes.
+    pub peak_mb: Option<f64>,
+    /// Ratios to the float model; absent for a float artifact and where there was nothing to compare with.
+    pub against_float: Option<AgainstFloat>,
+    /// Processes that ran or wanted to, before and after: what the machine had to do beside this.
+    pub machine_load: [Option<f64>; 2],
+    /// Why it is slower than the float model, or why there is no ratio; empty when there is nothing to say.
+    pub sentence: String,
+}
+
+/// An artifact over the float model in the same format and engine, both having run in turn.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgainstFloat {
+    /// Its tokens per second over the float model's: more is faster.
+    pub speedup: Option<Spread>,
+    /// Its time to the first token over the float model's: less is faster.
+    pub first_token: Spread,
+    /// Its peak of memory over the float model's.
+    pub peak: Option<f64>,
 }
 
 /// A weight as it is stored, and its error against the checkpoint.
@@ -322,6 +365,8 @@ pub enum Metric {
     MetricDrop,
     /// Weights whose bits differ.
     DifferingWeights,
+    /// Tokens per second over those of the float model in the same format and engine.
+    Speedup,
     /// Whether the stage could do its work at all.
     Works,
 }
@@ -337,6 +382,7 @@ impl Metric {
             Metric::TokenAgreement => "token agreement",
             Metric::MetricDrop => "points lost",
             Metric::DifferingWeights => "differing weights",
+            Metric::Speedup => "speedup",
             Metric::Works => "works",
         }
     }
@@ -375,6 +421,8 @@ pub enum Outcome {
     NotRun,
     /// Measured; there is no limit.
     Info,
+    /// Measured, and the figures scatter too much for the limit to be judged.
+    Undecided,
 }
 
 /// One comparison.
@@ -433,6 +481,27 @@ impl Check {
             (_, Some(_)) => broken.to_owned(),
         };
         Check { link, what: what.into(), metric, value, limit: Some(limit), outcome, sentence, ..Check::NOTHING }
+    }
+
+    /// Judges a speedup by the ratios of rounds. `broken`: why, when none of them keeps the limit.
+    pub fn speedup(what: impl Into<String>, ratios: &[f64], limit: f64, broken: &str) -> Check {
+        let spread = Spread::of(ratios.iter().copied());
+        let (outcome, sentence) = match judge(ratios, limit) {
+            Ruling::Kept => (Outcome::Passed, String::new()),
+            Ruling::Broken => (Outcome::Failed, broken.to_owned()),
+            Ruling::Undecided => {
+                let [low, high] = spread.map_or([0.0; 2], |spread| [spread.low, spread.high]);
+                let rounds = ratios.len();
+                let found = format!("{rounds} rounds, half of them from {low:.2} to {high:.2}");
+                (
+                    Outcome::Undecided,
+                    format!("not decided by {found}: convert again while the machine has nothing else to do"),
+                )
+            }
+        };
+        let (what, value) = (what.into(), spread.map(|spread| spread.median));
+        let limit = Some(Limit::AtLeast(limit));
+        Check { what, metric: Metric::Speedup, value, limit, outcome, sentence, ..Check::NOTHING }
     }
 
     /// A figure without a limit.
@@ -499,10 +568,8 @@ impl Report {
     pub fn verdict(&self) -> String {
         let count = |outcome| self.all_checks().filter(|(_, c)| c.outcome == outcome).count();
         let (passed, failed, not_run) = (count(Outcome::Passed), count(Outcome::Failed), count(Outcome::NotRun));
-        let skipped = match not_run {
-            0 => String::new(),
-            n => format!("; {n} not run"),
-        };
+        let told = |count: usize, word: &str| if count == 0 { String::new() } else { format!("; {count} {word}") };
+        let skipped = told(not_run, "not run") + &told(count(Outcome::Undecided), "undecided");
         let first = self.all_checks().filter(|(_, c)| c.outcome == Outcome::Failed).min_by_key(|(_, c)| c.link);
         match first {
             None if passed == 0 => format!("nothing was checked{skipped}"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use converters::Artifact;
 use graph::{Feeds, Tensor};
 
+use crate::bench::measure::{self, Course, Times};
 use crate::report::Check;
 
 mod child;
@@ -79,6 +80,8 @@ pub struct Options {
     /// How long a process of an engine may take for an answer; minutes to hours when absent, and as the environment
     /// variable `TREFOIL_ENGINE_SECONDS` says.
     pub patience: Option<Duration>,
+    /// As users run the engine, for a clock: without the settings that validation makes for the sake of exact numbers.
+    pub as_used: bool,
     /// For ONNX: the merged decoder instead of the pair.
     pub merged: bool,
     /// For the Qualcomm HTP simulator: the chips it stands for, by their `soc_model`; [`htp::SOC_MODEL`] when empty.
@@ -95,6 +98,7 @@ impl Options {
         python: None,
         host: None,
         patience: None,
+        as_used: false,
         merged: false,
         soc_models: Vec::new(),
         simulated_samples: None,
@@ -123,6 +127,16 @@ pub trait Session {
     ///
     /// `decoder_input_ids`: i64[b, n], n ≥ 1. Returns the logits f32[b, n, vocabulary] after each of them.
     fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError>;
+
+    /// Runs a course under a clock, in the process in which the engine computes: logits that cross a pipe would be timed too.
+    fn timed(&mut self, course: &Course) -> Result<Times, RuntimeError> {
+        measure::run(self, course)
+    }
+
+    /// The process in which the engine computes, when it is not this one.
+    fn process(&self) -> Option<u32> {
+        None
+    }
 
     /// The longest target the engine can hold, if it has a limit of its own.
     fn limit_tokens(&self) -> Option<usize> {

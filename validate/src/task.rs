@@ -353,11 +353,17 @@ impl Data {
 }
 
 /// Xorshift (Marsaglia 2003), never 0.
-struct Draw(u64);
+pub(crate) struct Draw(u64);
 
 impl Draw {
+    /// Another sequence for each seed.
+    pub(crate) fn new(seed: u64) -> Draw {
+        let state = 0x9e37_79b9_7f4a_7c15 ^ seed.wrapping_mul(0xd134_2543_de82_ef95);
+        Draw(if state == 0 { 1 } else { state })
+    }
+
     /// A number below `bound`; the lower bits are enough for token ids.
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -365,7 +371,7 @@ impl Draw {
     }
 
     /// A multiple of 2^-15 in [-1, 1).
-    fn float(&mut self) -> f32 {
+    pub(crate) fn float(&mut self) -> f32 {
         self.below(1 << 16) as f32 / 32768.0 - 1.0
     }
 }

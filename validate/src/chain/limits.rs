@@ -24,11 +24,21 @@ pub struct Limits {
     /// Signal to noise of an engine's logits against the float model's, in decibels at least; for artifacts of the format
     /// `npu`, whose engines compute everything in few bits.
     pub npu_sqnr_db: Option<f64>,
+    /// Tokens per second over those of the float model in the same format and engine, at least. Judged where all rounds of the
+    /// measurement agree, else undecided: neither passed nor failed.
+    pub min_speedup: Option<f64>,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { max_kl: 0.01, min_top1: 0.98, max_points_lost: 1.0, runtime_rel_l2: None, npu_sqnr_db: None }
+        Limits {
+            max_kl: 0.01,
+            min_top1: 0.98,
+            max_points_lost: 1.0,
+            runtime_rel_l2: None,
+            npu_sqnr_db: None,
+            min_speedup: None,
+        }
     }
 }
 

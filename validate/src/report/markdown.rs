@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{ArtifactReport, CalibrationReport, Check, Limit, Metric, Outcome, Report, TensorRow, worst};
+use super::{ArtifactReport, CalibrationReport, Check, Limit, Metric, Outcome, Report, Speed, TensorRow, worst};
+use crate::bench::Spread;
 use crate::metrics::{Distances, Score};
 
 /// Tensors shown of each artifact.
@@ -226,6 +227,7 @@ fn write_artifact(out: &mut String, artifact: &ArtifactReport) -> std::fmt::Resu
         writeln!(out)?;
     }
     write_checks(out, &artifact.checks)?;
+    write_speed(out, &artifact.speed)?;
     if !artifact.substitutions.is_empty() {
         writeln!(out, "Substitutions:\n")?;
         for note in &artifact.substitutions {
@@ -270,9 +272,7 @@ fn write_checks(out: &mut String, checks: &[Check]) -> std::fmt::Result {
 /// What is said of checks that neither failed nor were left out, each sentence once.
 fn write_remarks(out: &mut String, checks: &[Check]) -> std::fmt::Result {
     let mut remarks: Vec<(&str, &str, usize)> = Vec::new();
-    for check in
-        checks.iter().filter(|c| matches!(c.outcome, Outcome::Passed | Outcome::Info) && !c.sentence.is_empty())
-    {
+    for check in checks.iter().filter(|c| is_remarked(c.outcome) && !c.sentence.is_empty()) {
         match remarks.iter_mut().find(|(_, sentence, _)| *sentence == check.sentence) {
             Some((_, _, more)) => *more += 1,
             None => remarks.push((&check.what, &check.sentence, 0)),
@@ -283,6 +283,57 @@ fn write_remarks(out: &mut String, checks: &[Check]) -> std::fmt::Result {
         writeln!(out, "- {}{more}: {}", escaped(what), escaped(sentence))?;
     }
     if remarks.is_empty() { Ok(()) } else { writeln!(out) }
+}
+
+fn is_remarked(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Passed | Outcome::Info | Outcome::Undecided)
+}
+
+/// What an engine's users wait for.
+fn write_speed(out: &mut String, speeds: &[Speed]) -> std::fmt::Result {
+    if speeds.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "| speed in | first token | tokens/s | peak memory | × float: first token | tokens/s | memory |")?;
+    writeln!(out, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |")?;
+    for speed in speeds {
+        let against = speed.against_float.as_ref();
+        writeln!(
+            out,
+            "| {} {} | {} ms | {} | {} | {} | {} | {} |",
+            speed.engine.name,
+            speed.engine.version,
+            spread(Some(speed.first_token_ms)),
+            spread(speed.tokens_per_s),
+            speed.peak_mb.map_or(String::new(), |mb| size((mb * 1e6) as u64)),
+            spread(against.map(|against| against.first_token)),
+            spread(against.and_then(|against| against.speedup)),
+            against.and_then(|against| against.peak).map_or(String::new(), three),
+        )?;
+    }
+    writeln!(out)?;
+    for speed in speeds {
+        let load = speed.machine_load.map(|load| load.map_or("?".to_owned(), |load| format!("{load:.1}")));
+        let settings = escaped(&speed.engine.settings);
+        writeln!(
+            out,
+            "- {}: {settings}; {} samples one at a time, {} tokens each, medians of {} rounds with their quartiles (`~`: too far \
+             apart to be quoted), load of the machine {} before and {} after",
+            speed.engine.name, speed.samples, speed.tokens, speed.rounds, load[0], load[1]
+        )?;
+        if !speed.sentence.is_empty() {
+            writeln!(out, "- {}: {}", speed.engine.name, escaped(&speed.sentence))?;
+        }
+    }
+    writeln!(out)
+}
+
+/// `37.1 (36.8 to 37.5)`.
+fn spread(spread: Option<Spread>) -> String {
+    spread.map_or(String::new(), |spread| {
+        let wide = if spread.is_wide() { "~" } else { "" };
+        format!("{wide}{} ({} to {})", three(spread.median), three(spread.low), three(spread.high))
+    })
 }
 
 /// The distances that the check did not judge.
@@ -390,10 +441,11 @@ fn write_not_run(out: &mut String, report: &Report) -> std::fmt::Result {
 fn verdict_of(checks: &[Check]) -> String {
     let count = |outcome| checks.iter().filter(|c| c.outcome == outcome).count();
     let first = checks.iter().filter(|c| c.outcome == Outcome::Failed).min_by_key(|c| c.link);
-    let skipped = match count(Outcome::NotRun) {
+    let told = |outcome, word: &str| match count(outcome) {
         0 => String::new(),
-        n => format!(", {n} not run"),
+        n => format!(", {n} {word}"),
     };
+    let skipped = told(Outcome::NotRun, "not run") + &told(Outcome::Undecided, "undecided");
     match first {
         Some(check) => format!("**failed** at {}{skipped}", check.link),
         None if count(Outcome::Passed) == 0 => format!("nothing checked{skipped}"),
@@ -407,6 +459,7 @@ fn word(outcome: Outcome) -> &'static str {
         Outcome::Failed => "**failed**",
         Outcome::NotRun => "not run",
         Outcome::Info => "no limit",
+        Outcome::Undecided => "undecided",
     }
 }
 
@@ -422,6 +475,7 @@ fn figure(metric: Metric, value: Option<f64>) -> String {
         (Metric::Sqnr, Some(db)) => format!("{db:.1}"),
         (Metric::MetricDrop, Some(points)) => format!("{:.1}", if points == 0.0 { 0.0 } else { points }),
         (Metric::DifferingWeights, Some(count)) => format!("{count:.0}"),
+        (Metric::Speedup, Some(ratio)) => format!("{ratio:.2}"),
         (Metric::RelL2 | Metric::Kl, Some(value)) => three(value),
     }
 }

@@ -155,6 +155,11 @@ impl Child {
         Ok(Child { child, words, heard, gone: false, _home: home })
     }
 
+    /// Its number.
+    pub(super) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its other ends of pipes, once.
     pub(super) fn pipes(&mut self) -> (Option<std::process::ChildStdin>, Option<std::process::ChildStdout>) {
         (self.child.stdin.take(), self.child.stdout.take())

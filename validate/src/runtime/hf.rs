@@ -172,6 +172,10 @@ impl Session for HfSession {
         self.engine.clone()
     }
 
+    fn process(&self) -> Option<u32> {
+        Some(self.pipe.process())
+    }
+
     fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
         let tensors: Vec<(&str, &Tensor)> = source.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         self.call("encode", &tensors)?;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::child::Patience;
 use super::pipe::{HEADER_BYTES, Pipe};
 use super::{Engine, Options, RUNTIMES, RuntimeError, Session};
+use crate::bench::{Course, Times};
 use crate::report::{Check, Link};
 
 /// The command of the host program, followed by an engine's name and the folder of an artifact.
@@ -29,9 +30,26 @@ const LOGIT_BYTES: usize = 4 << 30;
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Request {
-    Open { format: String, files: Vec<String>, threads: usize, merged: bool, soc_models: Vec<u32> },
-    Encode { tensors: Vec<Listed> },
-    Decode { tensors: Vec<Listed> },
+    Open {
+        format: String,
+        files: Vec<String>,
+        threads: usize,
+        as_used: bool,
+        merged: bool,
+        soc_models: Vec<u32>,
+    },
+    Encode {
+        tensors: Vec<Listed>,
+    },
+    Decode {
+        tensors: Vec<Listed>,
+    },
+    /// A course under a clock, the tensors being its source.
+    Run {
+        tensors: Vec<Listed>,
+        prompt: Vec<i64>,
+        tokens: usize,
+    },
     Checks,
 }
 
@@ -98,6 +116,7 @@ enum Reply {
     Encoded,
     /// Its values follow.
     Decoded(Listed),
+    Ran(Times),
     Checks(Vec<Check>),
     Unavailable {
         runtime: String,
@@ -162,6 +181,7 @@ pub(super) fn open(
         format: artifact.format.to_owned(),
         files,
         threads: options.threads,
+        as_used: options.as_used,
         merged: options.merged,
         soc_models: options.soc_models.clone(),
     };
@@ -242,6 +262,19 @@ impl Session for Hosted {
         Ok(logits.tensor(&data).1)
     }
 
+    fn timed(&mut self, course: &Course) -> Result<Times, RuntimeError> {
+        let tensors = course.source.iter().map(|(name, tensor)| Listed::of(name, tensor)).collect();
+        let request = Request::Run { tensors, prompt: course.prompt.clone(), tokens: course.tokens };
+        match self.call(&request, course.source.values().map(values).collect())? {
+            Reply::Ran(times) => Ok(times),
+            _ => Err(self.nonsense("expected times")),
+        }
+    }
+
+    fn process(&self) -> Option<u32> {
+        Some(self.pipe.process())
+    }
+
     fn checks(&mut self) -> Vec<Check> {
         let what = format!("{} {}: what it tells of itself", self.engine.name, self.engine.version);
         match self.call(&Request::Checks, Vec::new()) {
@@ -318,7 +351,7 @@ fn hear(calls: &Sender<(Request, Feeds)>) {
         }
         let Ok(mut request) = serde_json::from_slice::<Request>(&line) else { return };
         let mut feeds = Feeds::new();
-        if let Request::Encode { tensors } | Request::Decode { tensors } = &mut request {
+        if let Request::Encode { tensors } | Request::Decode { tensors } | Request::Run { tensors, .. } = &mut request {
             for listed in std::mem::take(tensors) {
                 let Some(bytes) = listed.bytes() else { return };
                 let mut data = Vec::new();
@@ -342,13 +375,13 @@ fn answer(
     feeds: Feeds,
 ) -> Result<(Reply, Option<Tensor>), RuntimeError> {
     let failed = |message: &str| RuntimeError::Failed { runtime: runtime.name(), message: message.to_owned() };
-    if let Request::Open { format, files, threads, merged, soc_models } = request {
+    if let Request::Open { format, files, threads, as_used, merged, soc_models } = request {
         let format = FORMATS.iter().map(|known| known.name()).find(|known| *known == format);
         let format = format.ok_or_else(|| failed("no such format"))?;
         let files = files.into_iter().map(PathBuf::from).collect();
         let artifact = Artifact { format, dir: dir.to_owned(), files };
         // What is fetched is fetched by whoever asks.
-        let options = Options { threads, merged, soc_models, offline: true, ..Options::DEFAULT };
+        let options = Options { threads, as_used, merged, soc_models, offline: true, ..Options::DEFAULT };
         let opened = session.insert(runtime.open(&artifact, &options)?);
         let (limit_tokens, rows_at_once) = (opened.limit_tokens(), opened.rows_at_once());
         return Ok((Reply::Opened { engine: opened.engine(), limit_tokens, rows_at_once }, None));
@@ -360,6 +393,10 @@ fn answer(
             let ids = feeds.get("decoder_input_ids").ok_or_else(|| failed("decoder_input_ids: expected it"))?;
             let logits = session.decode(ids)?;
             Ok((Reply::Decoded(Listed::of("logits", &logits)), Some(logits)))
+        }
+        Request::Run { prompt, tokens, .. } => {
+            let times = session.timed(&Course { source: feeds, prompt, tokens })?;
+            Ok((Reply::Ran(times), None))
         }
         Request::Checks | Request::Open { .. } => Ok((Reply::Checks(session.checks()), None)),
     }

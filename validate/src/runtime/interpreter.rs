@@ -5,7 +5,7 @@ use converters::export::gguf::{FILE, GgufFile, LLAMA_CPP, Value};
 use graph::Interpreter;
 
 use crate::runtime::reference::{CACHED_WEIGHTS_BYTES, Reference};
-use crate::runtime::{Fit, Options, Runtime, RuntimeError, Session};
+use crate::runtime::{Fit, Options, Runtime, RuntimeError, Session, host};
 
 const NAME: &str = "interpreter";
 
@@ -42,7 +42,11 @@ impl Runtime for OwnInterpreter {
         }
     }
 
-    fn open(&self, artifact: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+    fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+        // Its memory is told apart from this program's only in a process of its own.
+        if let (true, Some(program)) = (options.as_used, &options.host) {
+            return host::open(NAME, program, artifact, options, &[]);
+        }
         let failed = |message: String| RuntimeError::Failed { runtime: NAME, message };
         let mut graph = converters::import(&artifact.dir).map_err(|error| failed(error.to_string()))?.graph;
         graph::passes::run(&mut graph).map_err(|error| failed(error.to_string()))?;

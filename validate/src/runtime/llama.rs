@@ -53,7 +53,7 @@ impl Runtime for LlamaCpp {
         if let Some(program) = &options.host {
             return host::open(NAME, program, artifact, options, &[]);
         }
-        match session::Llama::open(artifact, options.threads) {
+        match session::Llama::open(artifact, options) {
             Ok(session) => Ok(Box::new(session)),
             Err(message) => Err(RuntimeError::Failed { runtime: NAME, message }),
         }

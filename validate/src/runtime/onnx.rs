@@ -74,7 +74,10 @@ const FIXED_STEPS: (&str, &str) = ("session.disable_quant_qdq", "1");
 type Config = Vec<(&'static str, &'static str)>;
 
 /// What to set for graphs. One that cannot be read is told when it is opened.
-fn config(files: impl IntoIterator<Item = PathBuf>) -> Config {
+fn config(files: impl IntoIterator<Item = PathBuf>, options: &Options) -> Config {
+    if options.as_used {
+        return Vec::new();
+    }
     let fixed_steps = files
         .into_iter()
         .any(|file| describe(&file).is_ok_and(|described| described.operators.contains_key("QuantizeLinear")));
@@ -83,13 +86,10 @@ fn config(files: impl IntoIterator<Item = PathBuf>) -> Config {
 
 /// For the report.
 fn settings(options: &Options, optimizations: GraphOptimizationLevel, config: &Config, graphs: &str) -> String {
-    let config: Vec<String> = config.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-    format!(
-        "CPU, {} threads, {} optimizations, {}, {graphs}",
-        options.threads.max(1),
-        if matches!(optimizations, GraphOptimizationLevel::Disable) { "no" } else { "all" },
-        config.join(", "),
-    )
+    let config = config.iter().map(|(key, value)| format!("{key} = {value}"));
+    let optimizations = if matches!(optimizations, GraphOptimizationLevel::Disable) { "no" } else { "all" };
+    let set = [format!("CPU, {} threads, {optimizations} optimizations", options.threads.max(1))];
+    set.into_iter().chain(config).chain([graphs.to_owned()]).collect::<Vec<_>>().join(", ")
 }
 
 /// Graphs of fixed shapes, one token a step.
@@ -98,7 +98,7 @@ fn open_fixed(dir: &Path, options: &Options) -> Result<Steps<FixedGraph>, Runtim
     let all = GraphOptimizationLevel::All;
     let files = std::fs::read_dir(dir).map_err(|error| failed(format!("{}: {error}", dir.display())))?;
     let files = files.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "onnx"));
-    let config = config(files);
+    let config = config(files, options);
     let settings = settings(options, all, &config, "fixed shapes, one token a step");
     let engine = Engine { name: NAME.to_owned(), version: loaded.version.clone(), settings };
     Steps::open(NAME, engine, dir, |file| {
@@ -169,7 +169,7 @@ struct OnnxSession {
 impl OnnxSession {
     fn open(dir: &Path, options: &Options, optimizations: GraphOptimizationLevel) -> Result<OnnxSession, RuntimeError> {
         let loaded = load(options)?;
-        let config = config(GRAPH_FILES.iter().map(|(_, file)| dir.join(file)));
+        let config = config(GRAPH_FILES.iter().map(|(_, file)| dir.join(file)), options);
         let open = |file: &str| {
             let path = dir.join(file);
             session(&loaded.environment, &path, options.threads, optimizations, &config)

@@ -69,6 +69,11 @@ impl Pipe {
         Ok(Pipe { who, child, requests, written, replies, rest, at: 0, patience, started: false, deadline })
     }
 
+    /// The child's number.
+    pub(super) fn process(&self) -> u32 {
+        self.child.process()
+    }
+
     /// Sends a request with its values and reads the header of the reply. Errors: as [`Pipe::nonsense`].
     pub(super) fn call<R: DeserializeOwned>(&mut self, request: &Json, values: Vec<Vec<u8>>) -> Result<R, String> {
         let limit = if self.started { self.patience.answer } else { self.patience.start };

@@ -51,14 +51,15 @@ fn explained(error: &dyn std::error::Error) -> String {
 pub(super) struct Contexts<'m> {
     model: &'m LlamaModel,
     pool: ThreadPool,
+    as_used: bool,
     sequences: Vec<Sequence<'m>>,
     /// How many of them the batch has; the others wait for a larger one.
     rows: usize,
 }
 
 impl<'m> Contexts<'m> {
-    pub(super) fn new(model: &'m LlamaModel, pool: ThreadPool) -> Contexts<'m> {
-        Contexts { model, pool, sequences: Vec::new(), rows: 0 }
+    pub(super) fn new(model: &'m LlamaModel, pool: ThreadPool, as_used: bool) -> Contexts<'m> {
+        Contexts { model, pool, as_used, sequences: Vec::new(), rows: 0 }
     }
 
     /// Encodes a batch. No source is empty, and every id is in the vocabulary.
@@ -67,13 +68,18 @@ impl<'m> Contexts<'m> {
         if self.sequences.len() < self.rows {
             self.sequences.resize_with(self.rows, Sequence::default);
         }
+        let threads = if self.as_used && self.rows == 1 { self.pool.current_num_threads() } else { 1 };
+        let settings = Settings { as_used: self.as_used, threads };
+        for sequence in self.sequences.iter_mut().filter(|sequence| sequence.settings != settings) {
+            *sequence = Sequence { settings, ..Sequence::default() };
+        }
         let Contexts { model, pool, sequences, .. } = self;
         pool.install(|| sequences.par_iter_mut().zip(sources).try_for_each(|(s, source)| s.encode(model, source)))
     }
 
     /// Feeds each sequence its tokens, as many as the others. Returns f32[rows, tokens, vocabulary].
     pub(super) fn decode(&mut self, tokens: Vec<Vec<LlamaToken>>) -> Result<Vec<f32>, String> {
-        let Contexts { model, pool, sequences, rows } = self;
+        let Contexts { model, pool, sequences, rows, .. } = self;
         let logits: Result<Vec<Vec<f32>>, String> = pool.install(|| {
             sequences[..*rows].par_iter_mut().zip(tokens).map(|(s, tokens)| s.decode(model, &tokens)).collect()
         });
@@ -81,8 +87,18 @@ impl<'m> Contexts<'m> {
     }
 }
 
+/// How contexts are made.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Settings {
+    /// llama.cpp's own defaults, which round more: caches in f16, flash attention where it can.
+    as_used: bool,
+    /// Of one context.
+    threads: usize,
+}
+
 #[derive(Default)]
 struct Sequence<'m> {
+    settings: Settings,
     /// And how many tokens it can hold, in the encoder as in the cache.
     context: Option<(LlamaContext<'m>, usize)>,
     /// What the context's encoder output was made from; empty when it has none.
@@ -97,8 +113,8 @@ impl<'m> Sequence<'m> {
         if let Some((context, _)) = &mut self.context {
             context.clear_kv_cache();
         }
-        // The same source again: only the target starts anew.
-        match self.source == source {
+        // The same source again: only the target starts anew. A clock would then see no encoder.
+        match self.source == source && !self.settings.as_used {
             true => Ok(()),
             false => self.run_encoder(model, source),
         }
@@ -109,7 +125,7 @@ impl<'m> Sequence<'m> {
         if self.context.as_ref().is_some_and(|(_, size)| needed > *size) {
             // The cache is full: a larger context starts from the beginning.
             let (source, fed) = (std::mem::take(&mut self.source), std::mem::take(&mut self.fed));
-            self.context = Some(new_context(model, needed.max(source.len()))?);
+            self.context = Some(new_context(model, needed.max(source.len()), self.settings)?);
             self.run_encoder(model, source)?;
             if !fed.is_empty() {
                 self.feed(&fed)?;
@@ -123,7 +139,7 @@ impl<'m> Sequence<'m> {
         let (context, _) = match &mut self.context {
             Some(context) if context.1 >= source.len() => context,
             // More source tokens than the context's batch is an abort.
-            context => context.insert(new_context(model, source.len())?),
+            context => context.insert(new_context(model, source.len(), self.settings)?),
         };
         context.encode(&mut batch(0, &source)?).map_err(|e| explained(&e))?;
         self.source = source;
@@ -150,23 +166,27 @@ fn batch(past: usize, tokens: &[LlamaToken]) -> Result<LlamaBatch<'static>, Stri
 }
 
 /// A context for at least `tokens` tokens, and how many it can hold.
-fn new_context(model: &LlamaModel, tokens: usize) -> Result<(LlamaContext<'_>, usize), String> {
+fn new_context(model: &LlamaModel, tokens: usize, settings: Settings) -> Result<(LlamaContext<'_>, usize), String> {
     // Making a context writes to the model (llama-cpp-2 names this unsound), so it is done by one thread at a time.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let size = tokens.next_power_of_two().max(SMALLEST_CONTEXT);
     let n = u32::try_from(size).map_err(|_| format!("expected fewer tokens, found {tokens}"))?;
-    let params = LlamaContextParams::default()
+    let threads = i32::try_from(settings.threads.max(1)).unwrap_or(i32::MAX);
+    let mut params = LlamaContextParams::default()
         .with_n_ctx(NonZeroU32::new(n))
         .with_n_batch(n)
         .with_n_ubatch(n)
         .with_n_seq_max(1)
-        .with_n_threads(1)
-        .with_n_threads_batch(1)
-        .with_type_k(KvCacheType::F32)
-        .with_type_v(KvCacheType::F32)
-        .with_flash_attention_policy(LLAMA_FLASH_ATTN_TYPE_DISABLED)
+        .with_n_threads(threads)
+        .with_n_threads_batch(threads)
         .with_pooling_type(LlamaPoolingType::None);
+    if !settings.as_used {
+        params = params
+            .with_type_k(KvCacheType::F32)
+            .with_type_v(KvCacheType::F32)
+            .with_flash_attention_policy(LLAMA_FLASH_ATTN_TYPE_DISABLED);
+    }
     let context = model.new_context(backend(), params).map_err(|e| explained(&e))?;
     Ok((context, size))
 }

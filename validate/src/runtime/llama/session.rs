@@ -11,7 +11,7 @@ use rayon::ThreadPoolBuilder;
 
 use super::contexts::{Contexts, load};
 use super::{NAME, ffi, header};
-use crate::runtime::{Engine, RuntimeError, Session};
+use crate::runtime::{Engine, Options, RuntimeError, Session};
 
 /// Tokens of a source or a target that are accepted: attention memory grows with their square.
 const MOST_TOKENS: usize = 4096;
@@ -25,6 +25,7 @@ pub(super) struct Llama {
     vocabulary: usize,
     limit_tokens: usize,
     threads: usize,
+    as_used: bool,
     encoded: Option<Encoded>,
 }
 
@@ -35,20 +36,21 @@ struct Encoded {
 
 impl Llama {
     /// Opens the one GGUF file of an artifact. Errors: what is wrong with it, in our words or in llama.cpp's.
-    pub(super) fn open(artifact: &Artifact, threads: usize) -> Result<Llama, String> {
+    pub(super) fn open(artifact: &Artifact, options: &Options) -> Result<Llama, String> {
+        let (threads, as_used) = (options.threads.max(1), options.as_used);
         let path = header::file(artifact)?;
         header::check(&path)?;
         let model = load(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let vocabulary = model.n_vocab() as usize;
         let limit_tokens = (model.n_ctx_train() as usize).min(MOST_TOKENS);
         let (work, inbox) = channel::<Work>();
-        let pool = ThreadPoolBuilder::new().num_threads(threads.max(1)).build().map_err(|e| e.to_string())?;
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| e.to_string())?;
         let thread = thread::Builder::new().name(NAME.to_owned()).spawn(move || {
-            let mut contexts = Contexts::new(&model, pool);
+            let mut contexts = Contexts::new(&model, pool, as_used);
             inbox.into_iter().for_each(|work| work(&mut contexts));
         });
         let thread = thread.map_err(|e| e.to_string())?;
-        Ok(Llama { work: Some(work), thread: Some(thread), vocabulary, limit_tokens, threads, encoded: None })
+        Ok(Llama { work: Some(work), thread: Some(thread), vocabulary, limit_tokens, threads, as_used, encoded: None })
     }
 
     fn ask<T: Send + 'static>(
@@ -100,11 +102,11 @@ fn failed(message: &str) -> RuntimeError {
 
 impl Session for Llama {
     fn engine(&self) -> Engine {
-        Engine {
-            name: NAME.to_owned(),
-            version: ffi::version(),
-            settings: format!("CPU, f32 cache, no flash attention, {} threads with a sequence each", self.threads),
-        }
+        let settings = match self.as_used {
+            true => format!("CPU, {} threads, for several sequences one each", self.threads),
+            false => format!("CPU, f32 cache, no flash attention, {} threads with a sequence each", self.threads),
+        };
+        Engine { name: NAME.to_owned(), version: ffi::version(), settings }
     }
 
     fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
