@@ -10,6 +10,7 @@ use crate::report::Check;
 
 mod child;
 mod environments;
+pub mod ggml;
 pub mod hf;
 mod host;
 pub mod htp;
@@ -27,7 +28,8 @@ pub use host::{COMMAND, serve};
 
 /// An engine that can open artifacts of some formats.
 pub trait Runtime: Sync {
-    /// `onnxruntime`, `htp-simulator`, `openvino`, `rknn-simulator`, `transformers`, `llama.cpp`, `interpreter`.
+    /// `onnxruntime`, `htp-simulator`, `openvino`, `rknn-simulator`, `transformers`, `ggml`, `llama.cpp`,
+    /// `interpreter`.
     fn name(&self) -> &'static str;
 
     /// Whether it can open artifacts of a format (`onnx`, `npu`, `gguf`, `safetensors`).
@@ -181,6 +183,7 @@ pub const RUNTIMES: &[&dyn Runtime] = &[
     &openvino::OpenVino,
     &rknn::Rknn,
     &hf::Transformers,
+    &ggml::Ggml,
     &llama::LlamaCpp,
     &interpreter::OwnInterpreter,
 ];

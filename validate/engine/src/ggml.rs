@@ -38,7 +38,6 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) const F32: Kind = Kind::Float(FloatType::F32);
-    pub(crate) const F16: Kind = Kind::Float(FloatType::F16);
 
     fn raw(self) -> sys::ggml_type {
         match self {
@@ -250,10 +249,6 @@ impl Tensor {
         self.nb()[0] == self.kind.block_bytes()
     }
 
-    fn same_shape(&self, other: &Tensor) -> bool {
-        self.ne() == other.ne()
-    }
-
     /// Whether `self` can be repeated to the shape of `other`.
     fn repeats_to(&self, other: [usize; 4]) -> bool {
         self.ne().iter().zip(other).all(|(n, to)| *n > 0 && to.is_multiple_of(*n))
@@ -451,7 +446,11 @@ impl Context {
     /// The same elements in the order of their axes.
     pub(crate) fn dense(&self, a: &Tensor) -> Tensor {
         if a.is_dense() {
-            return a.clone();
+            // Strides of axes of length 1 may be anything, and some ops read them all the same.
+            let (ne, nb) = (a.ne(), a.nb());
+            let plain = a.has_dense_rows() && (1..3).all(|i| nb[i + 1] == nb[i] * ne[i]) && a.kind.block_len() == 1;
+            let is_row = plain && nb[1] == nb[0] * ne[0];
+            return if is_row || a.kind.block_len() > 1 { a.clone() } else { self.reshape(a, ne) };
         }
         assert!(!matches!(a.kind, Kind::Blocks(_)));
         // SAFETY: as above.
@@ -528,20 +527,23 @@ impl Context {
         self.adopt(raw, Kind::F32, &[w, x])
     }
 
-    /// `x[d, h, n, b]`: the first `dims` places of each head turned by `positions[n] / factors[pair]`; pairs are places
-    /// `i` and `i + dims / 2` where `halves`, else `2i` and `2i + 1`.
-    pub(crate) fn rope(&self, x: &Tensor, positions: &Tensor, factors: &Tensor, dims: usize, halves: bool) -> Tensor {
+    /// `x[d, h, n, b]`: each head turned by `positions[n] / factors[pair]`; pairs are places `i` and `i + d / 2` where
+    /// `halves`, else `2i` and `2i + 1`.
+    ///
+    /// Whole heads only: of a head that turns in part ggml copies the rest two places at a time, past the end of an odd one
+    /// and over the next head, which another thread may be writing; and it reads a factor for each pair of all places.
+    pub(crate) fn rope(&self, x: &Tensor, positions: &Tensor, factors: &Tensor, halves: bool) -> Tensor {
         /// `GGML_ROPE_TYPE_NEOX`, a macro in ggml.h.
         const NEOX: c_int = 2;
         let [d, _, n, _] = x.ne();
-        assert!(x.kind == Kind::F32 && x.has_dense_rows() && dims.is_multiple_of(2) && dims <= d);
+        assert!(x.kind == Kind::F32 && x.has_dense_rows() && d.is_multiple_of(2));
         assert!(positions.kind == Kind::I32 && positions.ne() == [n, 1, 1, 1]);
-        assert!(factors.kind == Kind::F32 && factors.ne() == [dims / 2, 1, 1, 1]);
+        assert!(factors.kind == Kind::F32 && factors.ne() == [d / 2, 1, 1, 1]);
         let mode = if halves { NEOX } else { 0 };
         // SAFETY: as above.
         let raw = unsafe {
             let (a, b, c) = (x.raw.as_ptr(), positions.raw.as_ptr(), factors.raw.as_ptr());
-            sys::ggml_rope_ext(self.ctx(), a, b, c, dims as c_int, mode, 0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0)
+            sys::ggml_rope_ext(self.ctx(), a, b, c, d as c_int, mode, 0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0)
         };
         self.adopt(raw, Kind::F32, &[x, positions, factors])
     }
@@ -574,11 +576,6 @@ impl Graph {
                 status => Err(Fault(format!("the graph was not computed (status {status})"))),
             }
         })
-    }
-
-    pub(crate) fn nodes(&self) -> usize {
-        // SAFETY: it lives.
-        unsafe { sys::ggml_graph_n_nodes(self.raw.as_ptr()) as usize }
     }
 }
 

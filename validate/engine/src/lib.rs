@@ -28,7 +28,7 @@ mod store;
 
 use std::path::PathBuf;
 
-pub use session::{Cache, Engine, Options, Repacking, Session};
+pub use session::{Cache, Engine, Options, Repacking, Session, evaluate};
 
 /// The compiled-in ggml, as `0.26.0`.
 pub fn ggml_version() -> String {

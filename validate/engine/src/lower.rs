@@ -372,7 +372,19 @@ impl Lowering<'_> {
                 if !x.has_dense_rows() {
                     x = self.context.dense(&x);
                 }
-                let turned = self.context.rope(&x, &positions, &factors, rope.dims, rope.layout == Layout::Half);
+                let halves = rope.layout == Layout::Half;
+                let turned = if rope.dims == d {
+                    self.context.rope(&x, &positions, &factors, halves)
+                } else {
+                    let (nb, lengths) = (x.nb(), x.ne());
+                    let part = |c: &Context, from: usize, to: usize| {
+                        let ne = [to - from, lengths[1], lengths[2], lengths[3]];
+                        c.view(&x, ne, [nb[1], nb[2], nb[3]], from * nb[0])
+                    };
+                    let (turning, rest) = (part(&self.context, 0, rope.dims), part(&self.context, rope.dims, d));
+                    let turned = self.context.rope(&turning, &positions, &factors, halves);
+                    self.context.concat(&turned, &rest, 0)
+                };
                 let tensor = self.context.permute(&turned, [0, 2, 1, 3]);
                 Val { tensor, shape: vec![batch, heads, q, d] }
             }

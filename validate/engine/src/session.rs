@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::rc::Rc;
 
-use graph::{DEC, DType, Dim, Entry, Feeds, FloatType, Graph, Op, PAST, Port, Sym, Tensor, ValueId, Visible};
+use graph::{DEC, DType, Dim, Entry, Feeds, FloatType, Graph, Op, PAST, Port, Sym, Tensor, Tensors, ValueId, Visible};
 
 use crate::EngineError;
 use crate::ggml::{self, Backend, Context, Kind, Place, Team};
@@ -189,6 +189,35 @@ impl Engine {
         let ports = self.0.encoder.entry.inputs.iter();
         ports.map(|port| (port.name.clone(), self.0.graph.value(port.value).ty.clone())).collect()
     }
+}
+
+/// Evaluates one entry of a graph once, as [`graph::eval()`] does, with the encoder's threads.
+///
+/// Outputs are floats. Errors: feeds that do not fit, and what ggml cannot hold or compute.
+pub fn evaluate(graph: &Graph, entry: &str, feeds: &Feeds, options: &Options) -> Result<Tensors, EngineError> {
+    let entry = graph.entry(entry).ok_or_else(|| input("the entry", "one of the graph", entry))?;
+    let backend = Rc::new(Backend::cpu(options.encoder_threads, options.decoder_threads)?);
+    let order = graph.order(entry);
+    let store = Store::new(graph, &[(&order, false)], &backend, options)?;
+    let lengths = bind(graph, entry, feeds)?;
+    let (given, caches) = (HashMap::new(), HashMap::new());
+    let lowered = lower(Frame { graph, store: &store, options, entry, order: &order, lengths, given, caches })?;
+    lowered.inputs.allocate(Place::Of(&backend))?;
+    let mut outputs = Vec::new();
+    for port in &entry.outputs {
+        let val = lowered.values.get(&port.value).ok_or_else(|| input(&port.name, "floats", "integers"))?;
+        // Computed here, whatever else reads it and writes over it.
+        let tensor = lowered.context.scale(&lowered.context.dense(&val.tensor), 1.0, 0.0);
+        tensor.keep();
+        outputs.push((port.name.clone(), tensor, val.shape.clone()));
+    }
+    let tensors: Vec<ggml::Tensor> = outputs.iter().map(|(_, tensor, _)| tensor.clone()).collect();
+    let graph_ = graph_of(lowered.context, lowered.nodes, &tensors, &backend)?;
+    let past = entry.fixed.get(&PAST).copied().or_else(|| lowered.lengths.get(&PAST).copied()).unwrap_or(0);
+    let call = Call { graph, inputs: &entry.inputs, feeds, lengths: &lowered.lengths, past };
+    lowered.uploads.iter().try_for_each(|upload| call.write(upload))?;
+    graph_.compute(Team::Encoder)?;
+    Ok(outputs.into_iter().map(|(name, tensor, shape)| (name, Tensor::f32(shape, tensor.read_f32()))).collect())
 }
 
 const IDS: &str = "decoder_input_ids";
