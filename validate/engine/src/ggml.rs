@@ -7,7 +7,7 @@
 #![allow(unsafe_code, reason = "calls into C; everything else of the crate is safe")]
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
@@ -698,6 +698,22 @@ impl Backend {
             does.then_some(repack)
         }
     }
+}
+
+unsafe extern "C" fn warnings_only(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
+    if !text.is_null() && (level == sys::GGML_LOG_LEVEL_WARN || level == sys::GGML_LOG_LEVEL_ERROR) {
+        // SAFETY: ggml passes a C string that lives until this function returns.
+        let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+        // A panic must not cross C, and `eprint!` panics where standard error is closed.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+    }
+}
+
+/// Drops what ggml says of each tensor that it repacks. Once a process, so that a log that others set stays theirs.
+pub(crate) fn quiet() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: the callback touches nothing but standard error, so any thread may call it at any time.
+    ONCE.call_once(|| unsafe { sys::ggml_log_set(Some(warnings_only), ptr::null_mut()) });
 }
 
 /// The compiled-in ggml, as `0.26.0`.

@@ -93,6 +93,12 @@ struct Loaded {
     backend: Rc<Backend>,
 }
 
+impl Loaded {
+    fn vocabulary(&self) -> usize {
+        self.graph.value(self.logits).ty.shape.last().and_then(Dim::literal).unwrap_or(0)
+    }
+}
+
 /// An entry and its values in order.
 struct Stack {
     entry: Entry,
@@ -151,6 +157,9 @@ impl Engine {
         let step = Stack { order: order(step, &past), entry: stepping };
         let hides_free_places = hides_free_places(&graph, &step, &present);
         let backend = Rc::new(Backend::cpu(options.encoder_threads, options.decoder_threads)?);
+        if options.repack != Repacking::None {
+            ggml::quiet();
+        }
         let store = Store::new(&graph, &[(&encoder.order, false), (&step.order, true)], &backend, options)?;
         let options = options.clone();
         Ok(Engine(Rc::new(Loaded {
@@ -175,8 +184,7 @@ impl Engine {
 
     /// Logits of a token.
     pub fn vocabulary(&self) -> usize {
-        let dims = &self.0.graph.value(self.0.logits).ty.shape;
-        dims.last().and_then(Dim::literal).unwrap_or(0)
+        self.0.vocabulary()
     }
 
     /// The longest target that the model has positions for, if it has a table of them.
@@ -365,6 +373,11 @@ impl Session {
     /// What the encoder made: f32[b, enc, e]. `None` before [`Session::encode`].
     pub fn hidden(&self) -> Option<&Tensor> {
         self.source.as_ref().map(|source| &source.hidden)
+    }
+
+    /// Logits of a token.
+    pub fn vocabulary(&self) -> usize {
+        self.model.vocabulary()
     }
 
     /// Sequences side by side; 0 before [`Session::encode`].
