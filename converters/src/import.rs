@@ -1,11 +1,11 @@
 //! The families of checkpoints.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graph::{Build, Graph, Val, Weight, WeightData};
 
-use crate::checkpoint::{Checkpoint, ImportError, Size};
+use crate::checkpoint::{Checkpoint, ImportError, Size, Source};
 use crate::export::gguf::names::gguf_name;
 use crate::{Architecture, Model};
 
@@ -39,7 +39,25 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
 ///
 /// Errors: files that are not what they say; an unknown `model_type`; else all problems of config and tensors at once.
 pub fn import(dir: &Path) -> Result<Model, ImportError> {
-    let mut checkpoint = Checkpoint::open(dir)?;
+    import_checkpoint(Checkpoint::open(dir)?)
+}
+
+/// The same of a GGUF artifact under any name, with nothing but the file.
+pub fn import_gguf(file: &Path) -> Result<Model, ImportError> {
+    struct Alone<'a>(&'a Path);
+    impl Source for Alone<'_> {
+        fn dir(&self) -> &Path {
+            self.0.parent().unwrap_or(Path::new("."))
+        }
+
+        fn locate(&self, file: &str) -> Option<PathBuf> {
+            (file == crate::export::gguf::FILE).then(|| self.0.to_owned())
+        }
+    }
+    import_checkpoint(Checkpoint::from_source(&Alone(file))?)
+}
+
+fn import_checkpoint(mut checkpoint: Checkpoint) -> Result<Model, ImportError> {
     let architecture = architecture(&checkpoint)?;
     checkpoint.take_family(architecture);
     check_names(&checkpoint, architecture)?;

@@ -356,7 +356,7 @@ fn t5() -> &'static dyn Architecture {
 }
 
 #[test]
-fn a_family_that_llama_cpp_does_not_know_is_run_by_the_interpreter_alone_and_without_noise() {
+fn a_family_that_llama_cpp_does_not_know_is_run_on_ggml_and_by_the_interpreter_without_noise() {
     let mut grown = grown(&fixture("t5-v1.0"));
     grown.exact.architecture = &HandMade;
     let recorded = grown.recorded();
@@ -382,7 +382,12 @@ fn a_family_that_llama_cpp_does_not_know_is_run_by_the_interpreter_alone_and_wit
         manifest: None,
     };
     let report = validate_in(validate::RUNTIMES, context, &Quiet).expect("the chain runs to its end");
-    let mut runtime = report.checks.iter().filter(|check| check.link == Link::Runtime);
+    let runtime = report.checks.iter().filter(|check| check.link == Link::Runtime);
+    let (of_ggml, others): (Vec<_>, Vec<_>) = runtime.partition(|check| check.what.contains("ggml"));
+    // Without the feature it is there and not run.
+    let ran = if cfg!(feature = "llama-cpp") { Outcome::Passed } else { Outcome::NotRun };
+    assert!(!of_ggml.is_empty() && of_ggml.iter().all(|check| check.outcome == ran), "{of_ggml:#?}");
+    let mut runtime = others.into_iter();
     let llama = runtime.next().expect("llama.cpp");
     assert_eq!((llama.what.as_str(), llama.outcome), ("the artifact in llama.cpp", Outcome::NotRun));
     assert_eq!(llama.sentence, "of encoder-decoders it knows the architecture t5, and this is handmade");
@@ -501,7 +506,10 @@ fn a_converted_bart_says_from_its_file_alone_what_its_checkpoint_says_and_llama_
     };
     assert!(of("not_run").contains(&"the artifact in llama.cpp"), "{checks:#?}");
     assert!(of("failed").is_empty() && of("passed").len() >= 6, "{checks:#?}");
-    assert!(of("passed").iter().all(|what| what.starts_with("interpreter ")), "{checks:#?}");
+    let known = ["interpreter ", "ggml "];
+    assert!(of("passed").iter().all(|what| known.iter().any(|name| what.starts_with(name))), "{checks:#?}");
+    let on_ggml = of("passed").iter().filter(|what| what.starts_with("ggml ")).count();
+    assert!(on_ggml >= if cfg!(feature = "llama-cpp") { 6 } else { 0 }, "{checks:#?}");
 
     let artifact = Artifact::list("gguf", &home.path().join("out/gguf")).expect("listed");
     let (lone, _) = alone(&artifact);

@@ -126,6 +126,16 @@ fn llama_cpp_says_bit_for_bit_what_it_says_in_this_process() {
     says_the_same(&written("t5-v1.0", &Gguf::DEFAULT), &LlamaCpp, &Options { threads: 2, ..Options::DEFAULT });
 }
 
+#[cfg(feature = "llama-cpp")]
+#[test]
+fn ggml_says_bit_for_bit_what_it_says_in_this_process() {
+    use converters::export::gguf::Gguf;
+    use validate::runtime::ggml::Ggml;
+    for name in ["t5-v1.0", "bart"] {
+        says_the_same(&written(name, &Gguf::DEFAULT), &Ggml, &Options { threads: 2, ..Options::DEFAULT });
+    }
+}
+
 /// A GGUF with two more keys, which take 64 bytes, so that the tensors stay aligned.
 #[cfg(feature = "llama-cpp")]
 fn with_experts(bytes: &[u8]) -> Vec<u8> {

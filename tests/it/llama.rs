@@ -12,6 +12,7 @@ use quant::{Calibration, Method, Policy, Samples, Scheme};
 use validate::Greedy;
 use validate::calibration::{Calibrated, Prefixes};
 use validate::metrics::{Distances, Meter};
+use validate::runtime::ggml::Ggml;
 use validate::runtime::llama::{self, LlamaCpp};
 use validate::runtime::{Options, Runtime, Session};
 use validate::task::Data;
@@ -447,4 +448,42 @@ fn a_piece_that_appears_twice_is_refused_before_llama_cpp_asserts_that_it_does_n
     fs::write(&path, patched(&bytes, "tokenizer.ggml.tokens", skip, b"<pad>")).expect("written");
     let Err(message) = open(&exported.artifact) else { panic!("opened") };
     assert!(message.ends_with("tokenizer.ggml.tokens: expected each piece once, found \"<pad>\" twice"), "{message}");
+}
+
+/// The same numbers in the same order, of one source with steps of one token each.
+fn bits_of(session: &mut dyn Session, source: &[i64], target: &[i64]) -> Vec<u32> {
+    let ids = Tensor::i64([1, source.len()], source.to_vec());
+    let mask = Tensor::i64([1, source.len()], vec![1; source.len()]);
+    session.encode(&tokens(&ids, &mask)).expect("encoded");
+    let step = |id: &i64| session.decode(&Tensor::i64([1, 1], vec![*id])).expect("decoded");
+    target.iter().map(step).flat_map(|logits| floats(&logits).iter().map(|x| x.to_bits()).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn a_t5_on_ggml_says_bit_for_bit_what_llama_cpp_says() {
+    let places = FIXTURES.iter().map(|name| fixture(name)).chain([repository("models/g2p-t5")]);
+    let (mut equal, mut differing) = (0, Vec::new());
+    for place in places {
+        let is_model = !place.starts_with(fixture(""));
+        let schemes: &[&str] = if is_model { &["f32", "f16", "q8_0", "q4_0", "q4_k"] } else { &["f32"] };
+        for scheme in schemes {
+            let exported = exported(&place, scheme);
+            let options = Options { threads: 2, offline: true, ..Options::DEFAULT };
+            let mut ours = Ggml.open(&exported.artifact, &options).unwrap_or_else(|e| panic!("{e}"));
+            let mut theirs = session(&exported);
+            for (i, source) in [&[5, 9, 12, 7, 1][..], &[8, 1], &[20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 1]].iter().enumerate()
+            {
+                let target = [0, 7, 11, 30, 4, 4, 19 + i as i64, 3];
+                let (a, b) = (bits_of(&mut *ours, source, &target), bits_of(&mut *theirs, source, &target));
+                let off = a.iter().zip(&b).filter(|(a, b)| a != b).count();
+                println!("{} {scheme}, source {i}: {off} of {} bits differ", place.display(), b.len());
+                equal += usize::from(off == 0);
+                if off > 0 {
+                    differing.push(format!("{} {scheme}, source {i}: {off} of {} logits", place.display(), b.len()));
+                }
+            }
+        }
+    }
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+    assert_eq!(equal, 3 * (FIXTURES.len() + 5));
 }

@@ -11,6 +11,7 @@ use crate::report::Check;
 
 mod child;
 mod environments;
+pub mod ggml;
 pub mod hf;
 mod host;
 pub mod htp;
@@ -28,7 +29,8 @@ pub use host::{COMMAND, serve};
 
 /// An engine that can open artifacts of some formats.
 pub trait Runtime: Sync {
-    /// `onnxruntime`, `htp-simulator`, `openvino`, `rknn-simulator`, `transformers`, `llama.cpp`, `interpreter`.
+    /// `onnxruntime`, `htp-simulator`, `openvino`, `rknn-simulator`, `transformers`, `ggml`, `llama.cpp`,
+    /// `interpreter`.
     fn name(&self) -> &'static str;
 
     /// Whether it can open artifacts of a format (`onnx`, `npu`, `gguf`, `safetensors`).
@@ -195,6 +197,7 @@ pub const RUNTIMES: &[&dyn Runtime] = &[
     &openvino::OpenVino,
     &rknn::Rknn,
     &hf::Transformers,
+    &ggml::Ggml,
     &llama::LlamaCpp,
     &interpreter::OwnInterpreter,
 ];

@@ -1,0 +1,60 @@
+//! `trefoil-engine`, compiled in: GGUF artifacts of every family on ggml, under the cargo feature `llama-cpp`.
+
+use converters::Artifact;
+
+use crate::runtime::{Fit, Options, Runtime, RuntimeError, Session};
+
+#[cfg(feature = "llama-cpp")]
+use crate::runtime::host;
+
+#[cfg(feature = "llama-cpp")]
+mod session;
+
+const NAME: &str = "ggml";
+
+/// Runs GGUF artifacts on ggml, on the CPU, with nothing but the file; without the cargo feature `llama-cpp` it is shown as
+/// not run.
+///
+/// The noise is llama.cpp's, whose arithmetic it has: GELU with `tanh` is a table in f16, 16-bit matrices take their inputs
+/// rounded to 16 bits, and quantized ones take them rounded to 8 bits in blocks. The cache is f32.
+pub struct Ggml;
+
+impl Runtime for Ggml {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn runs(&self, format: &str) -> bool {
+        format == "gguf"
+    }
+
+    fn fit(&self, artifact: &Artifact) -> Fit {
+        match self.runs(artifact.format) {
+            false => Fit::Foreign,
+            true if cfg!(feature = "llama-cpp") => Fit::Runs,
+            true => Fit::CannotRun(
+                "this trefoil was built without the cargo feature llama-cpp, which compiles ggml too".to_owned(),
+            ),
+        }
+    }
+
+    #[cfg(feature = "llama-cpp")]
+    fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+        if let Some(program) = &options.host {
+            return host::open(NAME, program, artifact, options, &[]);
+        }
+        match session::Ggml::open(artifact, options.threads) {
+            Ok(session) => Ok(Box::new(session)),
+            Err(message) => Err(RuntimeError::Failed { runtime: NAME, message }),
+        }
+    }
+
+    #[cfg(not(feature = "llama-cpp"))]
+    fn open(&self, _: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+        Err(RuntimeError::Unavailable {
+            runtime: NAME,
+            why: "this trefoil was built without the cargo feature llama-cpp".to_owned(),
+            install: "cargo build --release --features llama-cpp".to_owned(),
+        })
+    }
+}
