@@ -320,7 +320,10 @@ impl WeightData {
             WeightData::Derived(derive, base) => WeightData::Derived(derive.clone(), Box::new(base.resident()?)),
             WeightData::Computed(computed) => WeightData::Computed(*computed),
             WeightData::Quantized(Quantized::Affine(tensor)) => {
-                WeightData::Quantized(Quantized::Affine(AffineTensor { codes: tensor.codes.resident()?, ..tensor.clone() }))
+                WeightData::Quantized(Quantized::Affine(AffineTensor {
+                    codes: tensor.codes.resident()?,
+                    ..tensor.clone()
+                }))
             }
             WeightData::Quantized(Quantized::Ggml { kind, blocks }) => {
                 WeightData::Quantized(Quantized::Ggml { kind: *kind, blocks: blocks.resident()? })

@@ -124,6 +124,13 @@ pub trait Session {
     /// `decoder_input_ids`: i64[b, n], n ≥ 1. Returns the logits f32[b, n, vocabulary] after each of them.
     fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError>;
 
+    /// Goes on with these sequences of the batch alone, in this order, so that one that does not end costs as much as one.
+    ///
+    /// Returns whether it did; otherwise all stay, and those that have ended are fed padding.
+    fn keep(&mut self, _rows: &[usize]) -> Result<bool, RuntimeError> {
+        Ok(false)
+    }
+
     /// The longest target the engine can hold, if it has a limit of its own.
     fn limit_tokens(&self) -> Option<usize> {
         None

@@ -38,7 +38,7 @@ pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Tensor {
 
 pub(super) fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Tensor {
     let (n, k) = (w.shape()[0], w.shape()[1]);
-    let m = x.len() / k.max(1);
+    let m = x.shape().iter().rev().skip(1).product();
     let mut out = vec![0.0; m * n];
     gemm(f32s(x), f32s(w), true, [m, k, n], &mut out);
     if let Some(bias) = bias {
@@ -261,10 +261,9 @@ pub(super) fn slice(x: &Tensor, axis: usize, start: usize, step: usize, len: usi
     let outer = x.shape()[..axis].iter().product();
     Some(match x.as_f32() {
         Some(xs) => Tensor::f32(shape, sliced(xs, [outer, n, inner], start, step, len)),
-        None => Tensor::i64(
-            shape,
-            sliced(x.as_i64().expect("a tensor is f32 or i64"), [outer, n, inner], start, step, len),
-        ),
+        None => {
+            Tensor::i64(shape, sliced(x.as_i64().expect("a tensor is f32 or i64"), [outer, n, inner], start, step, len))
+        }
     })
 }
 

@@ -83,9 +83,7 @@ pub(super) fn op(op: &Op, args: &[Tensor], split: bool) -> Option<Option<Tensor>
     let weight = |arg: &Tensor| f32s(arg).len();
     Some(Some(match op {
         Op::MatMul => matmul(x(), &args[1], split),
-        Op::Attention { scale, softcap } => {
-            attention([x(), &args[1], &args[2]], args.get(3), *scale, *softcap, split)
-        }
+        Op::Attention { scale, softcap } => attention([x(), &args[1], &args[2]], args.get(3), *scale, *softcap, split),
         Op::Conv { stride, pad, .. } => return Some(conv(x(), &args[1], args.get(2), *stride, *pad, split)),
         Op::Softmax => softmax(x(), split),
         Op::Unary(op) => unary(*op, x(), split),
@@ -234,8 +232,12 @@ enum Right<'a> {
 impl<'a> Right<'a> {
     fn new(b: Matrix<'a, f32>, rows: usize) -> Right<'a> {
         match rows {
+            // Sums of nothing have no panels.
+            _ if b.is_empty() => Right::Read(b),
             0 | 1 => Right::Read(b),
-            _ => Right::Packed(slabs(b.size(1), SLAB).map(|columns| packed(b.slice((.., columns)))).collect(), b.size(1)),
+            _ => {
+                Right::Packed(slabs(b.size(1), SLAB).map(|columns| packed(b.slice((.., columns)))).collect(), b.size(1))
+            }
         }
     }
 
