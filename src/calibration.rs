@@ -205,6 +205,7 @@ fn cache_file(
     let data = &calibrated.data;
     let key = serde_json::json!([
         env!("CARGO_PKG_VERSION"),
+        graph::eval::kernel(),
         origin,
         decoding,
         wanted.decode,

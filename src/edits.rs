@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use graph::eval::Interpreter;
 use graph::passes::{rescale_residual, residual_streams};
 use graph::{Graph, Tensors};
 use quant::equalize::{self, Kind};
@@ -16,6 +15,7 @@ use validate::Greedy;
 use validate::calibration::{Calibrated, Prefixes};
 use validate::chain::{ChainError, F32_NOISE};
 use validate::report::Note;
+use validate::runtime::reference::caching;
 use validate::task::Data;
 
 use crate::calibration::Observed;
@@ -225,7 +225,7 @@ pub fn prove(
     };
     let count = PROVEN_ON.min(calibrated.data.samples.len());
     let logits = |graph: &Graph| -> Result<Vec<Vec<f32>>, PipelineError> {
-        let interpreter = Interpreter::new(graph);
+        let interpreter = caching(graph);
         let one = |sample: usize| -> Result<Vec<f32>, PipelineError> {
             let outputs = interpreter.call("full", &calibrated.feeds(sample));
             let outputs: Tensors = outputs.map_err(|error| PipelineError::Calibration(error.into()))?;

@@ -106,6 +106,14 @@ impl Blob {
         }
     }
 
+    /// The same bytes in memory. Errors: the file cannot be read.
+    pub fn resident(&self) -> io::Result<Blob> {
+        match self.source {
+            Source::File(_) => Ok(Blob::memory(self.read()?)),
+            Source::Memory(_) | Source::Zeros => Ok(self.clone()),
+        }
+    }
+
     /// All bytes.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         let mut out = vec![0; self.len as usize];

@@ -1,41 +1,52 @@
 //! The interpreter: it gives every graph its meaning, in f32, with a tap on every value.
 //!
-//! Plain rather than fast: one thread a call, one kernel an op. Callers run several calls side by side.
+//! One schedule, two sets of kernels. The plain ones are the meaning: one function an op, one thread a call, and the sums in
+//! the order of their formula. The prepared ones ([`Interpreter::prepared`]) are for long work and are proven against them.
 
+mod cache;
 mod kernels;
+mod math;
 mod noise;
+mod prepared;
 
 pub use kernels::relative_bucket;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use self::cache::Cache;
 use crate::ir::{DType, Def, Dim, Entry, Graph, Port, Sym, Type, ValueId};
 use crate::op::Op;
 use crate::tensor::Tensor;
 use crate::weights::{WeightError, WeightId};
 
-/// The matrix kernel that `matrixmultiply` 0.3 takes on this processor (its `sgemm_kernel.rs`): sums of products are rounded
-/// in another order, or fused, by another one, so that what follows from them may differ in its last bits.
-pub fn kernel() -> &'static str {
+/// The matrix kernels of this processor: of the prepared kernels, by which values are computed, and of `matrixmultiply` 0.3
+/// (its `sgemm_kernel.rs`), by which their moments are. Sums of products are rounded in another order, or fused, by another
+/// one, so that what follows from them may differ in its last bits.
+pub fn kernel() -> String {
+    format!("rten-gemm {}, matrixmultiply {}", prepared::kernel_name(), matrixmultiply())
+}
+
+fn matrixmultiply() -> &'static str {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     {
         if is_x86_feature_detected!("avx512f") {
-            return "matrixmultiply avx512f";
+            return "avx512f";
         }
         if is_x86_feature_detected!("fma") && is_x86_feature_detected!("avx2") {
-            return "matrixmultiply fma avx2";
+            return "fma avx2";
         }
         if is_x86_feature_detected!("avx") {
-            return "matrixmultiply avx";
+            return "avx";
         }
     }
     #[cfg(target_arch = "aarch64")]
     if std::arch::is_aarch64_feature_detected!("neon") {
-        return "matrixmultiply neon";
+        return "neon";
     }
-    "matrixmultiply without vectors"
+    "without vectors"
 }
 
 /// Arguments by port name.
@@ -94,8 +105,13 @@ pub enum EvalError {
 /// activations.
 pub struct Interpreter<'g> {
     graph: Cow<'g, Graph>,
-    cache_bytes: usize,
-    cache: Mutex<Cache>,
+    prepared: bool,
+    cache: Cache,
+    courses: Mutex<HashMap<String, Arc<Course>>>,
+    /// Begun so far; a call has the number of those before it.
+    calls: AtomicU64,
+    /// Running now.
+    running: AtomicUsize,
 }
 
 /// The values of one entry in the order in which they are computed.
@@ -140,30 +156,42 @@ pub struct Halted {
     pub next: usize,
 }
 
-#[derive(Default)]
-struct Cache {
-    weights: HashMap<WeightId, Arc<Vec<f32>>>,
-    bytes: usize,
-}
-
-/// Weights and scalars as an op sees them.
-type Floats = Arc<Vec<f32>>;
-
 impl<'g> Interpreter<'g> {
-    /// Reads weights anew at each use.
+    /// Plain kernels; reads weights anew at each use.
     pub fn new(graph: &'g Graph) -> Interpreter<'g> {
-        Interpreter { graph: Cow::Borrowed(graph), cache_bytes: 0, cache: Mutex::default() }
+        Interpreter::of(Cow::Borrowed(graph))
     }
 
     /// The same with a graph of its own.
     pub fn owning(graph: Graph) -> Interpreter<'static> {
-        Interpreter { graph: Cow::Owned(graph), cache_bytes: 0, cache: Mutex::default() }
+        Interpreter::of(Cow::Owned(graph))
     }
 
-    /// Keeps weights as f32 between uses, as long as they fit into `bytes`.
+    fn of(graph: Cow<'g, Graph>) -> Interpreter<'g> {
+        Interpreter {
+            graph,
+            prepared: false,
+            cache: Cache::default(),
+            courses: Mutex::default(),
+            calls: AtomicU64::new(0),
+            running: AtomicUsize::new(0),
+        }
+    }
+
+    /// With the kernels for long work: those of the processor, on all threads where calls are fewer than threads.
+    ///
+    /// Results are the plain ones within the noise of f32, and the same at any number of threads and with any cache.
+    #[must_use]
+    pub fn prepared(self) -> Interpreter<'g> {
+        Interpreter { prepared: true, ..self }
+    }
+
+    /// Keeps weights between uses, as long as they fit into `bytes`; one that has not been read for some calls makes room.
+    ///
+    /// Plain kernels keep f32. Prepared ones keep what is stored, packed or as it is, and wider by little.
     #[must_use]
     pub fn with_cache(self, bytes: usize) -> Interpreter<'g> {
-        Interpreter { cache_bytes: bytes, ..self }
+        Interpreter { cache: Cache::of(bytes), ..self }
     }
 
     /// The graph it evaluates.
@@ -185,9 +213,19 @@ impl<'g> Interpreter<'g> {
         feeds: &Feeds,
         tap: &mut dyn FnMut(ValueId, &Tensor),
     ) -> Result<Tensors, EvalError> {
-        let course = Course::new(self.graph(), entry)?;
+        let course = self.course(entry)?;
         let call = self.begin(&course, feeds)?;
         self.finish(&course, call, tap)
+    }
+
+    fn course(&self, entry: &str) -> Result<Arc<Course>, EvalError> {
+        let mut courses = self.courses.lock().expect("no panic while holding the lock");
+        if let Some(course) = courses.get(entry) {
+            return Ok(course.clone());
+        }
+        let course = Arc::new(Course::new(self.graph(), entry)?);
+        courses.insert(entry.to_owned(), course.clone());
+        Ok(course)
     }
 
     /// The rest of a call: computes all values to come, and gives the outputs.
@@ -201,7 +239,7 @@ impl<'g> Interpreter<'g> {
         let output = |port: &Port| {
             let tensor = match call.live.get(&port.value) {
                 Some(tensor) => tensor.clone(),
-                None => self.argument(port.value, &call.live)?,
+                None => self.argument(port.value, &call.live, self.calls.load(Ordering::Relaxed))?,
             };
             Ok((port.name.clone(), tensor))
         };
@@ -226,6 +264,7 @@ impl<'g> Interpreter<'g> {
         tap: &mut dyn FnMut(ValueId, &Tensor),
     ) -> Result<(), EvalError> {
         let graph = self.graph();
+        let running = Running::new(self);
         while call.next < until {
             let place = call.next;
             let id = course.order[place];
@@ -237,7 +276,7 @@ impl<'g> Interpreter<'g> {
                 // Read by the op that uses them.
                 Def::Const(_) | Def::Weight(_) => {}
                 Def::Op(op, args) => {
-                    let tensor = self.apply(id, op, args, &call.live, &call.lengths)?;
+                    let tensor = self.apply(id, op, args, call, &running)?;
                     for arg in args.iter().filter(|arg| course.last_use[arg.0] == place) {
                         call.live.remove(arg);
                     }
@@ -255,29 +294,16 @@ impl<'g> Interpreter<'g> {
         Ok(())
     }
 
-    /// A value as an argument: live, or a constant or weight fetched now.
-    fn argument(&self, id: ValueId, live: &BTreeMap<ValueId, Tensor>) -> Result<Tensor, EvalError> {
+    /// A value as an argument: live, or a constant or weight fetched now, by the call of this number.
+    fn argument(&self, id: ValueId, live: &BTreeMap<ValueId, Tensor>, call: u64) -> Result<Tensor, EvalError> {
         match self.graph.value(id).def {
             Def::Const(c) => Ok(Tensor::scalar(c)),
             Def::Weight(weight) => {
                 let shape = self.graph.weights.get(weight).shape.clone();
-                Ok(Tensor::shared_f32(shape, self.floats(weight)?))
+                Ok(Tensor::shared_f32(shape, self.cache.floats(&self.graph, weight, call)?))
             }
             Def::Input | Def::Op(..) => Ok(live[&id].clone()),
         }
-    }
-
-    fn floats(&self, id: WeightId) -> Result<Floats, EvalError> {
-        if let Some(known) = self.cache.lock().expect("no panic while holding the lock").weights.get(&id) {
-            return Ok(known.clone());
-        }
-        let floats = Arc::new(self.graph.weights.get(id).read()?);
-        let mut cache = self.cache.lock().expect("no panic while holding the lock");
-        if cache.bytes + 4 * floats.len() <= self.cache_bytes && !cache.weights.contains_key(&id) {
-            cache.bytes += 4 * floats.len();
-            cache.weights.insert(id, floats.clone());
-        }
-        Ok(floats)
     }
 
     fn apply(
@@ -285,16 +311,25 @@ impl<'g> Interpreter<'g> {
         id: ValueId,
         op: &Op,
         args: &[ValueId],
-        live: &BTreeMap<ValueId, Tensor>,
-        lengths: &BTreeMap<Sym, usize>,
+        Halted { live, lengths, .. }: &Halted,
+        running: &Running,
     ) -> Result<Tensor, EvalError> {
+        let argument = |id: ValueId| self.argument(id, live, running.call);
         // A table is read row by row: a vocabulary is large and a sentence is short.
         if let (Op::Embed, [ids, table]) = (op, args)
             && let Some(table) = self.graph.weight_of(*table)
         {
-            return self.embed(id, &self.argument(*ids, live)?, table);
+            return self.embed(id, &argument(*ids)?, table);
         }
-        let args = args.iter().map(|arg| self.argument(*arg, live)).collect::<Result<Vec<Tensor>, EvalError>>()?;
+        if let (true, Op::Linear, [x, w, bias @ ..]) = (self.prepared, op, args)
+            && let Some(w) = self.graph.weight_of(*w)
+        {
+            let matrix = self.cache.matrix(&self.graph, w, running.call)?;
+            let bias = bias.first().map(|bias| argument(*bias)).transpose()?;
+            let n = self.graph.weights.get(w).matrix()[0];
+            return Ok(prepared::linear(&argument(*x)?, n, &matrix, bias.as_ref(), running.split())?);
+        }
+        let args = args.iter().map(|arg| argument(*arg)).collect::<Result<Vec<Tensor>, EvalError>>()?;
         let dim = |dim: &Dim| dim.resolve(lengths).expect("verify() lets no value stand before what tells its lengths");
         let x = || &args[0];
         let too_short = || EvalError::TooShort {
@@ -302,6 +337,11 @@ impl<'g> Interpreter<'g> {
             op: op.to_string(),
             shape: args[0].shape().to_vec(),
         };
+        if self.prepared
+            && let Some(done) = prepared::op(op, &args, running.split())
+        {
+            return done.ok_or_else(too_short);
+        }
         Ok(match op {
             Op::MatMul => kernels::matmul(x(), &args[1]),
             Op::Linear => kernels::linear(x(), &args[1], args.get(2)),
@@ -340,9 +380,8 @@ impl<'g> Interpreter<'g> {
     }
 
     fn embed(&self, id: ValueId, ids: &Tensor, table: WeightId) -> Result<Tensor, EvalError> {
-        let cached = self.cache.lock().expect("no panic while holding the lock").weights.get(&table).cloned();
         let weight = self.graph.weights.get(table);
-        if let Some(floats) = cached {
+        if let Some(floats) = self.cache.known_floats(table) {
             return self.embed_values(id, ids, &Tensor::shared_f32(weight.shape.clone(), floats));
         }
         let [rows, width] = weight.matrix();
@@ -374,6 +413,31 @@ impl<'g> Interpreter<'g> {
             })
         };
         ids.iter().map(row).collect()
+    }
+}
+
+/// A call that is being computed.
+struct Running<'i> {
+    interpreter: &'i AtomicUsize,
+    /// Its number.
+    call: u64,
+}
+
+impl<'i> Running<'i> {
+    fn new(interpreter: &'i Interpreter) -> Running<'i> {
+        interpreter.running.fetch_add(1, Ordering::Relaxed);
+        Running { interpreter: &interpreter.running, call: interpreter.calls.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Whether threads would stand idle if this call kept to its own.
+    fn split(&self) -> bool {
+        self.interpreter.load(Ordering::Relaxed) < rayon::current_num_threads()
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.interpreter.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -145,6 +145,12 @@ impl Weight {
         self.data = WeightData::Derived(derive, Box::new(self.data.clone()));
     }
 
+    /// The same weight with its bytes in memory, as they are stored. Errors: the file cannot be read.
+    pub fn resident(&self) -> Result<Weight, WeightError> {
+        let data = self.data.resident().map_err(|source| WeightError { weight: self.name.clone(), source })?;
+        Ok(Weight { data, ..self.clone() })
+    }
+
     /// The whole weight, as f32.
     pub fn read(&self) -> Result<Vec<f32>, WeightError> {
         let mut out = Vec::new();
@@ -188,6 +194,14 @@ pub enum Derive {
 }
 
 impl Derive {
+    /// Of its vector of factors.
+    fn bytes(&self) -> usize {
+        match self {
+            Derive::MulScalar(_) | Derive::Steps(_) => 0,
+            Derive::Columns(factors) | Derive::Rows(factors) | Derive::Multiples(factors) => 4 * factors.len(),
+        }
+    }
+
     /// On rows from `first` on, of `columns` each.
     fn apply(&self, first: usize, columns: usize, rows: &mut [f32]) {
         let each_row = rows.chunks_mut(columns.max(1));
@@ -285,6 +299,36 @@ impl WeightData {
             WeightData::Derived(_, base) => base.base(),
             WeightData::Stored { .. } | WeightData::Computed(_) | WeightData::Quantized(_) => self,
         }
+    }
+
+    /// Bytes of memory that [`Weight::resident`] takes.
+    pub fn resident_bytes(&self) -> usize {
+        match self {
+            WeightData::Stored { blob, .. } => blob.len() as usize,
+            WeightData::Derived(derive, base) => derive.bytes() + base.resident_bytes(),
+            WeightData::Computed(_) => 0,
+            WeightData::Quantized(Quantized::Affine(t)) => {
+                t.codes.len() as usize + 2 * t.scales.len() + t.zeros.as_ref().map_or(0, Vec::len)
+            }
+            WeightData::Quantized(Quantized::Ggml { blocks, .. }) => blocks.len() as usize,
+        }
+    }
+
+    fn resident(&self) -> io::Result<WeightData> {
+        Ok(match self {
+            WeightData::Stored { blob, dtype } => WeightData::Stored { blob: blob.resident()?, dtype: *dtype },
+            WeightData::Derived(derive, base) => WeightData::Derived(derive.clone(), Box::new(base.resident()?)),
+            WeightData::Computed(computed) => WeightData::Computed(*computed),
+            WeightData::Quantized(Quantized::Affine(tensor)) => {
+                WeightData::Quantized(Quantized::Affine(AffineTensor {
+                    codes: tensor.codes.resident()?,
+                    ..tensor.clone()
+                }))
+            }
+            WeightData::Quantized(Quantized::Ggml { kind, blocks }) => {
+                WeightData::Quantized(Quantized::Ggml { kind: *kind, blocks: blocks.resident()? })
+            }
+        })
     }
 
     fn rows(&self, rows: Range<usize>, columns: usize, out: &mut [f32]) -> io::Result<()> {

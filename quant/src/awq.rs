@@ -92,7 +92,7 @@ fn error(graph: &Graph, place: &Place, plan: &Plan, s: &[f32], gram: &Gram) -> R
         let importance: Vec<f32> = diagonal.iter().zip(&factors).map(|(square, s)| square / (s * s)).collect();
         let weight = graph.weights.get(part.weight);
         let columns = weight.matrix()[1];
-        let errors = stream::over_chunks(weight, |_, values, chunk| {
+        let errors = stream::over_chunks(weight, 1, |_, values, chunk| {
             let scaled: Vec<f32> =
                 values.chunks(columns).flat_map(|w| w.iter().zip(&factors).map(|(w, s)| w * s)).collect();
             decode(planned, &scaled, columns, &importance, chunk);

@@ -39,7 +39,7 @@ impl Quantizer for Blocks {
         };
         let row_bytes = row_bytes(kind, weight.matrix()[1]);
         let importance = known.importance().and_then(ratios);
-        let streamed = stream::encoded(weight, planned.scheme, row_bytes, scratch, progress, |values, chunk| {
+        let streamed = stream::encoded(weight, planned.scheme, row_bytes, 1, scratch, progress, |values, chunk| {
             blocks_of_rows(kind, values, importance.as_deref(), chunk);
         })?;
         let data = WeightData::Quantized(Quantized::Ggml { kind, blocks: streamed.blob });

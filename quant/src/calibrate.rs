@@ -291,7 +291,7 @@ pub fn gather(
         return Err(CalibrationError::Empty);
     }
     let read = linear_inputs(graph);
-    let interpreter = Interpreter::new(graph).with_cache(CACHED_WEIGHTS_BYTES);
+    let interpreter = Interpreter::new(graph).prepared().with_cache(CACHED_WEIGHTS_BYTES);
     let add = |sample: usize, statistics: &mut Statistics| -> Result<(), CalibrationError> {
         let mut broken = None;
         let mut tap = |id: ValueId, tensor: &Tensor| {

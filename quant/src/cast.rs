@@ -62,7 +62,7 @@ fn in_type(
     progress: &dyn Progress,
 ) -> Result<Outcome, QuantError> {
     let row_bytes = weight.matrix()[1] * dtype.bytes();
-    let streamed = stream::encoded(weight, Scheme::Float(dtype), row_bytes, scratch, progress, |values, chunk| {
+    let streamed = stream::encoded(weight, Scheme::Float(dtype), row_bytes, 1, scratch, progress, |values, chunk| {
         cast(dtype, values, chunk);
     })?;
     let data = WeightData::Stored { blob: streamed.blob, dtype };

@@ -39,6 +39,9 @@ use crate::{Known, Needs, Outcome, Quantizer};
 /// Channels between two updates of all later ones.
 const LAZY: usize = 128;
 
+/// Rows that are rounded together: products with the Gram matrix and its factor read, and pack, all of these for each chunk.
+const ROWS: usize = 128;
+
 /// Error feedback through the Gram matrix.
 pub struct Gptq;
 
@@ -174,21 +177,22 @@ fn quantized(
     scratch: &Scratch,
     progress: &dyn Progress,
 ) -> Result<Outcome, QuantError> {
-    let streamed = stream::encoded(weight, planned.scheme, rows.row_bytes(), scratch, progress, |values, chunk| {
-        rows.start(values, chunk);
-        let Some(factor) = &shared.factor else { return };
-        // Before its codes are replaced: what those without feedback would do under the same scales.
-        let signal = shared.gram.squares(values);
-        let error = |decoded: &[f32]| -> Vec<f32> { values.iter().zip(decoded).map(|(w, v)| w - v).collect() };
-        let nearest = shared.gram.squares(&error(&chunk.decoded));
-        rows.finish(values, &Feedback { order: &shared.order, factor }, chunk);
-        let noise = shared.gram.squares(&error(&chunk.decoded));
-        chunk.outputs = Some(OutputErrors {
-            signal: signal.iter().sum(),
-            noise: noise.iter().sum(),
-            nearest: nearest.iter().sum(),
-        });
-    })?;
+    let streamed =
+        stream::encoded(weight, planned.scheme, rows.row_bytes(), ROWS, scratch, progress, |values, chunk| {
+            rows.start(values, chunk);
+            let Some(factor) = &shared.factor else { return };
+            // Before its codes are replaced: what those without feedback would do under the same scales.
+            let signal = shared.gram.squares(values);
+            let error = |decoded: &[f32]| -> Vec<f32> { values.iter().zip(decoded).map(|(w, v)| w - v).collect() };
+            let nearest = shared.gram.squares(&error(&chunk.decoded));
+            rows.finish(values, &Feedback { order: &shared.order, factor }, chunk);
+            let noise = shared.gram.squares(&error(&chunk.decoded));
+            chunk.outputs = Some(OutputErrors {
+                signal: signal.iter().sum(),
+                noise: noise.iter().sum(),
+                nearest: nearest.iter().sum(),
+            });
+        })?;
     Ok(Outcome {
         data: WeightData::Quantized(rows.tensor(streamed.blob, &streamed.scales, streamed.zeros)),
         scales: streamed.scales,

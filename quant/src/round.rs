@@ -53,7 +53,7 @@ impl Quantizer for Nearest {
         };
         let shape = weight.matrix();
         let grid = Grid::new(bits, symmetric);
-        let streamed = stream::encoded(weight, planned.scheme, shape[1], scratch, progress, |values, chunk| {
+        let streamed = stream::encoded(weight, planned.scheme, shape[1], 1, scratch, progress, |values, chunk| {
             codes_of_rows(values, shape[1], block, grid, planned.clip, known.importance(), chunk);
         })?;
         let zeros = (!symmetric).then_some(streamed.zeros);

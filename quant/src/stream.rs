@@ -46,13 +46,14 @@ pub struct Streamed {
 
 /// Encodes all rows of a weight, chunk by chunk on all threads of the pool.
 ///
-/// `encode` gets the weights of some whole rows. Chunks are cut by the shape alone and their sums added in order, so the
+/// `encode` gets the weights of some whole rows, of `rows_at_once` at least while there are so many. Chunks are cut by the shape alone and their sums added in order, so the
 /// result is the same at any number of threads. Errors: [`Refusal::NotFinite`] when a weight is NaN or infinite,
 /// [`Refusal::Overflow`] when what it became is.
 pub fn encoded(
     weight: &Weight,
     scheme: Scheme,
     row_bytes: usize,
+    rows_at_once: usize,
     scratch: &Scratch,
     progress: &dyn Progress,
     encode: impl Fn(&[f32], &mut Chunk) + Sync,
@@ -61,7 +62,7 @@ pub fn encoded(
     let [rows, columns] = weight.matrix();
     let bytes = row_bytes.checked_mul(rows).expect("the weight itself is addressable and the result is not larger");
     let room = scratch.reserve(bytes as u64).map_err(failed)?;
-    let chunks = over_chunks(weight, |rows: Range<usize>, values: &[f32], chunk: &mut Chunk| {
+    let chunks = over_chunks(weight, rows_at_once, |rows: Range<usize>, values: &[f32], chunk: &mut Chunk| {
         chunk.bytes.resize(rows.len() * row_bytes, 0);
         chunk.decoded.resize(values.len(), 0.0);
         (chunk.scales, chunk.zeros, chunk.outputs) = (Vec::new(), Vec::new(), None);
@@ -90,7 +91,7 @@ pub fn encoded(
 
 /// Reads all rows of a weight that stays as it is. Errors: [`Refusal::NotFinite`].
 pub fn checked(weight: &Weight, progress: &dyn Progress) -> Result<(), QuantError> {
-    over_chunks(weight, |_, values, _| {
+    over_chunks(weight, 1, |_, values, _| {
         progress.advance(4 * values.len() as u64);
         Ok(Ok(()))
     })?;
@@ -100,13 +101,14 @@ pub fn checked(weight: &Weight, progress: &dyn Progress) -> Result<(), QuantErro
 /// Calls `work` with the rows of each chunk and gives its results in order, or the refusal of the earliest chunk.
 pub(crate) fn over_chunks<T: Send>(
     weight: &Weight,
+    rows_at_once: usize,
     work: impl Fn(Range<usize>, &[f32], &mut Chunk) -> Result<Result<T, Refusal>, QuantError> + Sync,
 ) -> Result<Vec<T>, QuantError> {
     if weight.is_empty() {
         return Ok(Vec::new());
     }
     let [rows, columns] = weight.matrix();
-    let step = (CHUNK / columns).max(1);
+    let step = (CHUNK / columns).max(rows_at_once);
     let one = |(values, chunk): &mut (Vec<f32>, Chunk), start: usize| {
         let range = start * step..rows.min((start + 1) * step);
         weight.rows(range.clone(), values)?;

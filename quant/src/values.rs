@@ -48,7 +48,7 @@ impl Values {
         for group in tied {
             group.sources.iter().for_each(|id| masked[id.0] = Some(group.kind == Kind::Masked));
         }
-        let interpreter = Interpreter::new(graph).with_cache(CACHED_WEIGHTS_BYTES);
+        let interpreter = Interpreter::new(graph).prepared().with_cache(CACHED_WEIGHTS_BYTES);
         let add = |sample: usize, sum: &mut Values| {
             let mut broken = None;
             let mut tap = |id: ValueId, tensor: &Tensor| {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use graph::eval::{Course, Halted, Interpreter};
-use graph::{Blob, Graph, Progress, Scratch, Sym, Tensor, Tensors, ValueId};
+use graph::{Blob, FloatType, Graph, Progress, Scratch, Sym, Tensor, Tensors, ValueId};
 use rayon::prelude::*;
 
 use crate::calibrate::{CalibrationError, Samples};
@@ -60,7 +60,7 @@ impl<'a> Walk<'a> {
     ) -> Result<(), CalibrationError> {
         let place = self.place_of[&id];
         assert!(place + 1 > self.at, "stages follow the order of the values");
-        let interpreter = Interpreter::new(graph).with_cache(STAGE_WEIGHTS_BYTES);
+        let interpreter = Interpreter::new(graph).prepared().with_cache(STAGE_WEIGHTS_BYTES);
         let scratch = Scratch::in_dir(self.dir)?;
         let mut waiting = Vec::with_capacity(self.samples.count);
         let one = |sample: usize| -> Result<(Tensor, Waiting), CalibrationError> {
@@ -105,7 +105,7 @@ impl Walk<'_> {
         count: usize,
         watch: &(dyn Fn(usize, &Tensors) + Sync),
     ) -> Result<(), CalibrationError> {
-        let interpreter = Interpreter::new(graph).with_cache(STAGE_WEIGHTS_BYTES);
+        let interpreter = Interpreter::new(graph).prepared().with_cache(STAGE_WEIGHTS_BYTES);
         (0..count.min(self.samples.count)).into_par_iter().try_for_each(|sample| {
             let call = self.halted(&interpreter, sample)?;
             watch(sample, &interpreter.finish(&self.course, call, &mut |_, _| {})?);
@@ -138,7 +138,11 @@ impl Waiting {
         let mut tensors = Vec::new();
         for (id, tensor) in &call.live {
             match (tensor.as_f32(), tensor.as_i64()) {
-                (Some(floats), _) => floats.iter().for_each(|x| bytes.extend(x.to_le_bytes())),
+                (Some(floats), _) => {
+                    let from = bytes.len();
+                    bytes.resize(from + 4 * floats.len(), 0);
+                    FloatType::F32.encode(floats, &mut bytes[from..]);
+                }
                 (None, ids) => ids.unwrap_or_default().iter().for_each(|x| bytes.extend(x.to_le_bytes())),
             }
             tensors.push((*id, tensor.as_f32().is_some(), tensor.shape().to_vec()));

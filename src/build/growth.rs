@@ -114,7 +114,7 @@ impl Grown {
         follow.sort();
         follow.dedup();
         let depends = !follow.is_empty() || decided != Decided::default();
-        let calibrated = depends.then(|| Calibrated { kernel: kernel().to_owned(), weights: follow, decided });
+        let calibrated = depends.then(|| Calibrated { kernel: kernel(), weights: follow, decided });
         Ok(Grown { model, records, substitutions, calibrated })
     }
 

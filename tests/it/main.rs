@@ -30,6 +30,7 @@ mod npu_recipes;
 mod onnx;
 mod onnx_file;
 mod passes;
+mod prepared;
 mod quant;
 mod recipes;
 mod safetensors;

@@ -332,7 +332,7 @@ fn a_calibrated_artifact_is_validated_against_its_own_weights() {
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     let manifest = json(home.path("out/onnx/trefoil.json"));
     let calibrated = &manifest["calibrated"];
-    assert!(calibrated["kernel"].as_str().is_some_and(|kernel| kernel.starts_with("matrixmultiply ")), "{calibrated}");
+    assert!(calibrated["kernel"].as_str().is_some_and(|kernel| kernel.starts_with("rten-gemm ")), "{calibrated}");
     assert!(calibrated["weights"].as_array().is_some_and(|weights| weights.len() > 20));
     assert!(calibrated["decided"]["steps"].as_object().is_some_and(|steps| steps.len() > 5), "{calibrated}");
 

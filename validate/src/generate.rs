@@ -83,12 +83,15 @@ impl Greedy {
         let mut logits = self.feed_prompt(session, &mut rows)?;
         self.fits(logits.shape()[2])?;
         let prompt = rows.first().map_or(0, |row| row.tokens.len());
+        // The sequences that the session still has, in its order.
+        let mut kept: Vec<usize> = (0..rows.len()).collect();
         for step in 0..steps {
             if step > 0 {
-                let next = rows.iter().map(|row| row.next).collect();
-                logits = decode(session, &Tensor::i64([rows.len(), 1], next))?;
+                let next = kept.iter().map(|row| rows[*row].next).collect();
+                logits = decode(session, &Tensor::i64([kept.len(), 1], next))?;
             }
-            for (row, logits) in rows.iter_mut().zip(at_the_end(&logits)) {
+            for (row, logits) in kept.iter().zip(at_the_end(&logits)) {
+                let row = &mut rows[*row];
                 row.next = self.settings.pad_token_id;
                 if !row.running {
                     continue;
@@ -103,8 +106,13 @@ impl Greedy {
                 row.ended = self.settings.eos_token_ids.contains(&token);
                 row.running = !row.ended;
             }
-            if !rows.iter().any(|row| row.running) {
+            let running: Vec<usize> = (0..kept.len()).filter(|place| rows[kept[*place]].running).collect();
+            if running.is_empty() {
                 break;
+            }
+            // Each time half of them have ended: so often copying what is cached costs less than it saves.
+            if 2 * running.len() <= kept.len() && session.keep(&running)? {
+                kept = running.into_iter().map(|place| kept[place]).collect();
             }
         }
         let split = |mut row: Row| {

@@ -140,6 +140,13 @@ pub trait Session {
         None
     }
 
+    /// Goes on with these sequences of the batch alone, in this order, so that one that does not end costs as much as one.
+    ///
+    /// Returns whether it did; otherwise all stay, and those that have ended are fed padding.
+    fn keep(&mut self, _rows: &[usize]) -> Result<bool, RuntimeError> {
+        Ok(false)
+    }
+
     /// The longest target the engine can hold, if it has a limit of its own.
     fn limit_tokens(&self) -> Option<usize> {
         None

@@ -38,7 +38,7 @@ pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Tensor {
 
 pub(super) fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Tensor {
     let (n, k) = (w.shape()[0], w.shape()[1]);
-    let m = x.len() / k.max(1);
+    let m = x.shape().iter().rev().skip(1).product();
     let mut out = vec![0.0; m * n];
     gemm(f32s(x), f32s(w), true, [m, k, n], &mut out);
     if let Some(bias) = bias {
@@ -63,8 +63,14 @@ pub(super) fn binary(op: Binary, a: &Tensor, b: &Tensor) -> Tensor {
     let out = if a.shape() == b.shape() {
         xs.iter().zip(ys).map(|(x, y)| f(*x, *y)).collect()
     } else {
-        let (a_at, b_at) = (Strided::new(a.shape(), &shape), Strided::new(b.shape(), &shape));
-        (0..shape.iter().product()).map(|i| f(xs[a_at.offset(i, &shape)], ys[b_at.offset(i, &shape)])).collect()
+        let at = [Strided::new(a.shape(), &shape), Strided::new(b.shape(), &shape)];
+        let mut out = Vec::with_capacity(shape.iter().product());
+        each_row(&shape, [&at[0], &at[1]], |[a, b], width| match [at[0].last(), at[1].last()] {
+            [1, 1] => out.extend(xs[a..a + width].iter().zip(&ys[b..]).map(|(x, y)| f(*x, *y))),
+            [1, 0] => out.extend(xs[a..a + width].iter().map(|x| f(*x, ys[b]))),
+            [s, t] => out.extend((0..width).map(|i| f(xs[a + i * s], ys[b + i * t]))),
+        });
+        out
     };
     Tensor::f32(shape, out)
 }
@@ -92,7 +98,7 @@ pub(super) fn softmax(x: &Tensor) -> Tensor {
     Tensor::f32(x.shape(), out)
 }
 
-fn softmax_row(row: &mut [f32]) {
+pub(super) fn softmax_row(row: &mut [f32]) {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if max == f32::NEG_INFINITY {
         // Nothing is visible; a NaN is no -inf and stays below.
@@ -110,28 +116,34 @@ fn softmax_row(row: &mut [f32]) {
 }
 
 pub(super) fn rms_norm(x: &Tensor, w: &Tensor, eps: f32) -> Tensor {
-    let w = f32s(w);
     let mut out = f32s(x).to_vec();
-    for row in out.chunks_mut(w.len().max(1)) {
+    rms_norm_rows(&mut out, f32s(w), eps);
+    Tensor::f32(x.shape(), out)
+}
+
+pub(super) fn rms_norm_rows(rows: &mut [f32], w: &[f32], eps: f32) {
+    for row in rows.chunks_mut(w.len().max(1)) {
         // In f64: the sum of a wide row would lose the bits that it is compared by.
         let mean = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / w.len() as f64;
         let scale = 1.0 / (mean as f32 + eps).sqrt();
         row.iter_mut().zip(w).for_each(|(x, w)| *x = *x * scale * w);
     }
-    Tensor::f32(x.shape(), out)
 }
 
 pub(super) fn layer_norm(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, eps: f32) -> Tensor {
-    let (w, bias) = (f32s(w), bias.map(f32s));
     let mut out = f32s(x).to_vec();
-    for row in out.chunks_mut(w.len().max(1)) {
+    layer_norm_rows(&mut out, f32s(w), bias.map(f32s), eps);
+    Tensor::f32(x.shape(), out)
+}
+
+pub(super) fn layer_norm_rows(rows: &mut [f32], w: &[f32], bias: Option<&[f32]>, eps: f32) {
+    for row in rows.chunks_mut(w.len().max(1)) {
         normalize(row, eps);
         row.iter_mut().zip(w).for_each(|(x, w)| *x *= w);
         if let Some(bias) = bias {
             row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
         }
     }
-    Tensor::f32(x.shape(), out)
 }
 
 pub(super) fn group_norm(x: &Tensor, w: &Tensor, bias: &Tensor, groups: usize, eps: f32) -> Tensor {
@@ -201,33 +213,40 @@ pub(super) fn select(choice: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
     let choices = choice.as_i64().expect("inference made it i64");
     let [at, a_at, b_at] = [choice, a, b].map(|x| Strided::new(x.shape(), &shape));
     let (xs, ys) = (f32s(a), f32s(b));
-    let cell = |i: usize| match choices[at.offset(i, &shape)] {
-        0 => ys[b_at.offset(i, &shape)],
-        _ => xs[a_at.offset(i, &shape)],
-    };
-    let cells = (0..shape.iter().product()).map(cell).collect();
-    Tensor::f32(shape, cells)
+    let mut out = Vec::with_capacity(shape.iter().product());
+    each_row(&shape, [&at, &a_at, &b_at], |[c, a, b], width| {
+        out.extend((0..width).map(|i| match choices[c + i * at.last()] {
+            0 => ys[b + i * b_at.last()],
+            _ => xs[a + i * a_at.last()],
+        }));
+    });
+    Tensor::f32(shape, out)
 }
 
 pub(super) fn positions(start: usize, len: usize) -> Tensor {
     Tensor::i64([len], (0..len).map(|i| (start + i) as i64).collect())
 }
 
-/// The elements of `x` at some flat places, under another shape.
-fn picked(x: &Tensor, shape: Vec<usize>, at: impl Fn(usize) -> usize) -> Tensor {
-    let count = shape.iter().product();
+/// The elements of `x` at the places that strides lead to, under another shape.
+fn picked(x: &Tensor, shape: Vec<usize>, at: &Strided) -> Tensor {
     match x.as_f32() {
-        Some(xs) => Tensor::f32(shape, (0..count).map(|i| xs[at(i)]).collect()),
-        None => {
-            let xs = x.as_i64().expect("a tensor is f32 or i64");
-            Tensor::i64(shape, (0..count).map(|i| xs[at(i)]).collect())
-        }
+        Some(xs) => Tensor::f32(&shape[..], gathered(xs, &shape, at)),
+        None => Tensor::i64(&shape[..], gathered(x.as_i64().expect("a tensor is f32 or i64"), &shape, at)),
     }
 }
 
+fn gathered<T: Copy>(xs: &[T], shape: &[usize], at: &Strided) -> Vec<T> {
+    let mut out = Vec::with_capacity(shape.iter().product());
+    each_row(shape, [at], |[from], width| match at.last() {
+        1 => out.extend_from_slice(&xs[from..from + width]),
+        step => out.extend((0..width).map(|i| xs[from + i * step])),
+    });
+    out
+}
+
 pub(super) fn broadcast(x: &Tensor, to: Vec<usize>) -> Tensor {
-    let strided = Strided::new(x.shape(), &to);
-    picked(x, to.clone(), |i| strided.offset(i, &to))
+    let at = Strided::new(x.shape(), &to);
+    picked(x, to, &at)
 }
 
 /// `None`: the places reach past the end.
@@ -239,10 +258,23 @@ pub(super) fn slice(x: &Tensor, axis: usize, start: usize, step: usize, len: usi
     let inner: usize = x.shape()[axis + 1..].iter().product();
     let mut shape = x.shape().to_vec();
     shape[axis] = len;
-    Some(picked(x, shape, |i| {
-        let (outer, place, rest) = (i / (len * inner), i / inner % len, i % inner);
-        (outer * n + start + place * step) * inner + rest
-    }))
+    let outer = x.shape()[..axis].iter().product();
+    Some(match x.as_f32() {
+        Some(xs) => Tensor::f32(shape, sliced(xs, [outer, n, inner], start, step, len)),
+        None => {
+            Tensor::i64(shape, sliced(x.as_i64().expect("a tensor is f32 or i64"), [outer, n, inner], start, step, len))
+        }
+    })
+}
+
+fn sliced<T: Copy>(xs: &[T], [outer, n, inner]: [usize; 3], start: usize, step: usize, len: usize) -> Vec<T> {
+    let mut out = Vec::with_capacity(outer * len * inner);
+    for i in 0..outer {
+        for place in 0..len {
+            out.extend_from_slice(&xs[(i * n + start + place * step) * inner..][..inner]);
+        }
+    }
+    out
 }
 
 pub(super) fn transpose(x: &Tensor, perm: &[usize]) -> Tensor {
@@ -251,8 +283,7 @@ pub(super) fn transpose(x: &Tensor, perm: &[usize]) -> Tensor {
     for i in (0..perm.len().saturating_sub(1)).rev() {
         strides[i] = strides[i + 1] * x.shape()[i + 1];
     }
-    let at = Strided(perm.iter().map(|&i| strides[i]).collect());
-    picked(x, shape.clone(), |i| at.offset(i, &shape))
+    picked(x, shape, &Strided(perm.iter().map(|&i| strides[i]).collect()))
 }
 
 pub(super) fn concat(args: &[Tensor], axis: usize) -> Tensor {
@@ -394,7 +425,7 @@ pub(super) fn attention(
     Tensor::f32([batch, heads, queries, value_width], out)
 }
 
-fn broadcast_shape(a: &[usize], b: &[usize]) -> Vec<usize> {
+pub(super) fn broadcast_shape(a: &[usize], b: &[usize]) -> Vec<usize> {
     let rank = a.len().max(b.len());
     let axis = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
     (0..rank)
@@ -404,11 +435,39 @@ fn broadcast_shape(a: &[usize], b: &[usize]) -> Vec<usize> {
         .collect()
 }
 
+/// `each(offsets, width)` for every row of the last axis of `shape`, first to last: where it begins in each of some tensors
+/// that are seen under that shape. A shape without axes is one row of one.
+fn each_row<const N: usize>(shape: &[usize], at: [&Strided; N], mut each: impl FnMut([usize; N], usize)) {
+    let (outer, width) = match shape {
+        [outer @ .., width] => (outer, *width),
+        [] => (&[][..], 1),
+    };
+    let rows: usize = outer.iter().product();
+    let (mut index, mut offsets) = (vec![0; outer.len()], [0; N]);
+    for _ in 0..rows {
+        each(offsets, width);
+        // The next row, axes to the right first.
+        for axis in (0..outer.len()).rev() {
+            index[axis] += 1;
+            for (offset, at) in offsets.iter_mut().zip(at) {
+                *offset += at.0[axis];
+            }
+            if index[axis] < outer[axis] {
+                break;
+            }
+            for (offset, at) in offsets.iter_mut().zip(at) {
+                *offset -= outer[axis] * at.0[axis];
+            }
+            index[axis] = 0;
+        }
+    }
+}
+
 /// Element strides of a tensor seen under a broadcast shape; a stretched axis has stride 0.
-struct Strided(Vec<usize>);
+pub(super) struct Strided(Vec<usize>);
 
 impl Strided {
-    fn new(shape: &[usize], to: &[usize]) -> Strided {
+    pub(super) fn new(shape: &[usize], to: &[usize]) -> Strided {
         let mut strides = vec![0; to.len()];
         let mut stride = 1;
         for (i, length) in shape.iter().enumerate().rev() {
@@ -421,8 +480,13 @@ impl Strided {
         Strided(strides)
     }
 
+    /// The stride of the last axis.
+    pub(super) fn last(&self) -> usize {
+        self.0.last().copied().unwrap_or(0)
+    }
+
     /// Offset of the element that stands at flat index `i` of the broadcast shape `to`.
-    fn offset(&self, mut i: usize, to: &[usize]) -> usize {
+    pub(super) fn offset(&self, mut i: usize, to: &[usize]) -> usize {
         let mut offset = 0;
         for (length, stride) in to.iter().zip(&self.0).rev() {
             offset += i % length * stride;

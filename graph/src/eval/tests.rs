@@ -1,3 +1,5 @@
+mod prepared;
+
 use super::*;
 use crate::build::Build;
 use crate::ir::{BATCH, DEC, ENC, PAST};

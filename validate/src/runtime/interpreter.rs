@@ -50,7 +50,7 @@ impl Runtime for OwnInterpreter {
         let failed = |message: String| RuntimeError::Failed { runtime: NAME, message };
         let mut graph = converters::import(&artifact.dir).map_err(|error| failed(error.to_string()))?.graph;
         graph::passes::run(&mut graph).map_err(|error| failed(error.to_string()))?;
-        let interpreter = Interpreter::owning(graph).with_cache(CACHED_WEIGHTS_BYTES);
+        let interpreter = Interpreter::owning(graph).prepared().with_cache(CACHED_WEIGHTS_BYTES);
         let session = Reference::new(Box::new(interpreter));
         Ok(Box::new(session.with_settings(format!("f32, graph and weights of {FILE}"))))
     }

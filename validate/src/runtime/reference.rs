@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ops::Deref;
 
 use graph::eval::{EvalError, Feeds, Interpreter, Tensors};
-use graph::{DEC, Graph, Tensor};
+use graph::{DEC, Granularity, Graph, Op, Tensor, ValueId};
 
 use crate::runtime::{Engine, RuntimeError, Session};
 
@@ -32,7 +32,7 @@ struct Encoded {
 }
 
 /// Weights of a graph that an interpreter may hold, so that decoding does not read them at every step.
-pub const CACHED_WEIGHTS_BYTES: usize = 1 << 30;
+pub const CACHED_WEIGHTS_BYTES: usize = 2 << 30;
 
 impl<'g, I: Deref<Target = Interpreter<'g>>> Reference<I> {
     /// A session.
@@ -130,9 +130,37 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Session for Reference<I> {
         }
         Ok(logits)
     }
+
+    fn keep(&mut self, rows: &[usize]) -> Result<bool, RuntimeError> {
+        // A scale that is taken from a whole tensor depends on what else is in the batch.
+        let whole = |op: &Op| matches!(op, Op::DynamicQuant(Granularity::Tensor));
+        let graph = self.interpreter.graph();
+        if (0..graph.values.len()).filter_map(|index| graph.op(ValueId(index))).any(whole) {
+            return Ok(false);
+        }
+        let Some(encoded) = &mut self.encoded else { return Ok(false) };
+        encoded.hidden = of_rows(&encoded.hidden, rows);
+        for tensor in encoded.source.values_mut().chain(encoded.caches.values_mut()) {
+            *tensor = of_rows(tensor, rows);
+        }
+        Ok(true)
+    }
 }
 
-/// An interpreter that keeps the weights it has read, up to [`CACHED_WEIGHTS_BYTES`].
+/// Some sequences of a batch.
+fn of_rows(x: &Tensor, rows: &[usize]) -> Tensor {
+    fn picked<T: Copy>(elements: &[T], width: usize, rows: &[usize]) -> Vec<T> {
+        rows.iter().flat_map(|row| &elements[row * width..(row + 1) * width]).copied().collect()
+    }
+    let width = x.shape()[1..].iter().product();
+    let shape = [&[rows.len()], &x.shape()[1..]].concat();
+    match x.as_f32() {
+        Some(floats) => Tensor::f32(shape, picked(floats, width, rows)),
+        None => Tensor::i64(shape, picked(x.as_i64().expect("a tensor is f32 or i64"), width, rows)),
+    }
+}
+
+/// An interpreter for long work: prepared kernels, and weights held up to [`CACHED_WEIGHTS_BYTES`].
 pub fn caching(graph: &Graph) -> Interpreter<'_> {
-    Interpreter::new(graph).with_cache(CACHED_WEIGHTS_BYTES)
+    Interpreter::new(graph).prepared().with_cache(CACHED_WEIGHTS_BYTES)
 }
