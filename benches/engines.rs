@@ -25,17 +25,30 @@ const STEPS_OF_LLAMA_CPP: usize = 6;
 /// Ticks a second of /proc (`getconf CLK_TCK`).
 const TICKS: f64 = 100.0;
 
-/// Seconds of the processor that this process has used.
-fn processor_seconds() -> f64 {
-    let stat = fs::read_to_string("/proc/self/schedstat").ok();
-    // Nanoseconds of the main thread, which computes where engines have one thread.
-    let main = stat.as_deref().and_then(|s| s.split(' ').next()).and_then(|n| n.parse::<f64>().ok());
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks = |i: usize| fields.get(i).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
-    // The finer one where the others are idle.
-    let all = (ticks(11) + ticks(12)) / TICKS;
-    main.map_or(all, |ns| if (all - ns / 1e9).abs() < 0.02 { ns / 1e9 } else { all })
+/// Seconds of the processor that were used.
+#[derive(Clone, Copy)]
+enum Clock {
+    /// By this thread, to the nanosecond.
+    Thread,
+    /// By all threads of this process, to a hundredth of a second.
+    Process,
+}
+
+impl Clock {
+    fn seconds(self) -> f64 {
+        match self {
+            Clock::Thread => {
+                let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+                stat.split(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+            }
+            Clock::Process => {
+                let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+                let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+                let ticks = |i: usize| fields.get(i).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
+                (ticks(11) + ticks(12)) / TICKS
+            }
+        }
+    }
 }
 
 fn resident_mb(field: &str) -> f64 {
@@ -51,13 +64,13 @@ fn source(len: usize) -> Feeds {
 }
 
 /// `[milliseconds to the first logits, tokens a second after them]`
-fn timed(encode: &mut dyn FnMut(), step: &mut dyn FnMut(i64), steps: usize) -> [f64; 2] {
-    let start = processor_seconds();
+fn timed(clock: Clock, encode: &mut dyn FnMut(), step: &mut dyn FnMut(i64), steps: usize) -> [f64; 2] {
+    let start = clock.seconds();
     encode();
     step(0);
-    let first = processor_seconds();
+    let first = clock.seconds();
     (0..steps as i64).for_each(|i| step(3 + i));
-    [(first - start) * 1e3, steps as f64 / (processor_seconds() - first).max(1e-9)]
+    [(first - start) * 1e3, steps as f64 / (clock.seconds() - first).max(1e-9)]
 }
 
 fn median(mut of: Vec<f64>) -> f64 {
@@ -70,13 +83,13 @@ fn bandwidth() -> f64 {
     let words = vec![1u64; 1 << 26];
     let best = (0..3)
         .map(|_| {
-            let start = Instant::now();
+            let start = Clock::Thread.seconds();
             let lanes = words.chunks_exact(8).fold([0u64; 8], |mut sums, chunk| {
                 sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum = sum.wrapping_add(*x));
                 sums
             });
             black_box(lanes);
-            start.elapsed().as_secs_f64()
+            Clock::Thread.seconds() - start
         })
         .fold(f64::INFINITY, f64::min);
     8.0 * words.len() as f64 / best
@@ -142,6 +155,7 @@ fn main() {
             other.insert("input_ids".into(), Tensor::i64([1, len], vec![4 + round as i64; len]));
             let llama = std::cell::RefCell::new(&mut llama);
             found[0].push(timed(
+                Clock::Process,
                 &mut || llama.borrow_mut().encode(&other).expect("encoded"),
                 &mut |id| drop(llama.borrow_mut().decode(&Tensor::i64([1, 1], vec![id])).expect("decoded")),
                 STEPS_OF_LLAMA_CPP,
@@ -149,6 +163,7 @@ fn main() {
             for ((_, session), found) in engines.iter_mut().zip(&mut found[1..]) {
                 let session = std::cell::RefCell::new(session);
                 found.push(timed(
+                    Clock::Thread,
                     &mut || session.borrow_mut().encode(&other).expect("encoded"),
                     &mut |id| drop(session.borrow_mut().step(&[id], 1).expect("a step")),
                     STEPS,
@@ -160,5 +175,6 @@ fn main() {
             let [first, rate] = [0, 1].map(|i| median(times.iter().map(|t| t[i]).collect()));
             println!("source {len:3}: {name:32} first {first:7.1} ms, {rate:6.1} tokens/s");
         }
+        println!("one thread reads {:.1} GB/s", bandwidth() / 1e9);
     }
 }
