@@ -61,7 +61,8 @@ fn table() -> String {
                     | GGUF runs in |\n| --- | --- | --- | --- | --- | --- | --- |\n"
         .to_owned();
     for (family, row) in rows() {
-        let gguf = if ["t5", "mt5", "umt5"].contains(&family.as_str()) { "ggml, llama.cpp" } else { "ggml, interpreter" };
+        let gguf =
+            if ["t5", "mt5", "umt5"].contains(&family.as_str()) { "ggml, llama.cpp" } else { "ggml, interpreter" };
         text.push_str(&format!(
             "| `{family}` | {} | {} | {} | {} | {} | {gguf} |\n",
             row.recorded.join(", "),

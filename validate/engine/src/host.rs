@@ -216,9 +216,8 @@ fn bias(table: &[f32], heads: usize, bucket: Bucket, start: usize, q: usize, k: 
     let Bucket { buckets, max_distance, bidirectional } = bucket;
     // From the first key and the last query to the last key and the first query.
     let first = -((start + q - 1) as i64);
-    let rows: Vec<usize> = (0..(q + k - 1) as i64)
-        .map(|i| relative_bucket(first + i, buckets, max_distance, bidirectional))
-        .collect();
+    let rows: Vec<usize> =
+        (0..(q + k - 1) as i64).map(|i| relative_bucket(first + i, buckets, max_distance, bidirectional)).collect();
     let mut out = Vec::with_capacity(heads * q * k);
     for head in 0..heads {
         let line: Vec<f32> = rows.iter().map(|row| table[row * heads + head]).collect();

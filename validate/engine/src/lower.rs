@@ -80,6 +80,15 @@ struct Lowering<'a> {
     rotations: HashMap<(ValueId, [u32; 4]), [Tensor; 2]>,
 }
 
+/// What an attention adds to its scores.
+#[derive(Default)]
+struct BiasParts {
+    /// Numbers of each head, which are added first.
+    of_heads: Vec<Val>,
+    /// The same for all heads, one of which the softmax takes.
+    masks: Vec<(ValueId, Val)>,
+}
+
 /// Lowers all values of an entry.
 pub(crate) fn lower(frame: Frame<'_>) -> Result<Lowered, EngineError> {
     let capacity = frame.order.len() * TENSORS_A_VALUE + TENSORS_MORE;
@@ -116,7 +125,8 @@ fn together(a: &[usize], b: &[usize]) -> Vec<usize> {
 impl Lowering<'_> {
     fn run(mut self, capacity: usize) -> Result<Lowered, EngineError> {
         let graph = self.frame.graph;
-        for id in self.frame.order.to_vec() {
+        let order = self.frame.order;
+        for &id in order {
             let value = graph.value(id);
             if self.values.contains_key(&id) {
                 continue;
@@ -361,8 +371,7 @@ impl Lowering<'_> {
                 let key = (args[1], [rope.theta.to_bits(), rope.factor.to_bits(), rope.dims as u32, q as u32]);
                 let known = self.rotations.get(&key).cloned();
                 let [positions, factors] = known.unwrap_or_else(|| {
-                    let positions =
-                        self.upload(Kind::I32, [q, 1, 1, 1], "positions", Recipe::Positions(args[1]), true);
+                    let positions = self.upload(Kind::I32, [q, 1, 1, 1], "positions", Recipe::Positions(args[1]), true);
                     let fixed = Recipe::Fixed(rope_factors(rope));
                     [positions, self.upload(Kind::F32, [rope.dims / 2, 1, 1, 1], "rope", fixed, false)]
                 });
@@ -473,9 +482,7 @@ impl Lowering<'_> {
         let x = self.val(args[0])?;
         let mut shape = x.shape.clone();
         let (w, is_repacked) = match self.frame.graph.weight_of(args[1]) {
-            Some(weight) => {
-                (self.frame.store.get(weight, Role::Matrix).clone(), self.frame.store.is_repacked(weight))
-            }
+            Some(weight) => (self.frame.store.get(weight, Role::Matrix).clone(), self.frame.store.is_repacked(weight)),
             None => (self.val(args[1]).map(|w| self.dense(&w))?, false),
         };
         let [e, n, ..] = w.ne();
@@ -553,8 +560,9 @@ impl Lowering<'_> {
         };
         let (batch, n) = (*batch, *n);
         let windows = (n + 2 * pad).checked_sub(k).map(|last| last / stride + 1);
-        let windows = windows
-            .ok_or_else(|| self.refused(id, &format!("expected at least {} places, found {n}", k.saturating_sub(2 * pad))))?;
+        let windows = windows.ok_or_else(|| {
+            self.refused(id, &format!("expected at least {} places, found {n}", k.saturating_sub(2 * pad)))
+        })?;
         let side_by_side = self.context.windows(&w, &self.dense(&x), stride, pad);
         let side_by_side = self.context.reshape(&side_by_side, [k * c, windows * batch, 1, 1]);
         let mut out = self.context.mul_mat(&self.context.reshape(&w, [k * c, outputs, 1, 1]), &side_by_side);
@@ -635,7 +643,9 @@ impl Lowering<'_> {
         }
         let mut shape = parts[0].shape.clone();
         shape[axis] = parts.iter().map(|part| part.shape[axis]).sum();
-        let floats = |c: &Context, part: &Val| if part.tensor.kind() == Kind::F32 { part.tensor.clone() } else { c.floats(&part.tensor) };
+        let floats = |c: &Context, part: &Val| {
+            if part.tensor.kind() == Kind::F32 { part.tensor.clone() } else { c.floats(&part.tensor) }
+        };
         let mut tensor = floats(&self.context, &parts[0]);
         for part in &parts[1..] {
             let part = floats(&self.context, part);
@@ -677,22 +687,22 @@ impl Lowering<'_> {
         Ok(Val { tensor, shape })
     }
 
-    /// The parts of a bias: those of each head, which are added to the scores, and one mask for all heads.
-    fn bias_parts(&mut self, bias: ValueId) -> Result<(Vec<Val>, Vec<(ValueId, Val)>), EngineError> {
+    /// Takes a sum apart, where that spares a mask of all heads.
+    fn bias_parts(&mut self, bias: ValueId) -> Result<BiasParts, EngineError> {
         let is_sum = matches!(self.frame.graph.op(bias), Some(Op::Binary(Binary::Add)));
         if is_sum && self.has_head_bias(bias) {
-            let (mut of_heads, mut masks) = (Vec::new(), Vec::new());
+            let mut parts = BiasParts::default();
             for part in self.frame.graph.args(bias) {
-                let (heads, rest) = self.bias_parts(*part)?;
-                of_heads.extend(heads);
-                masks.extend(rest);
+                let BiasParts { of_heads, masks } = self.bias_parts(*part)?;
+                parts.of_heads.extend(of_heads);
+                parts.masks.extend(masks);
             }
-            return Ok((of_heads, masks));
+            return Ok(parts);
         }
         let val = self.val(bias)?;
         Ok(match ne(&val.shape)[2] {
-            1 => (Vec::new(), vec![(bias, val)]),
-            _ => (vec![val], Vec::new()),
+            1 => BiasParts { of_heads: Vec::new(), masks: vec![(bias, val)] },
+            _ => BiasParts { of_heads: vec![val], masks: Vec::new() },
         })
     }
 
@@ -700,9 +710,9 @@ impl Lowering<'_> {
         let [q, k, v] = [self.val(args[0])?, self.val(args[1])?, self.val(args[2])?];
         let [batch, heads, queries, _] = q.shape[..] else { unreachable!("inference made q of rank 4") };
         let (keys, width) = (k.shape[2], v.shape[3]);
-        let (mut of_heads, mut masks) = match args.get(3) {
+        let BiasParts { mut of_heads, mut masks } = match args.get(3) {
             Some(bias) => self.bias_parts(*bias)?,
-            None => (Vec::new(), Vec::new()),
+            None => BiasParts::default(),
         };
         // Only a mask that all keys have can be left to the softmax.
         let mask = match masks.pop() {
@@ -749,4 +759,3 @@ impl Lowering<'_> {
         tensor
     }
 }
-

@@ -336,7 +336,9 @@ impl Session {
             .iter()
             .map(|port| {
                 let shape = &lowered.values[&port.value].shape;
-                shape[..].try_into().map_err(|_| input(&port.name, "keys and values [b, h, n, d]", format!("{shape:?}")))
+                shape[..]
+                    .try_into()
+                    .map_err(|_| input(&port.name, "keys and values [b, h, n, d]", format!("{shape:?}")))
             })
             .collect::<Result<_, _>>()?;
         let cross = slots(model, &model.cross, &shapes, "cross")?;
@@ -345,14 +347,14 @@ impl Session {
         outputs[0].keep();
         for (port, slot) in model.cross.iter().zip(&cross) {
             let value = &lowered.values[&port.value].tensor;
-            let value =
-                if slot.transposed { lowered.context.permute(value, [1, 0, 2, 3]) } else { value.clone() };
+            let value = if slot.transposed { lowered.context.permute(value, [1, 0, 2, 3]) } else { value.clone() };
             outputs.push(lowered.context.copy(&value, &slot.tensor));
         }
         let hidden_shape = hidden.shape.clone();
         let encoded = outputs[0].clone();
         let graph = graph_of(lowered.context, lowered.nodes, &outputs, &model.backend)?;
-        let call = Call { graph: &model.graph, inputs: &entry.inputs, feeds: &feeds, lengths: &lowered.lengths, past: 0 };
+        let call =
+            Call { graph: &model.graph, inputs: &entry.inputs, feeds: &feeds, lengths: &lowered.lengths, past: 0 };
         lowered.uploads.iter().try_for_each(|upload| call.write(upload))?;
         graph.compute(Team::Encoder)?;
         let rows = hidden_shape[0];
@@ -403,7 +405,11 @@ impl Session {
         let model = &self.model;
         let source = self.source.as_mut().ok_or_else(|| input(IDS, "an encoded source", "none"))?;
         if tokens == 0 || source.rows.checked_mul(tokens) != Some(ids.len()) {
-            return Err(input(IDS, format!("{} rows of {tokens} tokens above 0", source.rows), format!("{} ids", ids.len())));
+            return Err(input(
+                IDS,
+                format!("{} rows of {tokens} tokens above 0", source.rows),
+                format!("{} ids", ids.len()),
+            ));
         }
         let needed = source.past + tokens;
         let keys = if model.hides_free_places { needed.next_multiple_of(KEYS_STEP) } else { needed };
@@ -586,8 +592,7 @@ impl Source {
         let given = |(port, slot): (&Port, &Slot)| {
             let [a, b, heads, batch] = slot.tensor.ne();
             let (n, width) = if slot.transposed { (a, b) } else { (b, a) };
-            let tensor =
-                if slot.transposed { views.permute(&slot.tensor, [1, 0, 2, 3]) } else { slot.tensor.clone() };
+            let tensor = if slot.transposed { views.permute(&slot.tensor, [1, 0, 2, 3]) } else { slot.tensor.clone() };
             (port.value, Val { tensor, shape: vec![batch, heads, n, width] })
         };
         let given: HashMap<ValueId, Val> = model.cross.iter().zip(&self.cross).map(given).collect();
@@ -634,4 +639,3 @@ fn bind(graph: &Graph, entry: &Entry, feeds: &Feeds) -> Result<BTreeMap<Sym, usi
     }
     Ok(lengths)
 }
-

@@ -118,9 +118,10 @@ impl Store {
                 Repacking::Decoder => *of_decoder,
                 Repacking::All => true,
             };
-            let buffers = (wanted && *role == Role::Matrix && matches!(kind, Kind::Blocks(_)) && weight.shape.len() == 2)
-                .then(|| backend.repacks(kind, ne[0], ne[1]))
-                .flatten();
+            let buffers =
+                (wanted && *role == Role::Matrix && matches!(kind, Kind::Blocks(_)) && weight.shape.len() == 2)
+                    .then(|| backend.repacks(kind, ne[0], ne[1]))
+                    .flatten();
             // One tensor serves as matrix and as table, unless it is rearranged for the first.
             let twin = if *role == Role::Matrix { Role::Rows } else { Role::Matrix };
             if buffers.is_none()

@@ -146,7 +146,8 @@ fn distances(file: &Path, source: &Feeds, vocabulary: usize, options: &Options) 
     let mut worst = 0f64;
     let mut next = 0;
     for tokens in STEPS {
-        let ids: Vec<i64> = (0..rows * tokens).map(|i| 3 + ((next + i) * 11 % (vocabulary.min(39) - 3)) as i64).collect();
+        let ids: Vec<i64> =
+            (0..rows * tokens).map(|i| 3 + ((next + i) * 11 % (vocabulary.min(39) - 3)) as i64).collect();
         next += 5;
         let found = session.step(&ids, tokens).unwrap_or_else(|e| panic!("{e}"));
         let expected = reference.step(Tensor::i64([rows, tokens], ids));
@@ -318,12 +319,9 @@ fn a_beam_goes_on_from_another_with_its_keys_and_its_source() {
         session.encode_tokens(&[sources[source]]).expect("encoded");
         session.step(ids, ids.len()).expect("a step")[(ids.len() - 1) * vocabulary..].to_vec()
     };
-    for (found, (source, ids)) in swapped.chunks(vocabulary).zip([
-        (0, [0, 5, 10]),
-        (0, [0, 4, 11]),
-        (1, [0, 7, 12]),
-        (1, [0, 7, 13]),
-    ]) {
+    for (found, (source, ids)) in
+        swapped.chunks(vocabulary).zip([(0, [0, 5, 10]), (0, [0, 4, 11]), (1, [0, 7, 12]), (1, [0, 7, 13])])
+    {
         let off = relative(found, &alone(source, &ids));
         assert!(off <= SUMS, "{ids:?}: {off:e}");
     }

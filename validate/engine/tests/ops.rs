@@ -59,7 +59,10 @@ fn same(what: &str, limit: f32, feeds: &[(&str, Tensor)], write: impl for<'b> Fn
         let largest = b.iter().filter(|x| x.is_finite()).fold(1e-3f32, |m, x| m.max(x.abs()));
         for (i, (a, b)) in a.iter().zip(b).enumerate() {
             let off = (a - b).abs() / largest;
-            assert!(a.to_bits() == b.to_bits() || off <= limit, "{what}, {threads} threads, place {i}: {a:e}, not {b:e}");
+            assert!(
+                a.to_bits() == b.to_bits() || off <= limit,
+                "{what}, {threads} threads, place {i}: {a:e}, not {b:e}"
+            );
         }
     }
 }
@@ -120,15 +123,7 @@ fn arithmetic_broadcasts_as_numpy_does() {
 #[test]
 fn activations_are_exact_where_that_is_asked_for() {
     let x = Tensor::f32([4, 50], numbers(6, 200).iter().map(|x| 9.0 * x).collect());
-    for op in [
-        Unary::Relu,
-        Unary::Tanh,
-        Unary::Gelu,
-        Unary::GeluTanh,
-        Unary::Silu,
-        Unary::Sigmoid,
-        Unary::QuickGelu,
-    ] {
+    for op in [Unary::Relu, Unary::Tanh, Unary::Gelu, Unary::GeluTanh, Unary::Silu, Unary::Sigmoid, Unary::QuickGelu] {
         same(&format!("{op:?}"), SUMS, &[("x", x.clone())], |_, x| x[0].activation(op));
         same(&format!("{op:?}, turned"), SUMS, &[("x", x.clone())], |_, x| x[0].t().activation(op));
     }
@@ -245,11 +240,8 @@ fn heads_turn_by_their_positions() {
 #[test]
 fn masks_and_biases_are_those_of_the_interpreter() {
     let x = || [("x", floats(17, &[5, 7]))];
-    for visible in [
-        Visible::CAUSAL,
-        Visible { before: Some(2), after: Some(1) },
-        Visible { before: None, after: None },
-    ] {
+    for visible in [Visible::CAUSAL, Visible { before: Some(2), after: Some(1) }, Visible { before: None, after: None }]
+    {
         let hidden = -1e4;
         same(&format!("{visible}"), SUMS, &x(), |b, x| {
             x[0] + b.op(Op::Mask { visible, start: 2.into(), q: 5.into(), k: 7.into(), hidden }, &[])
@@ -356,7 +348,10 @@ fn what_ggml_does_not_compute_is_refused_with_its_place() {
          compute; run its ONNX artifact"
     );
     let message = refused(Op::FakeQuant(FakeQuant { scale: 0.1, zero: 0, bits: 8 }));
-    assert!(message.starts_with("ggml cannot run this model: fake_quant: expected a graph without FakeQuant"), "{message}");
+    assert!(
+        message.starts_with("ggml cannot run this model: fake_quant: expected a graph without FakeQuant"),
+        "{message}"
+    );
 }
 
 #[test]

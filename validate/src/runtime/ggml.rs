@@ -10,6 +10,10 @@ use crate::runtime::host;
 #[cfg(feature = "llama-cpp")]
 mod session;
 
+/// The engine itself, with options that a validation does not set.
+#[cfg(feature = "llama-cpp")]
+pub use trefoil_engine as engine;
+
 const NAME: &str = "ggml";
 
 /// Runs GGUF artifacts on ggml, on the CPU, with nothing but the file; without the cargo feature `llama-cpp` it is shown as
