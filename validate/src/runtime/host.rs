@@ -32,6 +32,7 @@ enum Request {
     Open { format: String, files: Vec<String>, threads: usize, merged: bool, soc_models: Vec<u32> },
     Encode { tensors: Vec<Listed> },
     Decode { tensors: Vec<Listed> },
+    Keep { rows: Vec<usize> },
     Checks,
 }
 
@@ -98,6 +99,8 @@ enum Reply {
     Encoded,
     /// Its values follow.
     Decoded(Listed),
+    /// Whether the other sequences are gone.
+    Kept(bool),
     Checks(Vec<Check>),
     Unavailable {
         runtime: String,
@@ -242,6 +245,13 @@ impl Session for Hosted {
         Ok(logits.tensor(&data).1)
     }
 
+    fn keep(&mut self, rows: &[usize]) -> Result<bool, RuntimeError> {
+        match self.call(&Request::Keep { rows: rows.to_vec() }, Vec::new())? {
+            Reply::Kept(kept) => Ok(kept),
+            _ => Err(self.nonsense("expected whether sequences are gone")),
+        }
+    }
+
     fn checks(&mut self) -> Vec<Check> {
         let what = format!("{} {}: what it tells of itself", self.engine.name, self.engine.version);
         match self.call(&Request::Checks, Vec::new()) {
@@ -361,6 +371,7 @@ fn answer(
             let logits = session.decode(ids)?;
             Ok((Reply::Decoded(Listed::of("logits", &logits)), Some(logits)))
         }
+        Request::Keep { rows } => Ok((Reply::Kept(session.keep(&rows)?), None)),
         Request::Checks | Request::Open { .. } => Ok((Reply::Checks(session.checks()), None)),
     }
 }
