@@ -203,7 +203,12 @@ impl<'g> Interpreter<'g> {
     ///
     /// Errors: unknown entry, feeds that do not fit, ids outside a table, unreadable weights.
     pub fn call(&self, entry: &str, feeds: &Feeds) -> Result<Tensors, EvalError> {
-        self.call_with(entry, feeds, &mut |_, _| {})
+        let call = || self.call_with(entry, feeds, &mut |_, _| {});
+        // From outside of the pool every op that is shared out would be handed over, and waited for, on its own.
+        match self.prepared && rayon::current_thread_index().is_none() {
+            true => rayon::scope(|_| call()),
+            false => call(),
+        }
     }
 
     /// The same, and shows `tap` every value that an op computes, in order.

@@ -113,10 +113,9 @@ impl Fallback {
             (Fallback::Nearest, GgmlType::Q4K) => vec![Scheme::Ggml(GgmlType::Q5_0), half],
             (Fallback::Nearest, GgmlType::Q5K) => vec![Scheme::Ggml(GgmlType::Q5_1), half],
             (Fallback::Nearest, GgmlType::Q6K) => vec![Scheme::Ggml(GgmlType::Q8_0), half],
-            (
-                Fallback::Nearest,
-                GgmlType::Q8_0 | GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1,
-            ) => vec![half],
+            (Fallback::Nearest, GgmlType::Q8_0 | GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1) => {
+                vec![half]
+            }
         }
     }
 }
@@ -431,7 +430,8 @@ fn told(faults: &[PolicyFault]) -> String {
     let mut lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
     if faults.iter().any(|fault| matches!(fault, PolicyFault::NotApplicable { scheme: Scheme::Ggml(_), .. })) {
         lines.push(
-            "hint: a rule for these weights, or `gguf: { fallback: nearest }` for all such, says what they become".into(),
+            "hint: a rule for these weights, or `gguf: { fallback: nearest }` for all such, says what they become"
+                .into(),
         );
     }
     lines.join("\n")

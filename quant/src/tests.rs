@@ -357,7 +357,10 @@ fn rows_that_do_not_fit_a_block_are_named_or_take_the_fallback() {
     );
     let nearest = |columns| {
         let plan = policy.plan_with_fallback(&graph(columns, |_| 1.0), Fallback::Nearest).expect("falls back");
-        schemes(&plan).into_iter().filter(|line| line.contains("a.weight") || line.contains("wo.weight")).collect::<Vec<_>>()
+        schemes(&plan)
+            .into_iter()
+            .filter(|line| line.contains("a.weight") || line.contains("wo.weight"))
+            .collect::<Vec<_>>()
     };
     assert_eq!(nearest(64), ["a.weight: linear -> q5_0", "block.0.wo.weight: linear -> q5_1"]);
     assert_eq!(nearest(40), ["a.weight: linear -> f16", "block.0.wo.weight: linear -> f16"]);

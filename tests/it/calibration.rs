@@ -89,7 +89,7 @@ fn sums_by_channel_are_those_of_the_activations_of_each_sample_alone() {
     let statistics = samples.gather(&model.graph, &Quiet).expect("runs");
     assert_eq!(statistics.samples, 11);
     let mut expected: BTreeMap<String, (u64, Vec<f64>, Vec<f32>)> = BTreeMap::new();
-    let interpreter = Interpreter::new(&model.graph);
+    let interpreter = Interpreter::new(&model.graph).prepared();
     for sample in 0..11 {
         let mut tap = |id: ValueId, tensor: &Tensor| {
             let name = &model.graph.value(id).name;

@@ -295,7 +295,7 @@ fn a_report_speaks_of_what_lies_there() {
 fn a_checkpoint_that_changes_while_it_is_read_is_an_error() {
     let model = copy("t5-rows-of-32");
     let home = Home::with(&format!(
-        "model: {}\nout: out\nquantize: {{ scheme: int8 }}\nartifacts:\n  - onnx: {{}}\nvalidate: {{ samples: 600, limits: {LOOSE} }}\n",
+        "model: {}\nout: out\nquantize: {{ scheme: int8 }}\nartifacts:\n  - onnx: {{}}\nvalidate: {{ samples: 1200, limits: {LOOSE} }}\n",
         model.path().display()
     ));
     let mut child = trefoil();

@@ -9,8 +9,8 @@ use converters::{Artifact, Format, Model, import};
 use graph::passes::{quantize_activations, quantize_activations_in_blocks, quantize_statically};
 use graph::progress::Quiet;
 use graph::{
-    AffineTensor, BATCH, Blob, Build, DEC, Dim, ENC, FakeQuant, Feeds, FloatType, Granularity, Graph, Interpreter, Layout, Rope,
-    Scratch, Sym, Tensor, Type, Unary, Val, Visible, Weight, WeightData,
+    AffineTensor, BATCH, Blob, Build, DEC, Dim, ENC, FakeQuant, Feeds, FloatType, Granularity, Graph, Interpreter,
+    Layout, Rope, Scratch, Sym, Tensor, Type, Unary, Val, Visible, Weight, WeightData,
 };
 use quant::{Policy, Scheme};
 use validate::runtime::onnx::{self, OnnxRuntime};
@@ -258,7 +258,8 @@ fn dynamic_activations_are_integer_products_in_linear_layers_only() {
 /// Columns that are no multiple of a block, rows that are few and many, both widths of codes, with zeros and without.
 #[test]
 fn a_product_of_codes_rounds_its_input_as_the_graph_says() {
-    for (columns, scheme) in [(128, "int8"), (48, "int8"), (200, "int8-asym"), (384, "int4-g32"), (80, "int4-g32-asym")] {
+    for (columns, scheme) in [(128, "int8"), (48, "int8"), (200, "int8-asym"), (384, "int4-g32"), (80, "int4-g32-asym")]
+    {
         let b = Build::new();
         let mut state = 7u32;
         let mut random = |count: usize| -> Vec<f32> {

@@ -7,11 +7,13 @@ use graph::eval::{EvalError, Feeds, Interpreter, Tensors};
 use graph::progress::Quiet;
 use graph::{Graph, Scratch, Tensor};
 use quant::{Policy, Scheme};
+use validate::runtime::Session;
+use validate::runtime::reference::{Reference, caching};
 
 use crate::fixture::{fixtures, sample};
 
 /// Largest difference of an output, relative to its largest number: sums of the same terms in another order, through all layers.
-const F32_NOISE: f32 = 1e-5; // 3.8e-6
+const F32_NOISE: f32 = 1e-5; // 4.4e-6
 
 /// Of each kind of weight one at least; a fixture takes those that its rows are wide enough for.
 const SCHEMES: &[&str] = &[
@@ -106,4 +108,40 @@ fn every_entry_of_every_fixture_agrees_with_the_plain_kernels_and_with_itself_at
     }
     println!("{runs} runs, at most {largest:e}");
     assert!(runs > 400, "only {runs} runs");
+}
+
+#[test]
+fn a_sequence_says_the_same_when_others_of_its_batch_have_left() {
+    for dir in fixtures() {
+        let mut model = import(&dir).unwrap_or_else(|e| panic!("{e}"));
+        graph::passes::run(&mut model.graph).expect("passes");
+        let feeds = sample(&dir);
+        let (ids, source) = (feeds["decoder_input_ids"].clone(), {
+            let mut source = feeds.clone();
+            source.remove("decoder_input_ids");
+            source
+        });
+        let rows = ids.shape()[0];
+        let column = |at: usize, rows: &[usize]| {
+            let width = ids.shape()[1];
+            let all = ids.as_i64().expect("ids");
+            Tensor::i64([rows.len(), 1], rows.iter().map(|row| all[row * width + at]).collect())
+        };
+        let interpreter = caching(&model.graph);
+        let all: Vec<usize> = (0..rows).collect();
+        let begun = || {
+            let mut session = Reference::new(&interpreter);
+            session.encode(&source).expect("encoded");
+            session.decode(&column(0, &all)).expect("decoded");
+            session
+        };
+        let whole = begun().decode(&column(1, &all)).expect("decoded");
+        let kept = [rows - 1, 0];
+        let mut session = begun();
+        assert!(session.keep(&kept).expect("kept"));
+        let found = session.decode(&column(1, &kept)).expect("decoded");
+        let (width, whole) = (whole.shape()[2], whole.as_f32().expect("floats"));
+        let expected: Vec<f32> = kept.iter().flat_map(|row| whole[row * width..][..width].to_vec()).collect();
+        assert_eq!(found.as_f32(), Some(&expected[..]), "{}", dir.display());
+    }
 }

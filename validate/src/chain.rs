@@ -34,8 +34,8 @@ use crate::metrics::{self, Agreement, Meter, Score};
 use crate::report::{
     ArtifactReport, Check, DataReport, Generation, Limit, Link, Metric, Note, OutputFile, Run, TensorRow,
 };
-use crate::runtime::reference::{Reference, caching};
-use crate::runtime::{Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
+use crate::runtime::reference::{self, Reference, caching};
+use crate::runtime::{AllRows, Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
 use crate::task::{Data, Sample, Source, TaskMetric, Text};
 
 /// Outputs that a report shows side by side.
@@ -425,6 +425,9 @@ impl Walk<'_> {
         };
         let plan = part.as_ref().unwrap_or(&baseline.plan);
         let against = [quantized, &baseline.outputs];
+        if !reference::rows_are_alone(&self.context.quantized.graph) {
+            session = Box::new(AllRows(session));
+        }
         let Measured { outputs, distances } = match measure::engine(&mut *session, plan, &against, progress) {
             Ok(measured) => measured,
             Err(ChainError::Runtime(error)) => {

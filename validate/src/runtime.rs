@@ -163,6 +163,35 @@ pub trait Session {
     }
 }
 
+/// A session that keeps all sequences of a batch to its end, for artifacts in which they are not alone.
+pub struct AllRows(pub Box<dyn Session>);
+
+impl Session for AllRows {
+    fn engine(&self) -> Engine {
+        self.0.engine()
+    }
+
+    fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
+        self.0.encode(source)
+    }
+
+    fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
+        self.0.decode(decoder_input_ids)
+    }
+
+    fn limit_tokens(&self) -> Option<usize> {
+        self.0.limit_tokens()
+    }
+
+    fn rows_at_once(&self) -> Option<usize> {
+        self.0.rows_at_once()
+    }
+
+    fn checks(&mut self) -> Vec<Check> {
+        self.0.checks()
+    }
+}
+
 /// An engine as the report names it.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Engine {

@@ -21,7 +21,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use graph::{AffineTensor, DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, Type, ValueId, WeightId, Weights};
+use graph::{
+    AffineTensor, DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, Type, ValueId, WeightId, Weights,
+};
 
 pub use self::describe::{Description, Initializer, describe};
 pub use self::infer::{Types, Unknown};
@@ -145,7 +147,8 @@ impl Onnx {
     /// it. Rows are few where there is one a target token.
     pub fn rounds_whole(&self, input: &Type) -> bool {
         let rows = input.shape.len().checked_sub(2).map(|axis| &input.shape[axis]);
-        let many = rows.is_some_and(|rows| !rows.symbols().contains(&DEC) && rows.literal().is_none_or(|n| n > FEW_ROWS));
+        let many =
+            rows.is_some_and(|rows| !rows.symbols().contains(&DEC) && rows.literal().is_none_or(|n| n > FEW_ROWS));
         many && (self.profile, self.compute) == (Profile::Int8Dot, Compute::Int8)
     }
 
@@ -274,7 +277,9 @@ impl Onnx {
                     (Op::Linear, 1) => {
                         multiplied.insert(weight);
                         let reader = match graph.op(args[0]) {
-                            Some(Op::DynamicQuant(Granularity::Tensor)) => Reader::IntegerProduct { unsigned: self.unsigned() },
+                            Some(Op::DynamicQuant(Granularity::Tensor)) => {
+                                Reader::IntegerProduct { unsigned: self.unsigned() }
+                            }
                             Some(Op::DynamicQuant(Granularity::Block(_))) => Reader::Blocks,
                             _ => Reader::Floats,
                         };

@@ -56,7 +56,8 @@ fn shaken(x: &Tensor, terms: usize, seed: u64) -> Tensor {
         let square = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / row.len() as f64;
         let size = UNIT_ROUNDOFF * (terms as f64 / LANES).sqrt() * square.sqrt();
         if size.is_finite() {
-            row.iter_mut().for_each(|x| *x = (f64::from(*x) + size * 12f64.sqrt() * (uniform(&mut state) - 0.5)) as f32);
+            row.iter_mut()
+                .for_each(|x| *x = (f64::from(*x) + size * 12f64.sqrt() * (uniform(&mut state) - 0.5)) as f32);
         }
     }
     Tensor::f32(x.shape(), floats)

@@ -29,8 +29,9 @@ const ROWS: usize = 64;
 /// Numbers of a narrow weight that are widened at a time, so that they are still in the core's cache when they are packed.
 const WIDENED: usize = 1 << 16;
 
-/// Products below which waking another thread costs more than it saves.
-const WORTH_SPLITTING: usize = 1 << 17;
+/// Products below which waking another thread costs more than it saves: a tenth of a millisecond of one thread. A neighbour
+/// that keeps the other core busy makes the wake-up longer than that.
+const WORTH_SPLITTING: usize = 1 << 20;
 
 /// Numbers of an elementwise op that are one task.
 const PIECE: usize = 1 << 14;

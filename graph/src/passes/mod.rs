@@ -28,9 +28,7 @@ pub use fold::FOLD;
 pub use fold_logit_scale::{drop_logit_scale, fold_logit_scale};
 pub use fuse_attention::FUSE_ATTENTION;
 pub use make_static::{Lengths, POSITION, SLOT, Update, make_static};
-pub use quantize_activations::{
-    quantize_activations, quantize_activations_in_blocks, quantize_activations_where,
-};
+pub use quantize_activations::{quantize_activations, quantize_activations_in_blocks, quantize_activations_where};
 pub use quantize_statically::quantize_statically;
 pub use quantize_values::{Kind, Tied, Widths, quantize_values, tied_values};
 pub use rescale_residual::{rescale_residual, residual_streams};

@@ -65,7 +65,9 @@ fn inputs_of_affine(graph: &Graph) -> impl Iterator<Item = (Input, &AffineTensor
         let weight = args.get(1).and_then(|w| graph.weight_of(*w))?;
         let rounded = matches!(graph.op(args[0]), Some(Op::DynamicQuant(_) | Op::FakeQuant(_)));
         match &graph.weights.get(weight).data {
-            WeightData::Quantized(Quantized::Affine(tensor)) if !rounded => Some((Input { linear, x: args[0] }, tensor)),
+            WeightData::Quantized(Quantized::Affine(tensor)) if !rounded => {
+                Some((Input { linear, x: args[0] }, tensor))
+            }
             _ => None,
         }
     })

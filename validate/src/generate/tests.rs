@@ -77,6 +77,43 @@ fn said(tokens: &[i64], ended: bool) -> Generated {
     Generated { prompt: vec![2], tokens: tokens.to_vec(), ended }
 }
 
+/// The same, but for sequences that it is told to let go.
+struct Leaving(Script, Vec<Vec<usize>>);
+
+impl Session for Leaving {
+    fn engine(&self) -> Engine {
+        self.0.engine()
+    }
+
+    fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
+        self.0.encode(source)
+    }
+
+    fn decode(&mut self, ids: &Tensor) -> Result<Tensor, RuntimeError> {
+        self.0.decode(ids)
+    }
+
+    fn keep(&mut self, rows: &[usize]) -> Result<bool, RuntimeError> {
+        self.0.rows = rows.iter().map(|row| self.0.rows[*row].clone()).collect();
+        self.1.push(rows.to_vec());
+        Ok(true)
+    }
+}
+
+#[test]
+fn sequences_that_have_ended_leave_and_the_others_say_what_they_would() {
+    let rows: [&[i64]; 4] = [&[4, 5, 6, 7, 8], &[3, 9, 9, 9, 9], &[5, 6, 3, 9, 9], &[6, 3, 9, 9, 9]];
+    let settings = Generation { max_new_tokens: 5, ..plain() };
+    let (expected, _) = run(&rows, settings.clone());
+    let mut leaving = Leaving(script(&rows), Vec::new());
+    let feeds = Feeds::from([("input_ids".to_owned(), Tensor::i64([4, 1], vec![5; 4]))]);
+    let found = Greedy { settings }.run(&mut leaving, &feeds).expect("decoded");
+    assert_eq!(found, expected);
+    // The second is alone to end at first; then half of the four have, and then one of the two that were kept.
+    assert_eq!(leaving.1, [vec![0, 2], vec![0]]);
+    assert_eq!(leaving.0.fed.iter().map(Vec::len).collect::<Vec<usize>>(), [4, 4, 2, 1, 1]);
+}
+
 #[test]
 fn each_sequence_stops_at_its_own_end_and_is_fed_padding_after_it() {
     let (found, fed) = run(&[&[5, 1, 7, 7], &[6, 7, 3, 7]], plain());

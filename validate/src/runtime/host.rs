@@ -50,6 +50,9 @@ enum Request {
         prompt: Vec<i64>,
         tokens: usize,
     },
+    Keep {
+        rows: Vec<usize>,
+    },
     Checks,
 }
 
@@ -117,6 +120,8 @@ enum Reply {
     /// Its values follow.
     Decoded(Listed),
     Ran(Times),
+    /// Whether the other sequences are gone.
+    Kept(bool),
     Checks(Vec<Check>),
     Unavailable {
         runtime: String,
@@ -275,6 +280,13 @@ impl Session for Hosted {
         Some(self.pipe.process())
     }
 
+    fn keep(&mut self, rows: &[usize]) -> Result<bool, RuntimeError> {
+        match self.call(&Request::Keep { rows: rows.to_vec() }, Vec::new())? {
+            Reply::Kept(kept) => Ok(kept),
+            _ => Err(self.nonsense("expected whether sequences are gone")),
+        }
+    }
+
     fn checks(&mut self) -> Vec<Check> {
         let what = format!("{} {}: what it tells of itself", self.engine.name, self.engine.version);
         match self.call(&Request::Checks, Vec::new()) {
@@ -398,6 +410,7 @@ fn answer(
             let times = session.timed(&Course { source: feeds, prompt, tokens })?;
             Ok((Reply::Ran(times), None))
         }
+        Request::Keep { rows } => Ok((Reply::Kept(session.keep(&rows)?), None)),
         Request::Checks | Request::Open { .. } => Ok((Reply::Checks(session.checks()), None)),
     }
 }

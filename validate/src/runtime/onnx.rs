@@ -21,6 +21,7 @@ use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, ValueType};
 
 use crate::runtime::npu::{self, Steps};
+use crate::runtime::reference::of_rows;
 use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session, environments, host};
 use fixed::FixedGraph;
 
@@ -160,6 +161,8 @@ struct OnnxSession {
     encoder: OrtSession,
     decoder: Decoder,
     engine: Engine,
+    /// What was encoded last.
+    source: Feeds,
     /// The encoder's output and the mask, if there is one, from [`Session::encode`] on.
     memory: Option<(DynValue, Option<DynValue>)>,
     /// By the names of the inputs they go to; empty before the first step.
@@ -182,7 +185,8 @@ impl OnnxSession {
         let graphs = if options.merged { "merged decoder" } else { "decoder and decoder with past" };
         let settings = settings(options, optimizations, &config, graphs);
         let engine = Engine { name: NAME.to_owned(), version: loaded.version.clone(), settings };
-        Ok(OnnxSession { encoder: open("encoder_model.onnx")?, decoder, engine, memory: None, caches: HashMap::new() })
+        let encoder = open("encoder_model.onnx")?;
+        Ok(OnnxSession { encoder, decoder, engine, source: Feeds::new(), memory: None, caches: HashMap::new() })
     }
 }
 
@@ -245,6 +249,9 @@ impl Session for OnnxSession {
 
     fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
         self.caches.clear();
+        if self.memory.is_some() && self.source == *source {
+            return Ok(()); // only the targets start anew
+        }
         self.memory = None;
         let inputs = self.encoder.inputs().iter().map(|input| {
             let tensor = source.get(input.name()).ok_or_else(|| nothing_for(input.name()))?;
@@ -254,7 +261,19 @@ impl Session for OnnxSession {
         let mut outputs = self.encoder.run(inputs).map_err(failed)?;
         let hidden = outputs.remove("last_hidden_state").ok_or_else(|| failed("no output last_hidden_state"))?;
         self.memory = Some((hidden, source.get("attention_mask").map(to_ort).transpose()?));
+        self.source = source.clone();
         Ok(())
+    }
+
+    fn keep(&mut self, rows: &[usize]) -> Result<bool, RuntimeError> {
+        let Some((hidden, _)) = &self.memory else { return Ok(false) };
+        let of = |name: &str, value: &DynValue| to_ort(&of_rows(&from_ort(name, value)?, rows));
+        let hidden = of("last_hidden_state", hidden)?;
+        let caches = self.caches.iter().map(|(name, value)| Ok((name.clone(), of(name, value)?)));
+        self.caches = caches.collect::<Result<_, RuntimeError>>()?;
+        self.source.values_mut().for_each(|tensor| *tensor = of_rows(tensor, rows));
+        self.memory = Some((hidden, self.source.get("attention_mask").map(to_ort).transpose()?));
+        Ok(true)
     }
 
     fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {

@@ -132,10 +132,7 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Session for Reference<I> {
     }
 
     fn keep(&mut self, rows: &[usize]) -> Result<bool, RuntimeError> {
-        // A scale that is taken from a whole tensor depends on what else is in the batch.
-        let whole = |op: &Op| matches!(op, Op::DynamicQuant(Granularity::Tensor));
-        let graph = self.interpreter.graph();
-        if (0..graph.values.len()).filter_map(|index| graph.op(ValueId(index))).any(whole) {
+        if !rows_are_alone(self.interpreter.graph()) {
             return Ok(false);
         }
         let Some(encoded) = &mut self.encoded else { return Ok(false) };
@@ -147,8 +144,14 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Session for Reference<I> {
     }
 }
 
+/// Whether what a sequence says does not depend on the others of its batch: a scale that is taken from a whole tensor does.
+pub fn rows_are_alone(graph: &Graph) -> bool {
+    let together = |op: &Op| matches!(op, Op::DynamicQuant(Granularity::Tensor));
+    !(0..graph.values.len()).filter_map(|index| graph.op(ValueId(index))).any(together)
+}
+
 /// Some sequences of a batch.
-fn of_rows(x: &Tensor, rows: &[usize]) -> Tensor {
+pub(super) fn of_rows(x: &Tensor, rows: &[usize]) -> Tensor {
     fn picked<T: Copy>(elements: &[T], width: usize, rows: &[usize]) -> Vec<T> {
         rows.iter().flat_map(|row| &elements[row * width..(row + 1) * width]).copied().collect()
     }

@@ -277,7 +277,9 @@ impl Block<'_, '_> {
         if let Some(name) = self.names.get(&id) {
             return match self.rounded_inside.contains_key(&id) {
                 false => Ok(name.clone()),
-                true => Err(format!("{}: rounded for a product, and read by something else", self.graph().value(id).name)),
+                true => {
+                    Err(format!("{}: rounded for a product, and read by something else", self.graph().value(id).name))
+                }
             };
         }
         let value = self.graph().value(id);
