@@ -40,11 +40,14 @@ pub fn report(report: &Report, dir: Option<&Path>) -> String {
     }
     for (artifact, speed) in report.artifacts.iter().flat_map(|a| a.speed.iter().map(move |speed| (a, speed))) {
         if let Some(speedup) = speed.against_float.as_ref().and_then(|against| against.speedup) {
-            let wide = if speedup.is_wide() { ", which scatters" } else { "" };
+            let figure = match speedup.is_wide() {
+                true => format!("{:.2} to {:.2}", speedup.low, speedup.high),
+                false => format!("{:.2}", speedup.median),
+            };
             let colon = if speed.sentence.is_empty() { "" } else { ": " };
             text.push_str(&format!(
-                "speed: {} in {}: {:.2} of the float model's tokens per second{wide}{colon}{}\n",
-                artifact.name, speed.engine.name, speedup.median, speed.sentence
+                "speed: {} in {}: {figure} times the float model's tokens per second{colon}{}\n",
+                artifact.name, speed.engine.name, speed.sentence
             ));
         }
     }

@@ -70,7 +70,8 @@ pub fn text(found: &Found) -> String {
     text.push_str(&engines.concat());
     let bandwidth = found.bandwidth.map_or("an unknown rate".to_owned(), |spread| {
         let [low, median, high] = [spread.low, spread.median, spread.high].map(|bytes| bytes / 1e9);
-        format!("{median:.1} GB/s ({low:.1} to {high:.1})")
+        let wide = if spread.is_wide() { "~" } else { "" };
+        format!("{wide}{median:.1} GB/s ({low:.1} to {high:.1})")
     });
     let processor = machine::processor().map_or(String::new(), |name| format!("{name}, "));
     text.push_str(&format!("{processor}{} threads read memory at {bandwidth}\n", found.threads));

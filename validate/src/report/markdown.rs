@@ -317,15 +317,24 @@ fn write_speed(out: &mut String, speeds: &[Speed]) -> std::fmt::Result {
         let settings = escaped(&speed.engine.settings);
         writeln!(
             out,
-            "- {}: {settings}; {} samples one at a time, {} tokens each, medians of {} rounds with their quartiles (`~`: too far \
-             apart to be quoted), load of the machine {} before and {} after",
-            speed.engine.name, speed.samples, speed.tokens, speed.rounds, load[0], load[1]
+            "- {}: {settings}; {}, one at a time, up to {} tokens each, medians of {} with their quartiles (`~`: too far apart to be \
+             quoted), load of the machine {} before and {} after",
+            speed.engine.name,
+            counted(speed.samples, "sample"),
+            speed.tokens,
+            counted(speed.rounds, "round"),
+            load[0],
+            load[1]
         )?;
         if !speed.sentence.is_empty() {
             writeln!(out, "- {}: {}", speed.engine.name, escaped(&speed.sentence))?;
         }
     }
     writeln!(out)
+}
+
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// `37.1 (36.8 to 37.5)`.
