@@ -34,16 +34,20 @@ fn of_onnx(step: &OnnxFile) -> Option<String> {
     let mut parts = Vec::new();
 
     // What is made of a matrix in codes before anything multiplies by it.
-    let mut unpacked: HashMap<&str, usize> = HashMap::new();
+    let (mut codes, mut unpacked) = (matrices.clone(), HashMap::<&str, usize>::new());
     for node in &step.nodes {
         let first = node.inputs.first().map_or("", String::as_str);
-        let elements = match node.op.as_str() {
-            "DequantizeLinear" => matrices.get(first).copied(),
-            "Transpose" | "Reshape" | "Cast" => unpacked.get(first).copied(),
-            _ => None,
-        };
-        if let (Some(elements), Some(output)) = (elements, node.outputs.first()) {
-            unpacked.insert(output, elements);
+        let Some(output) = node.outputs.first() else { continue };
+        match (node.op.as_str(), codes.get(first).copied(), unpacked.get(first).copied()) {
+            ("DequantizeLinear", Some(elements), _)
+            | ("Transpose" | "Reshape" | "Identity" | "Cast", _, Some(elements)) => {
+                unpacked.insert(output, elements);
+            }
+            // Engines turn what is constant once, before they run.
+            ("Transpose" | "Reshape" | "Identity", Some(elements), _) => {
+                codes.insert(output, elements);
+            }
+            _ => {}
         }
     }
     let mut multiplied = HashSet::new();
@@ -113,10 +117,12 @@ mod tests {
         let unpack = || node("DequantizeLinear", &["codes", "scales"], "w");
         let turned = || node("Transpose", &["w"], "t");
         let products = || [node("MatMul", &["x", "t"], "y"), node("MatMul", &["z", "t"], "u")];
-        let mut nodes = vec![unpack(), turned()];
-        nodes.extend(products());
-        let text = of_onnx(&file(nodes)).expect("a reason");
-        assert!(text.starts_with("1 matrices (75 % of its weights) are DequantizeLinear before MatMul"), "{text}");
+        // Turned after they are unpacked, or before, which is how the exporter writes them.
+        let before = [node("Transpose", &["codes"], "turned"), node("DequantizeLinear", &["turned", "scales"], "t")];
+        for first in [vec![unpack(), turned()], before.to_vec()] {
+            let text = of_onnx(&file([first, products().to_vec()].concat())).expect("a reason");
+            assert!(text.starts_with("1 matrices (75 % of its weights) are DequantizeLinear before MatMul"), "{text}");
+        }
         // One that rows are taken from is not multiplied by, and codes that are multiplied by are not unpacked.
         for nodes in
             [vec![unpack(), node("Gather", &["w", "ids"], "y")], vec![node("MatMulInteger", &["x", "codes"], "y")]]
