@@ -65,7 +65,7 @@ pub fn compare(
     let timed = |runtime: &&&dyn Runtime| !NO_ENGINE.contains(&runtime.name()) && runtime.fit(artifact) == Fit::Runs;
     for runtime in RUNTIMES.iter().filter(timed) {
         progress.stage(&format!("speed in {}", runtime.name()), 0, Unit::Samples);
-        if let Some(timed) = timed_in(*runtime, artifact, float, courses, &options, progress) {
+        if let Some(timed) = timed_in(*runtime, artifact, float, courses, limit.is_some(), &options, progress) {
             let (speed, ratios) = speed(timed, float, || slow::reason(artifact));
             found.checks.extend(limit.and_then(|limit| check(&speed, &ratios, float, limit)));
             found.speeds.push(speed);
@@ -89,6 +89,7 @@ fn timed_in(
     artifact: &Artifact,
     float: &Float,
     courses: &[Course],
+    is_judged: bool,
     options: &Options,
     progress: &dyn Progress,
 ) -> Option<Timed> {
@@ -106,7 +107,7 @@ fn timed_in(
     for session in &mut sessions {
         session.timed(&courses[0]).ok()?;
     }
-    let (samples, rounds) = affordable(start.elapsed().as_secs_f64(), courses.len());
+    let (samples, rounds) = affordable(start.elapsed().as_secs_f64(), courses.len(), is_judged);
     let runs = samples * (rounds + 1);
     let ran = interleaved(&mut sessions, runs - 1, |run, _| courses[run % samples].clone(), || progress.advance(1));
     let mut rounds = ran.into_iter().map(|ran| match ran {
@@ -119,10 +120,10 @@ fn timed_in(
     Some(Timed { engine, samples, tokens, ours, float: rounds.next().flatten(), load: [load, machine::load()] })
 }
 
-/// Samples and rounds, of which the rounds come first: they decide.
-fn affordable(seconds_a_sample: f64, samples: usize) -> (usize, usize) {
+/// Samples and rounds, of which the rounds come first: they decide, and where there is something to judge none is left out.
+fn affordable(seconds_a_sample: f64, samples: usize, is_judged: bool) -> (usize, usize) {
     let runs = SECONDS / seconds_a_sample.max(1e-6);
-    let rounds = (runs as usize).clamp(1, DECIDING_ROUNDS);
+    let rounds = (runs as usize).clamp(if is_judged { DECIDING_ROUNDS } else { 1 }, DECIDING_ROUNDS);
     let samples = ((runs / rounds as f64) as usize).clamp(1, samples.clamp(1, SAMPLES));
     (samples, rounds)
 }
@@ -270,11 +271,12 @@ mod tests {
 
     #[test]
     fn rounds_come_before_samples_and_slow_engines_run_once() {
-        assert_eq!(affordable(0.001, 4), (4, 5));
-        assert_eq!(affordable(0.5, 4), (2, 5));
-        assert_eq!(affordable(1.0, 4), (1, 5));
-        assert_eq!(affordable(3.0, 4), (1, 2));
-        assert_eq!(affordable(1000.0, 4), (1, 1));
-        assert_eq!(affordable(0.001, 1), (1, 5));
+        assert_eq!(affordable(0.001, 4, false), (4, 5));
+        assert_eq!(affordable(0.5, 4, false), (2, 5));
+        assert_eq!(affordable(1.0, 4, false), (1, 5));
+        assert_eq!(affordable(3.0, 4, false), (1, 2));
+        assert_eq!(affordable(1000.0, 4, false), (1, 1));
+        assert_eq!(affordable(0.001, 1, false), (1, 5));
+        assert_eq!(affordable(1000.0, 4, true), (1, 5));
     }
 }
