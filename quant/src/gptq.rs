@@ -305,7 +305,7 @@ impl Feedback<'_> {
                     decoded[at] = meant;
                     let error = values[at] - meant;
                     errors[row * n + from + k] = error;
-                    let later = upper.slice(s![from + k, from + k + 1..from + width]);
+                    let later = &self.factor.row(from + k)[from + k + 1..from + width];
                     for (moved, u) in moved[k + 1..].iter_mut().zip(later) {
                         *moved += error * u;
                     }

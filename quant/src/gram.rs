@@ -125,6 +125,11 @@ pub struct Factor {
 }
 
 impl Factor {
+    /// Row i of U.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.upper[i * self.n..][..self.n]
+    }
+
     /// U: f32[n, n].
     pub fn upper(&self) -> ArrayView2<'_, f32> {
         ArrayView2::from_shape((self.n, self.n), &self.upper).expect("n·n floats")
