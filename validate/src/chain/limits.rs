@@ -139,11 +139,11 @@ pub const FLOORS: &[Floor] = {
         carried("onnxruntime", StaticBytes, 6.2e-6, 2e-5, 0.98, BOUNDARY),
         carried("onnxruntime", StaticWords, 6.2e-6, 2e-5, 0.99, BOUNDARY_OF_WORDS),
         carried("onnxruntime", DynamicIntegers, 6.2e-6, 2e-5, 0.98, BOUNDARY),
-        // The worst of 50 fixtures in `validate/engine/tests/families.rs`, with bf16 (f16: 3.5e-3) and with q4_0; on 40 words
+        // The worst of 50 fixtures in `validate/engine/tests/families.rs`, with bf16 (f16: 2.6e-3) and with q4_1; on 40 words
         // of the model with q8_0 7.1e-3, bit for bit as llama.cpp.
         floor("ggml", Floats, 1.4e-3, 4e-3, 0.99, "its GELU with tanh is a table in f16"),
         floor("ggml", Halves, 2.7e-2, 6e-2, 0.95, "it rounds the inputs of 16-bit matrices to the same 16 bits"),
-        floor("ggml", Integers, 3.8e-2, 8e-2, 0.95, BLOCKS_OF_BYTES),
+        floor("ggml", Integers, 5.3e-2, 1.2e-1, 0.95, BLOCKS_OF_BYTES),
         floor("llama.cpp", Floats, 8.1e-4, 2e-3, 0.99, "its GELU is a table in f16"),
         floor("llama.cpp", Halves, 3.1e-4, 3e-3, 0.99, "it rounds the inputs of 16-bit matrices to 16 bits"),
         floor("llama.cpp", Integers, 1.1e-2, 3e-2, 0.95, BLOCKS_OF_BYTES),
