@@ -330,7 +330,7 @@ fn every_fault_of_a_policy_is_told_at_once() {
             "`clip: mse` has no effect: no weight gets integer codes; floats have no range and ggml's blocks a search of \
              their own",
             "`activations: dynamic` has no effect: no Linear has int8 weights with one symmetric scale a row",
-            "hint: a rule for these weights, or `gguf: { fallback: f16 }` for all such, says what they become",
+            "hint: a rule for these weights, or `gguf: { fallback: nearest }` for all such, says what they become",
         ],
         "{message}"
     );

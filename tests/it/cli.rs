@@ -261,7 +261,7 @@ fn what_is_wrong_with_a_recipe_is_shown_at_its_line_with_the_nearest_word() {
 #[test]
 fn a_model_that_a_format_cannot_hold_leaves_nothing_and_lists_all_reasons() {
     let home = Home::with(&format!(
-        "model: {}\nout: a/b\nartifacts:\n  - onnx: {{}}\n  - gguf: {{}}\n    quantize: {{ scheme: q8_0 }}\n",
+        "model: {}\nout: a/b\nartifacts:\n  - onnx: {{}}\n  - gguf: {{ fallback: none }}\n    quantize: {{ scheme: q8_0 }}\n",
         fixture("t5-v1.0").display()
     ));
     let output = home.convert(&["--no-validate"]);

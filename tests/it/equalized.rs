@@ -67,7 +67,7 @@ artifacts:
   - safetensors: {}
     quantize: { scheme: int8-g32, equalize: awq }
   - gguf: {}
-    quantize: { scheme: q4_k, method: importance, equalize: weights }
+    quantize: { scheme: q6_k, method: importance, equalize: weights }
 ";
     let (code, stderr) = convert(&home, &repository("models/g2p-t5"), &words, recipe);
     let report: Value =

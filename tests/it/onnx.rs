@@ -24,6 +24,8 @@ use crate::fixture::{expected, fixture, source, tokens};
 const F32_NOISE: f32 = 2e-5; // 1.1e-5 for byt5 as int4-g32-asym, 3.5e-6 for f32
 /// With activations rounded to 8 bits, f32 noise moves one of them across the edge of a step in some fixtures.
 const INT8_STEP: f32 = 3e-2; // 2.3e-2 for t5-rows-of-32, 6.5e-3 for t5-long, below 3e-7 for all others
+/// The same where each row and block has a scale of its own.
+const BLOCK_STEP: f32 = 6e-2; // 3.4e-2 for mt5 as int8
 /// With activations in 65535 steps, f32 noise moves some of them across an edge in most fixtures.
 const INT16_STEPS: f32 = 2e-3; // 4.2e-4 for t5-long, 3.5e-4 and below for all others
 /// Linear layers computed in f16 have 11 bits, but onnxruntime's CPU computes them in f32.
@@ -307,7 +309,7 @@ fn activations_rounded_in_blocks_are_those_of_the_interpreter() {
         let mut exact = 0;
         for name in FIXTURES {
             let worst = round_trip_and_run(&in_blocks(&fixture(name), scheme), &Onnx::DEFAULT, name);
-            assert!(worst <= INT8_STEP, "{name} as {scheme}: {worst:e}");
+            assert!(worst <= BLOCK_STEP, "{name} as {scheme}: {worst:e}");
             exact += usize::from(worst <= F32_NOISE);
         }
         assert!(exact >= FIXTURES.len() / 2, "{scheme}: only {exact} are within f32 noise");

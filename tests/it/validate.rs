@@ -6,8 +6,10 @@ use std::sync::Mutex;
 
 use converters::{Artifact, ExportError, Format, Model};
 use graph::eval::Interpreter;
+use graph::passes::quantize_activations;
 use graph::progress::Quiet;
-use graph::{Def, Derive, Feeds, Graph, Op, PAST, Tensor, WeightData, Weights};
+use graph::{Def, Derive, Feeds, Granularity, Graph, Op, PAST, Scratch, Tensor, WeightData, Weights};
+use quant::Policy;
 use validate::chain::{Floor, validate_in};
 use validate::report::{ArtifactReport, Link, Metric, ModelReport, Note, Outcome, OutputFile, TensorRow};
 use validate::runtime::Options;
@@ -475,6 +477,43 @@ fn an_engine_that_computes_something_else_is_found_at_runtime() {
     assert_eq!(failed_links(&artifact.checks), [Link::Runtime]);
     let logits = failed(&artifact.checks).into_iter().filter(|c| c.metric == Metric::RelL2).count();
     assert_eq!(logits, 5, "every way of asking shows it");
+}
+
+/// Where activations are rounded, the limit is what f32 noise makes of the model, which is far more than f32 noise.
+#[test]
+fn what_noise_makes_of_a_rounding_graph_hides_no_wrong_scale_layer_or_mask() {
+    let grown = grown(&fixture("t5-v1.1"));
+    let recorded = grown.recorded();
+    let baseline = grown.baseline(&recorded);
+    for granularity in [Granularity::Tensor, Granularity::Block(32)] {
+        let mut quantized = grown.exact.clone();
+        let plan = Policy::of("int8".parse().expect("a scheme")).plan(&quantized.graph).expect("fits");
+        quant::quantize(&mut quantized.graph, &plan, &Scratch::new().expect("scratch"), &Quiet).expect("quantized");
+        let linears = quantize_activations(&mut quantized.graph, granularity).expect("rounded");
+        assert!(linears > 30, "{linears}");
+        let run = |graph: Graph, fault| {
+            let engine = Fake { graph, fault };
+            let artifact = validated(&baseline, &quantized, &engine, || Ok(quantized.graph.weights.clone()));
+            let at_runtime = artifact.checks.into_iter().filter(|check| check.link == Link::Runtime);
+            at_runtime.filter(|check| check.metric == Metric::RelL2).collect::<Vec<Check>>()
+        };
+        let sound = run(quantized.graph.clone(), Fault::None);
+        assert!(sound.len() == 5 && sound.iter().all(|check| check.outcome == Outcome::Passed), "{sound:#?}");
+        let mut other = quantized.graph.clone();
+        scaled(&mut other, "decoder.block.1.layer.2.DenseReluDense.wo.weight", 2.0);
+        for (graph, fault) in [
+            (other, Fault::None),
+            (swapped(&quantized.graph, Q[0], Q[1]), Fault::None),
+            (quantized.graph.clone(), Fault::IgnoresTheMask),
+            (quantized.graph.clone(), Fault::ForgetsItsCache),
+        ] {
+            let found = run(graph, fault);
+            assert!(
+                found.iter().any(|check| check.outcome == Outcome::Failed),
+                "{granularity:?}, {fault:?}: {found:#?}"
+            );
+        }
+    }
 }
 
 #[test]

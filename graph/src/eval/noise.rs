@@ -12,17 +12,17 @@ const UNIT_ROUNDOFF: f64 = 1.0 / (1 << 24) as f64;
 const LANES: f64 = 8.0;
 
 impl Interpreter<'_> {
-    /// [`Interpreter::call`] with noise on every product, as large as that of sums in another order.
+    /// [`Interpreter::call`] with noise on every product, `times` as large as that of sums in another order.
     ///
     /// A sum of n products in 8 lanes is off by a random walk of n / 8 roundings, `2^-24 · √(n / 8)` of the size of the result: the
     /// root mean square of a row stands for it, because a single sum may be small by cancelling. Equal `seed`s give equal noise.
-    pub fn call_with_noise(&self, entry: &str, feeds: &Feeds, seed: u64) -> Result<Tensors, EvalError> {
+    pub fn call_with_noise(&self, entry: &str, feeds: &Feeds, seed: u64, times: f64) -> Result<Tensors, EvalError> {
         let course = Course::new(self.graph(), entry)?;
         let mut call = self.begin(&course, feeds)?;
         for (place, id) in course.order().iter().enumerate() {
             self.advance(&course, &mut call, place + 1, &mut |_, _| {})?;
             if let (Some(terms), Some(tensor)) = (self.terms(*id, &call.live), call.live.get_mut(id)) {
-                *tensor = shaken(tensor, terms, seed ^ (id.0 as u64) << 32);
+                *tensor = shaken(tensor, times * (terms as f64 / LANES).sqrt(), seed ^ (id.0 as u64) << 32);
             }
         }
         self.finish(&course, call, &mut |_, _| {})
@@ -47,14 +47,14 @@ impl Interpreter<'_> {
     }
 }
 
-/// Uniform noise with a standard deviation of `2^-24 · √(terms / 8)` of each row's root mean square.
-fn shaken(x: &Tensor, terms: usize, seed: u64) -> Tensor {
+/// Uniform noise with a standard deviation of `roundings · 2^-24` of each row's root mean square.
+fn shaken(x: &Tensor, roundings: f64, seed: u64) -> Tensor {
     let width = x.shape().last().copied().unwrap_or(1).max(1);
     let mut state = seed;
     let mut floats = x.as_f32().expect("products are floats").to_vec();
     for row in floats.chunks_mut(width) {
         let square = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / row.len() as f64;
-        let size = UNIT_ROUNDOFF * (terms as f64 / LANES).sqrt() * square.sqrt();
+        let size = UNIT_ROUNDOFF * roundings * square.sqrt();
         if size.is_finite() {
             row.iter_mut()
                 .for_each(|x| *x = (f64::from(*x) + size * 12f64.sqrt() * (uniform(&mut state) - 0.5)) as f32);

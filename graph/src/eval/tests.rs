@@ -87,6 +87,34 @@ fn dynamic_quantization_keeps_zero_and_stays_within_half_a_step() {
 }
 
 #[test]
+fn noise_is_of_the_size_of_roundings_and_follows_its_seed() {
+    let b = Build::new();
+    let x = b.input("x", Type::f32([4usize, 512]));
+    let w = b.input("w", Type::f32([64usize, 512]));
+    b.entry("only", &[("x", x), ("w", w)], &[("y", x.linear(w, None))], BTreeMap::new());
+    let g = b.finish().expect("fits");
+    let floats = |n: usize| (0..n).map(|i| (i as f32 * 0.37).sin()).collect::<Vec<f32>>();
+    let fed = feeds(&[("x", Tensor::f32([4, 512], floats(4 * 512))), ("w", Tensor::f32([64, 512], floats(64 * 512)))]);
+    let interpreter = Interpreter::new(&g);
+    let noisy = |seed, times| {
+        let mut out = interpreter.call_with_noise("only", &fed, seed, times).expect("evaluates");
+        out.remove("y").expect("asked for").as_f32().expect("floats").to_vec()
+    };
+    let exact = noisy(1, 0.0);
+    assert_eq!(exact, interpreter.call("only", &fed).expect("evaluates")["y"].as_f32().expect("floats"));
+    assert_eq!(noisy(1, 1.0), noisy(1, 1.0));
+    assert_ne!(noisy(1, 1.0), noisy(2, 1.0));
+    let square = |xs: &[f32]| xs.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+    let rel = |times| {
+        let off: Vec<f32> = noisy(3, times).iter().zip(&exact).map(|(a, b)| a - b).collect();
+        (square(&off) / square(&exact)).sqrt()
+    };
+    // 2^-24 · √(512 / 8) = 4.8e-7, and what f32 makes of it.
+    assert!((3e-7..7e-7).contains(&rel(1.0)), "{}", rel(1.0)); // 4.7e-7
+    assert!((3e-6..7e-6).contains(&rel(10.0)), "{}", rel(10.0));
+}
+
+#[test]
 fn blocks_are_rounded_each_by_its_own_largest_and_end_with_their_row() {
     // Blocks of 2 in rows of 3: a row's last block has one number, which is the largest of its block and stays.
     let x = Tensor::f32([2, 3], vec![127.0, -3.4, 0.013, 0.0, 0.0, -5e-3]);

@@ -20,7 +20,7 @@ const NAME: &str = "ggml";
 /// not run.
 ///
 /// The noise is llama.cpp's, whose arithmetic it has: GELU with `tanh` is a table in f16, 16-bit matrices take their inputs
-/// rounded to 16 bits, and quantized ones take them rounded to 8 bits in blocks. The cache is f32.
+/// rounded to 16 bits, and quantized ones take them rounded to 8 bits in blocks. The cache is f32, and f16 where the engine is timed, with the decoder's matrices repacked.
 pub struct Ggml;
 
 impl Runtime for Ggml {
@@ -47,7 +47,7 @@ impl Runtime for Ggml {
         if let Some(program) = &options.host {
             return host::open(NAME, program, artifact, options, &[]);
         }
-        match session::Ggml::open(artifact, options.threads) {
+        match session::Ggml::open(artifact, options) {
             Ok(session) => Ok(Box::new(session)),
             Err(message) => Err(RuntimeError::Failed { runtime: NAME, message }),
         }

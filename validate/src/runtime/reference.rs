@@ -21,6 +21,7 @@ pub struct Reference<I> {
 /// Which noise comes next.
 struct Noise {
     seed: u64,
+    times: f64,
     calls: Cell<u64>,
 }
 
@@ -41,8 +42,8 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Reference<I> {
     }
 
     /// The session with the noise of sums in another order ([`Interpreter::call_with_noise`]), another in each call.
-    pub fn with_noise(self, seed: u64) -> Reference<I> {
-        Reference { noise: Some(Noise { seed, calls: Cell::new(0) }), ..self }
+    pub fn with_noise(self, seed: u64, times: f64) -> Reference<I> {
+        Reference { noise: Some(Noise { seed, times, calls: Cell::new(0) }), ..self }
     }
 
     /// The session with other [`Engine::settings`] in the report.
@@ -57,9 +58,9 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Reference<I> {
         }
         let out = match &self.noise {
             None => self.interpreter.call(entry, &feeds),
-            Some(Noise { seed, calls }) => {
+            Some(Noise { seed, times, calls }) => {
                 calls.set(calls.get() + 1);
-                self.interpreter.call_with_noise(entry, &feeds, seed.wrapping_add(calls.get() << 16))
+                self.interpreter.call_with_noise(entry, &feeds, seed.wrapping_add(calls.get() << 16), *times)
             }
         };
         out.map_err(failed)

@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_row_scale_is_repeated_as_rarely_as_padding_allows() {
-        assert_eq!([512, 64, 60, 96, 16, 320].map(widest_block), [256, 64, 64, 32, 32, 64]);
+        assert_eq!([512, 64, 60, 96, 16, 320].map(widest_block), [128, 64, 64, 32, 32, 64]);
     }
 
     #[test]

@@ -6,12 +6,12 @@ use graph::{Feeds, Tensor};
 use trefoil_engine as engine;
 
 use super::NAME;
-use crate::runtime::{Engine, RuntimeError, Session};
+use crate::runtime::{Engine, Options, RuntimeError, Session};
 
 pub(super) struct Ggml {
     engine: engine::Engine,
     session: engine::Session,
-    threads: usize,
+    options: engine::Options,
     /// What was encoded last.
     source: Option<Feeds>,
 }
@@ -22,10 +22,14 @@ fn failed(error: impl ToString) -> RuntimeError {
 
 impl Ggml {
     /// Errors: what is wrong with the file, in the words of the engine.
-    pub(super) fn open(artifact: &Artifact, threads: usize) -> Result<Ggml, String> {
-        let options = engine::Options { encoder_threads: threads, ..engine::Options::default() };
+    pub(super) fn open(artifact: &Artifact, options: &Options) -> Result<Ggml, String> {
+        let exact = engine::Options { encoder_threads: options.threads.max(1), ..engine::Options::default() };
+        let options = match options.as_used {
+            false => exact,
+            true => engine::Options { cache: engine::Cache::F16, repack: engine::Repacking::Decoder, ..exact },
+        };
         let engine = engine::Engine::open(&artifact.dir.join(FILE), &options).map_err(|e| e.to_string())?;
-        Ok(Ggml { session: engine.session(), engine, threads, source: None })
+        Ok(Ggml { session: engine.session(), engine, options, source: None })
     }
 }
 
@@ -34,7 +38,20 @@ impl Session for Ggml {
         Engine {
             name: NAME.to_owned(),
             version: engine::ggml_version(),
-            settings: format!("CPU, f32 cache, {} threads for the encoder and 1 for a step", self.threads.max(1)),
+            settings: format!(
+                "CPU, {} cache, {}, {} threads for the encoder and {} for a step",
+                match self.options.cache {
+                    engine::Cache::F32 => "f32",
+                    engine::Cache::F16 => "f16",
+                },
+                match self.options.repack {
+                    engine::Repacking::None => "matrices as stored",
+                    engine::Repacking::Decoder => "the decoder's matrices repacked",
+                    engine::Repacking::All => "matrices repacked",
+                },
+                self.options.encoder_threads,
+                self.options.decoder_threads,
+            ),
         }
     }
 
@@ -59,6 +76,13 @@ impl Session for Ggml {
         };
         let logits = self.session.step(ids, tokens).map_err(failed)?;
         Ok(Tensor::f32([rows, tokens, self.engine.vocabulary()], logits))
+    }
+
+    fn keep(&mut self, rows: &[usize]) -> Result<bool, RuntimeError> {
+        // The next source is encoded whole.
+        self.source = None;
+        self.session.select(rows).map_err(failed)?;
+        Ok(true)
     }
 
     fn limit_tokens(&self) -> Option<usize> {
