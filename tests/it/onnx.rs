@@ -24,8 +24,6 @@ use crate::fixture::{expected, fixture, source, tokens};
 const F32_NOISE: f32 = 2e-5; // 1.1e-5 for byt5 as int4-g32-asym, 3.5e-6 for f32
 /// With activations rounded to 8 bits, f32 noise moves one of them across the edge of a step in some fixtures.
 const INT8_STEP: f32 = 3e-2; // 2.3e-2 for t5-rows-of-32, 6.5e-3 for t5-long, below 3e-7 for all others
-/// The same where each row and block has a scale of its own.
-const BLOCK_STEP: f32 = 6e-2; // 3.4e-2 for mt5 as int8
 /// With activations in 65535 steps, f32 noise moves some of them across an edge in most fixtures.
 const INT16_STEPS: f32 = 2e-3; // 4.2e-4 for t5-long, 3.5e-4 and below for all others
 /// Linear layers computed in f16 have 11 bits, but onnxruntime's CPU computes them in f32.
@@ -303,16 +301,29 @@ fn a_product_of_codes_rounds_its_input_as_the_graph_says() {
     }
 }
 
+/// The worst of a graph with noise, against itself.
+fn carried(graph: &Graph, inputs: &Inputs) -> f32 {
+    let interpreter = Interpreter::new(graph);
+    let noisy = |seed| Reference::new(&interpreter).with_noise(seed, 16.0);
+    (0..8).map(|seed| worst(&mut noisy(seed), &mut Reference::new(&interpreter), inputs)).fold(0.0, f32::max)
+}
+
+/// A number of a fixture that lies on an edge between two steps falls to either side, and its logits are few: how far that
+/// carries is known of the fixture alone.
 #[test]
 fn activations_rounded_in_blocks_are_those_of_the_interpreter() {
     for scheme in ["int8", "int8-asym", "int4", "int4-g32", "int4-g32-asym"] {
         let mut exact = 0;
         for name in FIXTURES {
-            let worst = round_trip_and_run(&in_blocks(&fixture(name), scheme), &Onnx::DEFAULT, name);
-            assert!(worst <= BLOCK_STEP, "{name} as {scheme}: {worst:e}");
-            exact += usize::from(worst <= F32_NOISE);
+            let model = in_blocks(&fixture(name), scheme);
+            let found = round_trip_and_run(&model, &Onnx::DEFAULT, name);
+            exact += usize::from(found <= F32_NOISE);
+            if found > F32_NOISE {
+                let carried = carried(&model.graph, &recorded(model.checkpoint.dir()));
+                assert!(found <= 2.0 * carried, "{name} as {scheme}: {found:e}, noise {carried:e}");
+            }
         }
-        assert!(exact >= FIXTURES.len() / 2, "{scheme}: only {exact} are within f32 noise");
+        assert!(exact >= FIXTURES.len() * 3 / 4, "{scheme}: only {exact} are within f32 noise");
     }
 }
 
