@@ -539,7 +539,8 @@ impl Walk<'_> {
     /// The noise that an engine is known to add, and where it rounds activations the noise that this model makes of it.
     fn floor(&self, runtime: &dyn Runtime) -> Option<Floor> {
         let floor = Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph))?;
-        Some(self.noise.map_or(*floor, |noise| floor.carried(noise)))
+        let samples = self.context.baseline.plan.samples;
+        Some(self.noise.map_or(*floor, |noise| floor.carried(noise, samples)))
     }
 
     /// Judges logits against the quantized graph's.

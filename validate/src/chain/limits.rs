@@ -122,8 +122,9 @@ pub struct Floor {
     pub carried: bool,
 }
 
-/// Which numbers cross an edge is chance, and an engine's may be those that weigh more than the ones seen.
-const CHANCE: f64 = 1.5;
+/// Which numbers cross an edge is chance, and an engine's may be those that weigh more than the ones seen. OpenAI's Whisper tiny.en
+/// in onnxruntime is 1.1 times as far off as its noise with `activations: dynamic`, and 1.1 with blocks.
+const CHANCE: f64 = 2.0;
 
 /// Measured with 500 words on models/g2p-t5 (onnxruntime 1.32, transformers 5.23 with compressed-tensors 0.20), with
 /// llama.cpp in `tests/it/llama.rs` and with onnxruntime-qnn 2.7 in `tests/it/npu_engines.rs`; the larger of the model's and
@@ -211,15 +212,18 @@ impl Floor {
         FLOORS.iter().find(|f| f.runtime == runtime && f.arithmetic == arithmetic)
     }
 
-    /// With what f32 noise does to the model at hand.
-    pub fn carried(&self, noise: Noise) -> Floor {
+    /// With what f32 noise does to the model at hand. Of `samples`, one may go another way from a tie on.
+    pub fn carried(&self, noise: Noise, samples: usize) -> Floor {
         if !self.carried {
             return *self;
         }
         Floor {
             measured_rel_l2: noise.rel_l2,
             rel_l2: self.rel_l2.max(CHANCE * noise.rel_l2),
-            token_agreement: self.token_agreement.min(1.0 - CHANCE * (1.0 - noise.tokens)),
+            token_agreement: self
+                .token_agreement
+                .min(1.0 - CHANCE * (1.0 - noise.tokens))
+                .min(1.0 - 1.0 / samples.max(1) as f64),
             ..*self
         }
     }
