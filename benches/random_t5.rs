@@ -28,12 +28,17 @@ pub const BASE: Size = Size { d_model: 768, d_ff: 3072, heads: 12, layers: 12 };
 #[allow(dead_code, reason = "one benchmark times other programs too")]
 /// Runs `trefoil convert`, and returns its wall time and its peak resident memory. `cache`: in place of the user's.
 pub fn convert(recipe: &Path, cache: Option<&Path>) -> io::Result<(Duration, u64)> {
-    let start = Instant::now();
     let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
     if let Some(cache) = cache {
         command.env("XDG_CACHE_HOME", cache);
     }
-    let mut child = command.args(["--quiet", "convert", "--no-validate"]).arg(recipe).stdout(Stdio::null()).spawn()?;
+    run(command.args(["--quiet", "convert", "--no-validate"]).arg(recipe))
+}
+
+/// Runs a program, and returns its wall time and its peak resident memory. What it prints is dropped.
+pub fn run(command: &mut Command) -> io::Result<(Duration, u64)> {
+    let start = Instant::now();
+    let mut child = command.stdout(Stdio::null()).spawn()?;
     // The high-water mark only grows, so that the last one seen misses at most what the last milliseconds added.
     let mut peak_bytes = 0;
     let status = loop {
@@ -46,12 +51,12 @@ pub fn convert(recipe: &Path, cache: Option<&Path>) -> io::Result<(Duration, u64
     let wall = start.elapsed();
     match status.success() {
         true => Ok((wall, peak_bytes)),
-        false => Err(io::Error::other(format!("trefoil convert ended with {status}"))),
+        false => Err(io::Error::other(format!("{:?} ended with {status}", command.get_program()))),
     }
 }
 
 /// `VmHWM` of a process, where the system has it.
-pub fn high_water(pid: u32) -> Option<u64> {
+fn high_water(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)

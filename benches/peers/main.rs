@@ -9,14 +9,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 #[path = "../random_t5.rs"]
 mod random_t5;
 
-use random_t5::{BASE, high_water};
+use random_t5::{BASE, run};
 
 const THREADS: &str = "2";
 const TOKENS: &str = "64";
@@ -181,25 +181,6 @@ fn fresh(home: &Path, name: &str) -> io::Result<PathBuf> {
 
 fn bytes_in(dir: &Path) -> io::Result<u64> {
     fs::read_dir(dir)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
-}
-
-/// Wall time and peak resident memory of a program.
-fn run(command: &mut Command) -> io::Result<(Duration, u64)> {
-    let start = Instant::now();
-    let mut child = command.stdout(Stdio::null()).spawn()?;
-    // The high-water mark only grows, so that the last one seen misses at most what the last milliseconds added.
-    let mut peak_bytes = 0;
-    let status = loop {
-        peak_bytes = peak_bytes.max(high_water(child.id()).unwrap_or(0));
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    match status.success() {
-        true => Ok((start.elapsed(), peak_bytes)),
-        false => Err(io::Error::other(format!("{:?} ended with {status}", command.get_program()))),
-    }
 }
 
 fn output(command: &mut Command) -> io::Result<Vec<u8>> {

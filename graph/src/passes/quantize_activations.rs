@@ -36,17 +36,17 @@ pub fn quantize_activations_in_blocks(
     graph: &mut Graph,
     block_of: impl Fn(&AffineTensor) -> Option<usize>,
 ) -> Result<usize, PassError> {
-    let blocks: HashMap<ValueId, (Input, usize)> = inputs_of_affine(graph)
-        .filter_map(|(input, tensor)| Some((input.linear, (input, block_of(tensor)?))))
-        .collect();
-    let mut inputs: Vec<Input> = blocks.values().map(|(input, _)| *input).collect();
-    inputs.sort_by_key(|input| input.linear);
-    let op = |input: &Input| Op::DynamicQuant(Granularity::Block(blocks[&input.linear].1));
+    let mut blocks = HashMap::new();
+    let rounds = |(input, tensor): (Input, &AffineTensor)| {
+        blocks.insert(input.linear, block_of(tensor)?);
+        Some(input)
+    };
+    let inputs: Vec<Input> = inputs_of_affine(graph).filter_map(rounds).collect();
+    let op = |input: &Input| Op::DynamicQuant(Granularity::Block(blocks[&input.linear]));
     round(graph, "quantize_activations_in_blocks", &inputs, op)
 }
 
 /// A Linear, and the value it multiplies with its weight.
-#[derive(Clone, Copy)]
 pub(super) struct Input {
     linear: ValueId,
     pub(super) x: ValueId,

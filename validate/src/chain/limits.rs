@@ -137,9 +137,9 @@ pub const FLOORS: &[Floor] = {
         floor("onnxruntime", Halves, 2.6e-6, 2e-5, 0.999, SUMS),
         floor("onnxruntime", Integers, 6.2e-6, 2e-5, 0.999, SUMS),
         // The worst of 40 batches of 3 on each of 28 fixtures; at 8 bits 1063 of these 1120 agree bit for bit.
-        carried("onnxruntime", StaticBytes, 6.2e-6, 2e-5, 0.98, BOUNDARY),
-        carried("onnxruntime", StaticWords, 6.2e-6, 2e-5, 0.99, BOUNDARY_OF_WORDS),
-        carried("onnxruntime", DynamicIntegers, 6.2e-6, 2e-5, 0.98, BOUNDARY),
+        floor("onnxruntime", StaticBytes, 6.2e-6, 2e-5, 0.98, BOUNDARY).of_the_model(),
+        floor("onnxruntime", StaticWords, 6.2e-6, 2e-5, 0.99, BOUNDARY_OF_WORDS).of_the_model(),
+        floor("onnxruntime", DynamicIntegers, 6.2e-6, 2e-5, 0.98, BOUNDARY).of_the_model(),
         // The worst of 50 fixtures in `validate/engine/tests/families.rs`, with bf16 (f16: 2.6e-3) and with q4_1; on 40 words
         // of the model with q8_0 7.1e-3, bit for bit as llama.cpp.
         floor("ggml", Floats, 1.4e-3, 4e-3, 0.99, "its GELU with tanh is a table in f16"),
@@ -194,19 +194,12 @@ const fn floor(
     Floor { runtime, arithmetic, measured_rel_l2, rel_l2, token_agreement, reason, carried: false }
 }
 
-/// A floor for graphs without a number at an edge between two steps; with such numbers the model decides.
-const fn carried(
-    runtime: &'static str,
-    arithmetic: Arithmetic,
-    measured_rel_l2: f64,
-    rel_l2: f64,
-    token_agreement: f64,
-    reason: &'static str,
-) -> Floor {
-    Floor { carried: true, ..floor(runtime, arithmetic, measured_rel_l2, rel_l2, token_agreement, reason) }
-}
-
 impl Floor {
+    /// That of graphs without a number at an edge between two steps: with such numbers the model decides.
+    const fn of_the_model(self) -> Floor {
+        Floor { carried: true, ..self }
+    }
+
     /// The floor of a runtime; `None` when nobody has measured it, so that nothing can be judged.
     pub fn of(runtime: &str, arithmetic: Arithmetic) -> Option<&'static Floor> {
         FLOORS.iter().find(|f| f.runtime == runtime && f.arithmetic == arithmetic)
