@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use converters::export::onnx::{Attention, Compute, DATA_FILE, GRAPH_FILES, Onnx, Placement, describe};
+use converters::export::onnx::{
+    Attention, Compute, DATA_FILE, GRAPH_FILES, Norms, Onnx, Placement, Products, describe,
+};
 use converters::{Artifact, Format, Model, import};
 use graph::passes::{quantize_activations, quantize_activations_in_blocks, quantize_statically};
 use graph::progress::Quiet;
@@ -225,14 +227,53 @@ fn weights_read_back_bit_for_bit_and_onnxruntime_computes_what_the_interpreter_d
 }
 
 #[test]
-fn standard_attention_computes_the_same() {
-    let format = Onnx { attention: Attention::Standard, ..Onnx::DEFAULT };
-    for name in FIXTURES {
-        for scheme in ["keep", "int4-g32"] {
-            let worst = round_trip_and_run(&model(&fixture(name), scheme), &format, name);
-            assert!(worst <= F32_NOISE, "{name} as {scheme}: {worst:e}");
+fn without_each_of_the_fused_nodes_a_file_computes_the_same() {
+    let choices = [
+        ("attention: standard", Onnx { attention: Attention::Standard, ..Onnx::DEFAULT }),
+        ("attention: fused", Onnx { attention: Attention::Fused, ..Onnx::DEFAULT }),
+        ("norms: standard", Onnx { norms: Norms::Standard, ..Onnx::DEFAULT }),
+        ("products: apart", Onnx { products: Products::Apart, ..Onnx::DEFAULT }),
+    ];
+    for (choice, format) in choices {
+        for name in FIXTURES {
+            for scheme in ["keep", "int4-g32"] {
+                let worst = round_trip_and_run(&model(&fixture(name), scheme), &format, name);
+                assert!(worst <= F32_NOISE, "{choice}, {name} as {scheme}: {worst:e}");
+            }
         }
     }
+}
+
+/// How many nodes of each kind a file has.
+fn operators(model: &Model, format: &Onnx, file: &str) -> BTreeMap<String, usize> {
+    let home = tempfile::tempdir().expect("temporary folder");
+    write(model, format, home.path());
+    let described = describe(&home.path().join(file)).expect("described");
+    let listed = &described.facts.iter().find(|(key, _)| key == "operators").expect("counted").1;
+    let count = |item: &str| {
+        let (count, op) = item.split_once(' ').expect("a count and a name");
+        (op.to_owned(), count.parse().expect("a count"))
+    };
+    listed.split(", ").map(count).collect()
+}
+
+/// A gated T5 of 2 decoder layers.
+#[test]
+fn a_step_joins_products_norms_and_caches() {
+    let model = in_blocks(&fixture("t5-v1.1"), "int8");
+    let layers = model.graph.entry("decoder").expect("split").outputs.len() / 4;
+    let apart =
+        Onnx { attention: Attention::Fused, norms: Norms::Standard, products: Products::Apart, ..Onnx::DEFAULT };
+    let [before, after] =
+        [apart, Onnx::DEFAULT].map(|format| operators(&model, &format, "decoder_with_past_model.onnx"));
+    let count = |of: &BTreeMap<String, usize>, op: &str| of.get(op).copied().unwrap_or(0);
+    // q, k, v, o of one attention, q, o of the other, the gate and what it opens, what is behind it; and the head.
+    assert_eq!([&before, &after].map(|of| count(of, "MatMulNBits")), [9 * layers + 1, 6 * layers + 1]);
+    // Each sum but the embedding is normed: three a layer.
+    assert_eq!(count(&after, "SkipSimplifiedLayerNormalization"), 3 * layers);
+    // Keys and values; what is left are weights, joined when the file is opened, and lengths.
+    let joined = 2 * 2 * layers;
+    assert_eq!(count(&before, "Concat") + joined - count(&after, "Concat"), 2 * layers, "{before:?} {after:?}");
 }
 
 #[test]
@@ -241,10 +282,13 @@ fn dynamic_activations_are_integer_products_in_linear_layers_only() {
     for name in FIXTURES {
         let model = dynamic(&fixture(name));
         let worst = round_trip_and_run(&model, &Onnx::DEFAULT, name);
-        assert!(worst <= INT8_STEP, "{name}: {worst:e}");
         exact += usize::from(worst <= F32_NOISE);
+        if worst > F32_NOISE {
+            let carried = carried(&model.graph, &recorded(model.checkpoint.dir()));
+            assert!(worst <= INT8_STEP.min(2.0 * carried), "{name}: {worst:e}, noise {carried:e}");
+        }
     }
-    assert!(exact >= FIXTURES.len() - 2, "only {exact} are within f32 noise");
+    assert!(exact >= FIXTURES.len() - 3, "only {exact} are within f32 noise");
 
     let model = dynamic(&fixture("t5-v1.1")); // 3 encoder layers
     let home = tempfile::tempdir().expect("temporary folder");
@@ -382,7 +426,7 @@ fn a_source_without_a_token_gives_the_interpreters_zeros_and_no_nan() {
         let mut mask = vec![1; 21];
         mask[7..14].fill(0);
         inputs.source.insert("attention_mask".to_owned(), Tensor::i64([3, 7], mask));
-        for attention in [Attention::Fused, Attention::Standard] {
+        for attention in [Attention::Cached, Attention::Fused, Attention::Standard] {
             let format = Onnx { attention, ..Onnx::DEFAULT };
             let home = tempfile::tempdir().expect("temporary folder");
             let artifact = write(&model, &format, home.path());

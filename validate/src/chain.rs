@@ -15,6 +15,7 @@ pub mod limits;
 mod links;
 pub mod measure;
 mod noise;
+mod ties;
 
 use std::io;
 use std::path::Path;
@@ -447,9 +448,9 @@ impl Walk<'_> {
         }
 
         let limit = plan.greedy.new_tokens(session.limit_tokens());
-        let found = agreement(&quantized.generated, &outputs.generated, limit);
-        let what = format!("{called}: greedy tokens of {}", self.samples(plan));
-        let tokens = found.map(|a| a.tokens);
+        let rel_l2 = self.limit(runtime).unwrap_or(0.0);
+        let tokens = ties::agreement(&quantized.generated, &quantized.choices, &outputs.generated, rel_l2, limit);
+        let what = format!("{called}: greedy tokens of {}, up to a tie", self.samples(plan));
         self.checks.push(match self.floor(runtime) {
             Some(floor) => {
                 let broken = "the engine says something else than the quantized graph: see its logits";
@@ -539,8 +540,7 @@ impl Walk<'_> {
     /// The noise that an engine is known to add, and where it rounds activations the noise that this model makes of it.
     fn floor(&self, runtime: &dyn Runtime) -> Option<Floor> {
         let floor = Floor::of(runtime.name(), Arithmetic::of(&self.context.quantized.graph))?;
-        let samples = self.context.baseline.plan.samples;
-        Some(self.noise.map_or(*floor, |noise| floor.carried(noise, samples)))
+        Some(self.noise.map_or(*floor, |noise| floor.carried(noise)))
     }
 
     /// Judges logits against the quantized graph's.

@@ -77,6 +77,16 @@ impl Greedy {
     /// `source`: as [`Session::encode`] takes it. A sequence whose logits hold a NaN stops there without having ended.
     /// Errors: those of the session, logits of a wrong shape, and forced tokens outside the vocabulary.
     pub fn run(&self, session: &mut dyn Session, source: &Feeds) -> Result<Vec<Generated>, RuntimeError> {
+        self.run_seen(session, source, &mut |_, _, _| {})
+    }
+
+    /// The same, and shows for each token that is chosen its sequence, the logits, and the scores that they became.
+    pub fn run_seen(
+        &self,
+        session: &mut dyn Session,
+        source: &Feeds,
+        seen: &mut dyn FnMut(usize, &[f32], &[f32]),
+    ) -> Result<Vec<Generated>, RuntimeError> {
         let mut rows = rows_of(source);
         let steps = self.new_tokens(session.limit_tokens());
         session.encode(source)?;
@@ -90,17 +100,20 @@ impl Greedy {
                 let next = kept.iter().map(|row| rows[*row].next).collect();
                 logits = decode(session, &Tensor::i64([kept.len(), 1], next))?;
             }
-            for (row, logits) in kept.iter().zip(at_the_end(&logits)) {
-                let row = &mut rows[*row];
+            for (place, logits) in kept.iter().zip(at_the_end(&logits)) {
+                let row = &mut rows[*place];
                 row.next = self.settings.pad_token_id;
                 if !row.running {
                     continue;
                 }
-                let token = argmax(logits).and_then(|_| argmax(&self.scores(row, prompt, logits)));
-                let Some(token) = token.map(|token| token as i64) else {
+                let scores = argmax(logits).map(|_| self.scores(row, prompt, logits));
+                let Some((scores, token)) = scores.and_then(|scores| argmax(&scores).map(|token| (scores, token)))
+                else {
                     row.running = false;
                     continue;
                 };
+                seen(*place, logits, &scores);
+                let token = token as i64;
                 row.tokens.push(token);
                 row.next = token;
                 row.ended = self.settings.eos_token_ids.contains(&token);

@@ -1,6 +1,6 @@
 //! ONNX as Optimum and transformers.js read it: one file an entry, one weight file for all.
 //!
-//! Standard operators of opset 18, of opset 21 in a file with activations of 16 bits; `com.microsoft.MultiHeadAttention` when `attention: fused`, `com.microsoft.MatMulNBits` and `GatherBlockQuantized`
+//! Standard operators of opset 18, of opset 21 in a file with activations of 16 bits; of `com.microsoft` `MultiHeadAttention`, `SkipLayerNormalization` and `SkipSimplifiedLayerNormalization` unless `attention` and `norms` are `standard`, `MatMulNBits` and `GatherBlockQuantized`
 //! for codes of 4 and 8 bits.
 
 mod describe;
@@ -49,17 +49,47 @@ pub struct Onnx {
     pub weights: Placement,
     /// What linear layers are computed in.
     pub compute: Compute,
+    /// How a sum and the norm of it are written.
+    pub norms: Norms,
+    /// How linear layers are written whose weights are blocks.
+    pub products: Products,
 }
 
 /// How attention is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Attention {
-    /// `com.microsoft.MultiHeadAttention`, where it can say it: no soft cap, no shared key heads.
+    /// `com.microsoft.MultiHeadAttention`, where it can say it: no soft cap, no shared key heads. It appends new keys and values to
+    /// those it is given, where they are not turned by their positions first.
     #[default]
+    Cached,
+    /// The same with keys and values that are appended outside of it, for engines whose node has no past.
     Fused,
     /// `MatMul` and `Softmax`.
     Standard,
+}
+
+/// How a sum and the norm of it are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Norms {
+    /// `com.microsoft.SkipLayerNormalization` and `SkipSimplifiedLayerNormalization`.
+    #[default]
+    Fused,
+    /// `Add` and `LayerNormalization`, or the operators of a root mean square.
+    Standard,
+}
+
+/// How linear layers are written whose weights are blocks (`com.microsoft.MatMulNBits`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Products {
+    /// Two or three of one input, such as queries, keys and values, are one product over weights that are joined when the file is
+    /// opened; a bias is added inside.
+    #[default]
+    Joined,
+    /// One node each, and an `Add`.
+    Apart,
 }
 
 /// For which engines the file is.
@@ -128,10 +158,12 @@ const MAX_DISTANCE: usize = 1 << 16;
 impl Onnx {
     /// The options of a recipe that sets none.
     pub const DEFAULT: Onnx = Onnx {
-        attention: Attention::Fused,
+        attention: Attention::Cached,
         profile: Profile::Portable,
         weights: Placement::External,
         compute: Compute::Int8,
+        norms: Norms::Fused,
+        products: Products::Joined,
     };
 
     /// How many neighbours of its input share a scale when a Linear with this weight rounds it to 8 bits inside the engine;
@@ -153,7 +185,7 @@ impl Onnx {
     }
 
     fn choices(&self) -> Choices {
-        Choices { attention: self.attention, compute: self.compute }
+        Choices { attention: self.attention, compute: self.compute, norms: self.norms, products: self.products }
     }
 
     /// Whether `MatMulInteger` reads codes as uint8.

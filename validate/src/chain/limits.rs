@@ -114,7 +114,7 @@ pub struct Floor {
     pub measured_rel_l2: f64,
     /// A few times as much, because what is broken is off by far more; 0 where nothing was.
     pub rel_l2: f64,
-    /// Mean share of greedy tokens equal to the quantized graph's.
+    /// Mean share of greedy tokens equal to the quantized graph's, up to a tie.
     pub token_agreement: f64,
     /// Why so much.
     pub reason: &'static str,
@@ -205,20 +205,12 @@ impl Floor {
         FLOORS.iter().find(|f| f.runtime == runtime && f.arithmetic == arithmetic)
     }
 
-    /// With what f32 noise does to the model at hand. Of `samples`, one may go another way from a tie on.
-    pub fn carried(&self, noise: Noise, samples: usize) -> Floor {
+    /// With what f32 noise does to the model at hand.
+    pub fn carried(&self, noise: Noise) -> Floor {
         if !self.carried {
             return *self;
         }
-        Floor {
-            measured_rel_l2: noise.rel_l2,
-            rel_l2: self.rel_l2.max(CHANCE * noise.rel_l2),
-            token_agreement: self
-                .token_agreement
-                .min(1.0 - CHANCE * (1.0 - noise.tokens))
-                .min(1.0 - 1.0 / samples.max(1) as f64),
-            ..*self
-        }
+        Floor { measured_rel_l2: noise.0, rel_l2: self.rel_l2.max(CHANCE * noise.0), ..*self }
     }
 
     /// For the report: `f32 sums in another order (onnxruntime, f32 weights)`.

@@ -7,6 +7,7 @@ use graph::{Blob, Progress, Scratch};
 use rayon::prelude::*;
 
 use super::ChainError;
+use super::ties::Choice;
 use crate::generate::{Generated, Greedy, decode};
 use crate::metrics::Meter;
 use crate::runtime::reference::Reference;
@@ -171,6 +172,8 @@ pub struct Outputs {
     logits: Vec<Blob>,
     /// By sample.
     pub generated: Vec<Generated>,
+    /// By sample, of each token; empty as `logits`.
+    pub(super) choices: Vec<Vec<Choice>>,
 }
 
 /// Distances of a run to an earlier one, by call of the plan.
@@ -218,10 +221,16 @@ pub fn graph(
     scratch: &Scratch,
     progress: &dyn Progress,
 ) -> Result<Measured, ChainError> {
-    let run = |call| one_call(&mut Reference::new(interpreter), plan, call, against, Some(scratch), progress);
-    // One call a task: they differ much in cost.
-    let done: Result<Vec<Done>, ChainError> = (0..plan.calls.len()).into_par_iter().with_max_len(1).map(run).collect();
-    Ok(gathered(plan, against.len(), done?))
+    let run = |calls: &[usize]| -> Result<Vec<Done>, ChainError> {
+        let mut session = Reference::new(interpreter);
+        calls.iter().map(|call| one_call(&mut session, plan, *call, against, Some(scratch), progress)).collect()
+    };
+    let calls: Vec<usize> = (0..plan.calls.len()).collect();
+    // Calls of the same sources, which a session encodes once, are one task; tasks differ much in cost.
+    let tasks: Vec<&[usize]> =
+        calls.chunk_by(|a, b| plan.calls[*a].batch.source == plan.calls[*b].batch.source).collect();
+    let done: Result<Vec<Vec<Done>>, ChainError> = tasks.into_par_iter().with_max_len(1).map(run).collect();
+    Ok(gathered(plan, against.len(), done?.into_iter().flatten()))
 }
 
 /// Runs the plan in an engine, call by call.
@@ -233,7 +242,7 @@ pub fn engine(
 ) -> Result<Measured, ChainError> {
     let run = |call| one_call(session, plan, call, against, None, progress);
     let done: Result<Vec<Done>, ChainError> = (0..plan.calls.len()).map(run).collect();
-    Ok(gathered(plan, against.len(), done?))
+    Ok(gathered(plan, against.len(), done?.into_iter()))
 }
 
 /// Runs only the calls of the given ways, without generation.
@@ -246,10 +255,24 @@ pub fn probe(session: &mut dyn Session, plan: &Plan, ways: &[Way], against: &Out
     Ok(Distance { calls })
 }
 
+/// How far the logits of one call are from those of an earlier run.
+pub(super) fn distance(
+    session: &mut dyn Session,
+    plan: &Plan,
+    call: &Call,
+    against: &Outputs,
+) -> Result<Meter, ChainError> {
+    let logits = rows(session, plan, call)?;
+    let [mut first, later] = compare(plan, call, against, &logits)?;
+    first.merge(&later);
+    Ok(first)
+}
+
 struct Done {
     logits: Option<Blob>,
     meters: Vec<[Meter; 2]>,
     generated: Vec<Generated>,
+    choices: Vec<Vec<Choice>>,
 }
 
 fn one_call(
@@ -264,24 +287,35 @@ fn one_call(
     let logits = rows(session, plan, call)?;
     let meters = against.iter().map(|earlier| compare(plan, call, earlier, &logits)).collect();
     let meters: Result<Vec<[Meter; 2]>, ChainError> = meters;
-    let mut generated = Vec::new();
+    let (mut generated, mut choices) = (Vec::new(), vec![Vec::new(); call.batch.len()]);
     if call.way == Way::Data {
-        generated = plan.greedy.run(session, &call.batch.source)?;
+        let mut seen = |row: usize, logits: &[f32], scores: &[f32]| {
+            if keep.is_some() {
+                choices[row].push(Choice::of(logits, scores));
+            }
+        };
+        generated = plan.greedy.run_seen(session, &call.batch.source, &mut seen)?;
         progress.advance(call.batch.len() as u64);
     }
-    Ok(Done { logits: keep.map(|scratch| kept(scratch, &logits)).transpose()?, meters: meters?, generated })
+    Ok(Done { logits: keep.map(|scratch| kept(scratch, &logits)).transpose()?, meters: meters?, generated, choices })
 }
 
-fn gathered(plan: &Plan, against: usize, done: Vec<Done>) -> Measured {
-    let mut outputs = Outputs { logits: Vec::new(), generated: vec![Generated::default(); plan.samples] };
+fn gathered(plan: &Plan, against: usize, done: impl Iterator<Item = Done>) -> Measured {
+    let mut outputs = Outputs {
+        logits: Vec::new(),
+        generated: vec![Generated::default(); plan.samples],
+        choices: vec![Vec::new(); plan.samples],
+    };
     let mut distances: Vec<Distance> = (0..against).map(|_| Distance { calls: Vec::new() }).collect();
     for (call, done) in plan.calls.iter().zip(done) {
         outputs.logits.extend(done.logits);
         for (distance, meters) in distances.iter_mut().zip(done.meters) {
             distance.calls.push(meters);
         }
-        for (sample, generated) in call.batch.samples.iter().zip(done.generated) {
-            outputs.generated[*sample] = generated;
+        for (sample, (generated, choices)) in
+            call.batch.samples.iter().zip(done.generated.into_iter().zip(done.choices))
+        {
+            (outputs.generated[*sample], outputs.choices[*sample]) = (generated, choices);
         }
     }
     Measured { outputs, distances }

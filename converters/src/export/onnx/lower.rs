@@ -4,16 +4,23 @@
 //! out the same: `exp` of it is 0. A wholly masked row would become the mean of the values instead of the interpreter's
 //! zeros, so the result of an attention whose bias holds a padding mask is multiplied by 0 there.
 
+mod attention;
+mod embed;
+mod linear;
+mod norm;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use graph::eval::relative_bucket;
 use graph::{Binary, Def, Dim, Entry, Granularity, Graph, Layout as Pairing, Op, Rope, Sym, Unary, ValueId, WeightId};
 
+use linear::Joins;
+
 use super::onnx::tensor_proto::DataType;
 use super::onnx::{AttributeProto, NodeProto, TensorProto};
-use super::proto::{float, int, ints, node, prune, tensor, text};
+use super::proto::{int, ints, node, prune, tensor};
 use super::tensors::Layout;
-use super::{Attention, Compute};
+use super::{Attention, Compute, Norms, Products};
 
 /// What a masked score is added to; two of them are still finite.
 const MASKED: f32 = f32::MIN / 2.0;
@@ -25,6 +32,10 @@ pub(super) struct Choices {
     pub(super) attention: Attention,
     /// What linear layers with f16 weights are computed in.
     pub(super) compute: Compute,
+    /// `SkipLayerNormalization` or `Add` and a norm.
+    pub(super) norms: Norms,
+    /// Whether products of one input over blocks are one.
+    pub(super) products: Products,
 }
 
 /// The graph outside of any branch: what all blocks of one file share.
@@ -32,6 +43,7 @@ pub(super) struct Lowering<'g> {
     graph: &'g Graph,
     layouts: &'g HashMap<WeightId, Layout>,
     choices: Choices,
+    joins: Joins,
     /// Weights used, by value; their initializers come from their layouts.
     pub(super) weights: BTreeSet<WeightId>,
     /// Small constants, inline because shapes are inferred from them.
@@ -47,6 +59,10 @@ impl<'g> Lowering<'g> {
             graph,
             layouts,
             choices,
+            joins: match choices.products {
+                Products::Joined => Joins::of(graph, layouts),
+                Products::Apart => Joins::default(),
+            },
             weights: BTreeSet::new(),
             constants: BTreeMap::new(),
             prepared: Vec::new(),
@@ -70,8 +86,11 @@ impl<'g> Lowering<'g> {
             outputs: outputs.iter().map(port).collect(),
             fixed: fixed.clone(),
         };
+        let order = self.graph.order(&cut);
         let mut block = Block {
             fixed: &cut.fixed,
+            wanted: order.iter().copied().collect(),
+            split: HashMap::new(),
             prefix,
             inputs,
             names: inputs.iter().cloned().collect(),
@@ -85,7 +104,7 @@ impl<'g> Lowering<'g> {
             counts: HashMap::new(),
             outer: self,
         };
-        for id in block.outer.graph.order(&cut) {
+        for id in order {
             block.value(id)?;
         }
         let mut named = HashSet::new();
@@ -196,6 +215,10 @@ struct Block<'a, 'g> {
     quantized: HashMap<ValueId, [String; 3]>,
     // Values that products round: the value before, and the block.
     rounded_inside: HashMap<ValueId, (String, usize)>,
+    // What is made here.
+    wanted: HashSet<ValueId>,
+    // Results of joined products that come later in the order.
+    split: HashMap<ValueId, String>,
     // Results of fused attentions as [b, q, h·d].
     merged: HashMap<ValueId, String>,
     place: String,
@@ -390,7 +413,7 @@ impl Block<'_, '_> {
                 let [a, b] = [self.name(args[0])?, self.name(args[1])?];
                 Ok(self.emit("MatMul", &[&a, &b]))
             }
-            Op::Linear => self.linear(args),
+            Op::Linear => self.linear(id, args),
             Op::Embed => self.embed(args[0], args[1]),
             Op::Binary(binary) => {
                 let [a, b] = [self.name(args[0])?, self.name(args[1])?];
@@ -410,22 +433,8 @@ impl Block<'_, '_> {
                 let x = self.name(args[0])?;
                 Ok(self.emit_with("Softmax", &[&x], vec![int("axis", -1)]))
             }
-            Op::RmsNorm { eps } => {
-                // The order that onnxruntime's optimizer knows as SimplifiedLayerNormalization.
-                let [x, w] = [self.name(args[0])?, self.name(args[1])?];
-                let square = self.scaled("Pow", &x, 2.0);
-                let last = self.outer.ints(&[-1]);
-                let mean = self.emit_with("ReduceMean", &[&square, &last], vec![int("keepdims", 1)]);
-                let mean = self.scaled("Add", &mean, *eps);
-                let root = self.emit("Sqrt", &[&mean]);
-                let normed = self.emit("Div", &[&x, &root]);
-                Ok(self.emit("Mul", &[&normed, &w]))
-            }
-            Op::LayerNorm { eps } => {
-                let names = args.iter().map(|arg| self.name(*arg)).collect::<Result<Vec<String>, String>>()?;
-                let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                Ok(self.emit_with("LayerNormalization", &names, vec![int("axis", -1), float("epsilon", *eps)]))
-            }
+            Op::RmsNorm { eps } => self.norm(args, norm::Norm::Rms, *eps),
+            Op::LayerNorm { eps } => self.norm(args, norm::Norm::Layer, *eps),
             Op::GroupNorm { groups, eps } => self.group_norm(id, args, *groups, *eps),
             Op::Conv { stride, pad, length } => {
                 let names = args.iter().map(|arg| self.name(*arg)).collect::<Result<Vec<String>, String>>()?;
@@ -580,28 +589,6 @@ impl Block<'_, '_> {
         }
     }
 
-    /// Instance normalization of the groups as if each were a channel, then the weight and bias of each channel.
-    fn group_norm(&mut self, id: ValueId, args: &[ValueId], groups: usize, eps: f32) -> Result<String, String> {
-        let [x, w, bias] = [self.name(args[0])?, self.name(args[1])?, self.name(args[2])?];
-        let shape = self.shape(id);
-        let channels = shape[1].literal().ok_or("the number of channels is not a number")? as i64;
-        let grouped = self.outer.ints(&[0, groups as i64, -1]);
-        let grouped = self.emit("Reshape", &[&x, &grouped]);
-        let name = |word: &str| format!("{word}/{groups}");
-        let [ones, zeros] = [
-            self.outer.floats(&name("ones"), &vec![1.0; groups]),
-            self.outer.floats(&name("zeros"), &vec![0.0; groups]),
-        ];
-        let inputs = [grouped.as_str(), &ones, &zeros];
-        let normed = self.emit_with("InstanceNormalization", &inputs, vec![float("epsilon", eps)]);
-        let apart = self.emit("Shape", &[&x]);
-        let normed = self.emit("Reshape", &[&normed, &apart]);
-        let column = self.outer.ints(&[&[channels][..], &vec![1; shape.len() - 2]].concat());
-        let [w, bias] = [w, bias].map(|v| self.emit("Reshape", &[&v, &column]));
-        let scaled = self.emit("Mul", &[&normed, &w]);
-        Ok(self.emit("Add", &[&scaled, &bias]))
-    }
-
     fn slice(&mut self, x: &str, axis: i64, start: usize, step: usize, len: &Dim) -> Result<String, String> {
         let [first, axis, stride] = [start as i64, axis, step as i64].map(|i| self.outer.ints(&[i]));
         // One past the last place: start + (len - 1) · step + 1.
@@ -719,216 +706,4 @@ impl Block<'_, '_> {
             }
         }
     }
-
-    fn embed(&mut self, ids: ValueId, table: ValueId) -> Result<String, String> {
-        let rank = self.shape(ids).len();
-        let ids = self.name(ids)?;
-        let Some((id, layout)) = self.layout(table) else {
-            let table = self.name(table)?;
-            return Ok(self.emit("Gather", &[&table, &ids]));
-        };
-        let weight = self.graph().weights.get(id);
-        let (name, [_, width]) = (weight.name.clone(), weight.matrix());
-        // Rows are gathered first and made floats after: a whole table of floats would be made at each call.
-        match layout {
-            Layout::Float(dtype) => {
-                let rows = self.emit("Gather", &[&name, &ids]);
-                Ok(if dtype == graph::FloatType::F16 { self.cast(&rows, DataType::Float) } else { rows })
-            }
-            Layout::Steps { .. } | Layout::Multiples | Layout::Nibbles => {
-                Err(format!("{name}: stored as only the npu format has it"))
-            }
-            Layout::Rows { unsigned, zeros } => {
-                let codes = self.emit("Gather", &[&format!("{name}_quantized"), &ids]);
-                let codes = self.cast(&codes, DataType::Float);
-                let zero = (zeros || unsigned).then(|| self.emit("Gather", &[&format!("{name}_zero_point"), &ids]));
-                let scale = self.emit("Gather", &[&format!("{name}_scale"), &ids]);
-                Ok(self.dequantize(&codes, &scale, zero.as_deref()))
-            }
-            Layout::Blocks { bits, block, zeros: false } => {
-                let per_row = width.div_ceil(block);
-                let codes = format!("{name}_{}", if bits == 4 { "Q4" } else { "Q8" });
-                let last = self.outer.index(2);
-                // [n, blocks, 1], as many axes as the codes [n, blocks, bytes] have.
-                let scale = self.outer.prepare("Unsqueeze", &[&format!("{name}_scale"), &last], "column", Vec::new());
-                let attributes = vec![
-                    int("bits", i64::from(bits)),
-                    int("block_size", block as i64),
-                    int("gather_axis", 0),
-                    int("quantize_axis", 2),
-                ];
-                let rows = self.emit_with("GatherBlockQuantized", &[&codes, &ids, &scale], attributes);
-                let mut shape = vec![0; rank];
-                shape.push((per_row * block) as i64);
-                let shape = self.outer.ints(&shape);
-                let rows = self.emit("Reshape", &[&rows, &shape]);
-                Ok(self.first(&rows, width, per_row * block > width))
-            }
-            Layout::Blocks { bits, block, zeros: true } => {
-                let per_row = width.div_ceil(block);
-                let suffix = if bits == 4 { "Q4" } else { "Q8" };
-                // [.., blocks, bytes] -> [.., blocks, block]
-                let codes = self.emit("Gather", &[&format!("{name}_{suffix}"), &ids]);
-                let codes = self.unpack(bits, &codes, rank + 1, block);
-                let zero = self.emit("Gather", &[&format!("{name}_zero_point"), &ids]);
-                let zero = self.unpack(bits, &zero, rank, per_row.next_multiple_of(8 / usize::from(bits)));
-                let zero = self.first(&zero, per_row, bits == 4 && per_row % 2 == 1);
-                let scale = self.emit("Gather", &[&format!("{name}_scale"), &ids]);
-                let rows = self.dequantize_floats(&codes, &scale, Some(&zero));
-                let mut shape = vec![0; rank];
-                shape.push((per_row * block) as i64);
-                let shape = self.outer.ints(&shape);
-                let rows = self.emit("Reshape", &[&rows, &shape]);
-                Ok(self.first(&rows, width, per_row * block > width))
-            }
-        }
-    }
-
-    /// `(codes - zero) · scale`; `scale` and `zero` lack the last axis, `zero` holds integers.
-    fn dequantize(&mut self, codes: &str, scale: &str, zero: Option<&str>) -> String {
-        let zero = zero.map(|zero| self.cast(zero, DataType::Float));
-        self.dequantize_floats(codes, scale, zero.as_deref())
-    }
-
-    fn dequantize_floats(&mut self, codes: &str, scale: &str, zero: Option<&str>) -> String {
-        let scale = self.unsqueeze(scale, &[-1]);
-        let shifted = zero.map(|zero| {
-            let zero = self.unsqueeze(zero, &[-1]);
-            self.emit("Sub", &[codes, &zero])
-        });
-        self.emit("Mul", &[shifted.as_deref().unwrap_or(codes), &scale])
-    }
-
-    /// Packed uint8[.., bytes] -> f32[.., count], of rank `rank + 1`.
-    fn unpack(&mut self, bits: u8, packed: &str, rank: usize, count: usize) -> String {
-        if bits != 4 {
-            return self.cast(packed, DataType::Float);
-        }
-        let (fifteen, four) = (self.outer.byte_scalar(15), self.outer.byte_scalar(4));
-        let low = self.emit("BitwiseAnd", &[packed, &fifteen]);
-        let high = self.emit_with("BitShift", &[packed, &four], vec![text("direction", "RIGHT")]);
-        let [low, high] = [low, high].map(|half| self.unsqueeze(&half, &[-1]));
-        let pairs = self.emit_with("Concat", &[&low, &high], vec![int("axis", -1)]);
-        let mut shape = vec![0; rank];
-        shape.push(count as i64);
-        let shape = self.outer.ints(&shape);
-        let codes = self.emit("Reshape", &[&pairs, &shape]);
-        self.cast(&codes, DataType::Float)
-    }
-
-    /// The first `count` of the last axis, when there are more.
-    fn first(&mut self, x: &str, count: usize, more: bool) -> String {
-        if !more {
-            return x.to_owned();
-        }
-        let [start, end, axis] = [0, count as i64, -1].map(|i| self.outer.ints(&[i]));
-        self.emit("Slice", &[x, &start, &end, &axis])
-    }
-
-    fn layout(&mut self, id: ValueId) -> Option<(WeightId, Layout)> {
-        let weight = self.graph().weight_of(id)?;
-        let layout = *self.outer.layouts.get(&weight)?;
-        self.outer.weights.insert(weight);
-        Some((weight, layout))
-    }
-
-    fn linear(&mut self, args: &[ValueId]) -> Result<String, String> {
-        let y = match self.layout(args[1]) {
-            None => {
-                let [x, w] = [self.name(args[0])?, self.name(args[1])?];
-                let w = self.emit_with("Transpose", &[&w], vec![ints("perm", [1, 0])]);
-                self.emit("MatMul", &[&x, &w])
-            }
-            Some((weight, layout)) => self.linear_by_weight(args[0], weight, layout)?,
-        };
-        match args.get(2) {
-            None => Ok(y),
-            Some(bias) => {
-                let bias = self.name(*bias)?;
-                Ok(self.emit("Add", &[&y, &bias]))
-            }
-        }
-    }
-
-    fn linear_by_weight(&mut self, x_id: ValueId, id: WeightId, layout: Layout) -> Result<String, String> {
-        let weight = self.graph().weights.get(id);
-        let (name, [n, e]) = (weight.name.clone(), weight.matrix());
-        let (x, rounds) = match self.rounded_inside.get(&x_id) {
-            Some((x, block)) => (x.clone(), Some(*block)),
-            None => (self.name(x_id)?, None),
-        };
-        let own_block = match layout {
-            Layout::Blocks { block, .. } => Some(block),
-            _ => None,
-        };
-        if rounds.is_some() && rounds != own_block {
-            return Err(format!("{name}: its product does not round in blocks of {}", rounds.unwrap_or_default()));
-        }
-        match layout {
-            Layout::Float(graph::FloatType::F16) if self.outer.choices.compute == Compute::F16 => {
-                let w = self.outer.transposed(&name);
-                // Products of a T5 pass 65504, the largest f16. A power of two moves x and back again exactly.
-                let x = self.scaled("Mul", &x, 1.0 / HEADROOM);
-                let x = self.cast(&x, DataType::Float16);
-                let y = self.emit("MatMul", &[&x, &w]);
-                let y = self.cast(&y, DataType::Float);
-                Ok(self.scaled("Mul", &y, HEADROOM))
-            }
-            Layout::Float(_) => {
-                let w = self.weight(id)?;
-                let w = self.outer.transposed(&w);
-                Ok(self.emit("MatMul", &[&x, &w]))
-            }
-            Layout::Steps { .. } | Layout::Multiples | Layout::Nibbles => {
-                Err(format!("{name}: stored as only the npu format has it"))
-            }
-            Layout::Rows { unsigned, zeros } => {
-                let codes = self.outer.transposed(&format!("{name}_quantized"));
-                let (scale, zero) = (format!("{name}_scale"), format!("{name}_zero_point"));
-                let zero: Option<&str> = (zeros || unsigned).then_some(&zero);
-                if let Some([x, x_scale, x_zero]) = self.quantized.get(&x_id).cloned() {
-                    let mut inputs = vec![x.as_str(), &codes, &x_zero];
-                    inputs.extend(zero);
-                    let sums = self.emit("MatMulInteger", &inputs);
-                    let sums = self.cast(&sums, DataType::Float);
-                    let scale = self.emit("Mul", &[&x_scale, &scale]);
-                    return Ok(self.emit("Mul", &[&sums, &scale]));
-                }
-                if !matches!(self.graph().op(x_id), Some(Op::FakeQuant(_))) {
-                    // An engine folds these once, and would unpack a DequantizeLinear at every call.
-                    let w = self.outer.unpacked(&name, zeros || unsigned);
-                    let w = self.outer.transposed(&w);
-                    return Ok(self.emit("MatMul", &[&x, &w]));
-                }
-                let mut inputs = vec![codes.as_str(), &scale];
-                inputs.extend(zero);
-                let w = self.emit_with("DequantizeLinear", &inputs, vec![int("axis", 1)]);
-                Ok(self.emit("MatMul", &[&x, &w]))
-            }
-            Layout::Blocks { bits, block, zeros } => {
-                let (codes, scale, zero) = (
-                    format!("{name}_{}", if bits == 4 { "Q4" } else { "Q8" }),
-                    format!("{name}_scale"),
-                    format!("{name}_zero_point"),
-                );
-                let mut inputs = vec![x.as_str(), &codes, &scale];
-                inputs.extend(zeros.then_some(zero.as_str()));
-                let attributes = vec![
-                    int("K", e as i64),
-                    int("N", n as i64),
-                    int("bits", i64::from(bits)),
-                    int("block_size", block as i64),
-                    // 4: the input is rounded to 8 bits, symmetric, per row and block; 1: it stays f32. What stands here is a
-                    // bound, and by default an engine may round or not.
-                    int("accuracy_level", if rounds.is_some() { 4 } else { 1 }),
-                ];
-                Ok(self.emit_with("MatMulNBits", &inputs, attributes))
-            }
-        }
-    }
 }
-
-/// What divides the input of a linear layer computed in f16 and multiplies its output.
-const HEADROOM: f32 = 64.0;
-
-mod attention;

@@ -49,7 +49,14 @@ pub(in crate::export) fn node(
     attribute: Vec<AttributeProto>,
 ) -> NodeProto {
     let owned = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect::<Vec<String>>();
-    let is_contributed = matches!(op, "GatherBlockQuantized" | "MatMulNBits" | "MultiHeadAttention");
+    let is_contributed = matches!(
+        op,
+        "GatherBlockQuantized"
+            | "MatMulNBits"
+            | "MultiHeadAttention"
+            | "SkipLayerNormalization"
+            | "SkipSimplifiedLayerNormalization"
+    );
     let domain = is_contributed.then(|| MICROSOFT.to_owned());
     NodeProto {
         input: owned(inputs),

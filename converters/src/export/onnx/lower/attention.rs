@@ -4,7 +4,7 @@ use graph::{Def, Op, ValueId};
 
 use super::super::Attention;
 use super::super::onnx::tensor_proto::DataType;
-use super::super::proto::{float, int, ints};
+use super::super::proto::{float, int, ints, node};
 use super::{Block, MASKED};
 
 impl Block<'_, '_> {
@@ -20,7 +20,7 @@ impl Block<'_, '_> {
             return Err("the number of heads is not a number".to_owned());
         };
         let one_width = q_shape[3] == v_shape[3];
-        let fused = self.outer.choices.attention == Attention::Fused;
+        let fused = self.outer.choices.attention != Attention::Standard;
         match fused && softcap.is_none() && heads == groups && one_width {
             true => self.fused(id, args, heads, scale),
             false => self.standard(args, heads / groups.max(1), scale, softcap),
@@ -76,15 +76,34 @@ impl Block<'_, '_> {
     /// Queries and the result are [b, q, h·d], keys and values [b, h, k, d].
     fn fused(&mut self, id: ValueId, args: &[ValueId], heads: usize, scale: f32) -> Result<String, String> {
         let q = self.merged_heads(args[0])?;
-        let [k, v] = [self.name(args[1])?, self.name(args[2])?];
-        let mut inputs = vec![q, k, v];
-        if let Some(bias) = args.get(3) {
-            // Neither a bias of the projections nor a key padding mask: inputs 3 and 4.
-            inputs.extend([String::new(), String::new(), self.full_bias(*bias, args[0])?]);
+        let appended = match [self.appended(args[1]), self.appended(args[2])] {
+            [Some(k), Some(v)] => Some([k, v]),
+            _ => None,
+        };
+        let (k, v) = match appended {
+            Some([(_, k), (_, v)]) => (self.name(k)?, self.name(v)?),
+            None => (self.name(args[1])?, self.name(args[2])?),
+        };
+        // Neither a bias of the projections nor a key padding mask: inputs 3 and 4.
+        let mut inputs = [q, k, v, String::new(), String::new()].to_vec();
+        inputs.push(args.get(3).map(|bias| self.full_bias(*bias, args[0])).transpose()?.unwrap_or_default());
+        let out = self.fresh("MultiHeadAttention");
+        let mut outputs = vec![out.clone()];
+        if let Some([(past_k, _), (past_v, _)]) = appended {
+            inputs.extend([self.name(past_k)?, self.name(past_v)?]);
+            // What is read from here on is what the node appended to; a `Concat` that nobody reads any more is dropped.
+            for id in &args[1..3] {
+                let present = self.fresh("present");
+                self.names.insert(*id, present.clone());
+                outputs.push(present);
+            }
         }
-        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let given = inputs.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
+        let inputs: Vec<&str> = inputs[..given].iter().map(String::as_str).collect();
+        let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
         let attributes = vec![int("num_heads", heads as i64), float("scale", scale)];
-        let mut out = self.emit_with("MultiHeadAttention", &inputs, attributes);
+        self.nodes.push(node("MultiHeadAttention", &inputs, &outputs, attributes));
+        let mut out = out;
         if let Some(bias) = args.get(3).filter(|bias| self.may_mask_all(**bias)) {
             let visible = self.visible(*bias)?; // [b, 1, q, 1]
             let axis = self.outer.ints(&[1]);
@@ -100,13 +119,20 @@ impl Block<'_, '_> {
         Ok(self.emit_with("Transpose", &[&split], vec![ints("perm", [0, 2, 1, 3])]))
     }
 
-    /// `[b,h,q,d]` as `[b, q, h·d]`, taken from before the heads were split where that can be seen.
-    fn merged_heads(&mut self, id: ValueId) -> Result<String, String> {
+    /// A cache `[b,h,n,d]` and what is appended to it, `[b, n, h·d]`: keys or values that the node can join itself.
+    fn appended(&self, id: ValueId) -> Option<(ValueId, ValueId)> {
+        let (Some(Op::Concat { axis: 2 }), &[past, new]) = (self.graph().op(id), self.graph().args(id)) else {
+            return None;
+        };
+        let is_wanted = self.outer.choices.attention == Attention::Cached;
+        (is_wanted && self.is_input(past)).then_some(())?;
+        Some((past, self.before_the_heads(new)?))
+    }
+
+    /// `[b, n, h·d]`, of which `[b,h,n,d]` was made by splitting it.
+    fn before_the_heads(&self, id: ValueId) -> Option<ValueId> {
         let graph = self.outer.graph;
         let shape = self.shape(id);
-        let (Some(heads), Some(width)) = (shape[1].literal(), shape[3].literal()) else {
-            return Err("heads and head width are not numbers".to_owned());
-        };
         if let (Def::Op(Op::Transpose(perm), split), false) = (&graph.value(id).def, self.is_input(id))
             && perm == &[0, 2, 1, 3]
             && let (Def::Op(Op::Reshape(_), whole), false) = (&graph.value(split[0]).def, self.is_input(split[0]))
@@ -114,7 +140,19 @@ impl Block<'_, '_> {
             && whole_shape.len() == 3
             && whole_shape[..2] == [shape[0].clone(), shape[2].clone()]
         {
-            return self.name(whole[0]);
+            return Some(whole[0]);
+        }
+        None
+    }
+
+    /// `[b,h,q,d]` as `[b, q, h·d]`, taken from before the heads were split where that can be seen.
+    fn merged_heads(&mut self, id: ValueId) -> Result<String, String> {
+        let shape = self.shape(id);
+        let (Some(heads), Some(width)) = (shape[1].literal(), shape[3].literal()) else {
+            return Err("heads and head width are not numbers".to_owned());
+        };
+        if let Some(whole) = self.before_the_heads(id) {
+            return self.name(whole);
         }
         let x = self.name(id)?;
         let x = self.emit_with("Transpose", &[&x], vec![ints("perm", [0, 2, 1, 3])]);

@@ -1,0 +1,256 @@
+//! `Linear`, by the way its weight is stored.
+
+use std::collections::HashMap;
+
+use graph::{Def, Granularity, Graph, Op, ValueId, WeightId};
+
+use super::super::onnx::tensor_proto::DataType;
+use super::super::proto::{int, ints, node};
+use super::super::tensors::Layout;
+use super::super::{Compute, Products};
+use super::{Block, Lowering};
+
+/// Queries, keys and values; a gate and what it opens. The encoder's output is read by the keys and values of all layers, which
+/// would lie in memory together.
+const JOINED: std::ops::RangeInclusive<usize> = 2..=3;
+
+/// What divides the input of a linear layer computed in f16 and multiplies its output.
+const HEADROOM: f32 = 64.0;
+
+impl Block<'_, '_> {
+    pub(super) fn layout(&mut self, id: ValueId) -> Option<(WeightId, Layout)> {
+        let weight = self.graph().weight_of(id)?;
+        let layout = *self.outer.layouts.get(&weight)?;
+        self.outer.weights.insert(weight);
+        Some((weight, layout))
+    }
+
+    pub(super) fn linear(&mut self, id: ValueId, args: &[ValueId]) -> Result<String, String> {
+        let outer = &self.outer;
+        if let Some(group) = outer.joins.group(id).filter(|group| group.iter().all(|id| self.wanted.contains(id))) {
+            return self.joined(id, group.to_vec());
+        }
+        let bias = args.get(2).copied();
+        let y = match self.layout(args[1]) {
+            None => {
+                let [x, w] = [self.name(args[0])?, self.name(args[1])?];
+                let w = self.emit_with("Transpose", &[&w], vec![ints("perm", [1, 0])]);
+                self.emit("MatMul", &[&x, &w])
+            }
+            Some((weight, Layout::Blocks { bits, block, zeros })) => {
+                let x = self.input_of_blocks(args[0], weight, block)?;
+                let parts = self.outer.block_parts(weight, bits, zeros);
+                let inside = self.outer.choices.products == Products::Joined;
+                let bias_name = bias.filter(|_| inside).map(|bias| self.name(bias)).transpose()?;
+                let y = self.block_product(&x, parts, bias_name, (weight, bits, block));
+                if inside {
+                    return Ok(y);
+                }
+                y
+            }
+            Some((weight, layout)) => self.linear_by_weight(args[0], weight, layout)?,
+        };
+        match bias {
+            None => Ok(y),
+            Some(bias) => {
+                let bias = self.name(bias)?;
+                Ok(self.emit("Add", &[&y, &bias]))
+            }
+        }
+    }
+
+    /// The products of one input as one, made with the first of them: the result of `id`.
+    fn joined(&mut self, id: ValueId, group: Vec<ValueId>) -> Result<String, String> {
+        if let Some(name) = self.split.remove(&id) {
+            return Ok(name);
+        }
+        let graph = self.outer.graph;
+        let (mut parts, mut rows, mut biases) = (Vec::new(), Vec::new(), Vec::new());
+        let mut first = None;
+        for member in &group {
+            let args = graph.args(*member);
+            let Some((weight, Layout::Blocks { bits, block, zeros })) = self.layout(args[1]) else {
+                return Err("only weights in blocks are joined".to_owned());
+            };
+            parts.push(self.outer.block_parts(weight, bits, zeros));
+            rows.push(graph.weights.get(weight).matrix()[0]);
+            biases.extend(args.get(2).map(|bias| self.name(*bias)).transpose()?);
+            first.get_or_insert((args[0], weight, bits, block));
+        }
+        let (x, weight, bits, block) = first.ok_or("a group of products has members")?;
+        let x = self.input_of_blocks(x, weight, block)?;
+        let mut join = |of: Vec<&str>| self.outer.prepare("Concat", &of, "joined", vec![int("axis", 0)]);
+        let joined = (0..parts[0].len()).map(|i| join(parts.iter().map(|part| part[i].as_str()).collect())).collect();
+        let all_have_one = biases.len() == group.len();
+        let bias = all_have_one.then(|| join(biases.iter().map(String::as_str).collect()));
+        let whole = self.block_product(&x, joined, bias, (weight, bits, block));
+        let total: usize = rows.iter().sum();
+        if let Some(node) = self.nodes.last_mut() {
+            node.attribute.iter_mut().filter(|a| a.name() == "N").for_each(|a| a.i = Some(total as i64));
+        }
+        let sizes = self.outer.ints(&rows.iter().map(|n| *n as i64).collect::<Vec<i64>>());
+        let outputs: Vec<String> = group.iter().map(|_| self.fresh("Split")).collect();
+        let names: Vec<&str> = outputs.iter().map(String::as_str).collect();
+        self.nodes.push(node("Split", &[&whole, &sizes], &names, vec![int("axis", -1)]));
+        for (member, output) in group.iter().zip(outputs) {
+            let name = match graph.args(*member).get(2).filter(|_| !all_have_one) {
+                None => output,
+                Some(bias) => {
+                    let bias = self.name(*bias)?;
+                    self.emit("Add", &[&output, &bias])
+                }
+            };
+            self.split.insert(*member, name);
+        }
+        self.split.remove(&id).ok_or_else(|| "a product is a member of its group".to_owned())
+    }
+
+    /// The name of what a product over blocks reads, which rounds it itself where the graph does before it.
+    fn input_of_blocks(&mut self, x: ValueId, weight: WeightId, block: usize) -> Result<(String, bool), String> {
+        match self.rounded_inside.get(&x) {
+            Some((x, rounds)) if *rounds == block => Ok((x.clone(), true)),
+            Some((_, rounds)) => {
+                let name = &self.graph().weights.get(weight).name;
+                Err(format!("{name}: its product does not round in blocks of {rounds}"))
+            }
+            None => Ok((self.name(x)?, false)),
+        }
+    }
+
+    /// `MatMulNBits`. `parts`: codes, scales and, where there are some, zeros.
+    fn block_product(
+        &mut self,
+        (x, rounds): &(String, bool),
+        parts: Vec<String>,
+        bias: Option<String>,
+        (weight, bits, block): (WeightId, u8, usize),
+    ) -> String {
+        let [n, e] = self.graph().weights.get(weight).matrix();
+        let mut inputs = vec![x.as_str()];
+        inputs.extend(parts.iter().map(String::as_str));
+        if let Some(bias) = &bias {
+            // Zeros, and an order of groups.
+            inputs.resize(5, "");
+            inputs.push(bias);
+        }
+        let attributes = vec![
+            int("K", e as i64),
+            int("N", n as i64),
+            int("bits", i64::from(bits)),
+            int("block_size", block as i64),
+            // 4: the input is rounded to 8 bits, symmetric, per row and block; 1: it stays f32. What stands here is a
+            // bound, and by default an engine may round or not.
+            int("accuracy_level", if *rounds { 4 } else { 1 }),
+        ];
+        self.emit_with("MatMulNBits", &inputs, attributes)
+    }
+
+    fn linear_by_weight(&mut self, x_id: ValueId, id: WeightId, layout: Layout) -> Result<String, String> {
+        let weight = self.graph().weights.get(id);
+        let name = weight.name.clone();
+        if self.rounded_inside.contains_key(&x_id) {
+            return Err(format!("{name}: its product does not round in blocks"));
+        }
+        let x = self.name(x_id)?;
+        match layout {
+            Layout::Float(graph::FloatType::F16) if self.outer.choices.compute == Compute::F16 => {
+                let w = self.outer.transposed(&name);
+                // Products of a T5 pass 65504, the largest f16. A power of two moves x and back again exactly.
+                let x = self.scaled("Mul", &x, 1.0 / HEADROOM);
+                let x = self.cast(&x, DataType::Float16);
+                let y = self.emit("MatMul", &[&x, &w]);
+                let y = self.cast(&y, DataType::Float);
+                Ok(self.scaled("Mul", &y, HEADROOM))
+            }
+            Layout::Float(_) => {
+                let w = self.weight(id)?;
+                let w = self.outer.transposed(&w);
+                Ok(self.emit("MatMul", &[&x, &w]))
+            }
+            Layout::Steps { .. } | Layout::Multiples | Layout::Nibbles => {
+                Err(format!("{name}: stored as only the npu format has it"))
+            }
+            Layout::Rows { unsigned, zeros } => {
+                let codes = self.outer.transposed(&format!("{name}_quantized"));
+                let (scale, zero) = (format!("{name}_scale"), format!("{name}_zero_point"));
+                let zero: Option<&str> = (zeros || unsigned).then_some(&zero);
+                if let Some([x, x_scale, x_zero]) = self.quantized.get(&x_id).cloned() {
+                    let mut inputs = vec![x.as_str(), &codes, &x_zero];
+                    inputs.extend(zero);
+                    let sums = self.emit("MatMulInteger", &inputs);
+                    let sums = self.cast(&sums, DataType::Float);
+                    let scale = self.emit("Mul", &[&x_scale, &scale]);
+                    return Ok(self.emit("Mul", &[&sums, &scale]));
+                }
+                if !matches!(self.graph().op(x_id), Some(Op::FakeQuant(_))) {
+                    // An engine folds these once, and would unpack a DequantizeLinear at every call.
+                    let w = self.outer.unpacked(&name, zeros || unsigned);
+                    let w = self.outer.transposed(&w);
+                    return Ok(self.emit("MatMul", &[&x, &w]));
+                }
+                let mut inputs = vec![codes.as_str(), &scale];
+                inputs.extend(zero);
+                let w = self.emit_with("DequantizeLinear", &inputs, vec![int("axis", 1)]);
+                Ok(self.emit("MatMul", &[&x, &w]))
+            }
+            Layout::Blocks { .. } => unreachable!("products over blocks are written by `linear`"),
+        }
+    }
+}
+
+impl Lowering<'_> {
+    /// The initializers of a weight in blocks, as `MatMulNBits` takes them.
+    fn block_parts(&self, weight: WeightId, bits: u8, zeros: bool) -> Vec<String> {
+        let name = &self.graph.weights.get(weight).name;
+        let codes = if bits == 4 { "_Q4" } else { "_Q8" };
+        let suffixes = [codes, "_scale", "_zero_point"];
+        suffixes[..if zeros { 3 } else { 2 }].iter().map(|suffix| format!("{name}{suffix}")).collect()
+    }
+}
+
+/// Products that are computed as one: of the same input, over weights of the same layout that nothing else reads.
+#[derive(Default)]
+pub(super) struct Joins {
+    groups: Vec<Vec<ValueId>>,
+    of: HashMap<ValueId, usize>,
+}
+
+impl Joins {
+    /// Those of a graph.
+    pub(super) fn of(graph: &Graph, layouts: &HashMap<WeightId, Layout>) -> Joins {
+        let mut uses: HashMap<WeightId, usize> = HashMap::new();
+        let ops = || {
+            graph.values.iter().enumerate().filter_map(|(i, value)| match &value.def {
+                Def::Op(op, args) => Some((ValueId(i), op, args)),
+                _ => None,
+            })
+        };
+        for (_, _, args) in ops() {
+            for weight in args.iter().filter_map(|arg| graph.weight_of(*arg)) {
+                *uses.entry(weight).or_default() += 1;
+            }
+        }
+        let mut groups: Vec<((ValueId, Option<usize>, Layout), Vec<ValueId>)> = Vec::new();
+        for (id, _, args) in ops().filter(|(_, op, _)| **op == Op::Linear) {
+            let Some(weight) = graph.weight_of(args[1]).filter(|weight| uses[weight] == 1) else { continue };
+            let Some(layout @ Layout::Blocks { .. }) = layouts.get(&weight).copied() else { continue };
+            let (x, rounds) = match (graph.op(args[0]), graph.args(args[0])) {
+                (Some(Op::DynamicQuant(Granularity::Block(block))), [x]) => (*x, Some(*block)),
+                _ => (args[0], None),
+            };
+            let key = (x, rounds, layout);
+            match groups.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, members)) => members.push(id),
+                None => groups.push((key, vec![id])),
+            }
+        }
+        let groups: Vec<Vec<ValueId>> =
+            groups.into_iter().map(|(_, members)| members).filter(|members| JOINED.contains(&members.len())).collect();
+        let of = groups.iter().enumerate().flat_map(|(i, members)| members.iter().map(move |id| (*id, i))).collect();
+        Joins { groups, of }
+    }
+
+    fn group(&self, id: ValueId) -> Option<&[ValueId]> {
+        Some(&self.groups[*self.of.get(&id)?])
+    }
+}
