@@ -1,7 +1,7 @@
 //! ONNX as Optimum and transformers.js read it: one file an entry, one weight file for all.
 //!
-//! Standard operators of opset 18, of opset 21 in a file with activations of 16 bits; of `com.microsoft` `MultiHeadAttention`, `SkipLayerNormalization` and `SkipSimplifiedLayerNormalization` unless `attention` and `norms` are `standard`, `MatMulNBits` and `GatherBlockQuantized`
-//! for codes of 4 and 8 bits.
+//! Standard operators of opset 18, of opset 21 in a file with activations of 16 bits; of `com.microsoft`, `MultiHeadAttention`
+//! unless `attention: standard`, and `MatMulNBits` and `GatherBlockQuantized` for codes of 4 and 8 bits.
 
 mod describe;
 mod infer;
@@ -49,8 +49,6 @@ pub struct Onnx {
     pub weights: Placement,
     /// What linear layers are computed in.
     pub compute: Compute,
-    /// How a sum and the norm of it are written.
-    pub norms: Norms,
     /// How linear layers are written whose weights are blocks.
     pub products: Products,
 }
@@ -66,17 +64,6 @@ pub enum Attention {
     /// The same with keys and values that are appended outside of it, for engines whose node has no past.
     Fused,
     /// `MatMul` and `Softmax`.
-    Standard,
-}
-
-/// How a sum and the norm of it are written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Norms {
-    /// `com.microsoft.SkipLayerNormalization` and `SkipSimplifiedLayerNormalization`.
-    #[default]
-    Fused,
-    /// `Add` and `LayerNormalization`, or the operators of a root mean square.
     Standard,
 }
 
@@ -162,7 +149,6 @@ impl Onnx {
         profile: Profile::Portable,
         weights: Placement::External,
         compute: Compute::Int8,
-        norms: Norms::Fused,
         products: Products::Joined,
     };
 
@@ -185,7 +171,7 @@ impl Onnx {
     }
 
     fn choices(&self) -> Choices {
-        Choices { attention: self.attention, compute: self.compute, norms: self.norms, products: self.products }
+        Choices { attention: self.attention, compute: self.compute, products: self.products }
     }
 
     /// Whether `MatMulInteger` reads codes as uint8.

@@ -19,7 +19,7 @@ typedef struct trefoil_session trefoil_session;
 
 typedef struct {
     uint32_t encoder_threads; /* 0: as many as the processor has */
-    uint32_t decoder_threads; /* 0: one, which is what a shared machine wants */
+    uint32_t decoder_threads; /* 0: the encoder's while other programs leave processors idle, else one */
     int f16_cache;            /* keys and values in 16 bits */
     int repack;               /* 0: no matrix, 1: those of the decoder, 2: all */
     int exact_activations;    /* spell out what ggml reads from tables of f16 */

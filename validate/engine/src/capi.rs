@@ -101,7 +101,7 @@ pub unsafe extern "C" fn trefoil_open(
             if given.encoder_threads > 0 {
                 wanted.encoder_threads = given.encoder_threads as usize;
             }
-            wanted.decoder_threads = (given.decoder_threads as usize).max(1);
+            wanted.decoder_threads = Some(given.decoder_threads as usize).filter(|threads| *threads > 0);
             wanted.cache = if given.f16_cache == 0 { Cache::F32 } else { Cache::F16 };
             wanted.repack = match given.repack {
                 0 => Repacking::None,

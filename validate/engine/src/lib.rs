@@ -22,6 +22,7 @@
 mod capi;
 mod ggml;
 mod host;
+mod load;
 mod lower;
 mod session;
 mod store;

@@ -9,6 +9,7 @@ use graph::{DEC, DType, Dim, Entry, Feeds, FloatType, Graph, Op, PAST, Port, Sym
 use crate::EngineError;
 use crate::ggml::{self, Backend, Context, Kind, Place, Team};
 use crate::host::{Call, Upload};
+use crate::load::Others;
 use crate::lower::{Frame, Slot, Val, lower};
 use crate::store::Store;
 
@@ -49,8 +50,8 @@ pub struct Options {
     /// Threads of the encoder, and of decoding many tokens at once.
     pub encoder_threads: usize,
     /// Threads of a step. More than one wait for each other by spinning, some hundred times a step: they need processors
-    /// of their own.
-    pub decoder_threads: usize,
+    /// of their own. `None`: those of the encoder while other programs leave so many processors idle, else one.
+    pub decoder_threads: Option<usize>,
     /// Keys and values.
     pub cache: Cache,
     /// Matrices.
@@ -60,11 +61,11 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// All processors for the encoder, one for a step, and the numbers of llama.cpp with an f32 cache.
+    /// All processors for the encoder, those that are idle for a step, and the numbers of llama.cpp with an f32 cache.
     fn default() -> Options {
         Options {
             encoder_threads: std::thread::available_parallelism().map_or(1, usize::from),
-            decoder_threads: 1,
+            decoder_threads: None,
             cache: Cache::F32,
             repack: Repacking::None,
             exact_activations: false,
@@ -91,9 +92,16 @@ struct Loaded {
     hides_free_places: bool,
     store: Store,
     backend: Rc<Backend>,
+    others: Others,
 }
 
 impl Loaded {
+    /// The threads that compute a call of so many columns.
+    fn team(&self, columns: usize) -> Team {
+        let idle = || self.options.decoder_threads.is_none() && self.others.leave(self.options.encoder_threads);
+        if columns >= MANY_COLUMNS || idle() { Team::Encoder } else { Team::Decoder }
+    }
+
     fn vocabulary(&self) -> usize {
         self.graph.value(self.logits).ty.shape.last().and_then(Dim::literal).unwrap_or(0)
     }
@@ -156,7 +164,7 @@ impl Engine {
         let stepping = Entry { inputs: cut("past."), ..step.clone() };
         let step = Stack { order: order(step, &past), entry: stepping };
         let hides_free_places = hides_free_places(&graph, &step, &present);
-        let backend = Rc::new(Backend::cpu(options.encoder_threads, options.decoder_threads)?);
+        let backend = Rc::new(Backend::cpu(options.encoder_threads, options.decoder_threads.unwrap_or(1))?);
         if options.repack != Repacking::None {
             ggml::quiet();
         }
@@ -174,6 +182,7 @@ impl Engine {
             hides_free_places,
             store,
             backend,
+            others: Others::new(),
         })))
     }
 
@@ -204,7 +213,7 @@ impl Engine {
 /// Outputs are floats. Errors: feeds that do not fit, and what ggml cannot hold or compute.
 pub fn evaluate(graph: &Graph, entry: &str, feeds: &Feeds, options: &Options) -> Result<Tensors, EngineError> {
     let entry = graph.entry(entry).ok_or_else(|| input("the entry", "one of the graph", entry))?;
-    let backend = Rc::new(Backend::cpu(options.encoder_threads, options.decoder_threads)?);
+    let backend = Rc::new(Backend::cpu(options.encoder_threads, options.decoder_threads.unwrap_or(1))?);
     let order = graph.order(entry);
     let store = Store::new(graph, &[(&order, false)], &backend, options)?;
     let lengths = bind(graph, entry, feeds)?;
@@ -432,7 +441,7 @@ impl Session {
             call.write(upload)?;
         }
         step.written = true;
-        let team = if ids.len() >= MANY_COLUMNS { Team::Encoder } else { Team::Decoder };
+        let team = model.team(ids.len());
         step.graph.compute(team)?;
         source.past = needed;
         Ok(step.logits.read_f32())

@@ -20,7 +20,7 @@ use super::onnx::tensor_proto::DataType;
 use super::onnx::{AttributeProto, NodeProto, TensorProto};
 use super::proto::{int, ints, node, prune, tensor};
 use super::tensors::Layout;
-use super::{Attention, Compute, Norms, Products};
+use super::{Attention, Compute, Products};
 
 /// What a masked score is added to; two of them are still finite.
 const MASKED: f32 = f32::MIN / 2.0;
@@ -32,8 +32,6 @@ pub(super) struct Choices {
     pub(super) attention: Attention,
     /// What linear layers with f16 weights are computed in.
     pub(super) compute: Compute,
-    /// `SkipLayerNormalization` or `Add` and a norm.
-    pub(super) norms: Norms,
     /// Whether products of one input over blocks are one.
     pub(super) products: Products,
 }
@@ -433,8 +431,8 @@ impl Block<'_, '_> {
                 let x = self.name(args[0])?;
                 Ok(self.emit_with("Softmax", &[&x], vec![int("axis", -1)]))
             }
-            Op::RmsNorm { eps } => self.norm(args, norm::Norm::Rms, *eps),
-            Op::LayerNorm { eps } => self.norm(args, norm::Norm::Layer, *eps),
+            Op::RmsNorm { eps } => self.rms_norm(args[0], args[1], *eps),
+            Op::LayerNorm { eps } => self.layer_norm(args, *eps),
             Op::GroupNorm { groups, eps } => self.group_norm(id, args, *groups, *eps),
             Op::Conv { stride, pad, length } => {
                 let names = args.iter().map(|arg| self.name(*arg)).collect::<Result<Vec<String>, String>>()?;

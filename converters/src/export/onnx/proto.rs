@@ -49,14 +49,7 @@ pub(in crate::export) fn node(
     attribute: Vec<AttributeProto>,
 ) -> NodeProto {
     let owned = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect::<Vec<String>>();
-    let is_contributed = matches!(
-        op,
-        "GatherBlockQuantized"
-            | "MatMulNBits"
-            | "MultiHeadAttention"
-            | "SkipLayerNormalization"
-            | "SkipSimplifiedLayerNormalization"
-    );
+    let is_contributed = matches!(op, "GatherBlockQuantized" | "MatMulNBits" | "MultiHeadAttention");
     let domain = is_contributed.then(|| MICROSOFT.to_owned());
     NodeProto {
         input: owned(inputs),

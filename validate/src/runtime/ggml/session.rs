@@ -23,10 +23,19 @@ fn failed(error: impl ToString) -> RuntimeError {
 impl Ggml {
     /// Errors: what is wrong with the file, in the words of the engine.
     pub(super) fn open(artifact: &Artifact, options: &Options) -> Result<Ggml, String> {
-        let exact = engine::Options { encoder_threads: options.threads.max(1), ..engine::Options::default() };
+        let exact = engine::Options {
+            encoder_threads: options.threads.max(1),
+            decoder_threads: Some(1),
+            ..engine::Options::default()
+        };
         let options = match options.as_used {
             false => exact,
-            true => engine::Options { cache: engine::Cache::F16, repack: engine::Repacking::Decoder, ..exact },
+            true => engine::Options {
+                decoder_threads: None,
+                cache: engine::Cache::F16,
+                repack: engine::Repacking::Decoder,
+                ..exact
+            },
         };
         let engine = engine::Engine::open(&artifact.dir.join(FILE), &options).map_err(|e| e.to_string())?;
         Ok(Ggml { session: engine.session(), engine, options, source: None })
@@ -39,7 +48,7 @@ impl Session for Ggml {
             name: NAME.to_owned(),
             version: engine::ggml_version(),
             settings: format!(
-                "CPU, {} cache, {}, {} threads for the encoder and {} for a step",
+                "CPU, {} cache, {}, {} threads for the encoder and {}",
                 match self.options.cache {
                     engine::Cache::F32 => "f32",
                     engine::Cache::F16 => "f16",
@@ -50,7 +59,10 @@ impl Session for Ggml {
                     engine::Repacking::All => "matrices repacked",
                 },
                 self.options.encoder_threads,
-                self.options.decoder_threads,
+                match self.options.decoder_threads {
+                    None => "for a step while processors are idle".to_owned(),
+                    Some(threads) => format!("{threads} for a step"),
+                },
             ),
         }
     }
