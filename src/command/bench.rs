@@ -98,6 +98,9 @@ pub enum BenchError {
         /// A sentence an engine.
         why: Vec<String>,
     },
+    /// Artifacts have sizes of their own.
+    #[error("--config {}: expected --paper beside it, found artifacts; give --paper instead of them, or leave --config out", .0.display())]
+    ConfigOfArtifacts(PathBuf),
     /// `--paper` has no such models.
     #[error("--engine: expected onnxruntime or ggml with --paper, found {found}; give one of the two, or leave it out")]
     PaperEngine {
@@ -163,6 +166,10 @@ struct Found<'c> {
 pub fn bench(arguments: &Bench, common: &Common, display: &Display) -> Result<Verdict, BenchError> {
     if arguments.paper {
         return paper::paper(arguments, common, display);
+    }
+    // clap asks for no flag that conflicts with what is there.
+    if let Some(file) = &arguments.config {
+        return Err(BenchError::ConfigOfArtifacts(file.clone()));
     }
     let subjects = arguments.artifacts.iter().map(|dir| {
         settle_around(dir);

@@ -179,13 +179,35 @@ fn the_comparison_of_the_paper_takes_the_sizes_of_a_config_and_names_its_engine(
 }
 
 #[test]
+fn the_table_of_the_paper_says_engine_precision_and_whose_blocks_they_are() {
+    let config = fixture("t5-rows-of-32").join("config.json").display().to_string();
+    let asked = ["bench", "--paper", "--config", &config, "--source", "3", "--tokens", "2", "--runs", "1"];
+    let engines: &[_] = if cfg!(feature = "llama-cpp") {
+        &[("onnxruntime", "int8: weights with a scale a row"), ("ggml", "q8_0: weights of 8 bits")]
+    } else {
+        &[("onnxruntime", "int8: weights with a scale a row")]
+    };
+    for (engine, precision) in engines {
+        let output = run(&[&asked[..], &["--threads", "1", "--engine", engine]].concat());
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let told = text(&output.stdout);
+        for part in [engine, precision, "1 thread", "the blocks of both are Mu's with these sizes: width"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+}
+
+#[test]
 fn what_the_paper_cannot_be_compared_with_is_refused_with_the_reason() {
     let checkpoint = fixture("mt5").display().to_string();
     let whisper = fixture("whisper").join("config.json").display().to_string();
     for (arguments, expected) in [
         (vec!["--paper", "--engine", "llama.cpp"], "expected onnxruntime or ggml with --paper, found llama.cpp; give"),
         (vec!["--paper", "--engine", "ggml", "--engine", "onnxruntime"], "found ggml, onnxruntime"),
-        (vec![checkpoint.as_str(), "--config", &whisper], "--paper"),
+        (
+            vec![checkpoint.as_str(), "--config", &whisper],
+            "config.json: expected --paper beside it, found artifacts; give",
+        ),
         (vec!["--paper", "--config", &whisper], "expected an encoder-decoder of text, found whisper"),
         (vec!["--paper", "--config", "no-such-file"], "no-such-file"),
     ] {

@@ -6,9 +6,7 @@
 mod gguf;
 mod sizes;
 
-pub use gguf::write;
-#[cfg(any(test, feature = "llama-cpp"))]
-pub(crate) use gguf::{is_written, read};
+pub use gguf::{is_written, read, write};
 pub use sizes::{Sizes, SizesError};
 
 use std::collections::BTreeMap;

@@ -97,12 +97,12 @@ pub fn write(graph: &Graph, shape: Shape, layers: Layers, dir: &Path) -> Result<
 }
 
 /// Whether [`write()`] made the artifact in this folder.
-pub(crate) fn is_written(dir: &Path) -> bool {
+pub fn is_written(dir: &Path) -> bool {
     dir.join(ABOUT).is_file()
 }
 
 /// The graph of an artifact of [`write()`], with the weights of its file as they are stored. Errors: in words.
-pub(crate) fn read(dir: &Path) -> Result<Graph, String> {
+pub fn read(dir: &Path) -> Result<Graph, String> {
     let file = dir.join(ABOUT);
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let text = limits::read_text(&file).map_err(|error| wrong(&error))?;

@@ -1,5 +1,6 @@
 //! The sizes of a family's model, from its config.json alone.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use converters::{ImportError, import_config};
@@ -72,7 +73,7 @@ impl Sizes {
             return Err(unfit("an encoder and a decoder", "one stack".to_owned(), "give another config.json"));
         };
         let stacks = [encoder, step].map(|entry| Stack::of(graph, entry));
-        let shown = |stack: &Option<Stack>| stack.map_or("none".to_owned(), |stack| format!("{stack:?}"));
+        let shown = |stack: &Option<Stack>| stack.map_or("none".to_owned(), |stack| stack.to_string());
         let shown = format!("{} in the encoder and {} in the decoder", shown(&stacks[0]), shown(&stacks[1]));
         let (&[Some(stack), Some(other)], Some(vocabulary)) = (&stacks, last(graph, step, "logits")) else {
             return Err(unfit("attention and a feed-forward layer in both stacks", shown, "give another config.json"));
@@ -85,6 +86,15 @@ impl Sizes {
         let caches = step.inputs.iter().filter(|port| port.name.starts_with("past.")).count();
         let shape = Shape { width, queries, keys, head, hidden, gated, vocabulary };
         Ok(Sizes { model_type, shape, depths: [attentions, caches / 2], parameters })
+    }
+}
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stack { queries, keys, head, width, hidden, gated } = self;
+        let [queries, keys] = [queries, keys].map(|wide| wide / head.max(&1));
+        let gate = if *gated { " with a gate" } else { "" };
+        write!(f, "width {width}, {queries} query and {keys} key heads of {head}, {hidden} inside{gate}")
     }
 }
 
@@ -227,7 +237,10 @@ mod tests {
                 written("deep.json", &text.replace("\"num_layers\": 3", "\"num_layers\": 2000000")),
                 "at most 1024 layers",
             ),
-            (fixture("bart"), "expected stacks of the same sizes, found Stack { queries: 16"),
+            (
+                fixture("bart"),
+                "expected stacks of the same sizes, found width 16, 4 query and 4 key heads of 4, 28 inside in the encoder and",
+            ),
             (fixture("whisper"), "expected an encoder-decoder of text, found whisper, whose encoder hears sound; give"),
         ] {
             let error = Sizes::of_config(&file).expect_err("no sizes").to_string();
