@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
-use crate::limits::{LAYER_TENSORS, LAYERS_AT_LEAST};
+use crate::limits::{LAYER_TENSORS, LAYERS_AT_LEAST, LAYERS_OF_A_CONFIG};
 use crate::{audio, tokenizer};
 use graph::{Blob, FloatType, GgmlType, Quantized, Scratch, Weight, WeightData, Weights};
 use rayon::prelude::*;
@@ -65,6 +65,8 @@ pub struct Checkpoint {
     tensors: Tensors,
     /// Of a GGUF artifact.
     whole: Option<Whole>,
+    /// Whether it is a config without files of weights.
+    is_config_alone: bool,
     account: Mutex<Account>,
     // Takes tensors of pickles, which have no plain range of bytes in their file.
     scratch: OnceLock<Scratch>,
@@ -135,6 +137,24 @@ impl Checkpoint {
         Ok(Checkpoint::new(source.dir(), files, config_file, (config, generation), tensors, None))
     }
 
+    /// A config.json under any name, and nothing beside it: its weights have shapes and no bytes, and none is missing. For whoever
+    /// asks how large a model is.
+    ///
+    /// Errors: no file, or JSON that is no object.
+    pub fn of_config(file: &Path) -> Result<Checkpoint, ImportError> {
+        let config = json::read::<Unique<Value>>(file)?;
+        let dir = file.parent().unwrap_or(Path::new("."));
+        let files = vec![file.to_owned()];
+        let mut alone = Checkpoint::new(dir, files, file.to_owned(), (config, None), Tensors::new(), None);
+        alone.is_config_alone = true;
+        Ok(alone)
+    }
+
+    /// Whether it is [`Checkpoint::of_config`].
+    pub(crate) fn is_config_alone(&self) -> bool {
+        self.is_config_alone
+    }
+
     fn from_gguf<S: Source + ?Sized>(source: &S, file: PathBuf) -> Result<Checkpoint, ImportError> {
         let (whole, tensors) = gguf::open(&file)?;
         let json = |name: &str| -> Result<Option<Unique<Value>>, ImportError> {
@@ -161,7 +181,20 @@ impl Checkpoint {
         let generation_json = generation.map(|Unique(entries)| entries.into_iter().collect());
         let generation = OnceLock::new();
         let (dir, account, scratch) = (dir.to_owned(), Mutex::default(), OnceLock::new());
-        Checkpoint { dir, files, config_file, config, generation_json, generation, tensors, whole, account, scratch }
+        let is_config_alone = false;
+        Checkpoint {
+            dir,
+            files,
+            config_file,
+            config,
+            generation_json,
+            generation,
+            tensors,
+            whole,
+            is_config_alone,
+            account,
+            scratch,
+        }
     }
 
     /// The folder.
@@ -254,11 +287,15 @@ impl Checkpoint {
 
     fn layers_in(&self, section: &Config, count: usize, key: &'static str) -> usize {
         let tensors = self.tensors.len();
-        let most = (tensors / LAYER_TENSORS).max(LAYERS_AT_LEAST).min(tensors);
+        let most = match self.is_config_alone {
+            true => LAYERS_OF_A_CONFIG,
+            false => (tensors / LAYER_TENSORS).max(LAYERS_AT_LEAST).min(tensors),
+        };
         if count <= most {
             return count;
         }
         let expected = match count > tensors {
+            _ if self.is_config_alone => format!("at most {most} layers"),
             true => format!("at most {tensors}, the number of tensors"),
             false => format!("at most {most} layers of {tensors} tensors"),
         };
@@ -384,6 +421,9 @@ impl Checkpoint {
             format!("{lens:?} ({})", names.join(", "))
         };
         let Some(stored) = self.tensors.get(name) else {
+            if self.is_config_alone {
+                return Ok(WeightData::Stored { blob: Blob::memory([]), dtype: FloatType::F32 });
+            }
             return Err(Problem::MissingTensor { name: name.to_owned(), expected: expected() });
         };
         let Stored { file, shape: found, .. } = stored;

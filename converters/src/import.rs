@@ -57,12 +57,19 @@ pub fn import_gguf(file: &Path) -> Result<Model, ImportError> {
     import_checkpoint(Checkpoint::from_source(&Alone(file))?)
 }
 
+/// What a config.json alone says of a model: its family's graph, of weights that have shapes and no bytes.
+///
+/// Errors: as those of [`import()`], without those about tensors.
+pub fn import_config(file: &Path) -> Result<Model, ImportError> {
+    import_checkpoint(Checkpoint::of_config(file)?)
+}
+
 fn import_checkpoint(mut checkpoint: Checkpoint) -> Result<Model, ImportError> {
     let architecture = architecture(&checkpoint)?;
     checkpoint.take_family(architecture);
     check_names(&checkpoint, architecture)?;
     let build = Build::new();
-    if !architecture.may_lack_an_end() {
+    if !architecture.may_lack_an_end() && !checkpoint.is_config_alone() {
         checkpoint.require_end();
     }
     let semantics = architecture.build(&build, &checkpoint)?;

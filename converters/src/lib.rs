@@ -20,7 +20,7 @@ use graph::{Build, Def, Graph, Op, Weights};
 pub use artifact::Artifact;
 pub use checkpoint::{Checkpoint, ImportError};
 pub use export::{ExportError, FORMATS};
-pub use import::{ARCHITECTURES, import, import_gguf};
+pub use import::{ARCHITECTURES, import, import_config, import_gguf};
 pub use tokenizer::Tokenizer;
 
 /// A family of checkpoints: one file that writes the forward pass.

@@ -64,6 +64,8 @@ pub const CLIP_FEATURES: u64 = 1 << 21;
 pub const LAYER_TENSORS: usize = 6;
 /// Layers that are written whatever a file holds, so that what is missing of a small one is told by name.
 pub const LAYERS_AT_LEAST: usize = 32;
+/// Most layers of a stack that are written of a config without weights; the deepest published stacks have some hundred.
+pub const LAYERS_OF_A_CONFIG: usize = 1 << 10;
 /// Longest protobuf message, as the format has it.
 pub const PROTOBUF_BYTES: u64 = (1 << 31) - 1;
 

@@ -14,6 +14,7 @@ use converters::Artifact;
 use graph::Progress;
 use graph::progress::Unit;
 use validate::bench::measure::{Measured, Ran, interleaved};
+use validate::bench::paper::SizesError;
 use validate::bench::traffic::Traffic;
 use validate::bench::{Course, Spread, bandwidth, machine, picture};
 use validate::runtime::{Engine, Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
@@ -36,7 +37,8 @@ pub struct Bench {
     /// Folders of artifacts of one model; ONNX folders as Optimum writes them too
     #[arg(required_unless_present = "paper", value_name = "ARTIFACT")]
     artifacts: Vec<PathBuf>,
-    /// Only this engine; may be given several times [default: every one that opens an artifact]
+    /// Only this engine; may be given several times [default: every one that opens an artifact]. With --paper: onnxruntime, which
+    /// is its default, or ggml
     #[arg(long, value_name = "NAME")]
     engine: Vec<String>,
     /// Lengths of the sources: tokens, or seconds of sound [default: 32,128,512, or what the model hears]
@@ -52,9 +54,12 @@ pub struct Bench {
     #[arg(long, value_name = "N", default_value = "5")]
     runs: NonZeroUsize,
     /// Instead of artifacts: an encoder-decoder of the shape of Mu (330 million random weights) against a decoder-only of the same
-    /// size in onnxruntime, beside what "Return of the Encoder" published
-    #[arg(long, conflicts_with_all = ["artifacts", "engine", "batch"])]
+    /// size, beside what "Return of the Encoder" published
+    #[arg(long, conflicts_with_all = ["artifacts", "batch"])]
     paper: bool,
+    /// With --paper: the sizes to compare instead of Mu's, of a config.json of any family that reads tokens
+    #[arg(long, value_name = "FILE", requires = "paper")]
+    config: Option<PathBuf>,
     /// With --paper: what both compute in
     #[arg(long, value_enum, default_value = "int8", requires = "paper")]
     precision: Precision,
@@ -93,6 +98,18 @@ pub enum BenchError {
         /// A sentence an engine.
         why: Vec<String>,
     },
+    /// Artifacts have sizes of their own.
+    #[error("--config {}: expected --paper beside it, found artifacts; give --paper instead of them, or leave --config out", .0.display())]
+    ConfigOfArtifacts(PathBuf),
+    /// `--paper` has no such models.
+    #[error("--engine: expected onnxruntime or ggml with --paper, found {found}; give one of the two, or leave it out")]
+    PaperEngine {
+        /// As they were given.
+        found: String,
+    },
+    /// The config gives no sizes.
+    #[error(transparent)]
+    Sizes(#[from] SizesError),
     /// The system refused.
     #[error("{}: {source}", .file.display())]
     Io {
@@ -149,6 +166,10 @@ struct Found<'c> {
 pub fn bench(arguments: &Bench, common: &Common, display: &Display) -> Result<Verdict, BenchError> {
     if arguments.paper {
         return paper::paper(arguments, common, display);
+    }
+    // clap asks for no flag that conflicts with what is there.
+    if let Some(file) = &arguments.config {
+        return Err(BenchError::ConfigOfArtifacts(file.clone()));
     }
     let subjects = arguments.artifacts.iter().map(|dir| {
         settle_around(dir);

@@ -159,3 +159,60 @@ fn a_conversion_times_its_artifacts_beside_the_float_model_and_leaves_nothing_of
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn the_comparison_of_the_paper_takes_the_sizes_of_a_config_and_names_its_engine() {
+    let config = fixture("mt5").join("config.json").display().to_string();
+    let engines: &[&str] = if cfg!(feature = "llama-cpp") { &["onnxruntime", "ggml"] } else { &["onnxruntime"] };
+    for engine in engines {
+        let asked = ["bench", "--paper", "--config", &config, "--source", "3,5", "--tokens", "2", "--runs", "1"];
+        let output = run(&[&asked[..], &["--engine", engine, "--precision", "f32", "--json"]].concat());
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(rows.iter().map(|row| number(row, "source")).collect::<Vec<_>>(), [3.0, 5.0]);
+        for row in &rows {
+            assert_eq!((row["engine"]["name"].as_str(), row["computes"].as_str()), (Some(*engine), Some("f32")));
+            assert_eq!(row["config"].as_str(), Some(config.as_str()));
+            assert!(row["peak_rss_mb"][0].as_f64().is_some_and(|peak| peak > 0.0), "{row:#}");
+        }
+    }
+}
+
+#[test]
+fn the_table_of_the_paper_says_engine_precision_and_whose_blocks_they_are() {
+    let config = fixture("t5-rows-of-32").join("config.json").display().to_string();
+    let asked = ["bench", "--paper", "--config", &config, "--source", "3", "--tokens", "2", "--runs", "1"];
+    let engines: &[_] = if cfg!(feature = "llama-cpp") {
+        &[("onnxruntime", "int8: weights with a scale a row"), ("ggml", "q8_0: weights of 8 bits")]
+    } else {
+        &[("onnxruntime", "int8: weights with a scale a row")]
+    };
+    for (engine, precision) in engines {
+        let output = run(&[&asked[..], &["--threads", "1", "--engine", engine]].concat());
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let told = text(&output.stdout);
+        for part in [engine, precision, "1 thread", "the blocks of both are Mu's with these sizes: width"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+}
+
+#[test]
+fn what_the_paper_cannot_be_compared_with_is_refused_with_the_reason() {
+    let checkpoint = fixture("mt5").display().to_string();
+    let whisper = fixture("whisper").join("config.json").display().to_string();
+    for (arguments, expected) in [
+        (vec!["--paper", "--engine", "llama.cpp"], "expected onnxruntime or ggml with --paper, found llama.cpp; give"),
+        (vec!["--paper", "--engine", "ggml", "--engine", "onnxruntime"], "found ggml, onnxruntime"),
+        (
+            vec![checkpoint.as_str(), "--config", &whisper],
+            "config.json: expected --paper beside it, found artifacts; give",
+        ),
+        (vec!["--paper", "--config", &whisper], "expected an encoder-decoder of text, found whisper"),
+        (vec!["--paper", "--config", "no-such-file"], "no-such-file"),
+    ] {
+        let output = run(&[&["bench"], &arguments[..]].concat());
+        assert_eq!(code(&output), 2, "{arguments:?}");
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
+}

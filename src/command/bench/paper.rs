@@ -1,25 +1,26 @@
 //! `trefoil bench --paper`: the comparison of "Return of the Encoder" on this machine.
 
+mod table;
+
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use converters::Artifact;
 use converters::export::onnx::Onnx;
 use graph::progress::Unit;
-use graph::{Block, Granularity, Graph, Progress, Scratch};
+use graph::{Block, GgmlType, Granularity, Graph, Progress, Scratch};
 use quant::{Activations, Policy, Scheme};
-use serde_json::{Value as Json, json};
 use validate::bench::draw::Draws;
 use validate::bench::measure::{Ran, Times, interleaved};
-use validate::bench::paper::{Layers, MU, MU_LAYERS, flops};
-use validate::bench::picture::{self, Line, Panel};
+use validate::bench::paper::{Layers, MU, MU_LAYERS, Shape, Sizes, SizesError, flops};
+use validate::bench::picture;
 use validate::bench::{Course, Spread, machine};
+use validate::runtime::ggml::Ggml;
 use validate::runtime::onnx::OnnxRuntime;
 use validate::runtime::{Engine, Options, Runtime, Session};
 
 use super::{Bench, BenchError, Precision, SEED};
 use crate::progress::Display;
-use crate::table::aligned;
 use crate::terminal::{print, printable};
 use crate::{Common, Verdict};
 
@@ -29,10 +30,6 @@ const LENGTHS: [usize; 6] = [64, 128, 256, 512, 1024, 2048];
 const INT8: Scheme = Scheme::Affine { bits: 8, block: Block::Row, symmetric: true };
 /// The start token of Mu.
 const START: i64 = 1;
-
-/// What the authors found on a Qualcomm NPU, encoder-decoder over decoder-only.
-const PUBLISHED: [(&str, &str); 4] =
-    [("first token", "0.53"), ("tokens/s", "4.7"), ("memory", "0.78"), ("FLOPs", "0.84 to 0.89")];
 
 /// One length.
 struct Row {
@@ -77,20 +74,45 @@ impl Row {
     }
 }
 
+/// What is compared.
+struct Compared {
+    shape: Shape,
+    depths: [usize; 2],
+    /// Of the decoder-only.
+    depth: usize,
+    /// The config that the sizes are of, and what it says.
+    config: Option<(PathBuf, Sizes)>,
+}
+
+impl Compared {
+    /// Mu's shape, or that of a config. Errors: those of [`Sizes::of_config`].
+    fn new(config: Option<&Path>) -> Result<Compared, BenchError> {
+        let config = config.map(|file| Ok::<_, SizesError>((file.to_owned(), Sizes::of_config(file)?))).transpose()?;
+        let (shape, depths) = config.as_ref().map_or((MU, MU_LAYERS), |(_, sizes)| (sizes.shape, sizes.depths));
+        Ok(Compared { shape, depths, depth: shape.same_parameters(depths), config })
+    }
+
+    fn layers(&self) -> [Layers; 2] {
+        [Layers::EncoderDecoder(self.depths), Layers::DecoderOnly(self.depth)]
+    }
+}
+
 /// Writes both models, measures them in turn and prints.
 pub fn paper(arguments: &Bench, common: &Common, display: &Display) -> Result<Verdict, BenchError> {
-    let decoder_only = MU.same_parameters(MU_LAYERS);
-    let both = [Layers::EncoderDecoder(MU_LAYERS), Layers::DecoderOnly(decoder_only)];
+    let runtime = runtime(&arguments.engine)?;
+    let compared = Compared::new(arguments.config.as_deref())?;
+    let both = compared.layers();
     let home = tempfile::tempdir().map_err(BenchError::io(&std::env::temp_dir()))?;
     let options = Options { as_used: true, ..arguments.engines.options() };
     let mut graphs: Vec<Graph> = Vec::new();
     let mut sessions: Vec<Box<dyn Session>> = Vec::new();
     for (name, layers) in ["encoder-decoder", "decoder-only"].into_iter().zip(both) {
         let dir = home.path().join(name);
-        let graph = written(name, layers, arguments.precision, &dir, display)?;
-        let artifact = Artifact::list("onnx", &dir).map_err(BenchError::io(&dir))?;
+        display.stage(&format!("{name}: write"), 0, Unit::Bytes);
+        let (graph, artifact) = written(compared.shape, layers, runtime, arguments.precision, &dir, display)
+            .map_err(|error| wrong(name, error))?;
         display.stage(&format!("{name}: load"), 0, Unit::Samples);
-        sessions.push(OnnxRuntime.open(&artifact, &options).map_err(|error| wrong(name, error))?);
+        sessions.push(runtime.open(&artifact, &options).map_err(|error| wrong(name, error))?);
         graphs.push(graph);
     }
     let engine = sessions[0].engine();
@@ -100,7 +122,8 @@ pub fn paper(arguments: &Bench, common: &Common, display: &Display) -> Result<Ve
     let mut rows = Vec::new();
     for source in lengths {
         display.stage(&format!("source {source}"), 2 * (runs as u64 + 1), Unit::Samples);
-        let course = |round: usize, place: usize| course(source, place, tokens, SEED + round as u64);
+        let vocabulary = compared.shape.vocabulary;
+        let course = |round: usize, place: usize| course([source, vocabulary], place, tokens, SEED + round as u64);
         let mut rounds = Vec::new();
         for ran in interleaved(&mut sessions, runs, course, || display.advance(1)) {
             match ran {
@@ -114,11 +137,21 @@ pub fn paper(arguments: &Bench, common: &Common, display: &Display) -> Result<Ve
     }
     let load = [before, machine::load()];
     display.finish();
-    let about = About { parameters: [0, 1].map(|i| parameters(&graphs[i])), decoder_only, engine, tokens, runs, load };
+    let about = About {
+        parameters: [0, 1].map(|i| parameters(&graphs[i])),
+        compared,
+        engine,
+        computes: computes(runtime, arguments.precision),
+        threads: options.threads,
+        tokens,
+        runs,
+        load,
+    };
     if let Some(file) = &arguments.svg {
-        fs::write(file, picture::svg(&panels(&rows))).map_err(BenchError::io(file))?;
+        fs::write(file, picture::svg(&table::panels(&rows))).map_err(BenchError::io(file))?;
     }
-    let text = if common.json { json_of(&rows, &about) } else { printable(&text_of(&rows, &about)).into_owned() };
+    let text =
+        if common.json { table::json(&rows, &about) } else { printable(&table::text(&rows, &about)).into_owned() };
     print(&text).map_err(BenchError::io(Path::new("stdout")))?;
     Ok(Verdict::Passed)
 }
@@ -127,31 +160,64 @@ fn wrong(what: &str, error: impl std::fmt::Display) -> BenchError {
     BenchError::Artifact { dir: what.into(), message: error.to_string() }
 }
 
-/// Writes a model's ONNX files, and returns its graph.
+/// The engine of these names. Errors: it is none that has both models, or several.
+fn runtime(names: &[String]) -> Result<&'static dyn Runtime, BenchError> {
+    match names {
+        [] => Ok(&OnnxRuntime),
+        [name] if name == OnnxRuntime.name() => Ok(&OnnxRuntime),
+        [name] if name == Ggml.name() => Ok(&Ggml),
+        _ => Err(BenchError::PaperEngine { found: names.join(", ") }),
+    }
+}
+
+/// What products are computed in.
+fn computes(runtime: &dyn Runtime, precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32",
+        Precision::Int8 if runtime.runs("gguf") => {
+            "q8_0: weights of 8 bits with a scale for each 32, by which the engine rounds the inputs of their products too"
+        }
+        Precision::Int8 => "int8: weights with a scale a row, and inputs of their products with one scale",
+    }
+}
+
+/// Writes a model for an engine, and returns its graph. Errors: in words.
 fn written(
-    name: &str,
+    shape: Shape,
     layers: Layers,
+    runtime: &dyn Runtime,
     precision: Precision,
     dir: &Path,
     display: &Display,
-) -> Result<Graph, BenchError> {
-    display.stage(&format!("{name}: write"), 0, Unit::Bytes);
-    let mut graph = MU.graph(layers).map_err(|message| wrong(name, message))?;
-    let scratch = Scratch::new().map_err(BenchError::io(dir))?;
+) -> Result<(Graph, Artifact), String> {
+    let told = |error: &dyn std::fmt::Display| error.to_string();
+    let in_gguf = runtime.runs("gguf");
+    let mut graph = shape.graph(layers)?;
+    let scratch = Scratch::new().map_err(|error| told(&error))?;
     if precision == Precision::Int8 {
-        let policy = Policy { scheme: INT8, activations: Activations::Dynamic, ..Policy::default() };
-        let plan = policy.plan(&graph).map_err(|error| wrong(name, error))?;
-        quant::quantize(&mut graph, &plan, &scratch, display).map_err(|error| wrong(name, error))?;
-        graph::passes::quantize_activations(&mut graph, Granularity::Tensor).map_err(|error| wrong(name, error))?;
+        let (scheme, activations) = match in_gguf {
+            true => (Scheme::Ggml(GgmlType::Q8_0), Activations::None),
+            false => (INT8, Activations::Dynamic),
+        };
+        let plan = Policy { scheme, activations, ..Policy::default() }.plan(&graph).map_err(|error| told(&error))?;
+        quant::quantize(&mut graph, &plan, &scratch, display).map_err(|error| told(&error))?;
+        if activations == Activations::Dynamic {
+            graph::passes::quantize_activations(&mut graph, Granularity::Tensor).map_err(|error| told(&error))?;
+        }
     }
-    fs::create_dir(dir).map_err(BenchError::io(dir))?;
-    Onnx::DEFAULT.write_graphs(&graph, dir).map_err(|error| wrong(name, error))?;
-    Ok(graph)
+    fs::create_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    if in_gguf {
+        let artifact = validate::bench::paper::write(&graph, shape, layers, dir)?;
+        return Ok((graph, artifact));
+    }
+    Onnx::DEFAULT.write_graphs(&graph, dir).map_err(|error| told(&error))?;
+    let artifact = Artifact::list("onnx", dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    Ok((graph, artifact))
 }
 
 /// What one of the two is fed: the encoder-decoder its source, the decoder-only the same as the beginning of its target.
-fn course(source: usize, place: usize, tokens: usize, seed: u64) -> Course {
-    let draws = Draws::Ids { vocabulary: MU.vocabulary, special: vec![0, START] };
+fn course([source, vocabulary]: [usize; 2], place: usize, tokens: usize, seed: u64) -> Course {
+    let draws = Draws::Ids { vocabulary, special: vec![0, START] };
     let drawn = |length| draws.batch(length, 1, seed).expect("at least one token");
     let ids = drawn(source.max(1));
     match place {
@@ -170,131 +236,11 @@ fn parameters(graph: &Graph) -> u64 {
 /// What the table stands on.
 struct About {
     parameters: [u64; 2],
-    decoder_only: usize,
+    compared: Compared,
     engine: Engine,
+    computes: &'static str,
+    threads: usize,
     tokens: usize,
     runs: usize,
     load: [Option<f64>; 2],
-}
-
-fn text_of(rows: &[Row], about: &About) -> String {
-    let heads = [
-        "source",
-        "first token ms",
-        "decoder-only",
-        "ratio",
-        "tokens/s",
-        "decoder-only",
-        "ratio",
-        "peak MB",
-        "decoder-only",
-        "ratio",
-        "GFLOP",
-        "decoder-only",
-        "ratio",
-    ];
-    let mut lines = vec![heads.map(str::to_owned).to_vec()];
-    let shown = |spread: Option<Spread>, digits: usize| {
-        let wide = if spread.is_some_and(|spread| spread.is_wide()) { "~" } else { "" };
-        spread.map_or(String::new(), |spread| format!("{wide}{:.digits$}", spread.median))
-    };
-    let number = |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
-    for row in rows {
-        lines.push(vec![
-            row.source.to_string(),
-            shown(Some(row.first_ms[0]), 1),
-            shown(Some(row.first_ms[1]), 1),
-            shown(Some(row.first_ratio), 2),
-            shown(row.tokens_per_s[0], 1),
-            shown(row.tokens_per_s[1], 1),
-            shown(row.rate_ratio, 2),
-            number(row.peak_mb[0], 0),
-            number(row.peak_mb[1], 0),
-            number(row.memory_ratio(), 2),
-            number(Some(row.gflops[0]), 1),
-            number(Some(row.gflops[1]), 1),
-            number(Some(row.flops_ratio()), 2),
-        ]);
-    }
-    let published: Vec<String> = PUBLISHED.iter().map(|(what, ratio)| format!("{what} {ratio}")).collect();
-    let load = about.load.map(|load| load.map_or("?".to_owned(), |load| format!("{load:.2}")));
-    let million = about.parameters.map(|n| n as f64 / 1e6);
-    format!(
-        "{}\nencoder-decoder of {}+{} layers and {:.0} million parameters (Mu's shape) over decoder-only of {} layers and {:.0} \
-         million; random weights, so that the tokens mean nothing and the work is the same\n{} {}: {}\n{} new tokens, medians of {} \
-         runs in turn; `~`: the quartiles are more than a fifth of the median apart, so it is not to be quoted; load of the machine \
-         {} before and {} after\npublished (arXiv 2501.16273, on a Qualcomm NPU): {}\n",
-        aligned(0, &lines),
-        MU_LAYERS[0],
-        MU_LAYERS[1],
-        million[0],
-        about.decoder_only,
-        million[1],
-        about.engine.name,
-        about.engine.version,
-        about.engine.settings,
-        about.tokens,
-        about.runs,
-        load[0],
-        load[1],
-        published.join(", ")
-    )
-}
-
-fn json_of(rows: &[Row], about: &About) -> String {
-    let rows: Vec<Json> = rows
-        .iter()
-        .map(|row| {
-            json!({
-                "source": row.source,
-                "tokens": about.tokens,
-                "runs": about.runs,
-                "engine": about.engine,
-                "parameters": about.parameters,
-                "decoder_only_layers": about.decoder_only,
-                "machine_load": about.load,
-                "first_token_ms": row.first_ms,
-                "tokens_per_s": row.tokens_per_s,
-                "peak_rss_mb": row.peak_mb,
-                "gflop": row.gflops,
-                "first_token_ratio": row.first_ratio,
-                "tokens_per_s_ratio": row.rate_ratio,
-                "peak_rss_ratio": row.memory_ratio(),
-                "gflop_ratio": row.flops_ratio(),
-            })
-        })
-        .collect();
-    serde_json::to_string_pretty(&rows).expect("only JSON types") + "\n"
-}
-
-fn panels(rows: &[Row]) -> Vec<Panel> {
-    let line = |name: &str, of: &dyn Fn(&Row) -> Option<Spread>| Line {
-        name: name.to_owned(),
-        points: rows.iter().filter_map(|row| Some((row.source as f64, of(row)?))).collect(),
-    };
-    let exact = |value: f64| Some(Spread { median: value, low: value, high: value });
-    let panel =
-        |title: &str, lines: Vec<Line>| Panel { title: title.to_owned(), across: "source, tokens".to_owned(), lines };
-    vec![
-        panel(
-            "first token, ms",
-            vec![
-                line("encoder-decoder", &|row| Some(row.first_ms[0])),
-                line("decoder-only", &|row| Some(row.first_ms[1])),
-            ],
-        ),
-        panel(
-            "tokens per second",
-            vec![line("encoder-decoder", &|row| row.tokens_per_s[0]), line("decoder-only", &|row| row.tokens_per_s[1])],
-        ),
-        panel(
-            "encoder-decoder over decoder-only",
-            vec![
-                line("first token (published: 0.53)", &|row| Some(row.first_ratio)),
-                line("tokens per second (published: 4.7)", &|row| row.rate_ratio),
-                line("memory (published: 0.78)", &|row| row.memory_ratio().and_then(exact)),
-                line("FLOPs (published: 0.84 to 0.89)", &|row| exact(row.flops_ratio())),
-            ],
-        ),
-    ]
 }

@@ -3,12 +3,19 @@
 //!
 //! What is compared is work and not answers: how long it takes until the first token, how fast tokens follow, in how much memory.
 
+mod gguf;
+mod sizes;
+
+pub use gguf::{is_written, read, write};
+pub use sizes::{Sizes, SizesError};
+
 use std::collections::BTreeMap;
 
 use graph::{
     BATCH, Blob, Build, DEC, ENC, FloatType, Graph, Layout, Op, PAST, Rope, Sym, Type, Unary, Val, Visible, Weight,
     WeightData,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::task::Draw;
 
@@ -17,7 +24,7 @@ const EPS: f32 = 1e-6;
 
 /// Lengths of a transformer of the shape of Mu: rotary positions, RMS norms, GELU, key heads that query heads share, one matrix
 /// for embedding and head.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Shape {
     /// Width of the residual stream.
     pub width: usize,
@@ -29,17 +36,21 @@ pub struct Shape {
     pub head: usize,
     /// Inside the feed-forward layer.
     pub hidden: usize,
+    /// Whether a third matrix of the feed-forward layer makes factors of what is inside.
+    pub gated: bool,
     /// Tokens.
     pub vocabulary: usize,
 }
 
 /// `MuConfig`'s defaults.
-pub const MU: Shape = Shape { width: 1024, queries: 384, keys: 192, head: 64, hidden: 4096, vocabulary: 32128 };
+pub const MU: Shape =
+    Shape { width: 1024, queries: 384, keys: 192, head: 64, hidden: 4096, gated: false, vocabulary: 32128 };
 /// Layers of Mu's encoder and decoder: two thirds of them encode.
 pub const MU_LAYERS: [usize; 2] = [20, 10];
 
 /// Its stacks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Layers {
     /// Layers of the encoder and of the decoder.
     EncoderDecoder([usize; 2]),
@@ -52,9 +63,13 @@ impl Shape {
         2 * self.width * (self.queries + self.keys)
     }
 
+    fn feed_forward(&self) -> usize {
+        (2 + usize::from(self.gated)) * self.width * self.hidden
+    }
+
     /// Weights of a layer of an encoder or of a decoder-only.
     fn layer(&self) -> usize {
-        self.attention() + 2 * self.width * self.hidden + 2 * self.width
+        self.attention() + self.feed_forward() + 2 * self.width
     }
 
     /// The depth at which a decoder-only is nearest in parameters to an encoder-decoder.
@@ -70,9 +85,14 @@ impl Shape {
     /// The head is computed for one position of a call, as engines do for the last of a prompt; here it is the first, which takes
     /// as long. Errors: the shape does not fit itself, in words.
     pub fn graph(&self, layers: Layers) -> Result<Graph, String> {
-        let b = Build::new();
         let noise = Noise::new(*self);
-        let writer = Writer { b: &b, shape: *self, noise: &noise };
+        self.graph_of(layers, &|name, shape| noise.weight(name, shape))
+    }
+
+    /// The same of other weights. `weight_of`: a weight by its name and its shape.
+    fn graph_of(&self, layers: Layers, weight_of: &dyn Fn(String, Vec<usize>) -> Weight) -> Result<Graph, String> {
+        let b = Build::new();
+        let writer = Writer { b: &b, shape: *self, weight_of };
         match layers {
             Layers::EncoderDecoder(depths) => writer.encoder_decoder(depths),
             Layers::DecoderOnly(depth) => writer.decoder_only(depth),
@@ -106,7 +126,7 @@ impl Noise {
 struct Writer<'b> {
     b: &'b Build,
     shape: Shape,
-    noise: &'b Noise,
+    weight_of: &'b dyn Fn(String, Vec<usize>) -> Weight,
 }
 
 impl<'b> Writer<'b> {
@@ -160,8 +180,11 @@ impl<'b> Writer<'b> {
                 x = x + self.attention(y, memory, None, padding, &at("cross"));
             }
             let y = self.norm(x, &at("feed_forward_norm"));
-            let hidden = y.linear(self.weight(&at("up"), [self.shape.hidden, self.shape.width]), None);
-            let hidden = hidden.activation(Unary::GeluTanh);
+            let inside = |part: &str| y.linear(self.weight(&at(part), [self.shape.hidden, self.shape.width]), None);
+            let hidden = match self.shape.gated {
+                true => inside("gate").activation(Unary::GeluTanh) * inside("up"),
+                false => inside("up").activation(Unary::GeluTanh),
+            };
             x = x + hidden.linear(self.weight(&at("down"), [self.shape.width, self.shape.hidden]), None);
         }
         self.norm(x, &format!("{name}.norm"))
@@ -188,7 +211,7 @@ impl<'b> Writer<'b> {
     }
 
     fn weight(&self, name: &str, shape: impl Into<Vec<usize>>) -> Val<'b> {
-        self.b.weight(self.noise.weight(format!("{name}.weight"), shape.into()))
+        self.b.weight((self.weight_of)(format!("{name}.weight"), shape.into()))
     }
 }
 
@@ -245,7 +268,10 @@ fn reached(graph: &Graph, entry: &graph::Entry, inputs: &[graph::ValueId]) -> Ve
 mod tests {
     use super::*;
 
-    const SMALL: Shape = Shape { width: 16, queries: 8, keys: 4, head: 4, hidden: 24, vocabulary: 11 };
+    pub(super) const SMALL: Shape =
+        Shape { width: 16, queries: 8, keys: 4, head: 4, hidden: 24, gated: false, vocabulary: 11 };
+    pub(super) const GATED: Shape = Shape { gated: true, ..SMALL };
+    pub(super) const BOTH: [Layers; 2] = [Layers::EncoderDecoder([2, 1]), Layers::DecoderOnly(3)];
 
     fn parameters(graph: &Graph) -> usize {
         graph.weights.iter().map(|(_, weight)| weight.len()).sum()
@@ -254,15 +280,17 @@ mod tests {
     #[test]
     fn a_decoder_only_has_the_parameters_of_the_encoder_decoder_within_half_a_layer() {
         assert_eq!(MU.same_parameters(MU_LAYERS), 31);
-        let both = SMALL.graph(Layers::EncoderDecoder([4, 2])).expect("built");
-        let alone = SMALL.graph(Layers::DecoderOnly(SMALL.same_parameters([4, 2]))).expect("built");
-        let difference = parameters(&both).abs_diff(parameters(&alone));
-        assert!(2 * difference <= SMALL.layer() + 2 * SMALL.width, "{difference} of a layer's {}", SMALL.layer());
+        for shape in [SMALL, GATED] {
+            let both = shape.graph(Layers::EncoderDecoder([4, 2])).expect("built");
+            let alone = shape.graph(Layers::DecoderOnly(shape.same_parameters([4, 2]))).expect("built");
+            let difference = parameters(&both).abs_diff(parameters(&alone));
+            assert!(2 * difference <= shape.layer() + 2 * shape.width, "{difference} of a layer's {}", shape.layer());
+        }
     }
 
     #[test]
     fn both_have_the_entries_that_exporters_write_and_the_decoder_only_reads_no_encoder() {
-        for layers in [Layers::EncoderDecoder([2, 1]), Layers::DecoderOnly(3)] {
+        for layers in BOTH {
             let graph = SMALL.graph(layers).expect("built");
             let step = graph.entry("decoder_with_past").expect("split");
             let count = |stem: &str| step.inputs.iter().filter(|port| port.name.starts_with(stem)).count();

@@ -6,6 +6,7 @@ use graph::{Feeds, Tensor};
 use trefoil_engine as engine;
 
 use super::NAME;
+use crate::bench::paper;
 use crate::runtime::{Engine, Options, RuntimeError, Session};
 
 pub(super) struct Ggml {
@@ -37,7 +38,11 @@ impl Ggml {
                 ..exact
             },
         };
-        let engine = engine::Engine::open(&artifact.dir.join(FILE), &options).map_err(|e| e.to_string())?;
+        let engine = match paper::is_written(&artifact.dir) {
+            true => engine::Engine::of_graph(paper::read(&artifact.dir)?, &options),
+            false => engine::Engine::open(&artifact.dir.join(FILE), &options),
+        };
+        let engine = engine.map_err(|e| e.to_string())?;
         Ok(Ggml { session: engine.session(), engine, options, source: None })
     }
 }
@@ -87,7 +92,9 @@ impl Session for Ggml {
             return Err(failed(format!("decoder_input_ids: expected i64[b, n], found {shape:?}")));
         };
         let logits = self.session.step(ids, tokens).map_err(failed)?;
-        Ok(Tensor::f32([rows, tokens, self.engine.vocabulary()], logits))
+        // A graph may compute them for one token of a call.
+        let positions = logits.len() / (rows * self.engine.vocabulary());
+        Ok(Tensor::f32([rows, positions, self.engine.vocabulary()], logits))
     }
 
     fn keep(&mut self, rows: &[usize]) -> Result<bool, RuntimeError> {
@@ -99,5 +106,47 @@ impl Session for Ggml {
 
     fn limit_tokens(&self) -> Option<usize> {
         self.engine.limit_tokens()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use graph::eval::Interpreter;
+
+    use super::*;
+    use crate::bench::paper::{Layers, Shape};
+    use crate::metrics::Meter;
+    use crate::runtime::reference::Reference;
+
+    /// The engine looks up GELU in a table of f16.
+    const TABLE_NOISE: f64 = 2e-3;
+
+    #[test]
+    fn the_models_of_the_paper_say_what_their_graphs_say_with_a_prompt_in_one_call() {
+        let shape = Shape { width: 32, queries: 32, keys: 16, head: 8, hidden: 40, gated: true, vocabulary: 19 };
+        for layers in [Layers::EncoderDecoder([3, 2]), Layers::DecoderOnly(4)] {
+            let graph = shape.graph(layers).expect("built");
+            let home = tempfile::tempdir().expect("a folder");
+            let artifact = paper::write(&graph, shape, layers, home.path()).expect("written");
+            let mut engine = Ggml::open(&artifact, &Options::DEFAULT).expect("opens");
+            let interpreter = Interpreter::new(&graph);
+            let mut reference = Reference::new(&interpreter);
+            let source = Feeds::from([
+                ("input_ids".to_owned(), Tensor::i64([1, 5], vec![3, 7, 2, 18, 9])),
+                ("attention_mask".to_owned(), Tensor::i64([1, 5], vec![1; 5])),
+            ]);
+            engine.encode(&source).expect("encodes");
+            reference.encode(&source).expect("encodes");
+            for ids in [vec![4, 11, 6, 2, 17, 1], vec![5], vec![12]] {
+                let ids = Tensor::i64([1, ids.len()], ids);
+                let [found, expected] =
+                    [engine.decode(&ids), reference.decode(&ids)].map(|logits| logits.expect("decodes"));
+                assert_eq!((found.shape(), expected.shape()), (&[1, 1, 19][..], &[1, 1, 19][..]));
+                let mut meter = Meter::ZERO;
+                meter.add(expected.as_f32().expect("floats"), found.as_f32().expect("floats"), 19);
+                let distance = meter.distances().rel_l2.expect("finite");
+                assert!(distance <= TABLE_NOISE, "{layers:?}: {distance}");
+            }
+        }
     }
 }
