@@ -36,6 +36,9 @@ impl From<&Generation> for Greedy {
     }
 }
 
+/// What looks on while tokens are chosen: a sequence, the logits, and the scores that they became.
+pub type Seen<'s> = dyn FnMut(usize, &[f32], &[f32]) + 's;
+
 /// A sequence while it grows.
 #[derive(Clone)]
 struct Row {
@@ -80,12 +83,12 @@ impl Greedy {
         self.run_seen(session, source, &mut |_, _, _| {})
     }
 
-    /// The same, and shows for each token that is chosen its sequence, the logits, and the scores that they became.
+    /// The same, and shows each choice.
     pub fn run_seen(
         &self,
         session: &mut dyn Session,
         source: &Feeds,
-        seen: &mut dyn FnMut(usize, &[f32], &[f32]),
+        seen: &mut Seen,
     ) -> Result<Vec<Generated>, RuntimeError> {
         let mut rows = rows_of(source);
         let steps = self.new_tokens(session.limit_tokens());

@@ -582,8 +582,8 @@ impl Graph {
 /// Which threads compute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Team {
-    /// Those of long graphs.
-    Encoder,
+    /// So many of those of long graphs.
+    Encoder(usize),
     /// Those of a step.
     Decoder,
 }
@@ -641,16 +641,20 @@ impl Backend {
     }
 
     fn with<R>(&self, team: Team, run: impl FnOnce(sys::ggml_backend_t) -> R) -> R {
-        let (threads, pool) = &self.teams[team as usize];
+        let [(most, encoder), (few, decoder)] = &self.teams;
+        let (threads, pool) = match team {
+            Team::Encoder(threads) => (threads.clamp(1, *most), encoder),
+            Team::Decoder => (*few, decoder),
+        };
         // SAFETY: backend and pool live in `self`. One graph runs at a time, since nothing here is shared by threads.
         unsafe {
-            sys::ggml_backend_cpu_set_n_threads(self.raw.as_ptr(), *threads as c_int);
+            sys::ggml_backend_cpu_set_n_threads(self.raw.as_ptr(), threads as c_int);
             sys::ggml_backend_cpu_set_threadpool(self.raw.as_ptr(), pool.0.as_ptr());
-            if *threads > 1 {
+            if threads > 1 {
                 sys::ggml_threadpool_resume(pool.0.as_ptr());
             }
             let result = run(self.raw.as_ptr());
-            if *threads > 1 && team == Team::Encoder {
+            if team != Team::Decoder {
                 sys::ggml_threadpool_pause(pool.0.as_ptr());
             }
             result

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// The kernel counts in hundredths of a second.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Share of a processor that others may take of those that are counted on.
+/// Share of a processor that others may take of one that is counted on.
 const BEARABLE: f64 = 0.25;
 
 /// Ticks since the machine started.
@@ -49,6 +49,11 @@ impl Ticks {
     }
 }
 
+/// Threads of the whole machine that would run now, from `/proc/loadavg` (proc(5)).
+fn runnable(loadavg: &str) -> Option<usize> {
+    loadavg.split_whitespace().nth(3)?.split_once('/')?.0.parse().ok()
+}
+
 /// The other programs of the machine.
 pub(crate) struct Others {
     last: RefCell<Option<(Instant, Ticks)>>,
@@ -56,12 +61,21 @@ pub(crate) struct Others {
 }
 
 impl Others {
+    /// Before anything was measured, those count that would run at this moment.
     pub(crate) fn new() -> Others {
-        Others { last: RefCell::new(Ticks::now().map(|ticks| (Instant::now(), ticks))), left: Cell::new(0.0) }
+        let now = Ticks::now();
+        let runnable = std::fs::read_to_string("/proc/loadavg").ok().and_then(|text| runnable(&text));
+        let left = match (now, runnable) {
+            // This thread is one of them.
+            (Some(ticks), Some(runnable)) => ticks.processors.saturating_sub(runnable.saturating_sub(1)),
+            _ => 0,
+        };
+        Others { last: RefCell::new(now.map(|ticks| (Instant::now(), ticks))), left: Cell::new(left as f64) }
     }
 
-    /// Whether they leave so many processors, in the time since this was asked before. Where the system does not say: no.
-    pub(crate) fn leave(&self, processors: usize) -> bool {
+    /// How many of `processors` they left alone in the time since this was asked before, at least one; one where the system does
+    /// not say.
+    pub(crate) fn leave_of(&self, processors: usize) -> usize {
         let mut last = self.last.borrow_mut();
         if let Some((at, before)) = *last
             && at.elapsed() >= LOOK_EVERY
@@ -72,7 +86,7 @@ impl Others {
             }
             *last = Some((Instant::now(), now));
         }
-        self.left.get() + BEARABLE >= processors as f64
+        ((self.left.get() + BEARABLE) as usize).clamp(1, processors.max(1))
     }
 }
 
@@ -90,6 +104,12 @@ mod tests {
         assert_eq!(Ticks::parse(STAT, OWN), Some(expected));
         assert_eq!(Ticks::parse("cpu  1 2", OWN), None);
         assert_eq!(Ticks::parse(STAT, "42 (short) R 1"), None);
+    }
+
+    #[test]
+    fn threads_that_would_run_are_read() {
+        assert_eq!(runnable("0.20 0.18 0.12 3/80 11206\n"), Some(3));
+        assert_eq!(runnable("0.20 0.18"), None);
     }
 
     #[test]

@@ -47,10 +47,10 @@ pub enum Repacking {
 /// How an engine computes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Threads of the encoder, and of decoding many tokens at once.
+    /// Threads of the encoder, and of decoding many tokens at once, at most. They wait for each other by spinning, some hundred times
+    /// a call, and need processors of their own: there are as many as other programs leave idle.
     pub encoder_threads: usize,
-    /// Threads of a step. More than one wait for each other by spinning, some hundred times a step: they need processors
-    /// of their own. `None`: those of the encoder while other programs leave so many processors idle, else one.
+    /// Threads of a step. `None`: as of the encoder.
     pub decoder_threads: Option<usize>,
     /// Keys and values.
     pub cache: Cache,
@@ -98,8 +98,13 @@ struct Loaded {
 impl Loaded {
     /// The threads that compute a call of so many columns.
     fn team(&self, columns: usize) -> Team {
-        let idle = || self.options.decoder_threads.is_none() && self.others.leave(self.options.encoder_threads);
-        if columns >= MANY_COLUMNS || idle() { Team::Encoder } else { Team::Decoder }
+        if columns < MANY_COLUMNS && self.options.decoder_threads.is_some() {
+            return Team::Decoder;
+        }
+        match self.others.leave_of(self.options.encoder_threads) {
+            1 if self.options.decoder_threads.is_none() => Team::Decoder,
+            threads => Team::Encoder(threads),
+        }
     }
 
     fn vocabulary(&self) -> usize {
@@ -233,7 +238,7 @@ pub fn evaluate(graph: &Graph, entry: &str, feeds: &Feeds, options: &Options) ->
     let past = entry.fixed.get(&PAST).copied().or_else(|| lowered.lengths.get(&PAST).copied()).unwrap_or(0);
     let call = Call { graph, inputs: &entry.inputs, feeds, lengths: &lowered.lengths, past };
     lowered.uploads.iter().try_for_each(|upload| call.write(upload))?;
-    graph_.compute(Team::Encoder)?;
+    graph_.compute(Team::Encoder(options.encoder_threads))?;
     Ok(outputs.into_iter().map(|(name, tensor, shape)| (name, Tensor::f32(shape, tensor.read_f32()))).collect())
 }
 
@@ -365,7 +370,7 @@ impl Session {
         let call =
             Call { graph: &model.graph, inputs: &entry.inputs, feeds: &feeds, lengths: &lowered.lengths, past: 0 };
         lowered.uploads.iter().try_for_each(|upload| call.write(upload))?;
-        graph.compute(Team::Encoder)?;
+        graph.compute(model.team(usize::MAX))?;
         let rows = hidden_shape[0];
         self.source = Some(Source {
             rows,

@@ -53,7 +53,7 @@ impl Session for Ggml {
             name: NAME.to_owned(),
             version: engine::ggml_version(),
             settings: format!(
-                "CPU, {} cache, {}, {} threads for the encoder and {}",
+                "CPU, {} cache, {}, {} threads for the encoder{} where others leave them idle",
                 match self.options.cache {
                     engine::Cache::F32 => "f32",
                     engine::Cache::F16 => "f16",
@@ -65,8 +65,8 @@ impl Session for Ggml {
                 },
                 self.options.encoder_threads,
                 match self.options.decoder_threads {
-                    None => "for a step while processors are idle".to_owned(),
-                    Some(threads) => format!("{threads} for a step"),
+                    None => " and for a step".to_owned(),
+                    Some(threads) => format!(" and {threads} for a step,"),
                 },
             ),
         }

@@ -208,6 +208,9 @@ impl Lowering<'_> {
     }
 }
 
+/// An input, the blocks in which it is rounded, and how the weights are stored.
+type Alike = (ValueId, Option<usize>, Layout);
+
 /// Products that are computed as one: of the same input, over weights of the same layout that nothing else reads.
 #[derive(Default)]
 pub(super) struct Joins {
@@ -230,7 +233,7 @@ impl Joins {
                 *uses.entry(weight).or_default() += 1;
             }
         }
-        let mut groups: Vec<((ValueId, Option<usize>, Layout), Vec<ValueId>)> = Vec::new();
+        let mut groups: Vec<(Alike, Vec<ValueId>)> = Vec::new();
         for (id, _, args) in ops().filter(|(_, op, _)| **op == Op::Linear) {
             let Some(weight) = graph.weight_of(args[1]).filter(|weight| uses[weight] == 1) else { continue };
             let Some(layout @ Layout::Blocks { .. }) = layouts.get(&weight).copied() else { continue };
