@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 /// The kernel counts in hundredths of a second.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What others did until so long ago may be over.
+const LONG_AGO: Duration = Duration::from_millis(500);
 /// Share of a processor that others may take of one that is counted on.
 const BEARABLE: f64 = 0.25;
 
@@ -49,8 +51,19 @@ impl Ticks {
     }
 }
 
-/// Threads of the whole machine that would run now, from `/proc/loadavg` (proc(5)).
-fn runnable(loadavg: &str) -> Option<usize> {
+/// Threads of the whole machine that would run now: the fewest of a few looks, since many run for a moment only.
+fn runnable() -> Option<usize> {
+    let look = |i| {
+        if i > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        runnable_of(&std::fs::read_to_string("/proc/loadavg").ok()?)
+    };
+    (0..4).filter_map(look).min()
+}
+
+/// From `/proc/loadavg` (proc(5)).
+fn runnable_of(loadavg: &str) -> Option<usize> {
     loadavg.split_whitespace().nth(3)?.split_once('/')?.0.parse().ok()
 }
 
@@ -61,32 +74,35 @@ pub(crate) struct Others {
 }
 
 impl Others {
-    /// Before anything was measured, those count that would run at this moment.
     pub(crate) fn new() -> Others {
-        let now = Ticks::now();
-        let runnable = std::fs::read_to_string("/proc/loadavg").ok().and_then(|text| runnable(&text));
-        let left = match (now, runnable) {
-            // This thread is one of them.
-            (Some(ticks), Some(runnable)) => ticks.processors.saturating_sub(runnable.saturating_sub(1)),
-            _ => 0,
-        };
-        Others { last: RefCell::new(now.map(|ticks| (Instant::now(), ticks))), left: Cell::new(left as f64) }
+        let others = Others { last: RefCell::new(None), left: Cell::new(0.0) };
+        others.look();
+        others
     }
 
-    /// How many of `processors` they left alone in the time since this was asked before, at least one; one where the system does
-    /// not say.
+    /// How many of `processors` they leave alone, at least one; one where the system does not say.
     pub(crate) fn leave_of(&self, processors: usize) -> usize {
-        let mut last = self.last.borrow_mut();
-        if let Some((at, before)) = *last
-            && at.elapsed() >= LOOK_EVERY
-            && let Some(now) = Ticks::now()
-        {
-            if let Some(left) = now.left_since(&before) {
-                self.left.set(left);
-            }
-            *last = Some((Instant::now(), now));
-        }
+        self.look();
         ((self.left.get() + BEARABLE) as usize).clamp(1, processors.max(1))
+    }
+
+    /// What they took since the last look tells what they will take; where that is long ago, those count that would run now.
+    fn look(&self) {
+        let mut last = self.last.borrow_mut();
+        let passed = last.map(|(at, _)| at.elapsed());
+        if passed.is_some_and(|passed| passed < LOOK_EVERY) {
+            return;
+        }
+        let Some(now) = Ticks::now() else { return };
+        let left = match *last {
+            Some((_, before)) if passed.is_some_and(|passed| passed < LONG_AGO) => now.left_since(&before),
+            _ => runnable().map(|runnable| {
+                // This thread is one of them.
+                now.processors.saturating_sub(runnable.saturating_sub(1)) as f64
+            }),
+        };
+        self.left.set(left.unwrap_or(0.0));
+        *last = Some((Instant::now(), now));
     }
 }
 
@@ -108,8 +124,8 @@ mod tests {
 
     #[test]
     fn threads_that_would_run_are_read() {
-        assert_eq!(runnable("0.20 0.18 0.12 3/80 11206\n"), Some(3));
-        assert_eq!(runnable("0.20 0.18"), None);
+        assert_eq!(runnable_of("0.20 0.18 0.12 3/80 11206\n"), Some(3));
+        assert_eq!(runnable_of("0.20 0.18"), None);
     }
 
     #[test]

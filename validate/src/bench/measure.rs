@@ -1,6 +1,6 @@
 //! Engines under a clock.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use graph::{Feeds, Tensor};
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,9 @@ pub enum Ran {
     Failed(RuntimeError),
 }
 
+/// Before each run: ggml's threads spin for a tenth of a second after their last graph, and would do so beside the next engine.
+const REST: Duration = Duration::from_millis(120);
+
 /// Runs courses in all sessions in turn: A B A B …, after one run of each that does not count.
 ///
 /// `course_of`: the course of a round and a session; round 0 warms up. Rounds should differ in their sources: engines may keep what
@@ -119,7 +122,9 @@ pub fn interleaved(
     for round in 0..=rounds {
         for (place, (session, ran)) in sessions.iter_mut().zip(&mut ran).enumerate() {
             let Ran::Done(all) = ran else { continue };
-            match session.timed(&course_of(round, place)) {
+            let course = course_of(round, place);
+            std::thread::sleep(REST);
+            match session.timed(&course) {
                 Ok(times) if round > 0 => all.push(times),
                 Ok(_) => {}
                 Err(error) => *ran = Ran::Failed(error),
