@@ -85,9 +85,9 @@ impl Block<'_, '_> {
             None => (self.name(args[1])?, self.name(args[2])?),
         };
         // Neither a bias of the projections nor a key padding mask: inputs 3 and 4.
-        let mut inputs = [q, k, v, String::new(), String::new()].to_vec();
+        let mut inputs = vec![q, k, v, String::new(), String::new()];
         inputs.push(args.get(3).map(|bias| self.full_bias(*bias, args[0])).transpose()?.unwrap_or_default());
-        let out = self.fresh("MultiHeadAttention");
+        let mut out = self.fresh("MultiHeadAttention");
         let mut outputs = vec![out.clone()];
         if let Some([(past_k, _), (past_v, _)]) = appended {
             inputs.extend([self.name(past_k)?, self.name(past_v)?]);
@@ -103,7 +103,6 @@ impl Block<'_, '_> {
         let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
         let attributes = vec![int("num_heads", heads as i64), float("scale", scale)];
         self.nodes.push(node("MultiHeadAttention", &inputs, &outputs, attributes));
-        let mut out = out;
         if let Some(bias) = args.get(3).filter(|bias| self.may_mask_all(**bias)) {
             let visible = self.visible(*bias)?; // [b, 1, q, 1]
             let axis = self.outer.ints(&[1]);

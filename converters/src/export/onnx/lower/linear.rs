@@ -40,13 +40,12 @@ impl Block<'_, '_> {
             Some((weight, Layout::Blocks { bits, block, zeros })) => {
                 let x = self.input_of_blocks(args[0], weight, block)?;
                 let parts = self.outer.block_parts(weight, bits, zeros);
-                let inside = self.outer.choices.products == Products::Joined;
-                let bias_name = bias.filter(|_| inside).map(|bias| self.name(bias)).transpose()?;
-                let y = self.block_product(&x, parts, bias_name, (weight, bits, block));
-                if inside {
-                    return Ok(y);
+                let shape = self.graph().weights.get(weight).matrix();
+                if self.outer.choices.products == Products::Joined {
+                    let bias = bias.map(|bias| self.name(bias)).transpose()?;
+                    return Ok(self.block_product(&x, &parts, bias.as_deref(), shape, [bits.into(), block]));
                 }
-                y
+                self.block_product(&x, &parts, None, shape, [bits.into(), block])
             }
             Some((weight, layout)) => self.linear_by_weight(args[0], weight, layout)?,
         };
@@ -66,28 +65,27 @@ impl Block<'_, '_> {
         }
         let graph = self.outer.graph;
         let (mut parts, mut rows, mut biases) = (Vec::new(), Vec::new(), Vec::new());
-        let mut first = None;
+        let mut alike = None;
         for member in &group {
             let args = graph.args(*member);
             let Some((weight, Layout::Blocks { bits, block, zeros })) = self.layout(args[1]) else {
                 return Err("only weights in blocks are joined".to_owned());
             };
             parts.push(self.outer.block_parts(weight, bits, zeros));
-            rows.push(graph.weights.get(weight).matrix()[0]);
             biases.extend(args.get(2).map(|bias| self.name(*bias)).transpose()?);
-            first.get_or_insert((args[0], weight, bits, block));
+            let [n, e] = graph.weights.get(weight).matrix();
+            rows.push(n);
+            if alike.is_none() {
+                alike = Some((self.input_of_blocks(args[0], weight, block)?, e, [bits.into(), block]));
+            }
         }
-        let (x, weight, bits, block) = first.ok_or("a group of products has members")?;
-        let x = self.input_of_blocks(x, weight, block)?;
+        let (x, e, blocks) = alike.ok_or("a group of products has members")?;
         let mut join = |of: Vec<&str>| self.outer.prepare("Concat", &of, "joined", vec![int("axis", 0)]);
-        let joined = (0..parts[0].len()).map(|i| join(parts.iter().map(|part| part[i].as_str()).collect())).collect();
+        let of_part = |i: usize| parts.iter().map(|parts| parts[i].as_str()).collect();
+        let joined: Vec<String> = (0..parts[0].len()).map(|i| join(of_part(i))).collect();
         let all_have_one = biases.len() == group.len();
         let bias = all_have_one.then(|| join(biases.iter().map(String::as_str).collect()));
-        let whole = self.block_product(&x, joined, bias, (weight, bits, block));
-        let total: usize = rows.iter().sum();
-        if let Some(node) = self.nodes.last_mut() {
-            node.attribute.iter_mut().filter(|a| a.name() == "N").for_each(|a| a.i = Some(total as i64));
-        }
+        let whole = self.block_product(&x, &joined, bias.as_deref(), [rows.iter().sum(), e], blocks);
         let sizes = self.outer.ints(&rows.iter().map(|n| *n as i64).collect::<Vec<i64>>());
         let outputs: Vec<String> = group.iter().map(|_| self.fresh("Split")).collect();
         let names: Vec<&str> = outputs.iter().map(String::as_str).collect();
@@ -117,18 +115,18 @@ impl Block<'_, '_> {
         }
     }
 
-    /// `MatMulNBits`. `parts`: codes, scales and, where there are some, zeros.
+    /// `MatMulNBits` over a matrix `[n, e]`. `parts`: codes, scales and, where there are some, zeros.
     fn block_product(
         &mut self,
         (x, rounds): &(String, bool),
-        parts: Vec<String>,
-        bias: Option<String>,
-        (weight, bits, block): (WeightId, u8, usize),
+        parts: &[String],
+        bias: Option<&str>,
+        [n, e]: [usize; 2],
+        [bits, block]: [usize; 2],
     ) -> String {
-        let [n, e] = self.graph().weights.get(weight).matrix();
         let mut inputs = vec![x.as_str()];
         inputs.extend(parts.iter().map(String::as_str));
-        if let Some(bias) = &bias {
+        if let Some(bias) = bias {
             // Zeros, and an order of groups.
             inputs.resize(5, "");
             inputs.push(bias);
@@ -136,7 +134,7 @@ impl Block<'_, '_> {
         let attributes = vec![
             int("K", e as i64),
             int("N", n as i64),
-            int("bits", i64::from(bits)),
+            int("bits", bits as i64),
             int("block_size", block as i64),
             // 4: the input is rounded to 8 bits, symmetric, per row and block; 1: it stays f32. What stands here is a
             // bound, and by default an engine may round or not.
