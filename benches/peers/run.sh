@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Optimum, CTranslate2 and llama.cpp beside trefoil on a random T5 of 223 million parameters: conversion, first token, tokens per
-# second, memory. Prints the tables of docs/measurements.md. Takes some ten minutes on a machine that has nothing else to do.
+# second, memory. Prints the tables of docs/measurements.md. Takes more than a quarter of an hour on two cores.
 #
 # usage: benches/peers/run.sh [ROUNDS]
 #
