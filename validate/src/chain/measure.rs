@@ -249,23 +249,20 @@ pub fn engine(
 pub fn probe(session: &mut dyn Session, plan: &Plan, ways: &[Way], against: &Outputs) -> Result<Distance, ChainError> {
     let mut calls = vec![[Meter::default(); 2]; plan.calls.len()];
     for (index, call) in plan.calls.iter().enumerate().filter(|(_, call)| ways.contains(&call.way)) {
-        let logits = rows(session, plan, call)?;
-        calls[index] = compare(plan, call, against, &logits)?;
+        calls[index] = distance(session, plan, call, against)?;
     }
     Ok(Distance { calls })
 }
 
-/// How far the logits of one call are from those of an earlier run.
+/// How far the logits of one call are from those of an earlier run, at first positions and at later ones.
 pub(super) fn distance(
     session: &mut dyn Session,
     plan: &Plan,
     call: &Call,
     against: &Outputs,
-) -> Result<Meter, ChainError> {
+) -> Result<[Meter; 2], ChainError> {
     let logits = rows(session, plan, call)?;
-    let [mut first, later] = compare(plan, call, against, &logits)?;
-    first.merge(&later);
-    Ok(first)
+    compare(plan, call, against, &logits)
 }
 
 struct Done {

@@ -37,9 +37,9 @@ impl Noise {
             let mut session = Reference::new(interpreter).with_noise(seed, TIMES);
             measure::distance(&mut session, plan, call, outputs)
         };
-        let meters: Result<Vec<Meter>, ChainError> = runs.into_par_iter().with_max_len(1).map(run).collect();
+        let meters: Result<Vec<[Meter; 2]>, ChainError> = runs.into_par_iter().with_max_len(1).map(run).collect();
         let mut sum = Meter::ZERO;
-        meters?.iter().for_each(|meter| sum.merge(meter));
+        meters?.iter().flatten().for_each(|meter| sum.merge(meter));
         Ok(Noise(sum.distances().rel_l2.unwrap_or(0.0)))
     }
 }

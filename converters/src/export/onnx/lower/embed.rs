@@ -33,36 +33,19 @@ impl Block<'_, '_> {
                 let scale = self.emit("Gather", &[&format!("{name}_scale"), &ids]);
                 Ok(self.dequantize(&codes, &scale, zero.as_deref()))
             }
-            Layout::Blocks { bits, block, zeros: false } => {
-                let per_row = width.div_ceil(block);
-                let codes = format!("{name}_{}", if bits == 4 { "Q4" } else { "Q8" });
-                let last = self.outer.index(2);
-                // [n, blocks, 1], as many axes as the codes [n, blocks, bytes] have.
-                let scale = self.outer.prepare("Unsqueeze", &[&format!("{name}_scale"), &last], "column", Vec::new());
-                let attributes = vec![
-                    int("bits", i64::from(bits)),
-                    int("block_size", block as i64),
-                    int("gather_axis", 0),
-                    int("quantize_axis", 2),
-                ];
-                let rows = self.emit_with("GatherBlockQuantized", &[&codes, &ids, &scale], attributes);
-                let mut shape = vec![0; rank];
-                shape.push((per_row * block) as i64);
-                let shape = self.outer.ints(&shape);
-                let rows = self.emit("Reshape", &[&rows, &shape]);
-                Ok(self.first(&rows, width, per_row * block > width))
-            }
-            Layout::Blocks { bits, block, zeros: true } => {
-                let per_row = width.div_ceil(block);
-                let suffix = if bits == 4 { "Q4" } else { "Q8" };
-                // [.., blocks, bytes] -> [.., blocks, block]
-                let codes = self.emit("Gather", &[&format!("{name}_{suffix}"), &ids]);
-                let codes = self.unpack(bits, &codes, rank + 1, block);
-                let zero = self.emit("Gather", &[&format!("{name}_zero_point"), &ids]);
-                let zero = self.unpack(bits, &zero, rank, per_row.next_multiple_of(8 / usize::from(bits)));
-                let zero = self.first(&zero, per_row, bits == 4 && per_row % 2 == 1);
-                let scale = self.emit("Gather", &[&format!("{name}_scale"), &ids]);
-                let rows = self.dequantize_floats(&codes, &scale, Some(&zero));
+            Layout::Blocks { bits, block, zeros } => {
+                let (parts, per_row) = (self.outer.part_names(id, layout), width.div_ceil(block));
+                let rows = match zeros {
+                    false => self.gathered_blocks(&parts, &ids, bits, block),
+                    true => {
+                        // [.., blocks, bytes] -> [.., blocks, block]
+                        let [codes, scale, zero] = [0, 1, 2].map(|i| self.emit("Gather", &[&parts[i], &ids]));
+                        let codes = self.unpack(bits, &codes, rank + 1, block);
+                        let zero = self.unpack(bits, &zero, rank, per_row.next_multiple_of(8 / usize::from(bits)));
+                        let zero = self.first(&zero, per_row, bits == 4 && per_row % 2 == 1);
+                        self.dequantize_floats(&codes, &scale, Some(&zero))
+                    }
+                };
                 let mut shape = vec![0; rank];
                 shape.push((per_row * block) as i64);
                 let shape = self.outer.ints(&shape);
@@ -70,6 +53,20 @@ impl Block<'_, '_> {
                 Ok(self.first(&rows, width, per_row * block > width))
             }
         }
+    }
+
+    /// Rows of blocks without zeros as floats. `parts`: codes and scales.
+    fn gathered_blocks(&mut self, parts: &[String], ids: &str, bits: u8, block: usize) -> String {
+        let last = self.outer.index(2);
+        // [n, blocks, 1], as many axes as the codes [n, blocks, bytes] have.
+        let scale = self.outer.prepare("Unsqueeze", &[&parts[1], &last], "column", Vec::new());
+        let attributes = vec![
+            int("bits", i64::from(bits)),
+            int("block_size", block as i64),
+            int("gather_axis", 0),
+            int("quantize_axis", 2),
+        ];
+        self.emit_with("GatherBlockQuantized", &[&parts[0], ids, &scale], attributes)
     }
 
     /// `(codes - zero) · scale`; `scale` and `zero` lack the last axis, `zero` holds integers.

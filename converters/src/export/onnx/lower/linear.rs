@@ -37,9 +37,9 @@ impl Block<'_, '_> {
                 let w = self.emit_with("Transpose", &[&w], vec![ints("perm", [1, 0])]);
                 self.emit("MatMul", &[&x, &w])
             }
-            Some((weight, Layout::Blocks { bits, block, zeros })) => {
+            Some((weight, layout @ Layout::Blocks { bits, block, .. })) => {
                 let x = self.input_of_blocks(args[0], weight, block)?;
-                let parts = self.outer.block_parts(weight, bits, zeros);
+                let parts = self.outer.part_names(weight, layout);
                 let shape = self.graph().weights.get(weight).matrix();
                 if self.outer.choices.products == Products::Joined {
                     let bias = bias.map(|bias| self.name(bias)).transpose()?;
@@ -68,10 +68,10 @@ impl Block<'_, '_> {
         let mut alike = None;
         for member in &group {
             let args = graph.args(*member);
-            let Some((weight, Layout::Blocks { bits, block, zeros })) = self.layout(args[1]) else {
+            let Some((weight, layout @ Layout::Blocks { bits, block, .. })) = self.layout(args[1]) else {
                 return Err("only weights in blocks are joined".to_owned());
             };
-            parts.push(self.outer.block_parts(weight, bits, zeros));
+            parts.push(self.outer.part_names(weight, layout));
             biases.extend(args.get(2).map(|bias| self.name(*bias)).transpose()?);
             let [n, e] = graph.weights.get(weight).matrix();
             rows.push(n);
@@ -197,12 +197,9 @@ impl Block<'_, '_> {
 }
 
 impl Lowering<'_> {
-    /// The initializers of a weight in blocks, as `MatMulNBits` takes them.
-    fn block_parts(&self, weight: WeightId, bits: u8, zeros: bool) -> Vec<String> {
-        let name = &self.graph.weights.get(weight).name;
-        let codes = if bits == 4 { "_Q4" } else { "_Q8" };
-        let suffixes = [codes, "_scale", "_zero_point"];
-        suffixes[..if zeros { 3 } else { 2 }].iter().map(|suffix| format!("{name}{suffix}")).collect()
+    /// The initializers of a weight: of one in blocks codes, scales and, where there are some, zeros.
+    pub(super) fn part_names(&self, weight: WeightId, layout: Layout) -> Vec<String> {
+        layout.parts(self.graph.weights.get(weight)).into_iter().map(|part| part.name).collect()
     }
 }
 
