@@ -4,22 +4,10 @@
 //! stderr.
 
 mod build;
-mod calibration;
 mod command;
-mod edits;
-mod inspect;
-mod lint;
-mod list;
-mod npu;
-mod pipeline;
-mod progress;
+mod names;
 mod recipe;
-mod run;
-mod summary;
-mod table;
-mod terminal;
-mod tune;
-mod yaml;
+mod show;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -27,9 +15,10 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::progress::Display;
+use crate::command::arguments::{Common, Verdict};
+use crate::show::progress::Display;
 
 /// Grows ONNX, GGUF and quantized safetensors from one encoder-decoder checkpoint, and tests each in a real engine.
 #[derive(Parser)]
@@ -39,7 +28,7 @@ struct Arguments {
     command: Option<Command>,
     /// Shows what is supported
     #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, default_missing_value = "all")]
-    list: Option<list::What>,
+    list: Option<command::list::What>,
     /// With --list: as the table of the README
     #[arg(long, requires = "list", conflicts_with = "json")]
     markdown: bool,
@@ -47,36 +36,22 @@ struct Arguments {
     common: Common,
 }
 
-/// What every command understands.
-#[derive(Args)]
-pub struct Common {
-    /// Prints JSON
-    #[arg(long, global = true)]
-    json: bool,
-    /// No progress, only results and errors
-    #[arg(long, short, global = true)]
-    quiet: bool,
-    /// Threads to use [default: all cores]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
-}
-
 #[derive(Subcommand)]
 enum Command {
     /// Makes the artifacts of a recipe, tests them and writes the report
     Convert(command::convert::Convert),
     /// Measures what each weight may lose, and writes the recipe of the smallest plan within a budget
-    Tune(tune::Tune),
+    Tune(command::tune::Tune),
     /// Shows a checkpoint or an artifact: architecture, entries, tensors, sizes
-    Inspect(inspect::Inspect),
+    Inspect(command::inspect::Inspect),
     /// Tests an artifact against the checkpoint that it was made from
     Validate(command::validate::Validate),
     /// Feeds a text to an artifact or a checkpoint and prints what it answers
-    Run(run::Run),
+    Run(command::run::Run),
     /// Measures first token, tokens per second and memory of artifacts in their engines, side by side
     Bench(command::bench::Bench),
     /// Says what an NPU toolchain will refuse in ONNX files, or compute wrongly
-    Lint(lint::Lint),
+    Lint(command::lint::Lint),
     /// An engine in a process of its own, for this program to ask over a pipe
     #[command(name = validate::runtime::COMMAND, hide = true)]
     Engine {
@@ -104,14 +79,6 @@ enum RecipeCommand {
     Schema,
 }
 
-/// What a command found.
-pub enum Verdict {
-    /// Nothing is wrong.
-    Passed,
-    /// A check failed; its sentence is printed.
-    Failed,
-}
-
 // Set before the handler removes what is unfinished, so that the errors which that provokes are not told.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -129,7 +96,7 @@ fn main() -> ExitCode {
             display.finish();
             // A closed stderr leaves no place to say so.
             // The messages of the crates carry their causes.
-            let _ = writeln!(std::io::stderr(), "error: {}", terminal::printable(&error.to_string()));
+            let _ = writeln!(std::io::stderr(), "error: {}", show::terminal::printable(&error.to_string()));
             if let Some(hint) = build::folder::hint_of_room(&*error) {
                 let _ = writeln!(std::io::stderr(), "hint: {hint}");
             }
@@ -162,25 +129,25 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
     })
     .context("cannot watch for an interrupt")?;
     match (arguments.list, arguments.command) {
-        (Some(what), None) => list::print(what, arguments.markdown, common.json),
+        (Some(what), None) => command::list::print(what, arguments.markdown, common.json),
         (Some(_), Some(_)) => anyhow::bail!("--list stands alone"),
         (None, None) => {
             Arguments::command().write_long_help(&mut std::io::stderr())?;
             anyhow::bail!("expected a command or --list");
         }
         (None, Some(Command::Convert(convert))) => Ok(command::convert::convert(&convert, &common, display)?),
-        (None, Some(Command::Tune(arguments))) => Ok(tune::tune(&arguments, &common, display)?),
-        (None, Some(Command::Inspect(inspect))) => Ok(inspect::inspect(&inspect, &common)?),
+        (None, Some(Command::Tune(arguments))) => Ok(command::tune::tune(&arguments, &common, display)?),
+        (None, Some(Command::Inspect(inspect))) => Ok(command::inspect::inspect(&inspect, &common)?),
         (None, Some(Command::Validate(validate))) => Ok(command::validate::validate(&validate, &common, display)?),
-        (None, Some(Command::Run(run))) => Ok(run::run(&run, &common, display)?),
+        (None, Some(Command::Run(run))) => Ok(command::run::run(&run, &common, display)?),
         (None, Some(Command::Bench(bench))) => Ok(command::bench::bench(&bench, &common, display)?),
         (None, Some(Command::Engine { .. })) => unreachable!("it has been served"),
-        (None, Some(Command::Lint(arguments))) => Ok(lint::run(&arguments, &common)?),
+        (None, Some(Command::Lint(arguments))) => Ok(command::lint::run(&arguments, &common)?),
         (None, Some(Command::Recipe(RecipeCommand::Check { recipe, model }))) => {
-            Ok(pipeline::check(&recipe, model.as_deref(), &common)?)
+            Ok(command::recipe::check(&recipe, model.as_deref(), &common)?)
         }
         (None, Some(Command::Recipe(RecipeCommand::Schema))) => {
-            terminal::print(&recipe::schema())?;
+            show::terminal::print(&recipe::schema::schema())?;
             Ok(Verdict::Passed)
         }
     }

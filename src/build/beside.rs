@@ -6,7 +6,8 @@ use std::path::Path;
 use validate::report::{ArtifactReport, Note, Report, Verdict};
 
 use super::manifest::Manifest;
-use super::places::{REPORT_BYTES, REPORT_JSON};
+use super::places::REPORT_BYTES;
+use crate::names::REPORT_JSON;
 
 /// What a run leaves in the folder of artifacts.
 pub struct Run<'a> {

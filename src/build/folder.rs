@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::disk::{Disk, Real, remove_all};
 use super::journal::{self, Commit, Journal, NEW, Put, RUN};
 use super::unfinished::{Registry, registry};
-use crate::table::size;
+use crate::show::table::size;
 
 /// What trefoil keeps in an out folder while it works there.
 pub const STATE: &str = ".trefoil";

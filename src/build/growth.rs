@@ -3,16 +3,18 @@
 use converters::{Artifact, ExportError, Model};
 use graph::eval::kernel;
 use graph::{Graph, Scratch, WeightData};
-use quant::{Activations, Calibration, Equalize, Method, TensorRecord};
+use quant::{Activations, Calibration, Equalize, Method, Plan, TensorRecord};
 use validate::report::Note;
 
+use crate::build::edits;
+use crate::build::error::PipelineError;
 use crate::build::manifest::{Calibrated, Decided, Manifest};
-use crate::calibration::Observed;
-use crate::edits::{self, RescaleResidual};
-use crate::npu;
-use crate::pipeline::{PipelineError, Source};
-use crate::progress::{Display, Of};
-use crate::recipe::Target;
+use crate::build::npu;
+use crate::build::observed::Observed;
+use crate::build::source::Source;
+use crate::recipe::rescale::{Factors, RescaleResidual};
+use crate::recipe::target::Target;
+use crate::show::progress::{Display, Of};
 
 /// What an artifact is meant to compute.
 pub struct Grown {
@@ -47,7 +49,7 @@ impl Grown {
             is_edited |= factors != [1.0; 2];
             decided.residual_factors = (wanted == RescaleResidual::Auto).then_some(factors);
         }
-        let plan = target.plan(&model.graph)?;
+        let plan = plan(target, &model.graph)?;
         substitutions.extend(plan.weights.iter().filter_map(|planned| match &planned.decided_by {
             quant::Decider::Fallback { .. } => {
                 Some(Note { about: planned.name.clone(), text: format!("{}, {}", planned.scheme, planned.decided_by) })
@@ -130,12 +132,12 @@ impl Grown {
     ) -> Result<Grown, PipelineError> {
         let (mut model, _) = prepared(source, target)?;
         let decided = manifest.calibrated.as_ref().map(|calibrated| calibrated.decided.clone()).unwrap_or_default();
-        let factors = decided.residual_factors.map(|[encoder, decoder]| edits::Factors { encoder, decoder });
+        let factors = decided.residual_factors.map(|[encoder, decoder]| Factors { encoder, decoder });
         if let Some(wanted) = factors.map(RescaleResidual::By).or(target.rescale_residual) {
             edits::rescale(&mut model.graph, wanted, None, display)?;
         }
         let policy = target.policy();
-        let plan = target.plan(&model.graph)?.nearest();
+        let plan = plan(target, &model.graph)?.nearest();
         let progress = Of { name: target.name(), display };
         let quantized = quant::quantize(&mut model.graph, &plan, scratch, &progress);
         quantized.map_err(|source| PipelineError::Quant { artifact: target.name().to_owned(), source })?;
@@ -167,8 +169,21 @@ impl Grown {
     }
 }
 
+/// What every weight of a graph becomes that was prepared for the target's format.
+///
+/// Errors: a policy that does not fit the model.
+pub fn plan(target: &Target, graph: &Graph) -> Result<Plan, PipelineError> {
+    let plan = target.policy().plan_with_fallback(graph, target.fallback());
+    let artifact = || target.name().to_owned();
+    let mut plan = plan.map_err(|source| PipelineError::Policy { artifact: artifact(), source })?;
+    if target.npu().is_some_and(|npu| npu.widths().is_some()) {
+        npu::keep_tables(&mut plan);
+    }
+    Ok(plan)
+}
+
 /// A copy of the exact model as the target's format wants it, and a sentence for each edit.
-pub(super) fn prepared(source: &Source, target: &Target) -> Result<(Model, Vec<Note>), PipelineError> {
+pub fn prepared(source: &Source, target: &Target) -> Result<(Model, Vec<Note>), PipelineError> {
     let mut model = source.exact.clone();
     let edits = target.format().prepare(&mut model).map_err(|source| export(target, source))?;
     let about = target.format().name();
@@ -213,7 +228,7 @@ pub fn refused(source: &Source, target: &Target) -> Result<Need, PipelineError> 
     if let Some(wanted @ RescaleResidual::By(_)) = target.rescale_residual {
         edits::rescale(&mut model.graph, wanted, None, &Display::Quiet)?;
     }
-    let plan = target.plan(&model.graph)?;
+    let plan = plan(target, &model.graph)?;
     plan.typed(&mut model.graph);
     if !matches!(target.policy().activations, Activations::Static(_)) {
         round_at_run_time(target, &mut model.graph)?;

@@ -12,11 +12,12 @@
 
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, sync_all};
+use crate::names::is_name;
 
 /// The journal's name in the state folder.
 pub const FILE: &str = "journal.json";
@@ -71,13 +72,6 @@ fn exists(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// Whether `name` is that of one thing in a folder.
-pub fn is_name(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
-        && !name.contains(['/', '\\'])
 }
 
 /// A journal and where its names are.

@@ -15,8 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use validate::report::{InputFile, Note, OutputFile, Verdict};
 
-/// The manifest's file in an artifact's folder.
-pub const FILE: &str = "trefoil.json";
+pub use crate::names::MANIFEST as FILE;
 
 /// What `trefoil.json` says. The same inputs give the same bytes: no time, no path of the machine.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -4,14 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::manifest::{self, Manifest};
+use crate::build::manifest::{self, Manifest};
+use crate::names::{FAILED, REPORT_JSON, REPORT_MD};
 
-/// Of the names of artifacts that failed.
-pub const FAILED: &str = ".failed";
-/// The report for machines.
-pub const REPORT_JSON: &str = "report.json";
-/// The report for people.
-pub const REPORT_MD: &str = "report.md";
 /// A report of more is not one that this program wrote.
 pub const REPORT_BYTES: u64 = 1 << 30;
 /// Names that a sentence lists.

@@ -7,9 +7,9 @@ use converters::Artifact;
 use tempfile::TempDir;
 
 use super::growth::prepared;
-use crate::pipeline::Source;
-use crate::recipe::Target;
-use crate::table::size;
+use crate::build::source::Source;
+use crate::recipe::target::Target;
+use crate::show::table::size;
 
 /// A larger one is not written for a comparison alone.
 const MOST_BYTES: u64 = 2_000_000_000;

@@ -20,10 +20,10 @@ use validate::bench::{Course, Spread, bandwidth, machine, picture};
 use validate::runtime::{Engine, Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
 
 use crate::build::folder::settle_around;
-use crate::pipeline::Engines;
-use crate::progress::Display;
-use crate::terminal::{print, printable};
-use crate::{Common, Verdict};
+use crate::command::arguments::{Common, Verdict};
+use crate::command::engines::Engines;
+use crate::show::progress::Display;
+use crate::show::terminal::{print, printable};
 use subject::Subject;
 
 /// Times that an engine is started and loaded.

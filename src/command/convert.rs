@@ -12,19 +12,28 @@ use validate::report::{ArtifactReport, Check, Link, Note, Report, Verdict as Jud
 use validate::runtime::Options;
 use validate::task::Text;
 
+use crate::build::error::PipelineError;
 use crate::build::folder::OutFolder;
 use crate::build::growth::{Grown, Need, refused};
 use crate::build::inputs::Inputs;
 use crate::build::manifest::{self, Manifest, Origin, RecipeText};
+use crate::build::observed::Observed;
+use crate::build::room::room;
+use crate::build::source::Source;
+use crate::build::source::text_of;
 use crate::build::twin::{self, Twin};
+use crate::build::validated::validated;
 use crate::build::{beside, places};
-use crate::calibration::Observed;
-use crate::pipeline::{Engines, PipelineError, Source, room, told, validated};
-use crate::progress::{Display, Of};
-use crate::recipe::{Loaded, Recipe, Target};
-use crate::run::text_of;
-use crate::terminal::print;
-use crate::{Common, Verdict, summary};
+use crate::command::arguments::{Common, Verdict};
+use crate::command::engines::Engines;
+use crate::command::summary;
+use crate::command::summary::told;
+use crate::names::{REPORT_JSON, REPORT_MD};
+use crate::recipe::load::Loaded;
+use crate::recipe::schema::Recipe;
+use crate::recipe::target::Target;
+use crate::show::progress::{Display, Of};
+use crate::show::terminal::print;
 
 /// The importance matrix beside a GGUF.
 const IMATRIX_FILE: &str = "imatrix.gguf";
@@ -320,7 +329,7 @@ impl<'r> Work<'r> {
         if self.report_dir.is_none() {
             match &report {
                 Some(report) => put.extend(staged_report(report, &folder)?),
-                None => remove.extend([places::REPORT_JSON, places::REPORT_MD].map(str::to_owned)),
+                None => remove.extend([REPORT_JSON, REPORT_MD].map(str::to_owned)),
             }
         }
         folder.commit(&borrowed(&put), &borrowed(&remove))?;
@@ -386,7 +395,7 @@ fn chosen<'r>(targets: &'r [Target], only: &[String]) -> Result<Vec<&'r Target>,
 
 /// Puts report.json and report.md where they wait to be committed; returns their names.
 fn staged_report(report: &Report, folder: &OutFolder) -> Result<[String; 2], PipelineError> {
-    let files = [(places::REPORT_JSON, report.to_json()), (places::REPORT_MD, report.to_markdown())];
+    let files = [(REPORT_JSON, report.to_json()), (REPORT_MD, report.to_markdown())];
     for (name, text) in &files {
         fs::write(folder.staged(name), text).map_err(PipelineError::io(&folder.staged(name)))?;
     }

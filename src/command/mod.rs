@@ -1,5 +1,14 @@
 //! Commands, a file each.
 
+pub mod arguments;
 pub mod bench;
 pub mod convert;
+mod engines;
+pub mod inspect;
+pub mod lint;
+pub mod list;
+pub mod recipe;
+pub mod run;
+mod summary;
+pub mod tune;
 pub mod validate;

@@ -7,14 +7,20 @@ use converters::Artifact;
 use graph::{Progress, Scratch};
 use validate::report::{InputFile, Note, Report, Verdict as Judged};
 
+use crate::build::error::PipelineError;
 use crate::build::folder;
 use crate::build::growth::{Grown, refused};
 use crate::build::manifest::{self, Manifest, Origin};
-use crate::pipeline::{Engines, PipelineError, Source, room, told, validated};
-use crate::progress::Display;
-use crate::recipe::{Loaded, Validation};
-use crate::run::text_of;
-use crate::{Common, Verdict};
+use crate::build::room::room;
+use crate::build::source::Source;
+use crate::build::source::text_of;
+use crate::build::validated::validated;
+use crate::command::arguments::{Common, Verdict};
+use crate::command::engines::Engines;
+use crate::command::summary::told;
+use crate::recipe::load::Loaded;
+use crate::recipe::schema::Validation;
+use crate::show::progress::Display;
 
 /// Arguments of `validate`.
 #[derive(clap::Args)]

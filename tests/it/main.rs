@@ -15,6 +15,7 @@ mod gemma;
 mod gguf;
 mod gguf_checkpoint;
 mod gguf_names;
+mod golden;
 mod host;
 mod hostile;
 mod import;

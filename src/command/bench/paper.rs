@@ -20,9 +20,9 @@ use validate::runtime::onnx::OnnxRuntime;
 use validate::runtime::{Engine, Options, Runtime, Session};
 
 use super::{Bench, BenchError, Precision, SEED};
-use crate::progress::Display;
-use crate::terminal::{print, printable};
-use crate::{Common, Verdict};
+use crate::command::arguments::{Common, Verdict};
+use crate::show::progress::Display;
+use crate::show::terminal::{print, printable};
 
 /// Up to Mu's block size.
 const LENGTHS: [usize; 6] = [64, 128, 256, 512, 1024, 2048];

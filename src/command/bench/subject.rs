@@ -12,7 +12,7 @@ use validate::bench::draw::Draws;
 
 use super::BenchError;
 use crate::build::manifest::Manifest;
-use crate::inspect::kind;
+use crate::command::inspect::kind;
 
 /// An artifact, of trefoil or of others.
 pub struct Subject {

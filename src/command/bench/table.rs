@@ -5,7 +5,7 @@ use validate::bench::picture::{Line, Panel};
 use validate::bench::{Spread, machine};
 
 use super::{Contender, Found, Row, called};
-use crate::table::aligned;
+use crate::show::table::aligned;
 
 /// Megabytes are millions of bytes.
 const MB: f64 = 1e6;

@@ -6,7 +6,7 @@ use validate::bench::paper::Shape;
 use validate::bench::picture::{Line, Panel};
 
 use super::{About, Compared, Row};
-use crate::table::aligned;
+use crate::show::table::aligned;
 
 /// What the authors found on a Qualcomm NPU, encoder-decoder over decoder-only.
 const PUBLISHED: [(&str, &str); 4] =

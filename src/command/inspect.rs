@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use crate::build::folder::settle_around;
 use crate::build::manifest::{self, Manifest};
-use crate::table::{aligned, size};
-use crate::terminal::{one_line, print, printable};
-use crate::{Common, Verdict};
+use crate::command::arguments::{Common, Verdict};
+use crate::show::table::{aligned, size};
+use crate::show::terminal::{one_line, print, printable};
 
 /// Arguments of `inspect`.
 #[derive(clap::Args)]

@@ -1,7 +1,7 @@
 //! Plans as a picture: bytes against divergence.
 
 use super::Found;
-use crate::table::size;
+use crate::show::table::size;
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 460.0;

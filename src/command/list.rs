@@ -7,7 +7,7 @@ use quant::Scheme;
 use serde::Serialize;
 use validate::RUNTIMES;
 
-use crate::Verdict;
+use crate::command::arguments::Verdict;
 
 /// A part of the list.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -115,6 +115,6 @@ pub fn print(what: What, markdown: bool, json: bool) -> anyhow::Result<Verdict> 
             entries.iter().for_each(|entry| text.push_str(&format!("  {entry}\n")));
         }
     }
-    crate::terminal::print(&text)?;
+    crate::show::terminal::print(&text)?;
     Ok(Verdict::Passed)
 }

@@ -21,19 +21,22 @@ use validate::Greedy;
 use validate::metrics::{Meter, Score};
 use validate::task::{TaskMetric, Text};
 
+use crate::build::edits;
+use crate::build::error::PipelineError;
 use crate::build::folder::OutFolder;
 use crate::build::growth::refused;
 use crate::build::inputs::Inputs;
 use crate::build::manifest::{Origin, sha256};
+use crate::build::observed::Observed;
+use crate::build::room::room;
+use crate::build::source::Source;
+use crate::build::source::text_of;
 use crate::build::{places, whole};
-use crate::calibration::Observed;
-use crate::edits;
-use crate::pipeline::{PipelineError, Source, room};
-use crate::progress::{Display, Of};
-use crate::recipe::{Loaded, Target};
-use crate::run::text_of;
-use crate::terminal::print;
-use crate::{Common, Verdict};
+use crate::command::arguments::{Common, Verdict};
+use crate::recipe::load::Loaded;
+use crate::recipe::target::Target;
+use crate::show::progress::{Display, Of};
+use crate::show::terminal::print;
 
 /// What is written, the one for machines first.
 const FILES: [&str; 3] = ["tune.json", "tune.md", "tune.svg"];
@@ -253,8 +256,8 @@ fn beside(recipe: &Path) -> PathBuf {
 
 /// The recipe with this artifact alone and this policy.
 fn tuned(text: &str, file: &Path, name: &str, policy: &Policy) -> Result<serde_json::Value, PipelineError> {
-    let mut value: serde_json::Value = crate::yaml::parse(text, &file.display().to_string())
-        .map_err(|e| PipelineError::Recipe(crate::recipe::RecipeError::Yaml(e)))?;
+    let mut value: serde_json::Value = crate::recipe::yaml::parse(text, &file.display().to_string())
+        .map_err(|e| PipelineError::Recipe(crate::recipe::load::RecipeError::Yaml(e)))?;
     let policy = serde_json::to_value(policy).expect("plain data");
     if let Some(top) = value.as_object_mut() {
         top.remove("quantize");

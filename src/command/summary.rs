@@ -1,5 +1,6 @@
 //! What commands print for people, and the JSON of what has no report.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use quant::Plan;
@@ -7,9 +8,11 @@ use serde_json::json;
 use validate::Report;
 use validate::report::{Check, Limit, Outcome};
 
+use crate::build::error::PipelineError;
 use crate::build::manifest::Manifest;
-use crate::table::{aligned, size};
-use crate::terminal::printable;
+use crate::command::arguments::{Common, Verdict};
+use crate::show::table::{aligned, size};
+use crate::show::terminal::{print, printable};
 
 /// A line an artifact, the verdict, and where the whole report lies.
 pub fn report(report: &Report, dir: Option<&Path>) -> String {
@@ -125,4 +128,25 @@ pub fn planned(plans: &[(&str, Plan)], as_json: bool) -> String {
         text.push_str(&format!("{name}\n{}", aligned(2, &rows.collect::<Vec<_>>())));
     }
     text
+}
+
+/// Prints the report or its summary, and failed checks on stderr. `is_good`: no check of this run failed.
+pub fn told(
+    report: &Report,
+    is_good: bool,
+    dir: Option<&Path>,
+    strict: bool,
+    common: &Common,
+) -> Result<Verdict, PipelineError> {
+    let text = match common.json {
+        true => report.to_json(),
+        false => printable(&self::report(report, dir)).into_owned(),
+    };
+    print(&text).map_err(PipelineError::io(Path::new("stdout")))?;
+    if is_good {
+        return Ok(Verdict::Passed);
+    }
+    // A closed stderr leaves no place to say so.
+    let _ = io::stderr().write_all(failures(report, strict).as_bytes());
+    Ok(Verdict::Failed)
 }

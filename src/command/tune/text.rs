@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Found, Group};
-use crate::table::{aligned, size};
+use crate::show::table::{aligned, size};
 
 /// Weights that the summary names as the most sensitive.
 const NAMED: usize = 5;
@@ -184,7 +184,7 @@ mod tests {
             "validate": { "limits": { "max_kl": 1e-4 } },
         });
         let text = yaml(&value);
-        assert_eq!(crate::yaml::parse::<Value>(&text, "recipe").expect("YAML"), value, "{text}");
+        assert_eq!(crate::recipe::yaml::parse::<Value>(&text, "recipe").expect("YAML"), value, "{text}");
         assert!(text.contains("      - { match: \"a.[0].weight\", scheme: int8 }\n"), "{text}");
     }
 }

@@ -7,7 +7,7 @@ use graph::Progress;
 use graph::progress::Unit;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::terminal::printable;
+use crate::show::terminal::printable;
 
 /// Where progress goes.
 pub enum Display {

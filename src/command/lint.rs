@@ -8,9 +8,9 @@ use converters::export::npu::{Host, PROFILES, Profile, Severity, profile};
 use serde::Serialize;
 use validate::lint::{Finding, Judged, count, graphs, lint};
 
-use crate::terminal::{one_line, print};
-use crate::yaml::nearest;
-use crate::{Common, Verdict};
+use crate::command::arguments::{Common, Verdict};
+use crate::recipe::yaml::nearest;
+use crate::show::terminal::{one_line, print};
 
 /// Arguments of `lint`.
 #[derive(clap::Args)]

@@ -23,11 +23,11 @@ use validate::metrics::{self, Score};
 use validate::report::{CalibrationReport, Overflow};
 use validate::task::{Data, Text};
 
+use crate::build::error::PipelineError;
 use crate::build::manifest::{Origin, sha256};
 use crate::build::whole;
-use crate::pipeline::PipelineError;
-use crate::progress::Display;
-use crate::recipe::CalibrationData;
+use crate::recipe::schema::CalibrationData;
+use crate::show::progress::Display;
 
 /// Values that a report lists as near the end of f16.
 const OVERFLOWS_SHOWN: usize = 32;

@@ -11,9 +11,9 @@ use quant::values::{Values, hidden};
 use quant::{Plan, Role, Scheme, StaticActivations, TensorRecord};
 use validate::report::Note;
 
-use crate::calibration::Observed;
-use crate::pipeline::PipelineError;
-use crate::progress::Display;
+use crate::build::error::PipelineError;
+use crate::build::observed::Observed;
+use crate::show::progress::Display;
 
 /// Embeddings that nothing but the policy's own scheme would quantize stay as they are: their tables get the steps of the
 /// activations that they become.

@@ -6,23 +6,25 @@ use std::path::{Path, PathBuf};
 use converters::audio::{Features, FrontEnd};
 use converters::checkpoint::{Generation, Overrides};
 use converters::import::family;
-use converters::tokenizer::{Languages, TokenizerError};
-use converters::{Artifact, Checkpoint, FORMATS, Tokenizer};
+use converters::tokenizer::Languages;
+use converters::{Artifact, Checkpoint, FORMATS};
 use graph::Progress;
 use serde_json::json;
 use validate::runtime::reference::{Reference, caching};
-use validate::task::{Ids, Speech, Text};
+use validate::task::{Speech, Text};
 use validate::{Engine, Fit, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session, Source as Input};
 
+use crate::build::error::PipelineError;
 use crate::build::folder::settle_around;
 use crate::build::manifest;
-use crate::inspect::{InspectError, kind, read_manifest};
-use crate::pipeline::{Engines, PipelineError, Source};
-use crate::progress::Display;
-use crate::recipe::Loaded;
-use crate::terminal::{print, printable};
-use crate::yaml::nearest;
-use crate::{Common, Verdict};
+use crate::build::source::{Source, text_of};
+use crate::command::arguments::{Common, Verdict};
+use crate::command::engines::Engines;
+use crate::command::inspect::{InspectError, kind, read_manifest};
+use crate::recipe::load::Loaded;
+use crate::recipe::yaml::nearest;
+use crate::show::progress::Display;
+use crate::show::terminal::{print, printable};
 
 /// The engine of checkpoints.
 const INTERPRETER: &str = "interpreter";
@@ -122,24 +124,6 @@ pub enum RunError {
 
 fn suggested(found: &str, known: &[&str]) -> String {
     nearest(found, known).map_or(String::new(), |word| format!("; did you mean {word}?"))
-}
-
-/// The tokenizer in a folder, with these languages, the last of each counting, and what the last ones mean for decoding.
-/// Without a tokenizer, texts are token ids, which have no language.
-pub fn text_of(dir: &Path, languages: &[&Languages]) -> Result<(Box<dyn Text>, Overrides), TokenizerError> {
-    let mut tokenizer = match Tokenizer::open(dir) {
-        Ok(tokenizer) => tokenizer,
-        Err(TokenizerError::Missing { .. }) if languages.iter().all(|asked| **asked == Languages::default()) => {
-            return Ok((Box::new(Ids), Overrides::default()));
-        }
-        Err(error) => return Err(error),
-    };
-    let mut decoding = Overrides::default();
-    for asked in languages {
-        tokenizer = tokenizer.with_languages(asked)?;
-        decoding = tokenizer.decoding(asked);
-    }
-    Ok((Box::new(tokenizer), decoding))
 }
 
 /// What lies in a folder, as far as it decides what is fed.

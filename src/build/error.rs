@@ -1,0 +1,155 @@
+//! Why a command could not do its work.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use converters::audio::AudioError;
+use converters::tokenizer::TokenizerError;
+use converters::{ExportError, ImportError};
+use graph::passes::PassError;
+use quant::{PolicyError, QuantError};
+use validate::calibration::CalibratedError;
+use validate::chain::ChainError;
+use validate::task::DataError;
+
+use crate::build::folder::FolderError;
+use crate::build::inputs::Changed;
+use crate::recipe::load::RecipeError;
+use crate::show::table::size;
+
+/// A command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The recipe.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// `--only` names no artifact.
+    #[error("--only {found}: the recipe has no such artifact; it has {}", .known.join(", "))]
+    NoArtifact {
+        /// What was asked for.
+        found: String,
+        /// Every artifact.
+        known: Vec<String>,
+    },
+    /// Artifacts or a report would replace what is not theirs; a sentence each.
+    #[error("{}\nhint: give the artifacts another folder with `out`, or another `name`", .0.join("\n"))]
+    Places(Vec<String>),
+    /// The folder of the artifacts.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The checkpoint was written to.
+    #[error(transparent)]
+    Changed(#[from] Changed),
+    /// Several artifacts are refused.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<PipelineError>),
+    /// There is too little room.
+    #[error("{}: expected room for about {}, found {} free", .place.display(), size(*.need), size(*.free))]
+    Room {
+        /// A folder on the disk.
+        place: PathBuf,
+        /// Bytes.
+        need: u64,
+        /// Bytes.
+        free: u64,
+    },
+    /// The checkpoint.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// Settings of decoding that do not fit the checkpoint.
+    #[error("{}: {}", .dir.display(), .problems.join("\n  "))]
+    Decode {
+        /// The checkpoint.
+        dir: PathBuf,
+        /// One sentence a setting.
+        problems: Vec<String>,
+    },
+    /// A pass refused the graph.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// The policy does not fit the model.
+    #[error("{artifact}: {source}")]
+    Policy {
+        /// The artifact.
+        artifact: String,
+        /// Every misfit.
+        source: PolicyError,
+    },
+    /// A weight cannot be quantized.
+    #[error("{artifact}: {source}")]
+    Quant {
+        /// The artifact.
+        artifact: String,
+        /// Which and why.
+        source: QuantError,
+    },
+    /// The format cannot hold the model, or a file cannot be written.
+    #[error("{artifact}: {source}")]
+    Export {
+        /// The artifact.
+        artifact: String,
+        /// What and why.
+        source: ExportError,
+    },
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The front end of a model that recognizes speech.
+    #[error(transparent)]
+    Audio(#[from] AudioError),
+    /// An edit of the float model that should change nothing does.
+    #[error(
+        "{artifact}: the edits of the float model change its logits by {difference:.1e} of the largest one, above {limit:e}; \
+         `exact: true` keeps the factors of `equalize` to powers of two, which round nothing"
+    )]
+    NotExact {
+        /// The artifact.
+        artifact: String,
+        /// Relative to the largest logit.
+        difference: f64,
+        /// f32 noise.
+        limit: f64,
+    },
+    /// The evaluation data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The recipe has nothing to tune.
+    #[error("{}: {message}", .recipe.display())]
+    Tune {
+        /// The recipe.
+        recipe: PathBuf,
+        /// Expected and found.
+        message: String,
+    },
+    /// The calibration data.
+    #[error(transparent)]
+    Calibrated(#[from] CalibratedError),
+    /// The model on the calibration data.
+    #[error(transparent)]
+    Calibration(#[from] quant::CalibrationError),
+    /// Validation broke off.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The system refused.
+    #[error("{}: {source}", .file.display())]
+    Io {
+        /// The file or folder.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An artifact without `trefoil.json`, or one that does not fit.
+    #[error("{}: {message}", .dir.display())]
+    Artifact {
+        /// Its folder.
+        dir: PathBuf,
+        /// Expected and found.
+        message: String,
+    },
+}
+
+impl PipelineError {
+    pub(crate) fn io(file: &Path) -> impl FnOnce(io::Error) -> PipelineError {
+        |source| PipelineError::Io { file: file.to_owned(), source }
+    }
+}

@@ -1,0 +1,171 @@
+//! The checkpoint of a command: imported, with its passes run, and what it is measured on.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use converters::Model;
+use converters::audio::FrontEnd;
+use converters::checkpoint::{Generation, Overrides};
+use converters::tokenizer::{Languages, Tokenizer, TokenizerError};
+use graph::Graph;
+use validate::Greedy;
+use validate::chain::{Baseline, ChainError, Subject};
+use validate::report::{ArtifactReport, ModelReport, Note, Report};
+use validate::task::{Data, Ids, Speech, TaskMetric, Text};
+
+use crate::build::error::PipelineError;
+use crate::build::manifest::Origin;
+use crate::build::observed::Observed;
+use crate::recipe::schema::{Recipe, Validation};
+use crate::recipe::target::Target;
+use crate::show::progress::Display;
+
+/// As errors call it.
+const EVALUATION: &str = "the evaluation data";
+
+/// Inputs drawn when a recipe names no data.
+const DRAWN_SAMPLES: usize = 64;
+
+/// A checkpoint as the importer wrote it and after the passes.
+pub struct Source {
+    imported: Graph,
+    /// Exact, with all entries.
+    pub exact: Model,
+    /// How it decodes.
+    pub decoding: Generation,
+}
+
+impl Source {
+    /// Imports a checkpoint and runs the passes. `decode`: what takes the place of its own settings of decoding, the last
+    /// of them counting.
+    pub fn open(dir: &Path, decode: &[&Overrides]) -> Result<Source, PipelineError> {
+        let mut exact = converters::import(dir)?;
+        let own = exact.checkpoint.generation().clone();
+        let decoding = decode.iter().try_fold(own, |decoding, overrides| decoding.with(overrides));
+        let decoding = decoding.map_err(|problems| PipelineError::Decode { dir: dir.to_owned(), problems })?;
+        let imported = exact.graph.clone();
+        graph::passes::run(&mut exact.graph)?;
+        Ok(Source { imported, exact, decoding })
+    }
+
+    /// The first samples of a file, all without a number.
+    pub(crate) fn load(
+        &self,
+        file: &Path,
+        samples: Option<NonZeroUsize>,
+        text: &dyn Text,
+    ) -> Result<Data, PipelineError> {
+        let dir = self.exact.checkpoint.dir();
+        let front_end = self.exact.architecture.hears().map(|features| FrontEnd::open(dir, features)).transpose()?;
+        let eos = self.decoding.eos_token_ids.first().copied();
+        let speech = front_end.map(|front_end| Speech { text, front_end, eos });
+        let inputs = speech.as_ref().map_or(text, |speech| speech);
+        Ok(Data::load(file, samples.map_or(usize::MAX, NonZeroUsize::get), inputs)?)
+    }
+
+    /// Watches the model decode, when one of the targets asks for it.
+    pub fn observed(
+        &self,
+        recipe: &Recipe,
+        targets: &[&Target],
+        origin: &Origin,
+        text: &dyn Text,
+        scratch_dir: &Path,
+        display: &Display,
+    ) -> Result<Option<Observed>, PipelineError> {
+        let Some(wanted) = recipe.calibrate.as_ref().filter(|_| targets.iter().any(|t| t.is_calibrated())) else {
+            return Ok(None);
+        };
+        let data = self.load(&wanted.data, wanted.samples, text)?;
+        Observed::new(&self.exact.graph, origin, &self.decoding, wanted, data, scratch_dir, display).map(Some)
+    }
+
+    /// What artifacts are measured on. Errors: data that the model cannot be fed.
+    pub fn evaluation(&self, wanted: &Validation, text: &dyn Text) -> Result<Data, PipelineError> {
+        let data = match &wanted.data {
+            Some(file) => self.load(file, wanted.samples, text)?,
+            None => {
+                let count = wanted.samples.map_or(DRAWN_SAMPLES, NonZeroUsize::get);
+                Data::drawn(count, &self.exact.graph, &self.decoding).map_err(ChainError::Data)?
+            }
+        };
+        validate::chain::too_long(&self.exact.graph, &Greedy::from(&self.decoding), &data, EVALUATION)?;
+        Ok(data)
+    }
+
+    /// Bytes of logits that validation keeps at a time, at most.
+    pub fn logits_bytes(&self, data: &Data) -> u64 {
+        validate::chain::logits_bytes(&self.exact.graph, &Greedy::from(&self.decoding), data)
+    }
+
+    /// Runs the float model on the data.
+    pub fn baseline<'a>(
+        &'a self,
+        metric: TaskMetric,
+        data: Data,
+        text: &'a dyn Text,
+        recorded: &'a Path,
+        display: &Display,
+    ) -> Result<Baseline<'a>, PipelineError> {
+        let greedy = Greedy::from(&self.decoding);
+        let subject = Subject { imported: &self.imported, exact: &self.exact, recorded, data, text, greedy, metric };
+        Ok(Baseline::measure(subject, display)?)
+    }
+
+    /// The name of the checkpoint's folder.
+    pub fn name(&self) -> String {
+        let dir = self.exact.checkpoint.dir();
+        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        dir.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// What was found of all artifacts.
+    pub fn report(
+        &self,
+        origin: Origin,
+        observed: Option<&Observed>,
+        baseline: &Baseline,
+        artifacts: Vec<ArtifactReport>,
+        recipe: Note,
+    ) -> Report {
+        let model = ModelReport {
+            name: self.name(),
+            model_type: origin.model_type,
+            parameters: self.exact.graph.weights.iter().map(|(_, weight)| weight.len() as u64).sum(),
+            reference: origin.reference,
+            logit_scale: origin.logit_scale,
+            decoding: self.decoding.to_string(),
+            assumes: self.exact.architecture.assumes().iter().map(|assumed| (*assumed).to_owned()).collect(),
+            inputs: origin.inputs,
+            score: baseline.score,
+        };
+        Report {
+            trefoil: env!("CARGO_PKG_VERSION").to_owned(),
+            recipe,
+            model,
+            data: baseline.data_report(),
+            calibration: observed.map(Observed::report),
+            checks: baseline.checks.clone(),
+            artifacts,
+            others: Vec::new(),
+        }
+    }
+}
+
+/// The tokenizer in a folder, with these languages, the last of each counting, and what the last ones mean for decoding.
+/// Without a tokenizer, texts are token ids, which have no language.
+pub fn text_of(dir: &Path, languages: &[&Languages]) -> Result<(Box<dyn Text>, Overrides), TokenizerError> {
+    let mut tokenizer = match Tokenizer::open(dir) {
+        Ok(tokenizer) => tokenizer,
+        Err(TokenizerError::Missing { .. }) if languages.iter().all(|asked| **asked == Languages::default()) => {
+            return Ok((Box::new(Ids), Overrides::default()));
+        }
+        Err(error) => return Err(error),
+    };
+    let mut decoding = Overrides::default();
+    for asked in languages {
+        tokenizer = tokenizer.with_languages(asked)?;
+        decoding = tokenizer.decoding(asked);
+    }
+    Ok((Box::new(tokenizer), decoding))
+}

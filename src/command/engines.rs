@@ -1,0 +1,29 @@
+//! Where a command finds engines.
+
+use std::path::PathBuf;
+
+use validate::runtime::Options;
+
+/// Where engines come from.
+#[derive(clap::Args)]
+pub struct Engines {
+    /// Never fetches an engine
+    #[arg(long)]
+    offline: bool,
+    /// Python of an environment that has transformers [default: that of the active one]
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
+    /// Fails where an engine is missing that runs such artifacts, instead of showing it as "not run"
+    #[arg(long)]
+    pub strict: bool,
+}
+
+impl Engines {
+    /// For opening an artifact.
+    pub fn options(&self) -> Options {
+        let threads = rayon::current_num_threads();
+        // Without a path no engine starts, and each says so.
+        let host = Some(std::env::current_exe().unwrap_or_default());
+        Options { threads, offline: self.offline, python: self.python.clone(), host, ..Options::DEFAULT }
+    }
+}

@@ -1,0 +1,19 @@
+//! What trefoil calls what it leaves in a folder, and what may be called so.
+
+use std::path::{Component, Path};
+
+/// The manifest in an artifact's folder.
+pub const MANIFEST: &str = "trefoil.json";
+/// Of the names of artifacts that failed.
+pub const FAILED: &str = ".failed";
+/// The report for machines.
+pub const REPORT_JSON: &str = "report.json";
+/// The report for people.
+pub const REPORT_MD: &str = "report.md";
+
+/// Whether `name` is that of one thing in a folder.
+pub fn is_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+        && !name.contains(['/', '\\'])
+}

@@ -1,0 +1,8 @@
+//! The recipe: one YAML file that says which checkpoint becomes which artifacts, and how good they must be.
+
+pub mod load;
+mod problems;
+pub mod rescale;
+pub mod schema;
+pub mod target;
+pub mod yaml;
