@@ -1,9 +1,9 @@
 use std::collections::{BTreeSet, HashMap};
 
-use super::PassError;
 use crate::build::Build;
-use crate::ir::{Def, Graph, ValueId};
-use crate::op::{Binary, Op};
+use crate::ir::graph::{Def, Graph, ValueId};
+use crate::ir::op::{Binary, Op};
+use crate::passes::pass::PassError;
 use crate::weights::{Derive, WeightData, WeightId};
 
 const PASS: &str = "rescale_residual";
@@ -284,12 +284,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::blob::Blob;
     use crate::build::Val;
+    use crate::eval::tensor::Tensor;
     use crate::eval::{Feeds, Interpreter, Tensors};
-    use crate::ir::{BATCH, DEC, ENC, Type};
-    use crate::tensor::Tensor;
-    use crate::verify::verify;
+    use crate::ir::ty::{BATCH, DEC, ENC, Type};
+    use crate::ir::verify::verify;
+    use crate::weights::blob::Blob;
     use crate::weights::{AffineTensor, Block, FloatType, Quantized, Weight};
 
     fn weight<'b>(b: &'b Build, name: &str, shape: &[usize]) -> Val<'b> {
@@ -431,7 +431,7 @@ mod tests {
         );
         let mut shown = model(|_, x| x);
         let sum = shown.values.iter().position(|v| v.name == "add_1").expect("the decoder's sum");
-        shown.entries[0].outputs.push(crate::ir::Port { name: "sum".into(), value: ValueId(sum) });
+        shown.entries[0].outputs.push(crate::ir::graph::Port { name: "sum".into(), value: ValueId(sum) });
         assert_eq!(
             refusal(&shown, 0.5, 0.5),
             "rescale_residual: add_1: is the port sum and in the residual stream of the decoder"

@@ -1,11 +1,11 @@
 use std::collections::HashMap;
 
-use super::PassError;
-use crate::blob::Blob;
 use crate::build::{Build, Val};
-use crate::ir::{Def, Graph, ValueId};
-use crate::op::{Binary, Layout, Op, Rope};
-use crate::weights::{FloatType, Weight, WeightData};
+use crate::ir::graph::{Def, Graph, ValueId};
+use crate::ir::op::{Binary, Layout, Op, Rope};
+use crate::passes::pass::PassError;
+use crate::rewrite::redirect;
+use crate::weights::Weight;
 
 const PASS: &str = "expand";
 
@@ -60,23 +60,6 @@ pub fn expand(graph: &mut Graph, settings: Expand) -> Result<usize, PassError> {
     redirect(graph, &new_id);
     graph.sweep();
     Ok(fused.len())
-}
-
-/// Every reader and every port of an old value takes the new one.
-pub(super) fn redirect(graph: &mut Graph, new_id: &HashMap<ValueId, ValueId>) {
-    let moved = |id: &mut ValueId| {
-        if let Some(new) = new_id.get(id) {
-            *id = *new;
-        }
-    };
-    for value in &mut graph.values {
-        if let Def::Op(_, args) = &mut value.def {
-            args.iter_mut().for_each(moved);
-        }
-    }
-    for entry in &mut graph.entries {
-        entry.inputs.iter_mut().chain(&mut entry.outputs).for_each(|port| moved(&mut port.value));
-    }
 }
 
 fn attended<'b>(b: &'b Build, args: &[Val<'b>], scale: f32, softcap: Option<f32>, split_bias: bool) -> Val<'b> {
@@ -155,12 +138,5 @@ fn table(rope: &Rope, width: usize, rows: usize, word: &str) -> Weight {
     };
     let floats: Vec<f32> = (0..rows * width).map(cell).collect();
     let Rope { theta, factor, dims, .. } = rope;
-    stored(format!("rope.{theta}.{factor}.{dims}.{width}.{rows}.{word}"), vec![rows, width], &floats)
-}
-
-/// A weight in memory.
-pub(super) fn stored(name: String, shape: Vec<usize>, floats: &[f32]) -> Weight {
-    let mut bytes = vec![0; 4 * floats.len()];
-    FloatType::F32.encode(floats, &mut bytes);
-    Weight { name, shape, data: WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F32 } }
+    Weight::stored(format!("rope.{theta}.{factor}.{dims}.{width}.{rows}.{word}"), vec![rows, width], &floats)
 }

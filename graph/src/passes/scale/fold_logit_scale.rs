@@ -1,6 +1,6 @@
-use super::PassError;
-use crate::ir::{Def, Graph, ValueId};
-use crate::op::{Binary, Op};
+use crate::ir::graph::{Def, Graph, ValueId};
+use crate::ir::op::{Binary, Op};
+use crate::passes::pass::PassError;
 use crate::weights::{Derive, WeightId};
 
 /// `linear(rms_norm(x, w) · c, head)` where the result is the logits.

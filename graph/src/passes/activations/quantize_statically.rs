@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::PassError;
 use super::quantize_activations::{inputs_of_codes, round};
-use crate::ir::Graph;
-use crate::op::{FakeQuant, Op};
+use crate::ir::fake_quant::FakeQuant;
+use crate::ir::graph::Graph;
+use crate::ir::op::Op;
+use crate::passes::pass::PassError;
 
 const PASS: &str = "quantize_statically";
 

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::ir::{Def, Entry, Graph, Sym, ValueId};
-use crate::op::Op;
+use crate::ir::graph::{Def, Entry, Graph, ValueId};
+use crate::ir::op::Op;
+use crate::ir::ty::Sym;
 
 /// A graph that breaks its own rules; all breaches are listed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

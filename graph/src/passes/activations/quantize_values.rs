@@ -1,10 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::PassError;
-use super::expand::redirect;
 use crate::build::Build;
-use crate::ir::{DType, Def, Graph, PAST, ValueId};
-use crate::op::{Binary, FakeQuant, Op, Unary};
+use crate::ir::fake_quant::FakeQuant;
+use crate::ir::graph::{Def, Graph, ValueId};
+use crate::ir::op::{Binary, Op, Unary};
+use crate::ir::ty::{DType, PAST};
+use crate::passes::pass::PassError;
+use crate::rewrite::redirect;
 use crate::weights::{AffineTensor, Block, Derive, Quantized, WeightData, WeightId};
 
 const PASS: &str = "quantize_values";

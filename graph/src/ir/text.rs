@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::ir::{Def, Entry, Graph, Port};
+use crate::ir::graph::{Def, Entry, Graph, Port};
 
 /// Every entry of a graph.
 pub fn print(graph: &Graph) -> String {

@@ -1,6 +1,13 @@
 //! A dense tensor in memory.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Arguments by port name.
+pub type Feeds = BTreeMap<String, Tensor>;
+
+/// Results by port name.
+pub type Tensors = BTreeMap<String, Tensor>;
 
 /// Elements in row-major order. Cloning shares them.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,95 +1,23 @@
 //! Weights: a name, a shape and a recipe for the rows. Quantizing replaces the recipe and touches no node.
 
+pub mod affine;
+pub mod blob;
+pub mod derived;
+pub mod float;
+pub mod ggml;
+
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
-use half::f16;
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-
-use crate::blob::Blob;
-use crate::ggml::GgmlType;
-use crate::op::FakeQuant;
+pub use self::affine::{AffineTensor, Block, dequantize};
+use self::blob::Blob;
+pub use self::derived::{Computed, Derive, multiple};
+pub use self::float::FloatType;
+use self::ggml::GgmlType;
 
 /// Index of a weight in [`Weights`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WeightId(pub usize);
-
-/// Floats as a file stores them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum FloatType {
-    /// IEEE 754 single.
-    F32,
-    /// IEEE 754 half.
-    F16,
-    /// The upper half of a single.
-    BF16,
-}
-
-impl FloatType {
-    /// Bytes an element.
-    pub fn bytes(self) -> usize {
-        match self {
-            FloatType::F32 => 4,
-            FloatType::F16 | FloatType::BF16 => 2,
-        }
-    }
-
-    /// `f32`, `f16`, `bf16`.
-    pub fn name(self) -> &'static str {
-        match self {
-            FloatType::F32 => "f32",
-            FloatType::F16 => "f16",
-            FloatType::BF16 => "bf16",
-        }
-    }
-
-    /// Little-endian bytes to floats; exact. `bytes` holds `out.len()` elements.
-    pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
-        assert_eq!(bytes.len(), out.len() * self.bytes(), "bytes of {} {}", out.len(), self.name());
-        match self {
-            FloatType::F32 => {
-                for (x, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                    *x = f32::from_le_bytes(*b);
-                }
-            }
-            FloatType::F16 => {
-                // The slice conversion uses the processor's own instruction where it has one.
-                let bits: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b)).collect();
-                bits.reinterpret_cast::<f16>().convert_to_f32_slice(out);
-            }
-            FloatType::BF16 => {
-                for (x, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                    *x = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
-                }
-            }
-        }
-    }
-
-    /// Floats to little-endian bytes, rounded to nearest even; `out` holds `values.len()` elements.
-    pub fn encode(self, values: &[f32], out: &mut [u8]) {
-        assert_eq!(out.len(), values.len() * self.bytes(), "bytes of {} {}", values.len(), self.name());
-        match self {
-            FloatType::F32 => {
-                for (b, x) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
-                    *b = x.to_le_bytes();
-                }
-            }
-            FloatType::F16 => {
-                let mut halves = vec![f16::ZERO; values.len()];
-                halves.convert_from_f32_slice(values);
-                for (b, x) in out.as_chunks_mut::<2>().0.iter_mut().zip(&halves) {
-                    *b = x.to_le_bytes();
-                }
-            }
-            FloatType::BF16 => {
-                for (b, x) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
-                    *b = half::bf16::from_f32(*x).to_le_bytes();
-                }
-            }
-        }
-    }
-}
 
 /// A tensor of the checkpoint under the checkpoint's own name.
 #[derive(Clone, Debug)]
@@ -103,6 +31,13 @@ pub struct Weight {
 }
 
 impl Weight {
+    /// A weight of floats in memory.
+    pub fn stored(name: String, shape: Vec<usize>, floats: &[f32]) -> Weight {
+        let mut bytes = vec![0; 4 * floats.len()];
+        FloatType::F32.encode(floats, &mut bytes);
+        Weight { name, shape, data: WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F32 } }
+    }
+
     /// `[rows, columns]`: the first dimension against all others; a vector is one row.
     pub fn matrix(&self) -> [usize; 2] {
         match self.shape.as_slice() {
@@ -175,98 +110,6 @@ pub enum WeightData {
     Computed(Computed),
     /// Integers and scales.
     Quantized(Quantized),
-}
-
-/// A computed weight. A few cases, no tensor algebra; each rounds once to f32. Columns and rows are those of
-/// [`Weight::matrix`]: a vector (bias, gain of a norm) is one row, so that its elements are columns.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Derive {
-    /// `w · c`
-    MulScalar(f32),
-    /// `w[i, j] · c[j]`
-    Columns(Arc<[f32]>),
-    /// `w[i, j] · c[i]`
-    Rows(Arc<[f32]>),
-    /// Rounded to fixed steps, as the activations that it meets are.
-    Steps(FakeQuant),
-    /// `round_half_even(w[i, j] / c[j]) · c[j]`, the code within an i32: a bias in the unit of the sums that it is added to.
-    Multiples(Arc<[f32]>),
-}
-
-impl Derive {
-    /// Of its vector of factors.
-    fn bytes(&self) -> usize {
-        match self {
-            Derive::MulScalar(_) | Derive::Steps(_) => 0,
-            Derive::Columns(factors) | Derive::Rows(factors) | Derive::Multiples(factors) => 4 * factors.len(),
-        }
-    }
-
-    /// On rows from `first` on, of `columns` each.
-    fn apply(&self, first: usize, columns: usize, rows: &mut [f32]) {
-        let each_row = rows.chunks_mut(columns.max(1));
-        match self {
-            Derive::MulScalar(c) => rows.iter_mut().for_each(|x| *x *= c),
-            Derive::Columns(c) => each_row.for_each(|row| row.iter_mut().zip(&c[..]).for_each(|(x, c)| *x *= c)),
-            Derive::Rows(c) => {
-                each_row.zip(&c[first..]).for_each(|(row, c)| row.iter_mut().for_each(|x| *x *= c));
-            }
-            Derive::Steps(steps) => rows.iter_mut().for_each(|x| *x = steps.apply(*x)),
-            Derive::Multiples(c) => {
-                each_row.for_each(|row| row.iter_mut().zip(&c[..]).for_each(|(x, c)| *x = multiple(*x, *c) as f32 * c));
-            }
-        }
-    }
-}
-
-/// The code of a number that is stored as a multiple of `unit`.
-pub fn multiple(x: f32, unit: f32) -> i32 {
-    (x / unit).round_ties_even() as i32
-}
-
-/// A table that follows from its shape.
-///
-/// Sinusoidal positions (Vaswani et al., arXiv 1706.03762) have sines in the first half of a row and cosines in the second;
-/// place i of a half turns by `position · 10000^-e(i)`. Implementations differ in `e` and in their rounding.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Computed {
-    /// `e = 2i / columns`, in f64 and rounded once (`MarianSinusoidalPositionalEmbedding`, modeling_marian.py; Pegasus has
-    /// the same). An odd number of columns has one sine more.
-    Sinusoid,
-    /// `e = i / (columns / 2 - 1)`, in f32 at each step (`M2M100SinusoidalPositionalEmbedding`, modeling_m2m_100.py).
-    SinusoidBetweenEnds {
-        /// The row of zeros, if it lies in the table.
-        zero_row: Option<usize>,
-    },
-    /// Ones in one row and zeros elsewhere: looked up by id, it tells one token from all others.
-    OneRow(usize),
-}
-
-impl Computed {
-    /// The element at a row and a column of a table of `columns`.
-    fn element(self, row: usize, column: usize, columns: usize) -> f32 {
-        match self {
-            Computed::Sinusoid => {
-                let sines = columns.div_ceil(2);
-                let turn = |i: usize| row as f64 / 10000f64.powf(2.0 * i as f64 / columns as f64);
-                match column.checked_sub(sines) {
-                    None => turn(column).sin() as f32,
-                    Some(i) => turn(i).cos() as f32,
-                }
-            }
-            Computed::SinusoidBetweenEnds { zero_row } => {
-                let half = columns / 2;
-                let step = (10000f64.ln() / (half as f64 - 1.0)) as f32;
-                let turn = |i: usize| row as f32 * (i as f32 * -step).exp();
-                match column {
-                    _ if zero_row == Some(row) || column >= 2 * half => 0.0,
-                    _ if column < half => turn(column).sin(),
-                    _ => turn(column - half).cos(),
-                }
-            }
-            Computed::OneRow(one) => f32::from(u8::from(row == one)),
-        }
-    }
 }
 
 impl WeightData {
@@ -374,78 +217,6 @@ pub enum Quantized {
     },
 }
 
-/// Weights that share a scale.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Block {
-    /// A whole row, that is an output channel.
-    Row,
-    /// This many neighbours in a row; the last group of a row may be shorter.
-    Group(usize),
-}
-
-impl Block {
-    /// Weights a scale in rows of `columns`.
-    pub fn len(self, columns: usize) -> usize {
-        match self {
-            Block::Row => columns.max(1),
-            Block::Group(n) => n,
-        }
-    }
-
-    /// Scales a row of `columns` has.
-    pub fn per_row(self, columns: usize) -> usize {
-        columns.div_ceil(self.len(columns))
-    }
-}
-
-/// `w = (code - zero) · scale`, in f32.
-#[derive(Clone, Debug)]
-pub struct AffineTensor {
-    /// `[rows, columns]`.
-    pub shape: [usize; 2],
-    /// 4 or 8.
-    pub bits: u8,
-    /// What shares a scale.
-    pub block: Block,
-    /// One `i8` a weight, row-major, unpacked at any width because every format packs in its own order.
-    pub codes: Blob,
-    /// `rows · block.per_row(columns)`, finite and above 0.
-    pub scales: Vec<f16>,
-    /// As many as scales; absent when symmetric.
-    pub zeros: Option<Vec<i8>>,
-}
-
-impl AffineTensor {
-    /// The codes of some rows.
-    pub fn codes(&self, rows: Range<usize>) -> io::Result<Vec<i8>> {
-        let mut bytes = vec![0; rows.len() * self.shape[1]];
-        self.codes.read_at((rows.start * self.shape[1]) as u64, &mut bytes)?;
-        Ok(bytes.into_iter().map(u8::cast_signed).collect())
-    }
-
-    fn rows(&self, rows: Range<usize>, out: &mut [f32]) -> io::Result<()> {
-        let columns = self.shape[1];
-        let codes = self.codes(rows.clone())?;
-        let (len, per_row) = (self.block.len(columns), self.block.per_row(columns));
-        for (row, (out, codes)) in rows.zip(out.chunks_mut(columns.max(1)).zip(codes.chunks(columns.max(1)))) {
-            for (block, (out, codes)) in out.chunks_mut(len).zip(codes.chunks(len)).enumerate() {
-                let at = row * per_row + block;
-                let zero = self.zeros.as_ref().map_or(0, |zeros| zeros[at]);
-                dequantize(codes, self.scales[at], zero, out);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The meaning of affine codes, in one place: `(code - zero) · scale`, in f32.
-pub fn dequantize(codes: &[i8], scale: f16, zero: i8, out: &mut [f32]) {
-    let (scale, zero) = (scale.to_f32(), i32::from(zero));
-    for (x, code) in out.iter_mut().zip(codes) {
-        *x = (i32::from(*code) - zero) as f32 * scale;
-    }
-}
-
 /// Every weight of a graph.
 #[derive(Clone, Debug, Default)]
 pub struct Weights(Vec<Weight>);
@@ -500,22 +271,9 @@ pub struct WeightError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use half::f16;
 
-    #[test]
-    fn every_float_type_reads_back_what_it_stores() {
-        let values = [0.0, -0.0, 1.0, -1.5, 65504.0, 6.103_515_6e-5, 3.0, -2.0];
-        for dtype in [FloatType::F32, FloatType::F16, FloatType::BF16] {
-            let mut bytes = vec![0; values.len() * dtype.bytes()];
-            let mut back = [0.0; 8];
-            dtype.encode(&values, &mut bytes);
-            dtype.decode(&bytes, &mut back);
-            for (a, b) in values.iter().zip(back) {
-                let exact = dtype != FloatType::BF16 || half::bf16::from_f32(*a).to_f32() == *a;
-                assert!(!exact || a.to_bits() == b.to_bits(), "{}: {a} became {b}", dtype.name());
-            }
-        }
-    }
+    use super::*;
 
     #[test]
     fn computed_tables_equal_those_of_transformers() {

@@ -1,11 +1,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::PassError;
-use super::expand::stored;
 use crate::eval::{Interpreter, relative_bucket};
-use crate::ir::{BATCH, DEC, Def, Dim, ENC, Entry, Graph, PAST, Port, Sym, Type, Value, ValueId};
-use crate::op::{FakeQuant, Op};
-use crate::verify::verify;
+use crate::ir::fake_quant::FakeQuant;
+use crate::ir::graph::{Def, Entry, Graph, Port, Value, ValueId};
+use crate::ir::op::Op;
+use crate::ir::ty::{BATCH, DEC, Dim, ENC, PAST, Sym, Type};
+use crate::ir::verify::verify;
+use crate::passes::pass::PassError;
 use crate::weights::{Derive, Weight, WeightData, WeightId};
 
 const PASS: &str = "make_static";
@@ -167,7 +168,7 @@ impl Frozen<'_> {
             let fed = self.push(format!("{}.{}", self.cut, port.name), ty.clone(), Def::Input);
             inputs.push(Port { name: port.name.clone(), value: fed });
             let known = match (ty.dtype, rank) {
-                (crate::ir::DType::F32, 3) => {
+                (crate::ir::ty::DType::F32, 3) => {
                     let name = self.new.value(fed).name.clone();
                     self.op(&name, Op::Reshape(ty.shape[1..].to_vec()), &[fed])?
                 }
@@ -246,7 +247,7 @@ impl Frozen<'_> {
 
     /// A weight of these floats, already rounded to steps where there are any.
     fn table(&mut self, name: String, shape: Vec<usize>, floats: &[f32], steps: Option<FakeQuant>) -> ValueId {
-        let mut weight = stored(name, shape, floats);
+        let mut weight = Weight::stored(name, shape, floats);
         if let Some(steps) = steps {
             weight.data = WeightData::Derived(Derive::Steps(steps), Box::new(weight.data));
         }

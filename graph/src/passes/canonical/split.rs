@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Pass, PassError};
 use crate::build::Build;
-use crate::ir::{BATCH, DEC, Def, Dim, Entry, Graph, PAST, Port, Type, ValueId};
-use crate::op::Op;
+use crate::ir::graph::{Def, Entry, Graph, Port, ValueId};
+use crate::ir::op::Op;
+use crate::ir::ty::{BATCH, DEC, Dim, PAST, Type};
+use crate::passes::pass::{Pass, PassError};
 
 /// `full` -> `encoder`, `decoder`, `decoder_with_past`, with no word about any architecture.
 ///

@@ -1,103 +1,22 @@
-//! The interpreter: it gives every graph its meaning, in f32, with a tap on every value.
-//!
 //! One schedule, two sets of kernels. The plain ones are the meaning: one function an op, one thread a call, and the sums in
 //! the order of their formula. The prepared ones ([`Interpreter::prepared`]) are for long work and are proven against them.
 
-mod cache;
-mod kernels;
-mod math;
-mod noise;
-mod prepared;
-
-pub use kernels::relative_bucket;
-
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use self::cache::Cache;
-use crate::ir::{DType, Def, Dim, Entry, Graph, Port, Sym, Type, ValueId};
-use crate::op::Op;
-use crate::tensor::Tensor;
-use crate::weights::{WeightError, WeightId};
-
-/// The matrix kernels of this processor: of the prepared kernels, by which values are computed, and of `matrixmultiply` 0.3
-/// (its `sgemm_kernel.rs`), by which their moments are. Sums of products are rounded in another order, or fused, by another
-/// one, so that what follows from them may differ in its last bits.
-pub fn kernel() -> String {
-    format!("rten-gemm {}, matrixmultiply {}", prepared::kernel_name(), matrixmultiply())
-}
-
-fn matrixmultiply() -> &'static str {
-    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return "avx512f";
-        }
-        if is_x86_feature_detected!("fma") && is_x86_feature_detected!("avx2") {
-            return "fma avx2";
-        }
-        if is_x86_feature_detected!("avx") {
-            return "avx";
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    if std::arch::is_aarch64_feature_detected!("neon") {
-        return "neon";
-    }
-    "without vectors"
-}
-
-/// Arguments by port name.
-pub type Feeds = BTreeMap<String, Tensor>;
-
-/// Results by port name.
-pub type Tensors = BTreeMap<String, Tensor>;
-
-/// A call could not be evaluated.
-#[derive(Debug, thiserror::Error)]
-pub enum EvalError {
-    /// There is no such entry.
-    #[error("no entry named {entry}: the graph has {}", .known.join(", "))]
-    NoEntry {
-        /// What was asked for.
-        entry: String,
-        /// What there is.
-        known: Vec<String>,
-    },
-    /// Feeds do not fit the entry; all misfits are listed.
-    #[error("{entry}: {}", .problems.join("\n  "))]
-    Feeds {
-        /// The entry.
-        entry: String,
-        /// One line each.
-        problems: Vec<String>,
-    },
-    /// An id lies outside the table it indexes.
-    #[error("{value}: id {id} is outside the table of {rows} rows")]
-    Id {
-        /// The value that looks up.
-        value: String,
-        /// The id.
-        id: i64,
-        /// Rows of the table.
-        rows: usize,
-    },
-    /// An input is too short for what is done with it.
-    #[error("{value}: {op} reaches past the end of {shape:?}")]
-    TooShort {
-        /// The value that cannot be computed.
-        value: String,
-        /// Its op.
-        op: String,
-        /// The shape of what it reads.
-        shape: Vec<usize>,
-    },
-    /// A weight cannot be read.
-    #[error(transparent)]
-    Weight(#[from] WeightError),
-}
+use super::cache::Cache;
+use super::error::EvalError;
+use super::kernels::strided::f32s;
+use super::kernels::{attention, elementwise, layout, linear, mask, norm, quant};
+use super::prepared;
+use super::schedule::{Course, Halted, bind, empty};
+use super::tensor::{Feeds, Tensor, Tensors};
+use crate::ir::graph::{Def, Graph, Port, ValueId};
+use crate::ir::op::Op;
+use crate::ir::ty::Dim;
+use crate::weights::WeightId;
 
 /// Evaluates the entries of one graph.
 ///
@@ -112,48 +31,6 @@ pub struct Interpreter<'g> {
     calls: AtomicU64,
     /// Running now.
     running: AtomicUsize,
-}
-
-/// The values of one entry in the order in which they are computed.
-pub struct Course {
-    entry: Entry,
-    order: Vec<ValueId>,
-    /// By value: the place of the last value that reads it; no place for outputs.
-    last_use: Vec<usize>,
-}
-
-impl Course {
-    /// Errors: there is no such entry.
-    pub fn new(graph: &Graph, entry: &str) -> Result<Course, EvalError> {
-        let found = graph.entry(entry).ok_or_else(|| EvalError::NoEntry {
-            entry: entry.to_owned(),
-            known: graph.entries.iter().map(|e| e.name.clone()).collect(),
-        })?;
-        let order = graph.order(found);
-        let fed: HashSet<ValueId> = found.inputs.iter().map(|port| port.value).collect();
-        let mut last_use = vec![usize::MAX; graph.values.len()];
-        for (place, id) in order.iter().enumerate().filter(|(_, id)| !fed.contains(id)) {
-            graph.args(*id).iter().for_each(|arg| last_use[arg.0] = place);
-        }
-        found.outputs.iter().for_each(|port| last_use[port.value.0] = usize::MAX);
-        Ok(Course { entry: found.clone(), order, last_use })
-    }
-
-    /// Every value, arguments before what reads them.
-    pub fn order(&self) -> &[ValueId] {
-        &self.order
-    }
-}
-
-/// A call between two values of its [`Course`]: all that the values to come read.
-#[derive(Clone, Debug)]
-pub struct Halted {
-    /// Values that are still read.
-    pub live: BTreeMap<ValueId, Tensor>,
-    /// The length of every symbol met so far.
-    pub lengths: BTreeMap<Sym, usize>,
-    /// The place of the next value.
-    pub next: usize,
 }
 
 impl<'g> Interpreter<'g> {
@@ -348,38 +225,38 @@ impl<'g> Interpreter<'g> {
             return done.ok_or_else(too_short);
         }
         Ok(match op {
-            Op::MatMul => kernels::matmul(x(), &args[1]),
-            Op::Linear => kernels::linear(x(), &args[1], args.get(2)),
+            Op::MatMul => linear::matmul(x(), &args[1]),
+            Op::Linear => linear::linear(x(), &args[1], args.get(2)),
             Op::Embed => return self.embed_values(id, x(), &args[1]),
-            Op::Binary(op) => kernels::binary(*op, x(), &args[1]),
-            Op::Unary(op) => kernels::unary(*op, x()),
-            Op::Softmax => kernels::softmax(x()),
-            Op::RmsNorm { eps } => kernels::rms_norm(x(), &args[1], *eps),
-            Op::LayerNorm { eps } => kernels::layer_norm(x(), &args[1], args.get(2), *eps),
-            Op::GroupNorm { groups, eps } => kernels::group_norm(x(), &args[1], &args[2], *groups, *eps),
+            Op::Binary(op) => elementwise::binary(*op, x(), &args[1]),
+            Op::Unary(op) => elementwise::unary(*op, x()),
+            Op::Softmax => norm::softmax(x()),
+            Op::RmsNorm { eps } => norm::rms_norm(x(), &args[1], *eps),
+            Op::LayerNorm { eps } => norm::layer_norm(x(), &args[1], args.get(2), *eps),
+            Op::GroupNorm { groups, eps } => norm::group_norm(x(), &args[1], &args[2], *groups, *eps),
             Op::Conv { stride, pad, .. } => {
-                kernels::conv(x(), &args[1], args.get(2), *stride, *pad).ok_or_else(too_short)?
+                linear::conv(x(), &args[1], args.get(2), *stride, *pad).ok_or_else(too_short)?
             }
-            Op::Broadcast(to) => kernels::broadcast(x(), to.iter().map(dim).collect()),
+            Op::Broadcast(to) => layout::broadcast(x(), to.iter().map(dim).collect()),
             Op::Slice { axis, start, step, len } => {
-                kernels::slice(x(), *axis, *start, *step, dim(len)).ok_or_else(too_short)?
+                layout::slice(x(), *axis, *start, *step, dim(len)).ok_or_else(too_short)?
             }
-            Op::Select => kernels::select(x(), &args[1], &args[2]),
-            Op::Positions { start, len } => kernels::positions(dim(start), dim(len)),
-            Op::Rope(rope) => kernels::rope(x(), &args[1], rope),
+            Op::Select => elementwise::select(x(), &args[1], &args[2]),
+            Op::Positions { start, len } => mask::positions(dim(start), dim(len)),
+            Op::Rope(rope) => attention::rope(x(), &args[1], rope),
             Op::Reshape(to) => x().reshaped(to.iter().map(dim).collect::<Vec<usize>>()),
-            Op::Transpose(perm) => kernels::transpose(x(), perm),
-            Op::Concat { axis } => kernels::concat(&args, *axis),
-            Op::Mask { visible, start, q, k, hidden } => kernels::mask(*visible, dim(start), dim(q), dim(k), *hidden),
-            Op::PaddingMask { hidden } => kernels::padding_mask(x(), *hidden),
+            Op::Transpose(perm) => layout::transpose(x(), perm),
+            Op::Concat { axis } => layout::concat(&args, *axis),
+            Op::Mask { visible, start, q, k, hidden } => mask::mask(*visible, dim(start), dim(q), dim(k), *hidden),
+            Op::PaddingMask { hidden } => mask::padding_mask(x(), *hidden),
             Op::RelativeBias { buckets, max_distance, bidirectional, start, q, k } => {
-                let bucket = |distance| relative_bucket(distance, *buckets, *max_distance, *bidirectional);
-                kernels::relative_bias(x(), dim(start), dim(q), dim(k), bucket)
+                let bucket = |distance| mask::relative_bucket(distance, *buckets, *max_distance, *bidirectional);
+                mask::relative_bias(x(), dim(start), dim(q), dim(k), bucket)
             }
-            Op::DynamicQuant(granularity) => kernels::dynamic_quant(*granularity, x()),
-            Op::FakeQuant(steps) => kernels::fake_quant(steps, x()),
+            Op::DynamicQuant(granularity) => quant::dynamic_quant(*granularity, x()),
+            Op::FakeQuant(steps) => quant::fake_quant(steps, x()),
             Op::Attention { scale, softcap } => {
-                kernels::attention(x(), &args[1], &args[2], args.get(3), *scale, *softcap)
+                attention::attention(x(), &args[1], &args[2], args.get(3), *scale, *softcap)
             }
         })
     }
@@ -400,7 +277,7 @@ impl<'g> Interpreter<'g> {
 
     fn embed_values(&self, id: ValueId, ids: &Tensor, table: &Tensor) -> Result<Tensor, EvalError> {
         let (rows, width) = (table.shape()[0], table.shape()[1]);
-        let floats = kernels::f32s(table);
+        let floats = f32s(table);
         let mut out = Vec::with_capacity(ids.len() * width);
         for index in self.rows_of(id, ids, rows)? {
             out.extend_from_slice(&floats[index * width..(index + 1) * width]);
@@ -455,67 +332,3 @@ pub fn eval(
 ) -> Result<Tensors, EvalError> {
     Interpreter::new(graph).call_with(entry, feeds, tap)
 }
-
-/// The length of every symbol, from the shapes of the feeds. Errors: every missing, surplus or ill-shaped feed.
-fn bind(graph: &Graph, entry: &Entry, feeds: &Feeds) -> Result<BTreeMap<Sym, usize>, EvalError> {
-    let mut lengths = entry.fixed.clone();
-    let mut problems = Vec::new();
-    let mut dims: Vec<(&str, &Type, &Tensor)> = Vec::new();
-    for port in &entry.inputs {
-        let ty = &graph.value(port.value).ty;
-        match feeds.get(&port.name) {
-            None => problems.push(format!("{}: expected {ty}, found nothing", port.name)),
-            Some(tensor) => {
-                let dtype = if tensor.as_f32().is_some() { DType::F32 } else { DType::I64 };
-                match dtype == ty.dtype && tensor.shape().len() == ty.shape.len() {
-                    true => dims.push((&port.name, ty, tensor)),
-                    false => {
-                        problems.push(format!(
-                            "{}: expected {ty}, found {dtype:?} of shape {:?}",
-                            port.name,
-                            tensor.shape()
-                        ));
-                    }
-                }
-            }
-        }
-    }
-    for name in feeds.keys().filter(|name| entry.input(name).is_none()) {
-        problems.push(format!("{name}: no such input"));
-    }
-    for (_, ty, tensor) in &dims {
-        for (dim, length) in ty.shape.iter().zip(tensor.shape()) {
-            if let Some(sym) = dim.symbol() {
-                lengths.entry(sym).or_insert(*length);
-            }
-        }
-    }
-    for (name, ty, tensor) in &dims {
-        let fits = ty.shape.iter().zip(tensor.shape()).all(|(dim, length)| dim.resolve(&lengths) == Some(*length));
-        if !fits {
-            let known: Vec<String> = lengths.iter().map(|(sym, n)| format!("{} = {n}", sym.0)).collect();
-            problems.push(format!("{name}: expected {ty} with {}, found {:?}", known.join(", "), tensor.shape()));
-        }
-    }
-    match problems.is_empty() {
-        true => Ok(lengths),
-        false => Err(EvalError::Feeds { entry: entry.name.clone(), problems }),
-    }
-}
-
-/// An input that an entry does not list: nothing flows through it, so one of its lengths is fixed to 0.
-fn empty(ty: &Type, lengths: &BTreeMap<Sym, usize>) -> Tensor {
-    let shape: Vec<usize> = ty
-        .shape
-        .iter()
-        .map(|dim| dim.resolve(lengths).expect("verify() lets an entry leave out only inputs of known, empty shape"))
-        .collect();
-    assert!(shape.contains(&0), "verify() lets an entry leave out only empty inputs");
-    match ty.dtype {
-        DType::F32 => Tensor::f32(shape, Vec::new()),
-        DType::I64 => Tensor::i64(shape, Vec::new()),
-    }
-}
-
-#[cfg(test)]
-mod tests;

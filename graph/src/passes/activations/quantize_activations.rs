@@ -1,9 +1,10 @@
 use std::collections::HashMap;
 
-use super::PassError;
 use crate::build::Build;
-use crate::ir::{Def, Graph, Type, ValueId};
-use crate::op::{Granularity, Op};
+use crate::ir::graph::{Def, Graph, ValueId};
+use crate::ir::op::{Granularity, Op};
+use crate::ir::ty::Type;
+use crate::passes::pass::PassError;
 use crate::weights::{AffineTensor, Quantized, WeightData};
 
 /// `linear(x, w)  ->  linear(DynamicQuant(x), w)` where w has 8-bit codes and one symmetric scale a row.
