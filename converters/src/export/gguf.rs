@@ -12,7 +12,7 @@ use std::path::Path;
 
 use graph::{FloatType, GgmlType, Op, Quantized, Weight, WeightData, WeightId, Weights};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use container::{GgufFile, TensorEntry, TensorType};
 pub use names::gguf_name;
@@ -29,7 +29,7 @@ pub const LLAMA_CPP: &[&str] = &["t5"];
 const PAD_SCORE: f32 = -10000.0;
 
 /// Options of the format.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gguf {
     /// What a weight becomes whose rows do not divide into blocks of its type.
@@ -44,7 +44,7 @@ pub struct Gguf {
 ///
 /// All but `none` are applied when the weights are quantized. `f32` also writes integer codes that no block type holds as
 /// the numbers that they mean, which is exact.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
     /// The nearest type with blocks of 32 and no fewer bits, else half precision, as `llama-quantize` has it; the report names

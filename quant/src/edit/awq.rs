@@ -30,6 +30,9 @@ use crate::policy::plan::{Plan, Planned, coded};
 use crate::scheme::{Method, Scheme};
 use crate::settings::Equalize;
 
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
+
 /// Values of a that are tried.
 const TRIALS: u8 = 20;
 

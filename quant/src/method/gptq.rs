@@ -30,6 +30,9 @@ use crate::measure::OutputErrors;
 use crate::policy::plan::Planned;
 use crate::scheme::{Method, Scheme};
 
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
+
 /// Rows that are rounded together: products with the Gram matrix and its factor read, and pack, all of these for each chunk.
 const ROWS: usize = 128;
 

@@ -11,6 +11,9 @@ use crate::error::QuantError;
 use crate::policy::plan::Planned;
 use crate::scheme::{Clip, Method, Scheme};
 
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
+
 /// Nearest codes under scales taken from the weights alone.
 pub struct Nearest;
 

@@ -40,6 +40,9 @@ pub struct Policy {
     pub rules: Vec<Rule>,
 }
 
+/// The scheme of a Linear whose input can be rounded: integer products need one symmetric scale per row.
+const ROUNDED: Scheme = Scheme::Affine { bits: 8, block: Block::Row, symmetric: true };
+
 /// Scheme, range, method, and who decided.
 type Decision = (Scheme, Option<Clip>, Option<Method>, Decider);
 
@@ -84,7 +87,10 @@ impl Policy {
             policy.clip = Clip::None;
         }
         if !wanted.values().any(|scheme| scheme.is_quantized()) {
-            policy.method = Method::Nearest;
+            (policy.method, policy.equalize) = (Method::Nearest, Equalize::None);
+        }
+        if !wanted.values().any(|scheme| *scheme == ROUNDED) {
+            policy.activations = Activations::None;
         }
         // Settings that this bare policy does not feel may be felt by the one that is made.
         let bare = Policy {
@@ -235,9 +241,8 @@ impl Policy {
             let why = "no weight gets integer codes; floats have no range and ggml's blocks a search of their own";
             faults.push(PolicyFault::NoEffect { setting: "clip: mse", why });
         }
-        let rows = Scheme::Affine { bits: 8, block: Block::Row, symmetric: true };
         let takes_codes =
-            |w: &Planned| w.scheme == rows && matches!(w.role, Role::Linear | Role::Head | Role::Embedding);
+            |w: &Planned| w.scheme == ROUNDED && matches!(w.role, Role::Linear | Role::Head | Role::Embedding);
         if self.method != Method::Nearest && !weights.iter().any(|w| w.method != Method::Nearest) {
             let why = "no weight of a Linear gets codes that calibration could choose";
             faults.push(PolicyFault::NoEffect { setting: self.method.setting(), why });

@@ -28,6 +28,9 @@ use graph::ggml::GgmlType;
 
 use weighted::{affine_row, symmetric_row};
 
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
+
 /// The largest importance that [`quantize_weighted`] takes. Up to here no sum over a block overflows f32 as long as f16
 /// can hold the scales, so that none becomes NaN.
 pub const IMPORTANCE_LIMIT: f32 = 1e18;
