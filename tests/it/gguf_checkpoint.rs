@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use converters::ImportError;
 use converters::audio::{AudioError, Clip, Features, FrontEnd};
-use converters::checkpoint::ImportError;
 use converters::export::gguf::{FILE, Fallback, Gguf, GgufFile, Value};
 use converters::export::safetensors::Safetensors;
 use converters::{ARCHITECTURES, Architecture, Artifact, Checkpoint, Format, Model, Semantics, Tokenizer, import};
