@@ -1,76 +1,20 @@
 //! From a WAV to what a speech model's encoder is fed: `WhisperFeatureExtractor` and, for Moonshine,
 //! `Wav2Vec2FeatureExtractor` of transformers 5.23.
 
+mod error;
 mod log_mel;
 mod parameters;
 #[cfg(test)]
 mod tests;
 mod wav;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use graph::Tensor;
 
-use checkpoint::CheckpointError;
+pub use error::AudioError;
 use log_mel::LogMel;
-
-/// A clip cannot be read or is not what a model takes.
-#[derive(Debug, thiserror::Error)]
-pub enum AudioError {
-    /// The system refused.
-    #[error("{}: {source}", .file.display())]
-    Io {
-        /// The clip.
-        file: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is not a WAV, or not a whole one.
-    #[error("{}: {message}", .file.display())]
-    Malformed {
-        /// The clip.
-        file: PathBuf,
-        /// Where, expected, found.
-        message: String,
-    },
-    /// Samples at another rate: their features would be those of another sound.
-    #[error(
-        "{}: expected {expected} samples a second, found {found}\nhint: ffmpeg -i {} -ar {expected} -ac 1 resampled.wav",
-        .file.display(), .file.display()
-    )]
-    Rate {
-        /// The clip.
-        file: PathBuf,
-        /// What the model was trained on.
-        expected: u32,
-        /// What the header says.
-        found: u32,
-    },
-    /// A clip outside the lengths that the model takes.
-    #[error("{}: expected {expected}, found {found_seconds:.2} s: {why}", .file.display())]
-    Length {
-        /// The clip.
-        file: PathBuf,
-        /// As `at most 30 s`.
-        expected: String,
-        /// Its length.
-        found_seconds: f64,
-        /// Where the bound comes from and what to do.
-        why: &'static str,
-    },
-    /// preprocessor_config.json cannot be read or asks for something else.
-    #[error(transparent)]
-    Parameters(#[from] CheckpointError),
-}
-
-/// The least and the most samples of a clip, each with its seconds.
-#[derive(Clone, Copy, Debug)]
-struct Lengths {
-    least: usize,
-    most: usize,
-    why: &'static str,
-}
+use wav::Lengths;
 
 /// What a family makes of clips.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,12 +1,14 @@
 //! tokenizer.json: the pipeline as the `tokenizers` crate reads it, and the SentencePiece vocabulary inside.
 
 pub(crate) mod pieces;
+mod stage;
 mod steps;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use self::stage::{flatten, step_type};
 use crate::charsmap::Charsmap;
 use crate::error::TokenizerError;
 use crate::folder::Folder;
@@ -93,22 +95,6 @@ fn check_merges(model: &Value) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// The steps of a stage that may be a `Sequence` of others.
-fn flatten<'j>(stage: Option<&'j Value>, key: &str, steps: &mut Vec<&'j Value>) {
-    let Some(stage) = stage.filter(|stage| !stage.is_null()) else { return };
-    let inner = stage.get(key).and_then(Value::as_array);
-    inner.into_iter().flatten().for_each(|step| flatten(Some(step), key, steps));
-    // Whoever has other keys beside may be another step, which passes over this one.
-    let is_sequence = |stage: &Map<String, Value>| stage.keys().all(|known| known == "type" || known == key);
-    if inner.is_none() || !stage.as_object().is_some_and(is_sequence) {
-        steps.push(stage);
-    }
-}
-
-fn step_type(step: &Value) -> &str {
-    step.get("type").and_then(Value::as_str).unwrap_or("without a type")
 }
 
 /// The SentencePiece vocabulary of a Unigram tokenizer. Errors: the part that GGUF has no words for.

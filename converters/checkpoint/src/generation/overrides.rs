@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use super::{Generation, Prompt};
+use super::decoding::Generation;
+use super::prompt::Prompt;
 
 /// Settings of decoding in the place of the checkpoint's, by their names in generation_config.json; 0, an empty list or a
 /// penalty of 1 turn one off.

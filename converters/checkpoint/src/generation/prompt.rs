@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::languages::token_of;
-use super::{Source, is_neutral, token_id};
+use super::source::{Source, is_neutral, token_id};
 
 /// A token of the prompt.
 #[derive(Clone, PartialEq, Eq, Debug)]

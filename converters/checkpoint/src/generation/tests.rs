@@ -1,6 +1,7 @@
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::config::Config;
 
 fn config(json: &Value) -> Config {
     Config::new(json.as_object().expect("an object").clone().into_iter().collect())

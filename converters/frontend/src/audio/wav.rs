@@ -7,7 +7,16 @@
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::{AudioError, Lengths};
+use super::error::AudioError;
+
+/// The least and the most samples of a clip, each with its seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lengths {
+    pub least: usize,
+    pub most: usize,
+    /// Where the bounds come from and what to do.
+    pub why: &'static str,
+}
 
 const PCM: u16 = 1;
 const FLOAT: u16 = 3;

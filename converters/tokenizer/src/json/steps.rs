@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::flatten;
+use super::stage::flatten;
 use checkpoint::limits::{FRAME_TOKENS, MARK_BYTES, REGEXES, REPLACEMENT_GROWTH, STAGE_STEPS, WORD_PIECE_CHARS};
 
 /// The stages, and the key of the steps of a sequence of them.

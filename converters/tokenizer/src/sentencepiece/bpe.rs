@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::ops::Range;
 
-use super::SentencePiece;
+use super::model::SentencePiece;
 use crate::vocabulary::PieceType;
 
 /// A stretch of the text; empty once it is part of the one before it.

@@ -1,6 +1,6 @@
 //! Viterbi over the pieces (`Model::EncodeOptimized`).
 
-use super::SentencePiece;
+use super::model::SentencePiece;
 use crate::vocabulary::PieceType;
 
 /// How much worse than the worst piece an unknown character is.
