@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::{Add, Div, Mul, Sub};
 
-use crate::ir::{Def, Dim, Entry, Graph, Port, Sym, Type, Value, ValueId};
-use crate::op::{Binary, Op, Rope, Unary};
+use crate::ir::graph::{Def, Entry, Graph, Port, Value, ValueId};
+use crate::ir::op::{Binary, Op, Rope, Unary};
+use crate::ir::ty::{Dim, Sym, Type};
 use crate::weights::{Weight, WeightId};
 
 /// Writes values into a graph, remembering the first error and its place, so that expressions need no `?`.
@@ -236,7 +237,7 @@ impl Build {
     /// Additive mask: 0 where a key is visible, -inf elsewhere; f32[q, k].
     pub fn mask(
         &self,
-        visible: crate::op::Visible,
+        visible: crate::ir::op::Visible,
         start: impl Into<Dim>,
         q: impl Into<Dim>,
         k: impl Into<Dim>,
@@ -464,7 +465,7 @@ binary!(Div, div, Binary::Div);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{BATCH, DEC};
+    use crate::ir::ty::{BATCH, DEC};
 
     #[test]
     fn the_first_error_keeps_its_place_and_what_follows_is_void() {

@@ -39,28 +39,25 @@
 //! Domain ops stay whole because each format lowers them its own way: ONNX spells `RelativeBias` in a dozen nodes,
 //! llama.cpp has it built in.
 
-pub mod blob;
 pub mod build;
 pub mod eval;
-pub mod ggml;
 pub mod ir;
-pub mod op;
 pub mod passes;
 pub mod progress;
 pub mod rewrite;
-pub mod tensor;
-pub mod text;
-pub mod verify;
 pub mod weights;
 
-pub use blob::{Blob, Scratch, open_file};
 pub use build::{Build, BuildError, Val};
-pub use eval::{EvalError, Feeds, Interpreter, Tensors, eval, relative_bucket};
-pub use ggml::GgmlType;
-pub use ir::{BATCH, DEC, DType, Def, Dim, ENC, Entry, Graph, PAST, Port, Sym, Type, Value, ValueId};
-pub use op::{Binary, FakeQuant, Granularity, Layout, Op, Rope, Unary, Visible};
+pub use eval::tensor::{self, Feeds, Tensor, Tensors};
+pub use eval::{EvalError, Interpreter, eval, relative_bucket};
+pub use ir::fake_quant::FakeQuant;
+pub use ir::graph::{Def, Entry, Graph, Port, Value, ValueId};
+pub use ir::op::{Binary, Granularity, Layout, Op, Rope, Unary, Visible};
+pub use ir::ty::{BATCH, DEC, DType, Dim, ENC, PAST, Sym, Type};
+pub use ir::{text, verify};
 pub use progress::Progress;
-pub use tensor::Tensor;
+pub use weights::blob::{self, Blob, Scratch, open_file};
+pub use weights::ggml::{self, GgmlType};
 pub use weights::{
     AffineTensor, Block, Computed, Derive, FloatType, Quantized, Weight, WeightData, WeightError, WeightId, Weights,
 };

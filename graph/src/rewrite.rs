@@ -1,8 +1,10 @@
 //! Rules whose pattern is itself a small graph.
 
+use std::collections::HashMap;
+
 use crate::build::{Build, BuildError, Val};
-use crate::ir::{Def, Graph, ValueId};
-use crate::op::{Binary, Op};
+use crate::ir::graph::{Def, Graph, ValueId};
+use crate::ir::op::{Binary, Op};
 
 /// A graph with holes; a [`Def::Input`] of it stands for any one value.
 pub struct Pattern {
@@ -152,6 +154,23 @@ impl Pattern {
             }
             _ => None,
         }
+    }
+}
+
+/// Every reader and every port of an old value takes the new one.
+pub(crate) fn redirect(graph: &mut Graph, new_id: &HashMap<ValueId, ValueId>) {
+    let moved = |id: &mut ValueId| {
+        if let Some(new) = new_id.get(id) {
+            *id = *new;
+        }
+    };
+    for value in &mut graph.values {
+        if let Def::Op(_, args) = &mut value.def {
+            args.iter_mut().for_each(moved);
+        }
+    }
+    for entry in &mut graph.entries {
+        entry.inputs.iter_mut().chain(&mut entry.outputs).for_each(|port| moved(&mut port.value));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::prepared::{Matrices, Panels};
-use crate::ir::Graph;
+use crate::ir::graph::Graph;
 use crate::weights::{Weight, WeightError, WeightId};
 
 /// A weight that so many calls have passed over gives its room to one that is read now: an encoder's, once decoding has
@@ -165,7 +165,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blob::Blob;
+    use crate::weights::blob::Blob;
     use crate::weights::{FloatType, WeightData};
 
     /// Weights of 8 numbers each: 32 bytes as f32, 16 as f16.

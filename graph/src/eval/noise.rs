@@ -1,10 +1,12 @@
 //! What another order of the same sums would do to a graph: where activations are rounded, noise in the last bits of f32
 //! moves a number across an edge between two steps now and then, and how far that carries depends on the model.
 
-use super::{Course, EvalError, Feeds, Interpreter, Tensors};
-use crate::ir::{Def, ValueId};
-use crate::op::Op;
-use crate::tensor::Tensor;
+use super::error::EvalError;
+use super::interpreter::Interpreter;
+use super::schedule::Course;
+use super::tensor::{Feeds, Tensor, Tensors};
+use crate::ir::graph::{Def, ValueId};
+use crate::ir::op::Op;
 
 /// Half of the distance between 1 and the next f32: the most that one operation rounds, relative.
 const UNIT_ROUNDOFF: f64 = 1.0 / (1 << 24) as f64;

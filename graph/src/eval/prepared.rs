@@ -13,10 +13,11 @@ use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix
 use rten_simd::SimdUnaryOp;
 use rten_tensor::{Layout, Matrix, NdTensorView};
 
-use super::kernels::{self, Strided, broadcast_shape, f32s, softmax_row};
+use super::kernels::norm::{layer_norm_rows, rms_norm_rows, softmax_row};
+use super::kernels::strided::{Strided, broadcast_shape, f32s};
 use super::math;
-use crate::op::{Op, Unary};
-use crate::tensor::Tensor;
+use super::tensor::Tensor;
+use crate::ir::op::{Op, Unary};
 use crate::weights::{Weight, WeightError};
 
 /// Columns of a product that are one task: a multiple of every kernel's tile, and so few that rten-gemm does not cut them
@@ -43,8 +44,35 @@ thread_local! {
     static UNPACKED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The matrix kernels of this processor: of the prepared kernels, by which values are computed, and of `matrixmultiply` 0.3
+/// (its `sgemm_kernel.rs`), by which their moments are. Sums of products are rounded in another order, or fused, by another
+/// one, so that what follows from them may differ in its last bits.
+pub fn kernel() -> String {
+    format!("rten-gemm {}, matrixmultiply {}", kernel_name(), matrixmultiply())
+}
+
+fn matrixmultiply() -> &'static str {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            return "avx512f";
+        }
+        if is_x86_feature_detected!("fma") && is_x86_feature_detected!("avx2") {
+            return "fma avx2";
+        }
+        if is_x86_feature_detected!("avx") {
+            return "avx";
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        return "neon";
+    }
+    "without vectors"
+}
+
 /// The kernel that [`rten_gemm`] takes on this processor.
-pub(super) fn kernel_name() -> String {
+fn kernel_name() -> String {
     GEMM.with(|gemm| gemm.kernel_name().to_owned())
 }
 
@@ -89,10 +117,10 @@ pub(super) fn op(op: &Op, args: &[Tensor], split: bool) -> Option<Option<Tensor>
         Op::Softmax => softmax(x(), split),
         Op::Unary(op) => unary(*op, x(), split),
         Op::RmsNorm { eps } if weight(&args[1]) > 0 => {
-            by_rows(x(), split, |rows| kernels::rms_norm_rows(rows, f32s(&args[1]), *eps))
+            by_rows(x(), split, |rows| rms_norm_rows(rows, f32s(&args[1]), *eps))
         }
         Op::LayerNorm { eps } if weight(&args[1]) > 0 => {
-            by_rows(x(), split, |rows| kernels::layer_norm_rows(rows, f32s(&args[1]), args.get(2).map(f32s), *eps))
+            by_rows(x(), split, |rows| layer_norm_rows(rows, f32s(&args[1]), args.get(2).map(f32s), *eps))
         }
         // A Linear here has no weight but a value; what only moves numbers or makes few of them is not worth a second kernel.
         Op::Linear

@@ -1,9 +1,15 @@
 mod prepared;
 
+use std::collections::BTreeMap;
+
+use super::kernels::{attention, norm, quant};
+use super::tensor::Tensor;
 use super::*;
 use crate::build::Build;
-use crate::ir::{BATCH, DEC, ENC, PAST};
-use crate::op::{FakeQuant, Granularity, Visible};
+use crate::ir::fake_quant::FakeQuant;
+use crate::ir::graph::Graph;
+use crate::ir::op::{Granularity, Op, Visible};
+use crate::ir::ty::{BATCH, DEC, Dim, ENC, PAST, Type};
 
 fn feeds(pairs: &[(&str, Tensor)]) -> Feeds {
     pairs.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())).collect()
@@ -60,7 +66,7 @@ fn feeds_that_do_not_fit_are_told_all_at_once() {
 fn a_row_without_visible_keys_is_zero_and_a_nan_stays() {
     let inf = f32::NEG_INFINITY;
     let x = Tensor::f32([3, 2], vec![inf, inf, inf, 0.0, f32::NAN, inf]);
-    let y = kernels::softmax(&x);
+    let y = norm::softmax(&x);
     let y = y.as_f32().expect("f32");
     assert_eq!(y[..4], [0.0, 0.0, 0.0, 1.0]);
     assert!(y[4].is_nan());
@@ -70,19 +76,19 @@ fn a_row_without_visible_keys_is_zero_and_a_nan_stays() {
 fn grouped_heads_share_neighbouring_keys() {
     let q = Tensor::f32([1, 4, 1, 1], vec![0.0; 4]);
     let v = Tensor::f32([1, 2, 1, 1], vec![10.0, 20.0]);
-    let y = kernels::attention(&q, &v, &v, None, 1.0, None);
+    let y = attention::attention(&q, &v, &v, None, 1.0, None);
     assert_eq!(y.as_f32().expect("f32"), [10.0, 10.0, 20.0, 20.0]);
 }
 
 #[test]
 fn dynamic_quantization_keeps_zero_and_stays_within_half_a_step() {
     let x = [-0.3f32, 0.0, 0.7, 2.25];
-    let y = kernels::dynamic_quant(Granularity::Tensor, &Tensor::f32([4], x.to_vec()));
+    let y = quant::dynamic_quant(Granularity::Tensor, &Tensor::f32([4], x.to_vec()));
     let y = y.as_f32().expect("f32");
     let scale = 2.55 / 255.0;
     assert_eq!(y[1], 0.0);
     assert!(x.iter().zip(y).all(|(a, b)| (a - b).abs() <= scale / 2.0 * 1.0001), "{y:?}");
-    let rows = kernels::dynamic_quant(Granularity::Token, &Tensor::f32([2, 2], vec![127.5, -0.4, 0.0, 0.0]));
+    let rows = quant::dynamic_quant(Granularity::Token, &Tensor::f32([2, 2], vec![127.5, -0.4, 0.0, 0.0]));
     assert_eq!(rows.as_f32().expect("f32"), [127.0, 0.0, 0.0, 0.0]);
 }
 
@@ -118,7 +124,7 @@ fn noise_is_of_the_size_of_roundings_and_follows_its_seed() {
 fn blocks_are_rounded_each_by_its_own_largest_and_end_with_their_row() {
     // Blocks of 2 in rows of 3: a row's last block has one number, which is the largest of its block and stays.
     let x = Tensor::f32([2, 3], vec![127.0, -3.4, 0.013, 0.0, 0.0, -5e-3]);
-    let y = kernels::dynamic_quant(Granularity::Block(2), &x);
+    let y = quant::dynamic_quant(Granularity::Block(2), &x);
     let y = y.as_f32().expect("f32");
     assert_eq!(y[..2], [127.0, -3.0]);
     assert_eq!(y[3..5], [0.0, 0.0]);
@@ -268,7 +274,7 @@ fn rotary_positions_turn_halves_or_pairs_and_leave_the_rest() {
     // By the formula in torch 2.15: positions 3 and 7, theta 100, factor 2, x = (1..10) / 4 as [1, 1, 2, 5].
     let cases = [
         (
-            crate::op::Layout::Half,
+            crate::ir::op::Layout::Half,
             [
                 -0.730_437,
                 0.344_947_4,
@@ -283,7 +289,7 @@ fn rotary_positions_turn_halves_or_pairs_and_leave_the_rest() {
             ],
         ),
         (
-            crate::op::Layout::Pairs,
+            crate::ir::op::Layout::Pairs,
             [
                 -0.481_063_2,
                 0.284_742_36,
@@ -302,7 +308,7 @@ fn rotary_positions_turn_halves_or_pairs_and_leave_the_rest() {
         let b = Build::new();
         let x = b.input("x", Type::f32([1usize, 1, 2, 5]));
         let positions = b.input("positions", Type::i64([2usize]));
-        let y = x.rope(positions, crate::op::Rope { theta: 100.0, factor: 2.0, dims: 4, layout });
+        let y = x.rope(positions, crate::ir::op::Rope { theta: 100.0, factor: 2.0, dims: 4, layout });
         b.entry("only", &[("x", x), ("positions", positions)], &[("y", y)], BTreeMap::new());
         let x = Tensor::f32([1, 1, 2, 5], (1..=10).map(|i| i as f32 / 4.0).collect());
         let fed = feeds(&[("x", x), ("positions", Tensor::i64([2], vec![3, 7]))]);
@@ -324,9 +330,9 @@ fn a_window_ends_on_both_sides_where_it_says() {
 }
 
 /// 3 samples a window, every 2nd; a mask over samples is taken where windows begin.
-fn framed() -> crate::ir::Graph {
+fn framed() -> Graph {
     let b = Build::new();
-    let samples = crate::ir::Sym("samples");
+    let samples = crate::ir::ty::Sym("samples");
     let x = b.input("input_values", Type::f32([Dim::from(BATCH), 1.into(), samples.into()]));
     let mask = b.input("attention_mask", Type::i64([BATCH, samples]));
     let w = b.input("w", Type::f32([1usize, 1, 3]));
@@ -345,7 +351,7 @@ fn framed() -> crate::ir::Graph {
 #[test]
 fn a_convolution_tells_the_length_of_what_follows() {
     let g = framed();
-    crate::verify::verify(&g).expect("holds together");
+    crate::ir::verify::verify(&g).expect("holds together");
     let fed = |n: usize| {
         let mask = Tensor::i64([1, n], (0..n).map(|i| i64::from(i < 3)).collect());
         let x = Tensor::f32([1, 1, n], (0..n).map(|i| i as f32).collect());
@@ -363,6 +369,6 @@ fn a_convolution_tells_the_length_of_what_follows() {
 fn a_length_is_told_before_it_is_needed() {
     let mut g = framed();
     g.entries[0].outputs.swap(0, 2);
-    let error = crate::verify::verify(&g).expect_err("positions stand before the convolution").to_string();
+    let error = crate::ir::verify::verify(&g).expect_err("positions stand before the convolution").to_string();
     assert!(error.contains("encoder: positions needs the length of enc, which neither"), "{error}");
 }

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::build::{Build, Val};
+use crate::eval::tensor::Tensor;
 use crate::eval::{Feeds, Interpreter, Tensors};
-use crate::ir::{BATCH, DEC, Def, Dim, ENC, PAST, Sym, Type};
-use crate::op::{FakeQuant, Granularity, Layout, Op, Rope, Visible};
-use crate::tensor::Tensor;
+use crate::ir::fake_quant::FakeQuant;
+use crate::ir::graph::Def;
+use crate::ir::op::{Granularity, Layout, Op, Rope, Visible};
+use crate::ir::ty::{BATCH, DEC, Dim, ENC, PAST, Sym, Type};
+use crate::rewrite::rewrite;
 use crate::weights::{AffineTensor, Block, FloatType, Quantized, Weight, WeightData};
-use crate::{Blob, Graph, text};
+use crate::{Blob, text};
 
 /// Fused and unfused softmax sum in the same order; products differ by the order of scale and sum.
 const F32_NOISE: f32 = 2e-6; // 3.6e-7
@@ -34,7 +37,7 @@ fn random(seed: u64, n: usize) -> Vec<f32> {
 fn feeds(graph: &Graph, entry: &str) -> Feeds {
     let lengths = BTreeMap::from([(BATCH, 2), (ENC, 5), (DEC, 3), (PAST, 4)]);
     let entry = graph.entry(entry).expect("the entry is there");
-    let feed = |(i, port): (usize, &crate::ir::Port)| {
+    let feed = |(i, port): (usize, &crate::ir::graph::Port)| {
         let shape: Vec<usize> =
             graph.value(port.value).ty.shape.iter().map(|d| d.resolve(&lengths).expect("known")).collect();
         let mut floats = random(i as u64 + 1, shape.iter().product());

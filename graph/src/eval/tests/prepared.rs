@@ -1,11 +1,12 @@
 //! The prepared kernels against the plain ones, op by op.
 
 use super::*;
-use crate::blob::Blob;
 use crate::build::{Build, Val};
-use crate::ggml::GgmlType;
-use crate::op::{Binary, FakeQuant, Granularity, Layout, Rope, Unary, Visible};
-use crate::weights::{AffineTensor, Block, Derive, FloatType, Quantized, Weight, WeightData};
+use crate::ir::fake_quant::FakeQuant;
+use crate::ir::op::{Binary, Granularity, Layout, Rope, Unary, Visible};
+use crate::weights::blob::Blob;
+use crate::weights::ggml::GgmlType;
+use crate::weights::{AffineTensor, Block, Derive, FloatType, Quantized, Weight, WeightData, WeightId};
 use half::f16;
 
 /// Relative to the largest number of a result: sums of up to some hundred terms in two orders, and functions to a unit in
@@ -308,7 +309,7 @@ fn every_kind_of_weight_agrees_however_it_is_held() {
     for data in stored() {
         let name = data.type_name();
         let b = Build::new();
-        let x = b.input("x", Type::f32([Dim::from(crate::ir::BATCH), 256.into()]));
+        let x = b.input("x", Type::f32([Dim::from(BATCH), 256.into()]));
         let ids = b.input("ids", Type::i64([2usize]));
         let w = b.weight(Weight { name: "w".into(), shape: vec![70, 256], data });
         let ports = [("x", x), ("ids", ids)];

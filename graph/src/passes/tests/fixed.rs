@@ -1,8 +1,8 @@
 //! The passes of static graphs in fixed steps.
 
 use super::*;
-use crate::ir::ValueId;
-use crate::op::{Binary, Unary};
+use crate::ir::graph::ValueId;
+use crate::ir::op::{Binary, Unary};
 use crate::weights::Derive;
 
 /// Far below all scores of the small model, which reach 200.
@@ -109,7 +109,7 @@ fn scales_move_into_weights_that_nothing_else_reads() {
     // A table that two values show cannot take the scale of one; with a copy of its own it can.
     let b = Build::new();
     let token = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
-    let table = b.weight(super::super::expand::stored("table".into(), vec![3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+    let table = b.weight(Weight::stored("table".into(), vec![3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
     let y = (token.embed(table) * 2.0).linear(table, None);
     b.entry("full", &[("decoder_input_ids", token)], &[("logits", y)], BTreeMap::new());
     let mut graph = b.finish().expect("fits");
@@ -151,7 +151,7 @@ fn a_static_graph_has_numbers_for_lengths_and_no_batch() {
     }
     let ports = |entry: &str| {
         let entry = fixed.entry(entry).expect("made");
-        let of = |ports: &[crate::ir::Port]| -> Vec<String> {
+        let of = |ports: &[crate::ir::graph::Port]| -> Vec<String> {
             ports.iter().map(|port| format!("{} {}", port.name, fixed.value(port.value).ty)).collect()
         };
         (of(&entry.inputs), of(&entry.outputs))
@@ -236,7 +236,7 @@ fn what_moves_numbers_is_tied_and_keys_are_symmetric() {
 fn a_relu_keeps_no_codes_for_what_it_cuts_off_and_norms_stay_in_floats() {
     let b = Build::new();
     let x = b.input("x", Type::f32([Dim::from(DEC), 4.into()]));
-    let stored = super::super::expand::stored;
+    let stored = Weight::stored;
     let w = b.weight(stored("w".into(), vec![4, 4], &random(3, 16)));
     let gain = b.weight(stored("gain".into(), vec![4], &[1.0; 4]));
     let normed = (x.linear(w, None) * 3.0).rms_norm(gain, 1e-6);
@@ -326,7 +326,7 @@ fn a_bias_becomes_multiples_of_the_unit_of_its_sums() {
     let with_scale = |scale: f32| {
         let b = Build::new();
         let x = b.input("x", Type::f32([Dim::from(DEC), 2.into()]));
-        let stored = super::super::expand::stored;
+        let stored = Weight::stored;
         let w = b.weight(stored("w".into(), vec![2, 2], &[0.0; 4]));
         let bias = b.weight(stored("bias".into(), vec![2], &[0.3, -7.0]));
         let y = (x + x).linear(w, Some(bias));
@@ -356,7 +356,7 @@ fn a_bias_becomes_multiples_of_the_unit_of_its_sums() {
     let tiny = with_scale(6e-8);
     let mut far = tiny.clone();
     let id = far.weights.find("bias").expect("kept");
-    far.weights.get_mut(id).data = super::super::expand::stored("bias".into(), vec![2], &[100.0, 0.0]).data;
+    far.weights.get_mut(id).data = Weight::stored("bias".into(), vec![2], &[100.0, 0.0]).data;
     let error = quantize_values(&mut far, &groups).expect_err("no 32 bits hold it").to_string();
     assert!(error.starts_with("quantize_values: bias[0]: expected at most 2^31 units of"), "{error}");
     assert_eq!(text::print(&far), unchanged);

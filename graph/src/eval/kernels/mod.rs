@@ -1,0 +1,10 @@
+//! One function an op, on dense f32. Shapes were inferred when the graph was built, so a misfit here is a bug and panics.
+
+pub(super) mod attention;
+pub(super) mod elementwise;
+pub(super) mod layout;
+pub(super) mod linear;
+pub(super) mod mask;
+pub(super) mod norm;
+pub(super) mod quant;
+pub(super) mod strided;

@@ -1,0 +1,9 @@
+//! What a graph is made of.
+
+pub mod fake_quant;
+pub mod graph;
+pub mod infer;
+pub mod op;
+pub mod text;
+pub mod ty;
+pub mod verify;

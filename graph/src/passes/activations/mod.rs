@@ -1,0 +1,5 @@
+//! Rounding of activations: fake quantization.
+
+pub(super) mod quantize_activations;
+pub(super) mod quantize_statically;
+pub(super) mod quantize_values;

@@ -1,0 +1,5 @@
+//! What toolchains of NPUs need.
+
+pub(super) mod expand;
+pub(super) mod make_static;
+pub(super) mod untie_embeddings;
