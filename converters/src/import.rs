@@ -1,6 +1,6 @@
 //! The families of checkpoints.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use graph::{Build, Graph, Val, Weight, WeightData};
@@ -9,7 +9,7 @@ use crate::architecture::Architecture;
 use crate::error::ImportError;
 use crate::export::gguf::names::gguf_name;
 use crate::model::{Model, norm_eps};
-use checkpoint::{Checkpoint, CheckpointError, Size, Source};
+use checkpoint::{Checkpoint, CheckpointError, Size};
 
 mod bart;
 mod fairseq;
@@ -46,17 +46,7 @@ pub fn import(dir: &Path) -> Result<Model, ImportError> {
 
 /// The same of a GGUF artifact under any name, with nothing but the file.
 pub fn import_gguf(file: &Path) -> Result<Model, ImportError> {
-    struct Alone<'a>(&'a Path);
-    impl Source for Alone<'_> {
-        fn dir(&self) -> &Path {
-            self.0.parent().unwrap_or(Path::new("."))
-        }
-
-        fn locate(&self, file: &str) -> Option<PathBuf> {
-            (file == checkpoint::gguf::FILE).then(|| self.0.to_owned())
-        }
-    }
-    import_checkpoint(Checkpoint::from_source(&Alone(file))?)
+    import_checkpoint(Checkpoint::open_gguf(file)?)
 }
 
 /// What a config.json alone says of a model: its family's graph, of weights that have shapes and no bytes.
@@ -71,7 +61,7 @@ fn import_checkpoint(mut checkpoint: Checkpoint) -> Result<Model, ImportError> {
     checkpoint.take_family(architecture.model_types()[0], architecture.decoding_defaults());
     check_names(&checkpoint, architecture)?;
     let build = Build::new();
-    if !architecture.may_lack_an_end() && !checkpoint.is_config_alone() {
+    if !architecture.may_lack_an_end() {
         checkpoint.require_end();
     }
     let semantics = architecture.build(&build, &checkpoint)?;

@@ -135,7 +135,7 @@ impl Origin {
             model_type: checkpoint.config().model_type().unwrap_or_default().to_owned(),
             reference: semantics.reference.to_owned(),
             logit_scale: semantics.logit_scale.clone(),
-            inputs: checkpoint.files().iter().map(input).collect::<Result<_, CheckpointError>>()?,
+            inputs: checkpoint.inputs().iter().map(input).collect::<Result<_, CheckpointError>>()?,
         })
     }
 }

@@ -10,51 +10,33 @@ use serde_json::{Map, Value};
 
 use crate::config::{Config, Size};
 use crate::error::{CheckpointError, Problem};
+use crate::files::Files;
 use crate::generation::Generation;
-use crate::gguf::{self, Whole};
+use crate::gguf::container::GgufFile;
+use crate::gguf::keys;
 use crate::json::{self, Unique};
-use crate::limits::{LAYER_TENSORS, LAYERS_AT_LEAST, LAYERS_OF_A_CONFIG};
-use crate::tensors::{Bytes, CONTAINERS, Stored, Tensors};
-use crate::{names, pickle};
+use crate::stored::{Bytes, Stored, Weights, stand_in};
+use crate::whole::{Whole, whole};
+use crate::{names, pickle, tensors};
 
 /// Bytes of two tensors that are compared at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Where the files of a checkpoint come from. A hub name would be a second source, which fetches what is located.
-pub trait Source {
-    /// The folder, for messages and for whoever copies the tokenizer.
-    fn dir(&self) -> &Path;
-
-    /// The path of a file of the checkpoint, if the checkpoint has it.
-    fn locate(&self, file: &str) -> Option<PathBuf>;
-}
-
-impl Source for Path {
-    fn dir(&self) -> &Path {
-        self
-    }
-
-    fn locate(&self, file: &str) -> Option<PathBuf> {
-        Some(self.join(file)).filter(|path| path.is_file())
-    }
-}
-
 /// An opened checkpoint. Headers are read, data is not.
 #[derive(Debug)]
 pub struct Checkpoint {
-    dir: PathBuf,
-    files: Vec<PathBuf>,
+    files: Files,
+    /// Every file that was read or that an artifact copies.
+    inputs: Vec<PathBuf>,
     /// What holds the config, or would.
     config_file: PathBuf,
     config: Config,
     /// generation_config.json.
     generation_json: Option<Value>,
     generation: OnceLock<Generation>,
-    tensors: Tensors,
+    weights: Weights,
     /// Of a GGUF artifact.
     whole: Option<Whole>,
-    /// Whether it is a config without files of weights.
-    is_config_alone: bool,
     account: Mutex<Account>,
     // Takes tensors of pickles, which have no plain range of bytes in their file.
     scratch: OnceLock<Scratch>,
@@ -76,36 +58,47 @@ impl Checkpoint {
     ///
     /// Errors: a missing file, JSON or a header that is not one, shards and index that disagree.
     pub fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
-        Checkpoint::from_source(dir)
+        match Files::gguf_of(dir) {
+            Some(file) => Checkpoint::of_gguf(&file, Files::around),
+            None => Checkpoint::of_folder(Files::folder(dir)),
+        }
     }
 
-    /// Opens what a source locates.
-    pub fn from_source<S: Source + ?Sized>(source: &S) -> Result<Checkpoint, CheckpointError> {
-        let missing = |expected: String| CheckpointError::NotACheckpoint { dir: source.dir().to_owned(), expected };
-        let opened = CONTAINERS.iter().find_map(|(file, open)| Some((*open, source.locate(file)?)));
-        if opened.is_none()
-            && let Some(file) = source.locate(gguf::FILE)
-        {
-            return Checkpoint::from_gguf(source, file);
-        }
-        let config_file = source.locate("config.json");
-        if opened.is_none() && config_file.is_none() {
-            return Err(missing("config.json".to_owned()));
-        }
-        let config = config_file.as_deref().map(json::read::<Unique<Value>>).transpose()?;
-        let config = config.unwrap_or_else(|| Unique(Vec::new()));
-        let generation_file = source.locate("generation_config.json");
-        let generation = generation_file.as_deref().map(json::read).transpose()?;
-        let mut files: Vec<PathBuf> = config_file.iter().cloned().chain(generation_file).collect();
-        let config_file = config_file.unwrap_or_else(|| source.dir().join("config.json"));
-        files.extend(names::FRONT_END.iter().chain(names::TOKENIZER).filter_map(|file| source.locate(file)));
+    /// A GGUF file that trefoil wrote, under any name, with nothing but the file. Errors: as of [`Checkpoint::open`].
+    pub fn open_gguf(file: &Path) -> Result<Checkpoint, CheckpointError> {
+        Checkpoint::of_gguf(file, Files::inside)
+    }
 
-        let (open, weights_file) = opened.ok_or_else(|| {
-            let files: Vec<&str> = CONTAINERS.iter().map(|(file, _)| *file).collect();
-            missing(format!("one of {}, {}", files.join(", "), gguf::FILE))
-        })?;
-        let tensors = open(&weights_file, &mut files, &|shard| source.locate(shard))?;
-        Ok(Checkpoint::new(source.dir(), files, config_file, (config, generation), tensors, None))
+    fn of_folder(files: Files) -> Result<Checkpoint, CheckpointError> {
+        let missing = |expected: String| CheckpointError::NotACheckpoint { dir: files.dir().to_owned(), expected };
+        let weights = names::WEIGHTS.iter().find(|name| files.has(name));
+        if weights.is_none() && !files.has(names::CONFIG) {
+            return Err(missing(names::CONFIG.to_owned()));
+        }
+        let config = files.json(names::CONFIG)?.unwrap_or_else(|| Unique(Vec::new()));
+        let generation = files.json(names::GENERATION_CONFIG)?;
+        let beside = names::CONFIGS.iter().chain(&names::FRONT_END).chain(names::TOKENIZER);
+        let mut inputs = beside.filter_map(|name| files.locate(name)).collect();
+        let weights =
+            weights.ok_or_else(|| missing(format!("one of {}, {}", names::WEIGHTS.join(", "), keys::FILE)))?;
+        let weights = Weights::Stored(tensors::open(weights, &files, &mut inputs)?);
+        let config_file = files.path(names::CONFIG);
+        Ok(Checkpoint::new(files, inputs, config_file, (config, generation), weights, None))
+    }
+
+    fn of_gguf(
+        file: &Path,
+        files: fn(&Path, &GgufFile) -> Result<Files, CheckpointError>,
+    ) -> Result<Checkpoint, CheckpointError> {
+        let gguf = GgufFile::open(file)?;
+        let files = files(file, &gguf)?;
+        let (whole, tensors) = whole(file, gguf)?;
+        let config = files.json(names::CONFIG)?.expect("a file without the key of its config is not whole");
+        let generation = files.json(names::GENERATION_CONFIG)?;
+        let beside = names::TOKENIZER.iter().filter_map(|name| files.locate(name));
+        let inputs = [file.to_owned()].into_iter().chain(beside).collect();
+        let weights = Weights::Stored(tensors);
+        Ok(Checkpoint::new(files, inputs, file.to_owned(), (config, generation), weights, Some(whole)))
     }
 
     /// A config.json under any name, and nothing beside it: its weights have shapes and no bytes, and none is missing. For whoever
@@ -114,80 +107,49 @@ impl Checkpoint {
     /// Errors: no file, or JSON that is no object.
     pub fn of_config(file: &Path) -> Result<Checkpoint, CheckpointError> {
         let config = json::read::<Unique<Value>>(file)?;
-        let dir = file.parent().unwrap_or(Path::new("."));
-        let files = vec![file.to_owned()];
-        let mut alone = Checkpoint::new(dir, files, file.to_owned(), (config, None), Tensors::new(), None);
-        alone.is_config_alone = true;
-        Ok(alone)
-    }
-
-    /// Whether it is [`Checkpoint::of_config`].
-    pub fn is_config_alone(&self) -> bool {
-        self.is_config_alone
-    }
-
-    fn from_gguf<S: Source + ?Sized>(source: &S, file: PathBuf) -> Result<Checkpoint, CheckpointError> {
-        let (whole, tensors) = gguf::open(&file)?;
-        let json = |name: &str| -> Result<Option<Unique<Value>>, CheckpointError> {
-            let parsed = whole.files.get(name).map(|text| json::parse(text)).transpose();
-            parsed.map_err(|message| CheckpointError::malformed(&file, format!("its {name}: {message}")))
-        };
-        let config = json("config.json")?
-            .ok_or_else(|| CheckpointError::malformed(&file, "expected the key trefoil.config, found no such key"))?;
-        let configs = (config, json("generation_config.json")?);
-        let tokenizer = names::TOKENIZER.iter().filter_map(|file| source.locate(file));
-        let files = [file.clone()].into_iter().chain(tokenizer).collect();
-        Ok(Checkpoint::new(source.dir(), files, file, configs, tensors, Some(whole)))
+        let files = Files::folder(file.parent().unwrap_or(Path::new(".")));
+        let inputs = vec![file.to_owned()];
+        Ok(Checkpoint::new(files, inputs, file.to_owned(), (config, None), Weights::OfConfigAlone, None))
     }
 
     fn new(
-        dir: &Path,
-        files: Vec<PathBuf>,
+        files: Files,
+        inputs: Vec<PathBuf>,
         config_file: PathBuf,
         (config, generation): (Unique<Value>, Option<Unique<Value>>),
-        tensors: Tensors,
+        weights: Weights,
         whole: Option<Whole>,
     ) -> Checkpoint {
-        let config = Config::new(config.0);
-        let generation_json = generation.map(|Unique(entries)| entries.into_iter().collect());
-        let generation = OnceLock::new();
-        let (dir, account, scratch) = (dir.to_owned(), Mutex::default(), OnceLock::new());
-        let is_config_alone = false;
         Checkpoint {
-            dir,
             files,
+            inputs,
             config_file,
-            config,
-            generation_json,
-            generation,
-            tensors,
+            config: Config::new(config.0),
+            generation_json: generation.map(|Unique(entries)| entries.into_iter().collect()),
+            generation: OnceLock::new(),
+            weights,
             whole,
-            is_config_alone,
-            account,
-            scratch,
+            account: Mutex::default(),
+            scratch: OnceLock::new(),
         }
     }
 
     /// The folder.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.files.dir()
     }
 
     /// Every file that was read or that an artifact copies: configs, front end, tokenizer, weights with their index.
-    pub fn files(&self) -> &[PathBuf] {
+    pub fn inputs(&self) -> &[PathBuf] {
+        &self.inputs
+    }
+
+    /// Its small files, wherever they are.
+    pub fn files(&self) -> &Files {
         &self.files
     }
 
-    /// A small file of the checkpoint, such as preprocessor_config.json. A GGUF artifact has those that its metadata holds.
-    pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
-        if let Some(whole) = &self.whole {
-            return Ok(whole.files.get(name).cloned());
-        }
-        let path = self.dir.join(name);
-        path.is_file().then(|| json::bytes(&path)).transpose()
-    }
-
-    /// What a GGUF artifact holds in place of files.
+    /// What a GGUF artifact says of its tensors.
     pub fn whole(&self) -> Option<&Whole> {
         self.whole.as_ref()
     }
@@ -225,9 +187,9 @@ impl Checkpoint {
         self.generation.get_or_init(|| Generation::read(self.generation_json.as_ref(), &self.config, &Map::new()))
     }
 
-    /// Notes that decoding has no end, which few families allow.
+    /// Notes that decoding has no end, which few families allow. A config alone decodes nothing.
     pub fn require_end(&self) {
-        if self.generation().eos_token_ids.is_empty() {
+        if self.weights.can_run() && self.generation().eos_token_ids.is_empty() {
             let file = if self.generation_json.is_some() { "generation_config.json" } else { "config.json" };
             self.config.note(Problem::MissingKey { file, key: "eos_token_id".to_owned() });
         }
@@ -235,17 +197,17 @@ impl Checkpoint {
 
     /// Name, element type in safetensors' or ggml's words and shape of every tensor, by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &str, &[usize])> {
-        self.tensors.iter().map(|(name, stored)| (name.as_str(), stored.dtype.as_str(), stored.shape.as_slice()))
+        self.weights.iter().map(|(name, stored)| (name.as_str(), stored.dtype.as_str(), stored.shape.as_slice()))
     }
 
     /// The shape of a tensor, if the files hold it.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|stored| stored.shape.as_slice())
+        self.weights.get(name).map(|stored| stored.shape.as_slice())
     }
 
     /// Whether the files hold a tensor.
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.weights.get(name).is_some()
     }
 
     /// A number of layers. More layers than tensors is refused here, before anyone writes that many.
@@ -259,21 +221,13 @@ impl Checkpoint {
     }
 
     fn layers_in(&self, section: &Config, count: usize, key: &'static str) -> usize {
-        let tensors = self.tensors.len();
-        let most = match self.is_config_alone {
-            true => LAYERS_OF_A_CONFIG,
-            false => (tensors / LAYER_TENSORS).max(LAYERS_AT_LEAST).min(tensors),
-        };
-        if count <= most {
-            return count;
+        match self.weights.check_layers(count) {
+            Ok(()) => count,
+            Err(expected) => {
+                section.wrong_kind(key, &expected, &Value::from(count));
+                1
+            }
         }
-        let expected = match count > tensors {
-            _ if self.is_config_alone => format!("at most {most} layers"),
-            true => format!("at most {tensors}, the number of tensors"),
-            false => format!("at most {most} layers of {tensors} tensors"),
-        };
-        section.wrong_kind(key, &expected, &Value::from(count));
-        1
     }
 
     /// Stops an import whose dimensions are unknown. Errors: [`CheckpointError::DoesNotFit`] with all problems of config.json.
@@ -286,7 +240,7 @@ impl Checkpoint {
 
     /// All problems of config.json.
     pub fn does_not_fit(&self) -> CheckpointError {
-        CheckpointError::DoesNotFit { dir: self.dir.clone(), problems: self.config.problems() }
+        CheckpointError::DoesNotFit { dir: self.dir().to_owned(), problems: self.config.problems() }
     }
 
     /// A weight of this shape. A missing or different one is noted for [`Checkpoint::finish`], and a stand-in without
@@ -294,7 +248,7 @@ impl Checkpoint {
     pub fn weight(&self, name: &str, shape: &[Size]) -> Weight {
         let data = self.stored(name, shape).unwrap_or_else(|problem| {
             self.account().problems.push(problem);
-            WeightData::Stored { blob: Blob::memory([]), dtype: FloatType::F32 }
+            stand_in()
         });
         Weight { name: name.to_owned(), shape: shape.iter().map(|size| size.len).collect(), data }
     }
@@ -335,7 +289,7 @@ impl Checkpoint {
     /// Marks every tensor whose name fits as one that belongs to the model and not to the forward pass that is imported.
     /// safetensors artifacts have it as it is.
     pub fn carry_tensors(&self, fits: impl Fn(&str) -> bool) {
-        for (name, stored) in self.tensors.iter().filter(|(name, _)| fits(name)) {
+        for (name, stored) in self.weights.iter().filter(|(name, _)| fits(name)) {
             self.ignore_tensor(name);
             let read = self.floats(name, stored);
             let mut account = self.account();
@@ -357,7 +311,7 @@ impl Checkpoint {
     /// `prefix` if a tensor's name begins with it, else nothing: base models are saved without the prefix of the model
     /// around them.
     pub fn prefix<'p>(&self, prefix: &'p str) -> &'p str {
-        if self.tensors.keys().any(|name| name.starts_with(prefix)) { prefix } else { "" }
+        if self.weights.iter().any(|(name, _)| name.starts_with(prefix)) { prefix } else { "" }
     }
 
     /// The end of an import. Errors: [`CheckpointError::DoesNotFit`] with every problem of config and tensors, every tensor
@@ -366,7 +320,7 @@ impl Checkpoint {
         let mut problems = self.config.problems();
         let account = self.account();
         problems.extend(account.problems.iter().cloned());
-        for (name, stored) in &self.tensors {
+        for (name, stored) in self.weights.iter() {
             if !account.asked.contains(name) {
                 problems.push(Problem::UnusedTensor {
                     name: name.clone(),
@@ -379,7 +333,7 @@ impl Checkpoint {
         }
         match problems.is_empty() {
             true => Ok(()),
-            false => Err(CheckpointError::DoesNotFit { dir: self.dir.clone(), problems }),
+            false => Err(CheckpointError::DoesNotFit { dir: self.dir().to_owned(), problems }),
         }
     }
 
@@ -393,11 +347,8 @@ impl Checkpoint {
             let (lens, names): (Vec<usize>, Vec<&str>) = shape.iter().map(|size| (size.len, size.name)).unzip();
             format!("{lens:?} ({})", names.join(", "))
         };
-        let Some(stored) = self.tensors.get(name) else {
-            if self.is_config_alone {
-                return Ok(WeightData::Stored { blob: Blob::memory([]), dtype: FloatType::F32 });
-            }
-            return Err(Problem::MissingTensor { name: name.to_owned(), expected: expected() });
+        let Some(stored) = self.weights.get(name) else {
+            return self.weights.absent(name, expected());
         };
         let Stored { file, shape: found, .. } = stored;
         if !shape.iter().map(|size| size.len).eq(found.iter().copied()) {
@@ -451,7 +402,8 @@ impl Checkpoint {
 
     /// The first difference between two tensors in words, or `None` when they are equal byte for byte.
     fn difference(&self, a: &str, b: &str) -> Result<Option<String>, Problem> {
-        let (stored_a, stored_b) = (&self.tensors[a], &self.tensors[b]);
+        let stored = |name: &str| self.weights.get(name).expect("only tensors of the files are compared");
+        let (stored_a, stored_b) = (stored(a), stored(b));
         if (&stored_a.dtype, &stored_a.shape) != (&stored_b.dtype, &stored_b.shape) {
             let told = |s: &Stored| format!("{} {:?}", s.dtype, s.shape);
             return Ok(Some(format!("{} against {}", told(stored_a), told(stored_b))));

@@ -1,12 +1,10 @@
-//! GGUF: the container and its values, and a file of it that holds a whole checkpoint.
+//! GGUF: the container and its values, and the files that it may hold.
 
-mod container;
+pub(crate) mod container;
+pub(crate) mod held;
 pub mod keys;
-mod value;
-mod whole;
+pub(crate) mod value;
 
 pub use container::{ALIGNMENT, GgufFile, MAGIC, MAX_DIMS, TensorEntry, TensorType};
+pub use keys::FILE;
 pub use value::{Array, Value, encode_string};
-pub use whole::{FILE, HeldFiles, Whole, files_in};
-
-pub(crate) use whole::open;

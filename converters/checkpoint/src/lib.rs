@@ -5,6 +5,7 @@
 mod checkpoint;
 mod config;
 mod error;
+mod files;
 mod finite;
 pub mod generation;
 pub mod gguf;
@@ -15,11 +16,15 @@ mod pickle;
 pub mod protobuf;
 pub mod safetensors;
 mod sha256;
+mod stored;
 mod tensors;
+mod whole;
 
-pub use checkpoint::{Checkpoint, Source};
+pub use checkpoint::Checkpoint;
 pub use config::{Config, Size};
 pub use error::{CheckpointError, NotFinite, Problem};
+pub use files::Files;
 pub use finite::check_finite;
 pub use generation::{Generation, Overrides};
 pub use sha256::sha256;
+pub use whole::Whole;

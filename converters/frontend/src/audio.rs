@@ -10,6 +10,7 @@ mod wav;
 
 use std::path::Path;
 
+use checkpoint::Files;
 use graph::Tensor;
 
 pub use error::AudioError;
@@ -54,9 +55,14 @@ impl FrontEnd {
     /// `Wav2Vec2FeatureExtractor` normalizes and published Moonshine checkpoints do not. Errors: a key that changes the
     /// features and is not supported or not known.
     pub fn open(dir: &Path, features: Features) -> Result<FrontEnd, AudioError> {
+        FrontEnd::of(&Files::open(dir)?, features)
+    }
+
+    /// The same of a checkpoint's files.
+    pub fn of(files: &Files, features: Features) -> Result<FrontEnd, AudioError> {
         Ok(match features {
             Features::LogMel => {
-                let parameters = parameters::log_mel(dir)?;
+                let parameters = parameters::log_mel(files)?;
                 let why = "long-form decoding is not supported; cut the clip at silences";
                 FrontEnd {
                     sampling_rate: parameters.sampling_rate,
@@ -65,7 +71,7 @@ impl FrontEnd {
                 }
             }
             Features::Samples => {
-                let parameters::Samples { sampling_rate, normalize } = parameters::samples(dir)?;
+                let parameters::Samples { sampling_rate, normalize } = parameters::samples(files)?;
                 // `assert 0.1 < num_seconds < 64` in transcribe.py of github.com/moonshine-ai/moonshine.
                 let [least, most] = [sampling_rate as usize / 10, sampling_rate as usize * 64];
                 let why = "Moonshine takes clips of 0.1 to 64 s; cut longer ones at silences";

@@ -151,12 +151,12 @@ enum Held {
 impl Held {
     /// Pieces for llama.cpp, files for our own engine; with the reason when it is not pieces.
     fn of(model: &Model, family: &str) -> Result<(Held, String), ExportError> {
-        let tokenizer = match Tokenizer::open(model.checkpoint.dir()) {
+        let tokenizer = match Tokenizer::of(model.checkpoint.files()) {
             Ok(tokenizer) => tokenizer,
             Err(TokenizerError::Missing { .. }) => {
                 return Ok((Held::Nothing, "the checkpoint has no tokenizer".to_owned()));
             }
-            Err(TokenizerError::Io { file, source }) => return Err(ExportError::Io { file, source }),
+            Err(TokenizerError::Files(error)) => return Err(error.into()),
             Err(
                 TokenizerError::Malformed { file, message }
                 | TokenizerError::Language { file, message }

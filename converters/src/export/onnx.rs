@@ -24,7 +24,7 @@ use crate::error::ExportError;
 use crate::export::companions::copy_companions;
 use crate::format::Format;
 use crate::model::Model;
-use checkpoint::json;
+use checkpoint::Files;
 use onnx::make::{flag_info, int, node, subgraph, value_info};
 use onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
 use onnx::read;
@@ -190,7 +190,7 @@ impl Format for Onnx {
     }
 
     fn prepare(&self, model: &mut Model) -> Result<Vec<String>, ExportError> {
-        Ok(readable_tokenizer_config(model.checkpoint.dir())?
+        Ok(readable_tokenizer_config(model.checkpoint.files())?
             .map(|_| {
                 format!("{TOKENIZER_CONFIG}: {TOKEN_LIST} is left out, because transformers 4.x, which Optimum runs on, cannot read a list there")
             })
@@ -209,7 +209,7 @@ impl Format for Onnx {
     fn write(&self, model: &Model, dir: &Path) -> Result<Artifact, ExportError> {
         self.write_graphs(&model.graph, dir)?;
         copy_companions(model, dir)?;
-        if let Some(text) = readable_tokenizer_config(model.checkpoint.dir())? {
+        if let Some(text) = readable_tokenizer_config(model.checkpoint.files())? {
             let file = dir.join(TOKENIZER_CONFIG);
             fs::write(&file, text).map_err(|source| ExportError::Io { file, source })?;
         }
@@ -226,9 +226,8 @@ const TOKEN_LIST: &str = "extra_special_tokens";
 
 /// The checkpoint's tokenizer_config.json without the list of tokens that transformers 5 writes into it, or `None` when it
 /// has none. transformers 4.x expects a table under that key and refuses the tokenizer; ids and texts do not depend on it.
-fn readable_tokenizer_config(dir: &Path) -> Result<Option<String>, ExportError> {
-    let file = dir.join(TOKENIZER_CONFIG);
-    let Some(mut config) = json::read_if_there::<serde_json::Value>(&file)? else { return Ok(None) };
+fn readable_tokenizer_config(files: &Files) -> Result<Option<String>, ExportError> {
+    let Some(mut config) = files.json::<serde_json::Value>(TOKENIZER_CONFIG)? else { return Ok(None) };
     let Some(keys) = config.as_object_mut().filter(|keys| keys.get(TOKEN_LIST).is_some_and(|v| v.is_array())) else {
         return Ok(None);
     };
@@ -566,3 +565,6 @@ fn empty_past(mut ty: Type) -> Type {
 fn graph_paths(dir: &Path) -> impl Iterator<Item = PathBuf> {
     GRAPH_FILES.into_iter().map(move |(_, file)| dir.join(file))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! What can be wrong with a tokenizer.
 
-use std::io;
 use std::path::PathBuf;
+
+use checkpoint::CheckpointError;
 
 /// A tokenizer cannot be read or used.
 #[derive(Debug, thiserror::Error)]
@@ -15,14 +16,9 @@ pub enum TokenizerError {
         /// The folder.
         dir: PathBuf,
     },
-    /// The system refused.
-    #[error("{}: {source}", .file.display())]
-    Io {
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// A file cannot be read.
+    #[error(transparent)]
+    Files(#[from] CheckpointError),
     /// A file is not what its name says, or holds what is not supported.
     #[error("{}: {message}", .file.display())]
     Malformed {

@@ -1,8 +1,7 @@
 //! The small files beside a vocabulary: tokenizer_config.json, special_tokens_map.json, added_tokens.json, vocab.json.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -10,20 +9,16 @@ use tokenizers::AddedToken;
 
 use crate::error::TokenizerError;
 use crate::languages::Languages;
-use checkpoint::CheckpointError;
-use checkpoint::gguf::{self, HeldFiles};
+use checkpoint::Files;
 use checkpoint::json::Unique;
 use checkpoint::limits::{self, TOKEN_ID};
-use checkpoint::names;
 
 /// The special tokens that transformers names.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// A checkpoint folder, as far as its tokenizer matters.
+/// A checkpoint's files, as far as its tokenizer matters.
 pub(crate) struct Folder {
-    dir: PathBuf,
-    /// What a GGUF artifact holds, where it stands alone.
-    held: HeldFiles,
+    files: Files,
     config: Map<String, Value>,
     special: Map<String, Value>,
     /// transformers' name of the tokenizer, without `Fast`.
@@ -31,16 +26,8 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    pub(crate) fn open(dir: &Path) -> Result<Folder, TokenizerError> {
-        let held = match names::TOKENIZER.iter().any(|name| dir.join(name).is_file()) {
-            true => HeldFiles::new(),
-            false => gguf::files_in(dir).map_err(|error| match error {
-                CheckpointError::Io { file, source } => TokenizerError::Io { file, source },
-                other => TokenizerError::Malformed { file: dir.to_owned(), message: other.to_string() },
-            })?,
-        };
-        let folder =
-            Folder { dir: dir.to_owned(), held, config: Map::new(), special: Map::new(), class: String::new() };
+    pub(crate) fn open(files: Files) -> Result<Folder, TokenizerError> {
+        let folder = Folder { files, config: Map::new(), special: Map::new(), class: String::new() };
         let config = folder.object("tokenizer_config.json")?.unwrap_or_default();
         // `added_tokens_decoder` is newer and replaces the other files.
         let special = match config.contains_key("added_tokens_decoder") {
@@ -60,7 +47,7 @@ impl Folder {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+        self.files.path(name)
     }
 
     pub(crate) fn malformed(&self, name: &str, message: impl Into<String>) -> TokenizerError {
@@ -69,16 +56,7 @@ impl Folder {
 
     /// The bytes of a file; `None` when there is none.
     pub(crate) fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, TokenizerError> {
-        if !self.held.is_empty() {
-            return Ok(self.held.get(name).cloned());
-        }
-        let file = self.path(name);
-        let io = |source| TokenizerError::Io { file: file.clone(), source };
-        match limits::read(&file, limits::VOCABULARY_BYTES) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(io(source)),
-        }
+        Ok(self.files.read(name)?)
     }
 
     /// A file that must be there.
@@ -88,7 +66,7 @@ impl Folder {
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        if self.held.is_empty() { self.path(name).is_file() } else { self.held.contains_key(name) }
+        self.files.has(name)
     }
 
     fn object(&self, name: &str) -> Result<Option<Map<String, Value>>, TokenizerError> {

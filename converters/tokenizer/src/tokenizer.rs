@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use checkpoint::Overrides;
 use checkpoint::limits::TEXT_BYTES;
+use checkpoint::{Files, Overrides};
 
 use crate::bytes::ByteTokenizer;
 use crate::error::TokenizerError;
@@ -53,7 +53,12 @@ impl Tokenizer {
     /// The first row that fits counts. Which of two it is says `tokenizer_class` of tokenizer_config.json, else
     /// `model_type` of config.json.
     pub fn open(dir: &Path) -> Result<Tokenizer, TokenizerError> {
-        let folder = Folder::open(dir)?;
+        Tokenizer::of(&Files::open(dir)?)
+    }
+
+    /// The same of a checkpoint's files.
+    pub fn of(files: &Files) -> Result<Tokenizer, TokenizerError> {
+        let folder = Folder::open(files.clone())?;
         let text = folder.bytes(json::FILE)?;
         let class = folder.class();
         let bpe = "sentencepiece.bpe.model";
@@ -102,7 +107,7 @@ impl Tokenizer {
         } else if class == "ByT5Tokenizer" {
             ("tokenizer_config.json", (Kind::Bytes(ByteTokenizer::open(&folder)?), None))
         } else {
-            return Err(TokenizerError::Missing { dir: dir.to_owned() });
+            return Err(TokenizerError::Missing { dir: files.dir().to_owned() });
         };
         Ok(Tokenizer { kind, framing, file: folder.path(file) })
     }

@@ -2,6 +2,9 @@
 
 use crate::names;
 
+/// The file in a folder.
+pub const FILE: &str = "model.gguf";
+
 /// u32: the version of what stands below `trefoil`.
 pub const VERSION_KEY: &str = "trefoil.version";
 /// The one that is written.
@@ -12,9 +15,11 @@ pub const TENSORS: &str = "trefoil.tensors";
 /// f32, if there is one: what the weight of the last norm is multiplied by already.
 pub const FOLDED_LOGIT_SCALE: &str = "trefoil.folded_logit_scale";
 
+/// The whole of config.json, without which a file opens as no checkpoint.
+pub const CONFIG_KEY: &str = "trefoil.config";
 /// Files that say what is computed, and their keys.
 pub const CONFIGS: [(&str, &str); 4] = [
-    (names::CONFIG, "trefoil.config"),
+    (names::CONFIG, CONFIG_KEY),
     (names::GENERATION_CONFIG, "trefoil.generation_config"),
     (names::PREPROCESSOR_CONFIG, "trefoil.preprocessor_config"),
     (names::PROCESSOR_CONFIG, "trefoil.processor_config"),

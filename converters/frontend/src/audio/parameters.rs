@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
-use checkpoint::CheckpointError;
-use checkpoint::gguf::{self, HeldFiles};
-use checkpoint::json::{self, Unique};
+use checkpoint::json::Unique;
 use checkpoint::limits::{CLIP_FEATURES, CLIP_SAMPLES, WINDOW_SAMPLES};
-use checkpoint::names::{FRONT_END, PREPROCESSOR_CONFIG, PROCESSOR_CONFIG};
+use checkpoint::names::{PREPROCESSOR_CONFIG, PROCESSOR_CONFIG};
+use checkpoint::{CheckpointError, Files};
 
 const RATES: RangeInclusive<u64> = 1..=1_000_000;
 
@@ -32,8 +31,8 @@ pub(super) struct Samples {
 }
 
 /// Those of a checkpoint of Whisper; the extractor's defaults where the folder says nothing.
-pub(super) fn log_mel(dir: &Path) -> Result<LogMel, CheckpointError> {
-    let mut keys = Keys::open(dir)?.unwrap_or_else(|| Keys::new(dir.join(PREPROCESSOR_CONFIG), Vec::new()));
+pub(super) fn log_mel(files: &Files) -> Result<LogMel, CheckpointError> {
+    let mut keys = Keys::open(files)?.unwrap_or_else(|| Keys::new(files.path(PREPROCESSOR_CONFIG), Vec::new()));
     keys.only("feature_extractor_type", "WhisperFeatureExtractor")?;
     keys.only("padding_side", "right")?;
     // Random numbers are added to the samples.
@@ -73,9 +72,10 @@ pub(super) fn log_mel(dir: &Path) -> Result<LogMel, CheckpointError> {
 }
 
 /// Those of a checkpoint of Moonshine. Errors: the folder says nothing.
-pub(super) fn samples(dir: &Path) -> Result<Samples, CheckpointError> {
+pub(super) fn samples(files: &Files) -> Result<Samples, CheckpointError> {
     let expected = format!("{PREPROCESSOR_CONFIG}, which says whether samples are normalized");
-    let mut keys = Keys::open(dir)?.ok_or(CheckpointError::NotACheckpoint { dir: dir.to_owned(), expected })?;
+    let mut keys =
+        Keys::open(files)?.ok_or(CheckpointError::NotACheckpoint { dir: files.dir().to_owned(), expected })?;
     keys.only("feature_extractor_type", "Wav2Vec2FeatureExtractor")?;
     keys.only("padding_side", "right")?;
     keys.only("feature_size", 1)?;
@@ -97,27 +97,15 @@ struct Keys {
 
 impl Keys {
     /// The object `feature_extractor` of processor_config.json, else preprocessor_config.json, if there.
-    fn open(dir: &Path) -> Result<Option<Keys>, CheckpointError> {
-        let held = match FRONT_END.iter().any(|name| dir.join(name).is_file()) {
-            true => HeldFiles::new(),
-            false => gguf::files_in(dir)?,
-        };
-        let read = |name: &str| -> Result<Option<Unique<Value>>, CheckpointError> {
-            let file = dir.join(name);
-            match held.get(name) {
-                Some(text) => json::parse(text).map(Some).map_err(|message| CheckpointError::malformed(&file, message)),
-                None => file.is_file().then(|| json::read(&file)).transpose(),
-            }
-        };
-        let file = dir.join(PROCESSOR_CONFIG);
-        if let Some(Unique(entries)) = read(PROCESSOR_CONFIG)? {
+    fn open(files: &Files) -> Result<Option<Keys>, CheckpointError> {
+        if let Some(Unique(entries)) = files.json::<Unique<Value>>(PROCESSOR_CONFIG)? {
             let nested = entries.into_iter().find(|(key, _)| key == "feature_extractor");
             if let Some((_, Value::Object(entries))) = nested {
-                return Ok(Some(Keys::new(file, entries.into_iter().collect())));
+                return Ok(Some(Keys::new(files.path(PROCESSOR_CONFIG), entries.into_iter().collect())));
             }
         }
-        let file = dir.join(PREPROCESSOR_CONFIG);
-        Ok(read(PREPROCESSOR_CONFIG)?.map(|Unique(entries)| Keys::new(file, entries)))
+        let found = files.json::<Unique<Value>>(PREPROCESSOR_CONFIG)?;
+        Ok(found.map(|Unique(entries)| Keys::new(files.path(PREPROCESSOR_CONFIG), entries)))
     }
 
     fn new(file: PathBuf, entries: Vec<(String, Value)>) -> Keys {

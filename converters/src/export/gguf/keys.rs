@@ -12,7 +12,7 @@ pub(super) fn whole(model: &Model, tensors: Vec<String>, tokenizer: bool) -> Res
     let checkpoint = &model.checkpoint;
     let mut metadata = vec![(VERSION_KEY.to_owned(), Value::U32(VERSION))];
     for (name, key) in held_files().take(if tokenizer { usize::MAX } else { CONFIGS.len() }) {
-        let bytes = match checkpoint.file(name)? {
+        let bytes = match checkpoint.files().read(name)? {
             // A checkpoint without this file still has a config.
             None if name == names::CONFIG => Some(checkpoint.config_json().to_string().into_bytes()),
             bytes => bytes,
