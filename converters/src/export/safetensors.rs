@@ -44,8 +44,11 @@ use graph::Weights;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::export::copy_companions;
-use crate::{Artifact, ExportError, Format, Model};
+use crate::artifact::Artifact;
+use crate::error::ExportError;
+use crate::export::companions::copy_companions;
+use crate::format::Format;
+use crate::model::Model;
 use layout::Layout;
 
 /// Options of the format.
