@@ -1,4 +1,5 @@
 mod fixed;
+mod positions;
 
 use std::collections::BTreeMap;
 

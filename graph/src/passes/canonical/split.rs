@@ -1,3 +1,5 @@
+mod proof;
+
 use std::collections::{BTreeMap, HashSet};
 
 use crate::build::Build;
@@ -16,7 +18,10 @@ use crate::passes::pass::{Pass, PassError};
 /// 3. `Positions` of the decoder and queries of its `Mask` and `RelativeBias` start at `past`; keys are `past + dec` long.
 ///
 /// Nothing is copied: the four entries are cuts through the same values, and `past` is 0 in `full` and `decoder`. What
-/// the encoder reads is whatever its output depends on: ids and a mask, features, samples. Refused when a softmax of the
+/// the encoder reads is whatever its output depends on: ids and a mask, features, samples.
+///
+/// That a step equals the whole pass is proven from the ops ([`proof`]). Refused where it is not: an op of the decoder other
+/// than a causal attention that mixes target positions, as a norm, a convolution or a sum over them; and when a softmax of the
 /// decoder was left unfused, or the entry `full` lacks a port.
 pub struct Split;
 
@@ -84,6 +89,11 @@ impl Pass for Split {
         let layers = give_past(graph, &own).map_err(|source| PassError::Misfit { pass: "split", source })?;
         start_at_past(graph);
         infer_again(graph).map_err(refused)?;
+
+        let (cross_values, pasts): (Vec<ValueId>, Vec<ValueId>) =
+            (cross.as_flattened().to_vec(), layers.iter().flat_map(|layer| layer.past).collect());
+        let step = step_values(graph, [decoder_ids, logits], &[&cross_values[..], &pasts].concat());
+        proof::prove(graph, &step, &cross_values).map_err(refused)?;
 
         let in_step = |name: &str, value: ValueId| Port { name: name.to_owned(), value };
         let ports = |stem: &str, pairs: &mut dyn Iterator<Item = [ValueId; 2]>| -> Vec<Port> {
@@ -202,6 +212,14 @@ fn infer_again(graph: &mut Graph) -> Result<(), String> {
         (value.ty, value.def) = (ty, Def::Op(op, args));
     }
     Ok(())
+}
+
+/// What a step computes from the decoder's ids, up to the logits, given what is cached.
+fn step_values(graph: &Graph, [ids, logits]: [ValueId; 2], cached: &[ValueId]) -> Vec<ValueId> {
+    let port = |value: &ValueId| Port { name: String::new(), value: *value };
+    let (inputs, outputs) = ([&[ids], cached].concat().iter().map(port).collect(), vec![port(&logits)]);
+    let entry = Entry { name: String::new(), inputs, outputs, fixed: BTreeMap::new() };
+    graph.order(&entry).into_iter().filter(|id| *id != ids && !cached.contains(id)).collect()
 }
 
 fn all_outputs(graph: &Graph) -> Vec<Port> {
