@@ -3,8 +3,10 @@
 use std::io;
 
 use graph::WeightError;
+use graph::eval::EvalError;
 
-use crate::{CalibrationError, Method, Scheme};
+use crate::calibrate::ranges::RangeError;
+use crate::scheme::{Method, Scheme};
 
 /// Weights cannot be quantized.
 #[derive(Debug, thiserror::Error)]
@@ -74,4 +76,42 @@ pub enum Refusal {
         /// What it was to become.
         scheme: Scheme,
     },
+}
+
+/// The model cannot be calibrated on these samples.
+#[derive(Debug, thiserror::Error)]
+pub enum CalibrationError {
+    /// There is no sample.
+    #[error("calibration: expected at least one sample, found none")]
+    Empty,
+    /// A sample does not run.
+    #[error("calibration: {0}")]
+    Eval(#[from] EvalError),
+    /// An activation is NaN or infinite.
+    #[error(
+        "calibration: {value} holds {found} in sample {}; the float model itself does not stand this input",
+        .sample + 1
+    )]
+    NotFinite {
+        /// The value of the graph.
+        value: String,
+        /// NaN or ±inf.
+        found: f32,
+        /// From 0.
+        sample: usize,
+    },
+    /// An activation has no range.
+    #[error("calibration: {value}: {source}")]
+    Range {
+        /// The value of the graph.
+        value: String,
+        /// Why.
+        source: RangeError,
+    },
+    /// A weight cannot be read.
+    #[error("calibration: {0}")]
+    Weight(#[from] WeightError),
+    /// A scratch file cannot be written or read.
+    #[error("calibration: scratch file: {0}")]
+    Io(#[from] io::Error),
 }

@@ -158,7 +158,7 @@ pub enum Method {
     Nearest,
     /// Rounded to nearest; in the search for scales an error counts as much as the mean square of what it multiplies.
     Importance,
-    /// Each code makes good for the errors of those before it; see [`crate::gptq`]. Blocks of ggml keep the scales that
+    /// Each code makes good for the errors of those before it; see [`crate::method::gptq`]. Blocks of ggml keep the scales that
     /// `importance` finds.
     Gptq,
 }
@@ -190,7 +190,7 @@ pub enum Clip {
     /// The largest magnitude: no weight is clipped.
     #[default]
     None,
-    /// The range with the least squared error; see [`crate::clip`].
+    /// The range with the least squared error; see [`crate::codebook::clip`].
     Mse,
 }
 

@@ -2,7 +2,7 @@ use graph::progress::Quiet;
 use graph::weights::WeightData;
 use graph::{Blob, Block, Build, ENC, FloatType, GgmlType, Graph, Quantized, Scratch, Type, Weight};
 
-use crate::round::{Extent, Grid};
+use crate::codebook::affine::{Extent, Grid};
 use crate::*;
 
 /// Numbers from -1 to 1 that look random and are the same everywhere (xorshift, `state` not 0).
@@ -154,7 +154,7 @@ fn least_squares_clipping_is_never_worse_and_often_better() {
             let grid = Grid::new(bits, symmetric);
             for (kind, row) in edge_rows(128) {
                 let plain = grid.squared_error(&row, grid.step(Extent::of(&row)));
-                let clipped = grid.squared_error(&row, crate::clip::least_squares(&row, grid));
+                let clipped = grid.squared_error(&row, crate::codebook::clip::least_squares(&row, grid));
                 assert!(clipped <= plain, "int{bits}, {kind}: {clipped} > {plain}");
                 better += usize::from(clipped < 0.95 * plain);
             }
