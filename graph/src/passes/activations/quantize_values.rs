@@ -6,11 +6,9 @@ use crate::ir::graph::{Def, Graph, ValueId};
 use crate::ir::op::{Binary, Op, Unary};
 use crate::ir::properties::{Elements, Reads};
 use crate::ir::ty::{DType, PAST};
-use crate::passes::pass::PassError;
+use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 use crate::rewrite::redirect;
 use crate::weights::{AffineTensor, Block, Derive, Quantized, WeightData, WeightId};
-
-const PASS: &str = "quantize_values";
 
 /// Bits of what an engine with fixed steps everywhere computes with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +62,7 @@ pub enum Kind {
 ///   rounded a second time, to steps of their own: engines take no two factors of 16 unsigned bits.
 /// - Where scores are wider than other activations, queries are widened before the product, and probabilities narrowed.
 ///
-/// Groups in the order in which [`quantize_values`] rounds. `graph` was expanded.
+/// Groups in the order in which [`QuantizeValues`] rounds. `graph` was expanded.
 pub fn tied_values(graph: &Graph, widths: Widths) -> Vec<Tied> {
     let users = graph.users();
     let ports: HashSet<ValueId> =
@@ -236,15 +234,40 @@ fn kind(graph: &Graph, id: ValueId) -> Kind {
     }
 }
 
-/// Rounds values to the steps of their groups: whoever reads one reads it rounded, ports too.
+/// `x  ->  FakeQuant(x)`: rounds values to the steps of their groups. Whoever reads one reads it rounded, ports too.
 ///
 /// Tables that nothing but embeddings show, and tensors that elementwise ops read, are rounded with their values. A bias of a Linear with `int8`
-/// weights becomes multiples of (step of the input) · (scale of its row), the unit of the sums it is added to. Returns how
-/// many values are rounded.
+/// weights becomes multiples of (step of the input) · (scale of its row), the unit of the sums it is added to. Counts the values
+/// that are rounded.
 ///
 /// Errors, the graph unchanged: a bias that several Linears with different units read, or that needs more than 32 bits.
-pub fn quantize_values(graph: &mut Graph, groups: &[(Tied, FakeQuant)]) -> Result<usize, PassError> {
-    let refused = |message: String| PassError::Refused { pass: PASS, message };
+pub struct QuantizeValues<'a> {
+    /// The groups of [`tied_values`], in their order, each with its steps.
+    pub groups: &'a [(Tied, FakeQuant)],
+}
+
+impl QuantizeValues<'_> {
+    /// Its row of the table.
+    pub const ABOUT: &'static About = &About {
+        name: "quantize_values",
+        formula: "x -> FakeQuant(x) for every value",
+        caller: Caller::Format("npu"),
+        meaning: Meaning::Rounded,
+    };
+}
+
+impl Pass for QuantizeValues<'_> {
+    fn about(&self) -> &'static About {
+        QuantizeValues::ABOUT
+    }
+
+    fn run(&self, graph: &mut Graph) -> Result<Changed, PassError> {
+        quantize(graph, self.groups).map(Changed::from)
+    }
+}
+
+fn quantize(graph: &mut Graph, groups: &[(Tied, FakeQuant)]) -> Result<usize, PassError> {
+    let refused = |message: String| QuantizeValues::ABOUT.refused(message);
     let mut steps: BTreeMap<ValueId, Vec<FakeQuant>> = BTreeMap::new();
     for (tied, fixed) in groups {
         fixed.check().map_err(refused)?;
@@ -302,7 +325,7 @@ pub fn quantize_values(graph: &mut Graph, groups: &[(Tied, FakeQuant)]) -> Resul
         }
         new_id.extend(value.id().map(|new| (*id, new)));
     }
-    *graph = b.finish().map_err(|source| PassError::Misfit { pass: PASS, source })?;
+    *graph = b.finish().map_err(|source| QuantizeValues::ABOUT.misfit(source))?;
     // The past stays an input; the rounding itself keeps its argument.
     let inputs: Vec<(usize, usize, ValueId)> = graph
         .entries

@@ -6,7 +6,7 @@ use crate::build::Build;
 use crate::ir::graph::{Def, Entry, Graph, Port, ValueId};
 use crate::ir::op::Op;
 use crate::ir::ty::{BATCH, DEC, Dim, PAST, Type};
-use crate::passes::pass::{Pass, PassError};
+use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 
 /// `full` -> `encoder`, `decoder`, `decoder_with_past`, with no word about any architecture.
 ///
@@ -41,17 +41,27 @@ struct Layer {
 const DECODER_IDS: &str = "decoder_input_ids";
 const HIDDEN: &str = "encoder_hidden";
 
+impl Split {
+    /// Its row of the table.
+    pub const ABOUT: &'static About = &About {
+        name: "split",
+        formula: "full -> encoder, decoder, decoder_with_past",
+        caller: Caller::Conversion,
+        meaning: Meaning::Kept(0.0),
+    };
+}
+
 impl Pass for Split {
-    fn name(&self) -> &'static str {
-        "split"
+    fn about(&self) -> &'static About {
+        Split::ABOUT
     }
 
-    /// Returns how many pairs of keys and values of the decoder were cut or given a past.
-    fn run(&self, graph: &mut Graph) -> Result<usize, PassError> {
+    /// Counts the pairs of keys and values of the decoder that were cut or given a past.
+    fn run(&self, graph: &mut Graph) -> Result<Changed, PassError> {
         if graph.entry("decoder").is_some() {
-            return Ok(0);
+            return Ok(Changed::default());
         }
-        let refused = |message: String| PassError::Refused { pass: "split", message };
+        let refused = |message: String| Split::ABOUT.refused(message);
         let full = graph.entry("full").cloned().ok_or_else(|| refused("no entry named full".into()))?;
         let port = |name: &str| {
             full.input(name).or_else(|| full.output(name)).ok_or_else(|| refused(format!("full has no port {name}")))
@@ -86,7 +96,7 @@ impl Pass for Split {
             }
         }
 
-        let layers = give_past(graph, &own).map_err(|source| PassError::Misfit { pass: "split", source })?;
+        let layers = give_past(graph, &own).map_err(|source| Split::ABOUT.misfit(source))?;
         start_at_past(graph);
         infer_again(graph).map_err(refused)?;
 
@@ -125,7 +135,7 @@ impl Pass for Split {
         let caches = [past, cut].concat();
         add("decoder_with_past", vec![decoder_input_ids], caches, [vec![logits], present].concat(), BTreeMap::new());
         graph.sweep();
-        Ok(own.len() + cross.len())
+        Ok((own.len() + cross.len()).into())
     }
 }
 

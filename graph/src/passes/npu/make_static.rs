@@ -5,11 +5,8 @@ use crate::ir::fake_quant::FakeQuant;
 use crate::ir::graph::{Def, Entry, Graph, Port, Value, ValueId};
 use crate::ir::op::Op;
 use crate::ir::ty::{BATCH, DEC, Dim, ENC, PAST, Sym, Type};
-use crate::ir::verify::verify;
-use crate::passes::pass::PassError;
+use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 use crate::weights::{Derive, Weight, WeightData, WeightId};
-
-const PASS: &str = "make_static";
 
 /// The lengths of a static graph.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,9 +49,36 @@ pub const SLOT: &str = "slot";
 /// - What depends on lengths alone becomes a weight: positions, masks and biases by distance of the encoder, and for the
 ///   decoder tables of them that are looked up by `position`.
 ///
-/// `graph` was split and expanded; masks are finite. Errors: a value of another form; names it.
-pub fn make_static(graph: &Graph, lengths: Lengths) -> Result<Graph, PassError> {
-    let refused = |message: String| PassError::Refused { pass: PASS, message };
+/// The graph was split and expanded; masks are finite. Counts the entries. Errors: a value of another form; names it.
+#[derive(Clone, Copy, Debug)]
+pub struct MakeStatic {
+    /// The numbers that lengths become.
+    pub lengths: Lengths,
+}
+
+impl MakeStatic {
+    /// Its row of the table.
+    pub const ABOUT: &'static About = &About {
+        name: "make_static",
+        formula: "entries of any length -> encoder and decoder of fixed lengths",
+        caller: Caller::Format("npu"),
+        meaning: Meaning::Recut,
+    };
+}
+
+impl Pass for MakeStatic {
+    fn about(&self) -> &'static About {
+        MakeStatic::ABOUT
+    }
+
+    fn run(&self, graph: &mut Graph) -> Result<Changed, PassError> {
+        *graph = make_static(graph, self.lengths)?;
+        Ok(graph.entries.len().into())
+    }
+}
+
+fn make_static(graph: &Graph, lengths: Lengths) -> Result<Graph, PassError> {
+    let refused = |message: String| MakeStatic::ABOUT.refused(message);
     let entry = |name: &str| graph.entry(name).ok_or_else(|| refused(format!("no entry named {name}")));
     let (encoder, step) = (entry("encoder")?, entry("decoder_with_past")?);
     let mut frozen = Frozen {
@@ -90,7 +114,6 @@ pub fn make_static(graph: &Graph, lengths: Lengths) -> Result<Graph, PassError> 
     frozen.cut(&step).map_err(refused)?;
     let mut new = frozen.new;
     new.sweep();
-    verify(&new).map_err(|source| PassError::Broken { pass: PASS, source })?;
     Ok(new)
 }
 

@@ -3,6 +3,7 @@ use std::collections::{HashMap, HashSet};
 use crate::ir::graph::{Def, Graph, ValueId};
 use crate::ir::op::{Binary, Op};
 use crate::ir::properties::Reads;
+use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 use crate::rewrite::redirect;
 use crate::weights::{Derive, WeightId};
 
@@ -10,8 +11,33 @@ use crate::weights::{Derive, WeightId};
 /// layout ops and rotary positions; and `Attention(q, k, v, scale)  ->  Attention(q·scale, k, v, 1)` with the scale in the weights of q.
 ///
 /// A product with a scalar is an op of its own in an engine, and a rounding of its own where activations are quantized. Only
-/// weights that nothing else reads are scaled; each is rounded once to f32. Returns how many products went.
-pub fn absorb_scales(graph: &mut Graph) -> usize {
+/// weights that nothing else reads are scaled; each is rounded once to f32. Counts the products that went.
+pub struct AbsorbScales;
+
+impl AbsorbScales {
+    /// Its row of the table.
+    pub const ABOUT: &'static About = &About {
+        name: "absorb_scales",
+        formula: "linear(x, w, b) · c -> linear(x, w·c, b·c)",
+        caller: Caller::Format("npu"),
+        // Weights are rounded once.
+        meaning: Meaning::Kept(1e-5),
+    };
+}
+
+impl Pass for AbsorbScales {
+    fn about(&self) -> &'static About {
+        AbsorbScales::ABOUT
+    }
+
+    fn run(&self, graph: &mut Graph) -> Result<Changed, PassError> {
+        let count = absorb(graph);
+        let note = format!("{count} products with a number are in the weights before them");
+        Ok(Changed { count, notes: if count == 0 { Vec::new() } else { vec![note] } })
+    }
+}
+
+fn absorb(graph: &mut Graph) -> usize {
     let (users, ports) = (graph.users(), graph.entries.iter().flat_map(|e| e.inputs.iter().chain(&e.outputs)));
     let ports: HashSet<ValueId> = ports.map(|port| port.value).collect();
     let alone = |id: ValueId| users[id.0].len() == 1 && !ports.contains(&id);
