@@ -74,7 +74,7 @@ fn import_checkpoint(mut checkpoint: Checkpoint) -> Result<Model, ImportError> {
     let mut graph = graph?;
     let folded_logit_scale = checkpoint.whole().and_then(|whole| whole.folded_logit_scale);
     if let Some(c) = folded_logit_scale {
-        graph::passes::drop_logit_scale(&mut graph, c)
+        graph::passes::run_one(&mut graph, &graph::passes::DropLogitScale { c })
             .map_err(|error| CheckpointError::malformed(checkpoint.config_file(), error))?;
     }
     let imported_eps = norm_eps(&graph).map(|(name, eps)| (name.to_owned(), eps)).collect();

@@ -1,6 +1,6 @@
 //! Exact edits of the float model before it is quantized, each proven on a few samples.
 
-use graph::passes::{rescale_residual, residual_streams};
+use graph::passes::{RescaleResidual as Rescale, residual_streams, run_one};
 use graph::{Graph, Tensors, ValueId};
 use quant::equalize::{self, Kind};
 use quant::smooth::{self, Chosen};
@@ -66,8 +66,9 @@ pub fn rescale(
             [alphas[0], alphas[1]]
         }
     };
-    let told = rescale_residual(graph, factors[0], factors[1])?;
-    notes.extend(told.into_iter().map(|text| note(ABOUT, text)));
+    let [encoder, decoder] = factors;
+    let fired = run_one(graph, &Rescale { encoder, decoder })?;
+    notes.extend(fired.notes.into_iter().map(|text| note(ABOUT, text)));
     Ok((factors, notes))
 }
 

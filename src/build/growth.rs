@@ -2,7 +2,8 @@
 
 use converters::{Artifact, ExportError, Model};
 use graph::eval::kernel;
-use graph::{Graph, Scratch, WeightData};
+use graph::passes::{QuantizeActivations, QuantizeActivationsInBlocks, QuantizeStatically, run_each, run_one};
+use graph::{AffineTensor, Granularity, Graph, Scratch, Type, WeightData};
 use quant::{Activations, Calibration, Equalize, Method, Plan, TensorRecord};
 use validate::report::Note;
 
@@ -106,7 +107,7 @@ impl Grown {
             }
             (Activations::Static(wanted), Some((_, statistics))) => {
                 decided.steps = statistics.steps(wanted)?;
-                graph::passes::quantize_statically(&mut model.graph, &decided.steps)?;
+                run_one(&mut model.graph, &QuantizeStatically { steps: &decided.steps })?;
             }
             _ => {}
         }
@@ -149,7 +150,7 @@ impl Grown {
                 npu::round(&mut model, npu, &steps)?;
             }
             (Activations::Static(_), None) => {
-                graph::passes::quantize_statically(&mut model.graph, &decided.steps)?;
+                run_one(&mut model.graph, &QuantizeStatically { steps: &decided.steps })?;
             }
             (Activations::Static(_), Some(_)) => {}
         }
@@ -194,11 +195,13 @@ pub fn prepared(source: &Source, target: &Target) -> Result<(Model, Vec<Note>), 
 /// the rest as the kernels do that the format asks for.
 fn round_at_run_time(target: &Target, graph: &mut Graph) -> Result<(), PipelineError> {
     if let (Activations::Dynamic, Some(granularity)) = (target.policy().activations, target.granularity()) {
-        graph::passes::quantize_activations(graph, granularity)?;
+        run_one(graph, &QuantizeActivations::all(granularity))?;
     }
     if let Some(onnx) = target.onnx() {
-        graph::passes::quantize_activations_where(graph, graph::Granularity::Tensor, |input| onnx.rounds_whole(input))?;
-        graph::passes::quantize_activations_in_blocks(graph, |weight| onnx.rounds_blocks_of(weight))?;
+        let is_wanted = |input: &Type| onnx.rounds_whole(input);
+        let whole = QuantizeActivations { granularity: Granularity::Tensor, is_wanted: &is_wanted };
+        let block_of = |weight: &AffineTensor| onnx.rounds_blocks_of(weight);
+        run_each(graph, &[&whole, &QuantizeActivationsInBlocks { block_of: &block_of }])?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use converters::Model;
 use converters::export::npu::{Evidence, Npu, Range};
-use graph::passes::{PassError, quantize_values, tied_values};
+use graph::passes::{PassError, QuantizeValues, run_one, tied_values};
 use graph::{Def, FakeQuant, Graph, Op, Value};
 use quant::record::{Errors, restored};
 use quant::values::{Values, hidden};
@@ -75,10 +75,10 @@ pub fn round(model: &mut Model, npu: &Npu, steps: &Steps) -> Result<Vec<Note>, P
     let tied = tied_values(quantized, widths);
     if tied.len() != groups.len() {
         let message = format!("expected steps for {} groups of values, found {}", tied.len(), groups.len());
-        return Err(PipelineError::Pass(PassError::Refused { pass: "quantize_values", message }));
+        return Err(PipelineError::Pass(PassError::Refused { pass: QuantizeValues::ABOUT.name, message }));
     }
     let groups: Vec<_> = tied.into_iter().zip(groups.iter().copied()).collect();
-    let count = quantize_values(quantized, &groups)?;
+    let count = run_one(quantized, &QuantizeValues { groups: &groups })?.count;
     let samples = evidence.as_ref().map_or(0, |evidence| evidence.samples);
     let text = format!("{count} values are rounded to {} fixed steps, of {samples} samples", groups.len());
     let masks = format!("{hidden} is added to the scores of hidden keys");

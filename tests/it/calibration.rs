@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use converters::checkpoint::Generation;
 use converters::{Model, import};
+use graph::passes::{QuantizeStatically, run_one};
 use graph::progress::Quiet;
 use graph::{Blob, FloatType, Graph, Interpreter, Op, Scratch, Tensor, ValueId, WeightData};
 use quant::{Calibration, GptqSettings, Method, Policy, Samples, Statistics, TensorRecord, calibrate};
@@ -498,7 +499,7 @@ fn every_value_that_a_linear_reads_has_static_steps_and_onnx_computes_them() {
         let steps = statistics.steps(wanted).expect("finite");
         let (mut graph, _) =
             quantized(&model.graph, &samples, &statistics, &Policy::of("int8".parse().expect("a scheme")));
-        graph::passes::quantize_statically(&mut graph, &steps).expect("steps for all");
+        run_one(&mut graph, &QuantizeStatically { steps: &steps }).expect("steps for all");
         let rounded = graph.values.iter().filter(|v| matches!(v.def, graph::Def::Op(Op::FakeQuant(_), _))).count();
         assert!(rounded > 10, "{rounded}");
         // 16 bits are much nearer to the float activations than 8.

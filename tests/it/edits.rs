@@ -8,7 +8,7 @@ use converters::export::npu::Npu;
 use converters::export::onnx::Onnx;
 use converters::export::safetensors::Safetensors;
 use converters::{FORMATS, Format, Model, import};
-use graph::passes::{rescale_residual, run};
+use graph::passes::{RescaleResidual, run, run_one};
 use graph::verify::verify;
 use graph::{Binary, Feeds, FloatType, Graph, Interpreter, Op, Tensor, WeightData};
 use quant::equalize::{self, Kind, Place};
@@ -197,19 +197,26 @@ fn a_rescaled_residual_stream_leaves_each_bit_of_the_logits() {
         let mut scaled = graph.clone();
         let family = |family: &&&str| name == **family || name.starts_with(&format!("{family}-"));
         if let Some(family) = POST_NORM.iter().find(family) {
-            let error = rescale_residual(&mut scaled, ENCODER, 1.0).expect_err(&name).to_string();
+            let error =
+                run_one(&mut scaled, &RescaleResidual { encoder: ENCODER, decoder: 1.0 }).expect_err(&name).to_string();
             assert!(
                 error.ends_with(
                     "; a model that normalizes after each sum keeps its sums small and has no stream to scale"
                 ),
                 "{error}"
             );
-            assert!(rescale_residual(&mut scaled, 1.0, DECODER).is_err(), "{name}");
+            assert!(run_one(&mut scaled, &RescaleResidual { encoder: 1.0, decoder: DECODER }).is_err(), "{name}");
             assert_eq!(scaled.values, graph.values, "{name}: left as it was");
             refused.push(*family);
             continue;
         }
-        assert_eq!(rescale_residual(&mut scaled, ENCODER, DECODER).unwrap_or_else(|e| panic!("{name}: {e}")).len(), 2);
+        assert_eq!(
+            run_one(&mut scaled, &RescaleResidual { encoder: ENCODER, decoder: DECODER })
+                .unwrap_or_else(|e| panic!("{name}: {e}"))
+                .notes
+                .len(),
+            2
+        );
         verify(&scaled).unwrap_or_else(|e| panic!("{name}: {e}"));
         let (before, after) = (logits(&graph, &feeds), logits(&scaled, &feeds));
         assert!(before == after, "{name}: {}", distance(&before, &after));
@@ -238,7 +245,7 @@ fn sums_of_the_residual_stream_shrink_and_what_norms_make_of_them_does_not() {
     {
         let (graph, feeds) = (passed(&fixture(name)).graph, sample(&fixture(name)));
         let mut scaled = graph.clone();
-        rescale_residual(&mut scaled, ENCODER, DECODER).expect("a pre-norm model");
+        run_one(&mut scaled, &RescaleResidual { encoder: ENCODER, decoder: DECODER }).expect("a pre-norm model");
         let (before, after) = (computed(&graph, &feeds), computed(&scaled, &feeds));
         for (stack, alpha, expected) in [("encoder.", ENCODER, 2 * layers[0]), ("decoder.", DECODER, 3 * layers[1])] {
             let mut sums = 0;
@@ -269,7 +276,7 @@ fn both_edits_go_together() {
         let (graph, feeds) = (passed(&fixture(name)).graph, sample(&fixture(name)));
         let count = equalize::places(&graph).len();
         let mut both = equalized(&graph, true);
-        rescale_residual(&mut both, ENCODER, DECODER).expect("a pre-norm model");
+        run_one(&mut both, &RescaleResidual { encoder: ENCODER, decoder: DECODER }).expect("a pre-norm model");
         assert_eq!(equalize::places(&both).len(), count, "{name}: the nodes that multiply are at no place");
         assert!(logits(&graph, &feeds) == logits(&equalized(&both, true), &feeds), "{name}");
     }
@@ -289,7 +296,7 @@ fn a_rescaled_model_is_written_as_onnx_and_refused_by_formats_that_hold_no_nodes
             decoded(&mut *session, &feeds)
         };
         let before = onnx(&model);
-        rescale_residual(&mut model.graph, ENCODER, DECODER).expect("a pre-norm model");
+        run_one(&mut model.graph, &RescaleResidual { encoder: ENCODER, decoder: DECODER }).expect("a pre-norm model");
         let found = distance(&before, &onnx(&model));
         assert!(found <= F32_NOISE, "{name}: {found}"); // 0 with onnxruntime 1.32
         for format in [&Gguf::DEFAULT as &dyn Format, &Safetensors::DEFAULT] {
@@ -319,7 +326,7 @@ fn the_factors_that_calibration_asks_for_bring_each_value_of_the_residual_stream
     for name in ["t5-v1.1", "t5-v1.0", "mu", "t5gemma"] {
         let feeds = sample(&fixture(name));
         let mut large = passed(&fixture(name)).graph;
-        rescale_residual(&mut large, 65536.0, 1048576.0).expect("a pre-norm model");
+        run_one(&mut large, &RescaleResidual { encoder: 65536.0, decoder: 1048576.0 }).expect("a pre-norm model");
         let gathered = |graph: &Graph| {
             let rows = |row: usize| alone(&feeds, row);
             let samples = quant::Samples { entry: "full", count: 3, feeds: &rows };
@@ -328,7 +335,8 @@ fn the_factors_that_calibration_asks_for_bring_each_value_of_the_residual_stream
         let found = rescale::extents(&large, &gathered(&large)).map(|extent| extent.expect("a stream"));
         assert!(found.iter().all(|extent| extent.alpha < 1.0 && extent.max_abs > 65504.0), "{name}: {found:?}");
         let mut scaled = large.clone();
-        rescale_residual(&mut scaled, found[0].alpha, found[1].alpha).expect("a pre-norm model");
+        run_one(&mut scaled, &RescaleResidual { encoder: found[0].alpha, decoder: found[1].alpha })
+            .expect("a pre-norm model");
         let after = rescale::extents(&scaled, &gathered(&scaled)).map(|extent| extent.expect("a stream"));
         for (before, after) in found.iter().zip(&after) {
             assert_eq!((after.max_abs, after.alpha), (before.max_abs * before.alpha, 1.0), "{name}");

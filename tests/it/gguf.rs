@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use converters::export::gguf::{Array, FILE, Fallback, Gguf, GgufFile, Value};
 use converters::{Artifact, ExportError, Format, Model, import};
+use graph::passes::{QuantizeActivations, run_one};
 use graph::progress::Quiet;
 use graph::{Scratch, Weights};
 use quant::{Policy, Scheme};
@@ -112,7 +113,7 @@ fn what_llama_cpp_does_not_compute_is_refused() {
 
     let mut model =
         quantized(&self::prepared(&fixture("t5-rows-of-32")), "int8".parse().expect("a scheme")).expect("fits");
-    graph::passes::quantize_activations(&mut model.graph, graph::Granularity::Token).expect("quantized");
+    run_one(&mut model.graph, &QuantizeActivations::all(graph::Granularity::Token)).expect("quantized");
     let error = Gguf::DEFAULT.check(&model).expect_err("activations").to_string();
     assert!(error.contains("activations are not quantized in GGUF"), "{error}");
 

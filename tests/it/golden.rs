@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use converters::export::{npu::Npu, onnx::Onnx, safetensors::Safetensors};
 use converters::{Artifact, FORMATS, Format, Model, import};
+use graph::passes::{QuantizeActivations, QuantizeActivationsInBlocks, run_one};
 use graph::progress::Quiet;
-use graph::{Granularity, Graph, Scratch};
+use graph::{AffineTensor, Granularity, Graph, Scratch};
 use quant::{Policy, Role, Rule, Scheme};
 use rayon::prelude::*;
 use serde_json::Value;
@@ -111,7 +112,8 @@ fn add_written(digest: &mut Sha256, format: &dyn Format, model: Option<&Model>) 
 fn round_inside(graph: &mut Graph, format: &dyn Format) {
     if format.name() == Onnx::DEFAULT.name() {
         let onnx = Onnx::DEFAULT;
-        graph::passes::quantize_activations_in_blocks(graph, |weight| onnx.rounds_blocks_of(weight)).expect("fits");
+        let block_of = |weight: &AffineTensor| onnx.rounds_blocks_of(weight);
+        run_one(graph, &QuantizeActivationsInBlocks { block_of: &block_of }).expect("fits");
     }
 }
 
@@ -153,7 +155,7 @@ fn rounded(model: &Model, format: &dyn Format) -> Option<String> {
     let model = quantized(model, &policy)?;
     let dynamic = |granularity| {
         let mut model = model.clone();
-        graph::passes::quantize_activations(&mut model.graph, granularity).expect("fits");
+        run_one(&mut model.graph, &QuantizeActivations::all(granularity)).expect("fits");
         model
     };
     let mut all = vec![];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use converters::import;
-use graph::passes::{Expand, Lengths, Update, absorb_scales, expand, make_static, run, untie_embeddings};
+use graph::passes::{AbsorbScales, Expand, Lengths, MakeStatic, UntieEmbeddings, Update, run, run_each, run_one};
 use graph::{Feeds, Graph, Interpreter, Tensor};
 use validate::runtime::Session;
 use validate::runtime::reference::Reference;
@@ -127,9 +127,8 @@ fn row(source: &Feeds, i: usize) -> Feeds {
 fn expanded(dir: &Path, positions: usize) -> Graph {
     let mut graph = import(dir).unwrap_or_else(|e| panic!("{e}")).graph;
     run(&mut graph).expect("passes");
-    untie_embeddings(&mut graph);
-    absorb_scales(&mut graph);
-    expand(&mut graph, Expand { hidden: HIDDEN, split_bias: positions.is_multiple_of(2), positions })
+    let expand = Expand { hidden: HIDDEN, split_bias: positions.is_multiple_of(2), positions };
+    run_each(&mut graph, &[&UntieEmbeddings, &AbsorbScales, &expand])
         .unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     graph
 }
@@ -149,7 +148,8 @@ fn a_step_with_a_cache_of_fixed_length_is_the_step_of_any_length() {
         let mut worst = 0.0f64;
         for (source_length, update) in [(longest.max(1), Update::Caller), (longest + 5, Update::Step)] {
             let lengths = Lengths { source: source_length, target, update };
-            let fixed = make_static(&open, lengths).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let mut fixed = open.clone();
+            run_one(&mut fixed, &MakeStatic { lengths }).unwrap_or_else(|e| panic!("{name}: {e}"));
             for i in 0..rows.min(2) {
                 let sequence = row(&sources, i);
                 let mut steps = Steps::encode(&fixed, lengths, &sequence);

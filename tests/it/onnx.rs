@@ -6,7 +6,7 @@ use std::path::Path;
 
 use converters::export::onnx::{Attention, Compute, DATA_FILE, GRAPH_FILES, Onnx, Placement, Products, describe};
 use converters::{Artifact, Format, Model, import};
-use graph::passes::{quantize_activations, quantize_activations_in_blocks, quantize_statically};
+use graph::passes::{Pass, QuantizeActivations, QuantizeActivationsInBlocks, QuantizeStatically, run_one};
 use graph::progress::Quiet;
 use graph::{
     AffineTensor, BATCH, Blob, Build, DEC, Dim, ENC, FakeQuant, Feeds, FloatType, Granularity, Graph, Interpreter,
@@ -77,11 +77,15 @@ fn model(dir: &Path, scheme: &str) -> Model {
     model
 }
 
+/// Runs a pass and gives how often it fired.
+fn fired(graph: &mut Graph, pass: &dyn Pass) -> usize {
+    run_one(graph, pass).expect("quantized").count
+}
+
 /// The same with activations rounded when the model runs.
 fn dynamic(dir: &Path) -> Model {
     let mut model = model(dir, "int8");
-    let linears = quantize_activations(&mut model.graph, Granularity::Tensor).expect("quantized");
-    assert!(linears > 0);
+    assert!(fired(&mut model.graph, &QuantizeActivations::all(Granularity::Tensor)) > 0);
     model
 }
 
@@ -89,8 +93,7 @@ fn dynamic(dir: &Path) -> Model {
 fn in_blocks(dir: &Path, scheme: &str) -> Model {
     let mut model = model(dir, scheme);
     let block_of = |weight: &AffineTensor| Onnx::DEFAULT.rounds_blocks_of(weight);
-    let linears = quantize_activations_in_blocks(&mut model.graph, block_of).expect("quantized");
-    assert!(linears > 0);
+    assert!(fired(&mut model.graph, &QuantizeActivationsInBlocks { block_of: &block_of }) > 0);
     model
 }
 
@@ -110,8 +113,7 @@ fn fixed_steps(dir: &Path, bits: u8) -> Model {
         (name, FakeQuant { scale, zero: (-low / scale).round() as i32, bits })
     });
     let steps = steps.collect();
-    let linears = quantize_statically(&mut model.graph, &steps).expect("quantized");
-    assert!(linears > 0);
+    assert!(fired(&mut model.graph, &QuantizeStatically { steps: &steps }) > 0);
     model
 }
 
@@ -329,8 +331,9 @@ fn a_product_of_codes_rounds_its_input_as_the_graph_says() {
         graph::passes::run(&mut graph).expect("passes");
         let plan = Policy::of(scheme.parse().expect("a scheme")).plan(&graph).expect("fits");
         quant::quantize(&mut graph, &plan, &Scratch::new().expect("scratch"), &Quiet).expect("quantized");
-        let rounded = quantize_activations_in_blocks(&mut graph, |weight| Onnx::DEFAULT.rounds_blocks_of(weight));
-        assert_eq!(rounded, Ok(2), "{columns} as {scheme}");
+        let block_of = |weight: &AffineTensor| Onnx::DEFAULT.rounds_blocks_of(weight);
+        let rounded = fired(&mut graph, &QuantizeActivationsInBlocks { block_of: &block_of });
+        assert_eq!(rounded, 2, "{columns} as {scheme}");
         let home = tempfile::tempdir().expect("temporary folder");
         Onnx::DEFAULT.write_graphs(&graph, home.path()).unwrap_or_else(|e| panic!("{e}"));
         let artifact = Artifact::list("onnx", home.path()).expect("listed");
@@ -636,7 +639,7 @@ fn what_onnx_cannot_hold_is_refused_and_listed_before_a_byte_is_written() {
     assert!(error.contains("Q8_0 is a block type of GGUF") && error.lines().count() > 10, "{error}");
 
     let mut token = model(&fixture("t5-v1.0"), "int8");
-    quantize_activations(&mut token.graph, Granularity::Token).expect("quantized");
+    run_one(&mut token.graph, &QuantizeActivations::all(Granularity::Token)).expect("quantized");
     let error = Onnx::DEFAULT.check(&token).expect_err("per token").to_string();
     assert!(error.contains("activations quantized per token") && error.contains("hint: "), "{error}");
 }

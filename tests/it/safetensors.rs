@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use converters::export::safetensors::{Dtype, Safetensors};
 use converters::{Artifact, ExportError, Format, Model, import};
+use graph::passes::{QuantizeActivations, run_one};
 use graph::progress::Quiet;
 use graph::{FloatType, Granularity, Scratch, WeightData, Weights};
 use quant::{Policy, Role, Rule, Scheme};
@@ -52,7 +53,7 @@ fn rounded(model: &Model, granularity: Granularity) -> Model {
     let mut policy = Policy::of("int8".parse().expect("a scheme"));
     policy.rules = vec![rule(Role::Embedding, Scheme::Keep)];
     let mut model = quantized(model, &policy).expect("fits");
-    graph::passes::quantize_activations(&mut model.graph, granularity).expect("fits");
+    run_one(&mut model.graph, &QuantizeActivations::all(granularity)).expect("fits");
     model
 }
 
@@ -206,7 +207,7 @@ fn linears_with_other_codes_get_a_group_of_their_own() {
         Rule { pattern: Some("*.wo.weight".into()), ..rule(Role::Linear, "int4-g32".parse().expect("a scheme")) },
     ];
     let mut model = quantized(&imported(&repository("models/g2p-t5")), &policy).expect("fits");
-    graph::passes::quantize_activations(&mut model.graph, Granularity::Token).expect("fits");
+    run_one(&mut model.graph, &QuantizeActivations::all(Granularity::Token)).expect("fits");
     let (home, artifact) = write(&model, &Safetensors::DEFAULT);
     assert_reads_back(&model, &artifact, "two groups");
     let groups = config(home.path())["quantization_config"]["config_groups"].clone();
@@ -281,7 +282,7 @@ fn all_that_cannot_be_held_is_listed() {
 
     let mut policy = Policy::of("int8".parse().expect("a scheme"));
     let mut embedding = quantized(&model, &policy).expect("fits");
-    graph::passes::quantize_activations(&mut embedding.graph, Granularity::Token).expect("fits");
+    run_one(&mut embedding.graph, &QuantizeActivations::all(Granularity::Token)).expect("fits");
     let items = told(&Safetensors::DEFAULT, &embedding);
     assert_eq!(items, ["shared.weight: an embedding cannot have codes where activations are rounded"]);
 

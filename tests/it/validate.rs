@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use converters::{Artifact, ExportError, Format, Model};
 use graph::eval::Interpreter;
-use graph::passes::quantize_activations;
+use graph::passes::{QuantizeActivations, run_one};
 use graph::progress::Quiet;
 use graph::{Def, Derive, Feeds, Granularity, Graph, Op, PAST, Scratch, Tensor, WeightData, Weights};
 use quant::Policy;
@@ -489,7 +489,7 @@ fn what_noise_makes_of_a_rounding_graph_hides_no_wrong_scale_layer_or_mask() {
         let mut quantized = grown.exact.clone();
         let plan = Policy::of("int8".parse().expect("a scheme")).plan(&quantized.graph).expect("fits");
         quant::quantize(&mut quantized.graph, &plan, &Scratch::new().expect("scratch"), &Quiet).expect("quantized");
-        let linears = quantize_activations(&mut quantized.graph, granularity).expect("rounded");
+        let linears = run_one(&mut quantized.graph, &QuantizeActivations::all(granularity)).expect("rounded").count;
         assert!(linears > 30, "{linears}");
         let run = |graph: Graph, fault| {
             let engine = Fake { graph, fault };

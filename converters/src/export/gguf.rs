@@ -9,6 +9,7 @@ mod pack;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
+use graph::passes::{FoldLogitScale, PassError, logit_scale, run_one};
 use graph::{FloatType, GgmlType, Op, Quantized, Weight, WeightData, WeightId, Weights};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -255,13 +256,14 @@ impl Format for Gguf {
         let metadata = model.architecture.gguf_metadata(&model.checkpoint)?;
         let family = architecture(&metadata);
         if LLAMA_CPP.contains(&family) {
-            let folded = graph::passes::fold_logit_scale(&mut model.graph).map_err(|e| unsupported(e.to_string()))?;
-            if let Some(scale) = folded {
+            let refused = |error: PassError| unsupported(error.to_string());
+            if let Some(scale) = logit_scale(&model.graph).map_err(refused)? {
+                run_one(&mut model.graph, &FoldLogitScale).map_err(refused)?;
                 said.push(format!(
                     "the decoder's output times {scale} is folded into dec.output_norm.weight, because llama.cpp does not \
                      scale it"
                 ));
-                model.folded_logit_scale = folded;
+                model.folded_logit_scale = Some(scale);
             }
         } else {
             said.push(format!(

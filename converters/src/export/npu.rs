@@ -5,7 +5,7 @@
 //! with samples, [`EVIDENCE_FILE`] tells what its tensors held.
 //!
 //! A profile with 8- or 16-bit activations expects a graph in which every value is rounded
-//! ([`graph::passes::quantize_values`]); the others a float graph.
+//! ([`graph::passes::QuantizeValues`]); the others a float graph.
 
 pub mod host;
 mod lower;
@@ -15,7 +15,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use graph::passes::{Expand, Lengths, Update, Widths, absorb_scales, expand, make_static, untie_embeddings};
+use graph::passes::{
+    AbsorbScales, Expand, Lengths, MakeStatic, Pass, UntieEmbeddings, Update, Widths, run_each, run_one,
+};
 use graph::{Block, ENC, Graph, Weight, WeightData, WeightId, Weights};
 
 pub use crate::evidence::{EVIDENCE_FILE, Evidence, Range};
@@ -134,7 +136,7 @@ impl Npu {
         let positions = lengths.max().unwrap_or(ROTARY_POSITIONS);
         let hidden = hidden.unwrap_or(self.known()?.writes.hidden);
         let split_bias = self.widths().is_some();
-        expand(graph, Expand { hidden, split_bias, positions }).map(drop).map_err(unsupported)
+        run_one(graph, &Expand { hidden, split_bias, positions }).map(drop).map_err(unsupported)
     }
 
     /// What the profile adds to the scores of hidden keys.
@@ -175,7 +177,9 @@ impl Npu {
                 CacheUpdate::Where => Update::Step,
             };
             let lengths = Lengths { source, target: self.target, update };
-            Ok((source, make_static(&open, lengths).map_err(unsupported)?))
+            let mut fixed = open.clone();
+            run_one(&mut fixed, &MakeStatic { lengths }).map_err(unsupported)?;
+            Ok((source, fixed))
         };
         self.buckets(graph).into_iter().map(bucket).collect()
     }
@@ -263,19 +267,12 @@ impl Format for Npu {
 
     fn prepare(&self, model: &mut Model) -> Result<Vec<String>, ExportError> {
         self.known()?;
-        let mut said = Vec::new();
-        if self.widths().is_some() {
-            for copy in untie_embeddings(&mut model.graph) {
-                said.push(format!(
-                    "{copy}: a copy of the table that is also the head, so that each has steps of its own"
-                ));
-            }
-        }
-        match absorb_scales(&mut model.graph) {
-            0 => {}
-            count => said.push(format!("{count} products with a number are in the weights before them")),
-        }
-        Ok(said)
+        let passes: &[&dyn Pass] = match self.widths() {
+            Some(_) => &[&UntieEmbeddings, &AbsorbScales],
+            None => &[&AbsorbScales],
+        };
+        let fired = run_each(&mut model.graph, passes).map_err(unsupported)?;
+        Ok(fired.into_iter().flat_map(|fired| fired.notes).collect())
     }
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {

@@ -1,4 +1,5 @@
 mod prepared;
+mod properties;
 
 use std::collections::BTreeMap;
 

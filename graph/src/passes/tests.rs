@@ -1,6 +1,8 @@
 mod fixed;
+mod positions;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::build::{Build, Val};
@@ -10,6 +12,7 @@ use crate::ir::fake_quant::FakeQuant;
 use crate::ir::graph::Def;
 use crate::ir::op::{Granularity, Layout, Op, Rope, Visible};
 use crate::ir::ty::{BATCH, DEC, Dim, ENC, PAST, Sym, Type};
+use crate::ir::verify::verify;
 use crate::rewrite::rewrite;
 use crate::weights::{AffineTensor, Block, FloatType, Quantized, Weight, WeightData};
 use crate::{Blob, text};
@@ -18,6 +21,11 @@ use crate::{Blob, text};
 const F32_NOISE: f32 = 2e-6; // 3.6e-7
 
 struct Fires(usize);
+
+/// Runs a pass and gives how often it fired.
+fn count(graph: &mut Graph, pass: &dyn Pass) -> Result<usize, PassError> {
+    run_one(graph, pass).map(|fired| fired.count)
+}
 
 /// Seeded numbers in -1..1; every 7th is 40 times larger.
 fn random(seed: u64, n: usize) -> Vec<f32> {
@@ -365,22 +373,22 @@ fn the_logit_scale_moves_into_the_norm_and_the_logits_stay() {
     let mut feeds = source();
     feeds.insert("decoder_input_ids".into(), ids([2, 2], &[0, 3, 0, 4]));
     let before = Interpreter::new(&graph).call("full", &feeds).expect("scaled");
-    assert_eq!(fold_logit_scale(&mut graph), Ok(Some(0.25)));
-    verify(&graph).expect("holds together");
+    assert_eq!(logit_scale(&graph), Ok(Some(0.25)));
+    assert_eq!(count(&mut graph, &FoldLogitScale), Ok(1));
     // 0.25 is a power of two, so not a bit may change.
     assert_eq!(before, Interpreter::new(&graph).call("full", &feeds).expect("folded"));
-    assert_eq!(fold_logit_scale(&mut graph), Ok(None));
+    assert_eq!(logit_scale(&graph), Ok(None));
+    assert_eq!(count(&mut graph, &FoldLogitScale), Ok(0));
 }
 
 #[test]
 fn a_scale_that_a_norm_has_in_it_already_is_dropped_once_and_only_when_it_is_the_graphs() {
     let mut graph = tiny_seq2seq();
-    let refusal = |graph: &mut Graph, c| drop_logit_scale(graph, c).expect_err("another scale").to_string();
+    let refusal = |graph: &mut Graph, c| run_one(graph, &DropLogitScale { c }).expect_err("another scale").to_string();
     assert_eq!(refusal(&mut graph, 0.5), "drop_logit_scale: expected a logit scale of 0.5, found 0.25");
     let mut folded = graph.clone();
-    fold_logit_scale(&mut folded).expect("folds");
-    drop_logit_scale(&mut graph, 0.25).expect("the graph's own");
-    verify(&graph).expect("holds together");
+    run_one(&mut folded, &FoldLogitScale).expect("folds");
+    run_one(&mut graph, &DropLogitScale { c: 0.25 }).expect("the graph's own");
     // The file keeps the folded weight; here it is put back.
     graph.weights = folded.weights.clone();
     let mut feeds = source();
@@ -407,11 +415,10 @@ fn with_codes() -> Graph {
 #[test]
 fn activations_are_rounded_once_for_all_their_readers() {
     let mut graph = with_codes();
-    assert_eq!(quantize_activations(&mut graph, Granularity::Token), Ok(5));
-    verify(&graph).expect("holds together");
+    assert_eq!(count(&mut graph, &QuantizeActivations::all(Granularity::Token)), Ok(5));
     let made = graph.values.iter().filter(|v| matches!(v.def, Def::Op(Op::DynamicQuant(_), _))).count();
     assert_eq!(made, 2, "one for the decoder's first input, one for the encoder's output");
-    assert_eq!(quantize_activations(&mut graph, Granularity::Token), Ok(0), "they are rounded");
+    assert_eq!(count(&mut graph, &QuantizeActivations::all(Granularity::Token)), Ok(0), "they are rounded");
 }
 
 #[test]
@@ -419,21 +426,17 @@ fn activations_are_rounded_once_for_all_readers_of_the_same_block() {
     let mut graph = with_codes();
     let mut seen = 0;
     // The first Linear that asks rounds in blocks of 4, the others in blocks of 8.
-    let (first, calls) = (std::cell::Cell::new(true), std::cell::Cell::new(0));
-    let block_of = |_: &AffineTensor| {
-        calls.set(calls.get() + 1);
-        Some(if first.replace(false) { 4 } else { 8 })
-    };
-    assert_eq!(quantize_activations_in_blocks(&mut graph, block_of), Ok(5));
-    verify(&graph).expect("holds together");
+    let calls = AtomicUsize::new(0);
+    let block_of = |_: &AffineTensor| Some(if calls.fetch_add(1, Ordering::Relaxed) == 0 { 4 } else { 8 });
+    assert_eq!(count(&mut graph, &QuantizeActivationsInBlocks { block_of: &block_of }), Ok(5));
     for value in &graph.values {
         if let Def::Op(Op::DynamicQuant(granularity), _) = &value.def {
             assert!(matches!(granularity, Granularity::Block(4 | 8)), "{granularity:?}");
             seen += 1;
         }
     }
-    assert_eq!((seen, calls.get()), (3, 5), "one more than with blocks alike");
-    assert_eq!(quantize_activations_in_blocks(&mut graph, |_| Some(8)), Ok(0), "they are rounded");
+    assert_eq!((seen, calls.into_inner()), (3, 5), "one more than with blocks alike");
+    assert_eq!(count(&mut graph, &QuantizeActivationsInBlocks { block_of: &|_| Some(8) }), Ok(0), "they are rounded");
 }
 
 #[test]
@@ -442,24 +445,25 @@ fn fixed_steps_stand_once_before_each_value_and_round_nothing_else() {
     let untouched = graph.clone();
     let steps = |scale: f32, zero: i32| FakeQuant { scale, zero, bits: 8 };
     let mut known = BTreeMap::from([("embed".to_owned(), steps(0.01, 120))]);
-    let error = quantize_statically(&mut graph, &known).expect_err("nothing for the encoder's output").to_string();
+    let error = run_one(&mut graph, &QuantizeStatically { steps: &known })
+        .expect_err("nothing for the encoder's output")
+        .to_string();
     assert_eq!(error, "quantize_statically: encoder.add_1: expected steps for the input of a Linear, found none");
     known.insert("encoder.add_1".to_owned(), steps(0.0, 0));
-    let error = quantize_statically(&mut graph, &known).expect_err("no step").to_string();
+    let error = run_one(&mut graph, &QuantizeStatically { steps: &known }).expect_err("no step").to_string();
     let expected = "quantize_statically: encoder.add_1: expected a scale that is finite and above 0, found 0";
     assert_eq!(error, expected);
     assert_eq!(text::print(&graph), text::print(&untouched));
 
     known.insert("encoder.add_1".to_owned(), steps(0.02, 100));
     known.insert("nobody reads this".to_owned(), steps(1.0, 0));
-    assert_eq!(quantize_statically(&mut graph, &known), Ok(5));
-    verify(&graph).expect("holds together");
+    assert_eq!(count(&mut graph, &QuantizeStatically { steps: &known }), Ok(5));
     let printed = text::print_entry(&graph, graph.entry("decoder").expect("split"));
     let lines: Vec<&str> = printed.lines().filter(|line| line.contains("FakeQuant")).collect();
     assert_eq!(lines.len(), 2, "{printed}");
     assert!(lines[0].ends_with("= FakeQuant(scale=1e-2, zero=120, bits=8)(embed)"), "{}", lines[0]);
     assert!(lines[1].ends_with("= FakeQuant(scale=2e-2, zero=100, bits=8)(encoder.add_1)"), "{}", lines[1]);
-    assert_eq!(quantize_statically(&mut graph, &BTreeMap::new()), Ok(0), "they are rounded");
+    assert_eq!(count(&mut graph, &QuantizeStatically { steps: &BTreeMap::new() }), Ok(0), "they are rounded");
 }
 
 #[test]
@@ -476,7 +480,7 @@ fn the_error_shrinks_with_the_step() {
         let steps = FakeQuant { scale, zero: 1 << (bits - 1), bits };
         let known = ["embed", "encoder.add_1"].map(|name| (name.to_owned(), steps));
         let mut graph = graph.clone();
-        quantize_statically(&mut graph, &known.into()).expect("steps for both");
+        run_one(&mut graph, &QuantizeStatically { steps: &known.into() }).expect("steps for both");
         let off = exact.iter().zip(logits(&graph)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         off / exact.iter().fold(0.0, |max: f32, x| max.max(x.abs()))
     };
@@ -495,4 +499,27 @@ fn a_broken_graph_is_told_with_every_breach() {
     let error = verify(&graph).expect_err("two breaches").to_string();
     assert!(error.contains("encoder.add_1: expected f32[batch, enc, 8], found f32[batch, enc, 9]"), "{error}");
     assert!(error.contains("encoder.add_1: two values have this name"), "{error}");
+}
+
+#[test]
+fn the_table_has_every_pass_of_the_folders_once() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/passes");
+    let entries = |folder: &std::path::Path| -> Vec<std::path::PathBuf> {
+        std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("readable").path()).collect()
+    };
+    let subjects = ["activations", "canonical", "npu", "scale"].map(|subject| folder.join(subject));
+    let folders: Vec<_> =
+        entries(&folder).into_iter().filter(|path| path.is_dir() && !path.ends_with("tests")).collect();
+    assert_eq!(folders.len(), subjects.len(), "{folders:?}");
+    let files = subjects.iter().flat_map(|subject| entries(subject)).filter(|path| path.is_file());
+    let mut found: Vec<String> =
+        files.map(|path| path.file_stem().expect("a file").to_string_lossy().into_owned()).collect();
+    found.retain(|stem| stem != "mod");
+    found.sort();
+    let mut listed: Vec<&str> = TABLE.iter().map(|about| about.name).collect();
+    listed.sort_unstable();
+    assert_eq!(found, listed);
+    let of_conversions: Vec<&str> =
+        TABLE.iter().filter(|about| about.caller == Caller::Conversion).map(|about| about.name).collect();
+    assert_eq!(PASSES.iter().map(|pass| pass.about().name).collect::<Vec<_>>(), of_conversions);
 }

@@ -210,7 +210,7 @@ fn step(
 mod tests {
     use std::collections::BTreeMap;
 
-    use graph::passes::{Expand, Widths, expand, tied_values};
+    use graph::passes::{Expand, Widths, run_one, tied_values};
     use graph::progress::Quiet;
     use graph::{BATCH, Blob, Build, Dim, ENC, Feeds, FloatType, Type, Weight, WeightData};
 
@@ -233,7 +233,7 @@ mod tests {
         let y = x.attention(keys, keys, Some(b.padding_mask(mask)), 8.0, None).merge_heads();
         b.entry("full", &[("input_ids", ids), ("attention_mask", mask)], &[("y", y)], BTreeMap::new());
         let mut graph = b.finish().expect("fits");
-        expand(&mut graph, Expand { hidden, split_bias: true, positions: 4 }).expect("attention alone");
+        run_one(&mut graph, &Expand { hidden, split_bias: true, positions: 4 }).expect("attention alone");
         graph
     }
 

@@ -1,4 +1,4 @@
-//! How far the residual streams of a model must shrink to be held in f16; see [`graph::passes::rescale_residual`].
+//! How far the residual streams of a model must shrink to be held in f16; see [`graph::passes::RescaleResidual`].
 
 use graph::passes::{PassError, residual_streams};
 use graph::{Graph, ValueId};

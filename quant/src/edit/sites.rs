@@ -24,6 +24,7 @@
 
 use std::collections::HashMap;
 
+use graph::ir::properties::Elements;
 use graph::{Binary, Def, Derive, Dim, Graph, Op, PAST, Unary, ValueId, WeightData, WeightError, WeightId};
 
 use crate::settings::Equalize;
@@ -310,7 +311,7 @@ impl Survey<'_> {
         while !self.is_read_by_linear(end) {
             self.is_handed_over(end)?;
             match self.users[end.0][..] {
-                [next] if matches!(graph.op(next), Some(Op::Reshape(_) | Op::Transpose(_))) => end = next,
+                [next] if self.moves(next) => end = next,
                 _ => return Err(format!("{} is not only put in order for a Linear", self.name(end))),
             }
             way.push(end);
@@ -331,16 +332,22 @@ impl Survey<'_> {
         }
         match self.graph.op(id) {
             Some(Op::Linear) => sources.push(id),
-            Some(Op::Reshape(_) | Op::Transpose(_) | Op::Concat { .. }) => {
+            Some(op) if matches!(op.elements(), Elements::Moved { from: 0 }) => {
                 for arg in self.graph.args(id) {
                     self.trace(*arg, way, sources)?;
                 }
             }
             None if self.is_past(id) => {}
-            _ => return Err(format!("values come from {}, which is no Linear", self.name(id))),
+            Some(_) | None => return Err(format!("values come from {}, which is no Linear", self.name(id))),
         }
         way.push(id);
         Ok(())
+    }
+
+    /// Whether a value is another one whose elements are put in order.
+    fn moves(&self, id: ValueId) -> bool {
+        let is_moved = |op: &Op| matches!(op.elements(), Elements::Moved { .. });
+        self.graph.op(id).is_some_and(is_moved) && self.graph.args(id).len() == 1
     }
 
     /// Whether a value is what this graph gave in an earlier step: only ever an input `past.X`, of which some entry gives

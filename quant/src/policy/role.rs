@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use graph::ir::properties::Reads;
 use graph::{Graph, Op, ValueId, WeightId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -69,25 +70,25 @@ impl fmt::Display for Role {
 /// embedding and head counts as embedding.
 pub fn roles(graph: &Graph) -> BTreeMap<WeightId, Role> {
     let heads = heads(graph);
-    let norms = norm_weights(graph);
+    let gains = gains(graph);
     let mut roles = BTreeMap::new();
     for index in 0..graph.values.len() {
         let user = ValueId(index);
         let Some(op) = graph.op(user) else { continue };
         for (place, &arg) in graph.args(user).iter().enumerate() {
             let Some(weight) = graph.weight_of(arg) else { continue };
-            let role = match (op, place) {
-                (Op::Embed, 1) => match graph.op(graph.args(user)[0]) {
+            let role = match op.reads(place) {
+                Reads::Table => match graph.op(graph.args(user)[0]) {
                     Some(Op::Positions { .. }) => Role::Position,
                     _ => Role::Embedding,
                 },
-                (Op::Linear, 1) if heads.contains(&user) => Role::Head,
-                (Op::Linear | Op::MatMul, 1) => Role::Linear,
-                (Op::Conv { .. }, 1) => Role::Conv,
-                (Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::GroupNorm { .. }, 1) => Role::Norm,
-                (Op::Binary(_), _) if norms.contains(&user) => Role::Norm,
-                (Op::RelativeBias { .. }, _) => Role::RelativeBias,
-                _ => Role::Bias,
+                Reads::Matrix if heads.contains(&user) => Role::Head,
+                Reads::Matrix => Role::Linear,
+                Reads::Kernel => Role::Conv,
+                Reads::Gain => Role::Norm,
+                Reads::Distances => Role::RelativeBias,
+                Reads::Operand if gains.contains(&user) => Role::Norm,
+                Reads::Operand | Reads::Integers | Reads::Bias => Role::Bias,
             };
             roles.entry(weight).and_modify(|known: &mut Role| *known = (*known).min(role)).or_insert(role);
         }
@@ -138,12 +139,11 @@ pub fn input_of(graph: &Graph, weight: WeightId) -> Option<ValueId> {
 }
 
 /// What norms multiply with. It may be computed from the weight, as where a file stores it less 1.
-fn norm_weights(graph: &Graph) -> BTreeSet<ValueId> {
-    let multiplies = |id: ValueId| match graph.op(id) {
-        Some(Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::GroupNorm { .. }) => Some(graph.args(id)[1]),
-        _ => None,
-    };
-    (0..graph.values.len()).filter_map(|index| multiplies(ValueId(index))).collect()
+fn gains(graph: &Graph) -> BTreeSet<ValueId> {
+    let all = (0..graph.values.len()).map(ValueId);
+    let read = all.flat_map(|id| graph.args(id).iter().enumerate().map(move |(place, arg)| (id, place, *arg)));
+    let is_gain = |id: ValueId, place| graph.op(id).is_some_and(|op| op.reads(place) == Reads::Gain);
+    read.filter(|(id, place, _)| is_gain(*id, *place)).map(|(.., arg)| arg).collect()
 }
 
 /// The Linears between which and an output `logits` stands no other Linear.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use converters::Artifact;
 use converters::export::onnx::Onnx;
+use graph::passes::{QuantizeActivations, run_one};
 use graph::progress::Unit;
 use graph::{Block, GgmlType, Granularity, Graph, Progress, Scratch};
 use quant::{Activations, Policy, Scheme};
@@ -202,7 +203,7 @@ fn written(
         let plan = Policy { scheme, activations, ..Policy::default() }.plan(&graph).map_err(|error| told(&error))?;
         quant::quantize(&mut graph, &plan, &scratch, display).map_err(|error| told(&error))?;
         if activations == Activations::Dynamic {
-            graph::passes::quantize_activations(&mut graph, Granularity::Tensor).map_err(|error| told(&error))?;
+            run_one(&mut graph, &QuantizeActivations::all(Granularity::Tensor)).map_err(|error| told(&error))?;
         }
     }
     fs::create_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;

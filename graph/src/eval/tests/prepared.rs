@@ -14,7 +14,7 @@ use half::f16;
 const F32_NOISE: f32 = 2e-6; // 6.0e-7
 
 /// Numbers from -1 to 1 by a fixed rule.
-fn drawn(count: usize, seed: u64) -> Vec<f32> {
+pub(super) fn drawn(count: usize, seed: u64) -> Vec<f32> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ seed.wrapping_mul(0x2545_f491_4f6c_dd1d);
     let mut next = || {
         state ^= state << 13;

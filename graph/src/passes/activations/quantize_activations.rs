@@ -4,63 +4,62 @@ use crate::build::Build;
 use crate::ir::graph::{Def, Graph, ValueId};
 use crate::ir::op::{Granularity, Op};
 use crate::ir::ty::Type;
-use crate::passes::pass::PassError;
+use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 use crate::weights::{AffineTensor, Quantized, WeightData};
 
-/// `linear(x, w)  ->  linear(DynamicQuant(x), w)` where w has 8-bit codes and one symmetric scale a row.
+/// `linear(x, w)  ->  linear(DynamicQuant(x), w)` where w has 8-bit codes and one symmetric scale per row.
 ///
 /// What engines with integer matrix products compute: they round the activations when the model runs. Scores and
 /// probabilities of attention are no Linear and stay in floats. Values read by several Linears are rounded once; those
-/// that are rounded already stay. Returns how many Linears read rounded activations now.
-pub fn quantize_activations(graph: &mut Graph, granularity: Granularity) -> Result<usize, PassError> {
-    quantize_activations_where(graph, granularity, |_| true)
+/// that are rounded already stay. Counts the Linears that read rounded activations now.
+pub struct QuantizeActivations<'a> {
+    /// What shares a scale.
+    pub granularity: Granularity,
+    /// Whether a Linear whose input is of this type is wanted.
+    pub is_wanted: &'a (dyn Fn(&Type) -> bool + Sync),
 }
 
-/// The same for Linears whose input has a type that is wanted.
-pub fn quantize_activations_where(
-    graph: &mut Graph,
-    granularity: Granularity,
-    is_wanted: impl Fn(&Type) -> bool,
-) -> Result<usize, PassError> {
-    let mut inputs = inputs_of_codes(graph);
-    inputs.retain(|input| is_wanted(&graph.value(input.x).ty));
-    round(graph, "quantize_activations", &inputs, |_| Op::DynamicQuant(granularity))
-}
+impl QuantizeActivations<'_> {
+    /// For every Linear.
+    pub fn all(granularity: Granularity) -> QuantizeActivations<'static> {
+        QuantizeActivations { granularity, is_wanted: &|_| true }
+    }
 
-/// `linear(x, w)  ->  linear(DynamicQuant(Block(n))(x), w)` where w is affine and `block_of` says that its kernel rounds the
-/// activations in blocks of n.
-///
-/// What a kernel computes that takes weights in codes and multiplies in integers all the same. A value read by Linears of
-/// different blocks is rounded once for each; one that is rounded already stays. Returns how many Linears read rounded
-/// activations now.
-pub fn quantize_activations_in_blocks(
-    graph: &mut Graph,
-    block_of: impl Fn(&AffineTensor) -> Option<usize>,
-) -> Result<usize, PassError> {
-    let mut blocks = HashMap::new();
-    let rounds = |(input, tensor): (Input, &AffineTensor)| {
-        blocks.insert(input.linear, block_of(tensor)?);
-        Some(input)
+    /// Its row of the table.
+    pub const ABOUT: &'static About = &About {
+        name: "quantize_activations",
+        formula: "linear(x, w) -> linear(DynamicQuant(x), w)",
+        caller: Caller::Recipe("activations"),
+        meaning: Meaning::Rounded,
     };
-    let inputs: Vec<Input> = inputs_of_affine(graph).filter_map(rounds).collect();
-    let op = |input: &Input| Op::DynamicQuant(Granularity::Block(blocks[&input.linear]));
-    round(graph, "quantize_activations_in_blocks", &inputs, op)
+}
+
+impl Pass for QuantizeActivations<'_> {
+    fn about(&self) -> &'static About {
+        QuantizeActivations::ABOUT
+    }
+
+    fn run(&self, graph: &mut Graph) -> Result<Changed, PassError> {
+        let mut inputs = inputs_of_codes(graph);
+        inputs.retain(|input| (self.is_wanted)(&graph.value(input.x).ty));
+        round(graph, QuantizeActivations::ABOUT, &inputs, |_| Op::DynamicQuant(self.granularity))
+    }
 }
 
 /// A Linear, and the value it multiplies with its weight.
 pub(super) struct Input {
-    linear: ValueId,
+    pub(super) linear: ValueId,
     pub(super) x: ValueId,
 }
 
-/// The Linears whose weight has 8-bit codes and one symmetric scale a row, unless their input is rounded already.
+/// The Linears whose weight has 8-bit codes and one symmetric scale per row, unless their input is rounded already.
 pub(super) fn inputs_of_codes(graph: &Graph) -> Vec<Input> {
     let symmetric_rows = |t: &AffineTensor| t.bits == 8 && t.zeros.is_none() && t.block.per_row(t.shape[1]) == 1;
     inputs_of_affine(graph).filter(|(_, tensor)| symmetric_rows(tensor)).map(|(input, _)| input).collect()
 }
 
 /// The Linears whose weight is affine, unless their input is rounded already.
-fn inputs_of_affine(graph: &Graph) -> impl Iterator<Item = (Input, &AffineTensor)> {
+pub(super) fn inputs_of_affine(graph: &Graph) -> impl Iterator<Item = (Input, &AffineTensor)> {
     (0..graph.values.len()).map(ValueId).filter_map(|linear| {
         let Def::Op(Op::Linear, args) = &graph.value(linear).def else { return None };
         let weight = args.get(1).and_then(|w| graph.weight_of(*w))?;
@@ -74,14 +73,13 @@ fn inputs_of_affine(graph: &Graph) -> impl Iterator<Item = (Input, &AffineTensor
     })
 }
 
-/// Puts an op before each of these inputs, one for all Linears that read the same value in the same way. Returns how many
-/// Linears there are.
+/// Puts an op before each of these inputs, one for all Linears that read the same value in the same way. Counts the Linears.
 pub(super) fn round(
     graph: &mut Graph,
-    pass: &'static str,
+    about: &About,
     inputs: &[Input],
     op: impl Fn(&Input) -> Op,
-) -> Result<usize, PassError> {
+) -> Result<Changed, PassError> {
     let b = Build::edit(std::mem::take(graph));
     let mut rounded: HashMap<ValueId, Vec<(Op, ValueId)>> = HashMap::new();
     for input in inputs {
@@ -99,7 +97,7 @@ pub(super) fn round(
             }
         });
     }
-    *graph = b.finish().map_err(|source| PassError::Misfit { pass, source })?;
+    *graph = b.finish().map_err(|source| about.misfit(source))?;
     graph.sweep();
-    Ok(inputs.len())
+    Ok(inputs.len().into())
 }

@@ -4,12 +4,11 @@ use crate::build::Build;
 use crate::ir::fake_quant::FakeQuant;
 use crate::ir::graph::{Def, Graph, ValueId};
 use crate::ir::op::{Binary, Op, Unary};
+use crate::ir::properties::{Elements, Reads};
 use crate::ir::ty::{DType, PAST};
-use crate::passes::pass::PassError;
+use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 use crate::rewrite::redirect;
 use crate::weights::{AffineTensor, Block, Derive, Quantized, WeightData, WeightId};
-
-const PASS: &str = "quantize_values";
 
 /// Bits of what an engine with fixed steps everywhere computes with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +62,7 @@ pub enum Kind {
 ///   rounded a second time, to steps of their own: engines take no two factors of 16 unsigned bits.
 /// - Where scores are wider than other activations, queries are widened before the product, and probabilities narrowed.
 ///
-/// Groups in the order in which [`quantize_values`] rounds. `graph` was expanded.
+/// Groups in the order in which [`QuantizeValues`] rounds. `graph` was expanded.
 pub fn tied_values(graph: &Graph, widths: Widths) -> Vec<Tied> {
     let users = graph.users();
     let ports: HashSet<ValueId> =
@@ -89,20 +88,23 @@ pub fn tied_values(graph: &Graph, widths: Widths) -> Vec<Tied> {
     let mut tables: HashMap<WeightId, ValueId> = HashMap::new();
     for &id in &rounded {
         let args = graph.args(id);
-        match graph.op(id) {
-            Some(Op::Reshape(_) | Op::Transpose(_) | Op::Slice { .. } | Op::Broadcast(_) | Op::Concat { .. }) => {
-                args.iter().for_each(|arg| groups.tie(id, *arg));
-            }
-            Some(Op::Unary(Unary::Relu)) if users[args[0].0].len() == 1 => groups.tie(id, args[0]),
-            Some(Op::MatMul) => drop(second.insert(args[1])),
-            Some(Op::Embed) => {
-                if let Some(table) = graph.weight_of(args[1]) {
+        let Some(op) = graph.op(id) else { continue };
+        match op.elements() {
+            Elements::Moved { from } => args[from..].iter().for_each(|arg| groups.tie(id, *arg)),
+            Elements::LookedUp { table } => {
+                if let Some(table) = graph.weight_of(args[table]) {
                     let first = *tables.entry(table).or_insert(id);
                     groups.tie(id, first);
                 }
             }
-            _ => {}
+            Elements::Told | Elements::Computed => {}
         }
+        if *op == Op::Unary(Unary::Relu) && users[args[0].0].len() == 1 {
+            groups.tie(id, args[0]);
+        }
+        let is_second =
+            |(place, arg): &(usize, &ValueId)| op.reads(*place) == Reads::Matrix && graph.weight_of(**arg).is_none();
+        second.extend(args.iter().enumerate().filter(is_second).map(|(_, arg)| arg));
     }
     let scores = scores(graph);
     let wide: BTreeSet<ValueId> = scores.iter().map(|id| groups.root(*id)).collect();
@@ -172,38 +174,54 @@ fn scores(graph: &Graph) -> HashSet<ValueId> {
 
 /// Whether engines with fixed steps compute an op in floats.
 fn in_floats(graph: &Graph, id: ValueId) -> bool {
-    match graph.op(id) {
-        Some(Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::GroupNorm { .. } | Op::Conv { .. }) => true,
-        Some(Op::Unary(Unary::Relu | Unary::Sigmoid)) => false,
-        Some(Op::Unary(_)) => true,
-        Some(Op::Binary(_)) => graph.args(id).iter().any(|arg| matches!(graph.value(*arg).def, Def::Const(_))),
-        _ => false,
+    let Some(op) = graph.op(id) else { return false };
+    match op {
+        Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::GroupNorm { .. } | Op::Conv { .. } => true,
+        Op::Unary(Unary::Relu | Unary::Sigmoid) => false,
+        Op::Unary(Unary::Tanh | Unary::Gelu | Unary::GeluTanh | Unary::Silu | Unary::QuickGelu) => true,
+        Op::Binary(_) => graph.args(id).iter().any(|arg| matches!(graph.value(*arg).def, Def::Const(_))),
+        Op::MatMul
+        | Op::Linear
+        | Op::Embed
+        | Op::Softmax
+        | Op::Reshape(_)
+        | Op::Broadcast(_)
+        | Op::Slice { .. }
+        | Op::Transpose(_)
+        | Op::Concat { .. }
+        | Op::Select
+        | Op::Positions { .. }
+        | Op::Rope(_)
+        | Op::Mask { .. }
+        | Op::PaddingMask { .. }
+        | Op::RelativeBias { .. }
+        | Op::DynamicQuant(_)
+        | Op::FakeQuant(_)
+        | Op::Attention { .. } => false,
     }
 }
 
 /// Whether all numbers of a value are those of its arguments, or of a ReLU that reads it.
 fn is_copy(graph: &Graph, users: &[Vec<ValueId>], id: ValueId) -> bool {
-    match graph.op(id) {
+    match graph.op(id).map(Op::elements) {
         None => true, // the past: keys and values of earlier steps
-        Some(Op::Reshape(_) | Op::Transpose(_) | Op::Slice { .. } | Op::Broadcast(_) | Op::Concat { .. }) => true,
-        _ => matches!(users[id.0].as_slice(), [one] if graph.op(*one) == Some(&Op::Unary(Unary::Relu))),
+        Some(Elements::Moved { .. }) => true,
+        Some(Elements::Computed | Elements::LookedUp { .. } | Elements::Told) => {
+            matches!(users[id.0].as_slice(), [one] if graph.op(*one) == Some(&Op::Unary(Unary::Relu)))
+        }
     }
 }
 
 /// The table that a value shows rows of.
 fn table_of(graph: &Graph, id: ValueId) -> Option<WeightId> {
-    match graph.op(id)? {
-        Op::Embed => graph.weight_of(graph.args(id)[1]),
-        Op::RelativeBias { .. } => graph.weight_of(graph.args(id)[0]),
-        _ => None,
+    match graph.op(id)?.elements() {
+        Elements::LookedUp { table } => graph.weight_of(graph.args(id)[table]),
+        Elements::Computed | Elements::Moved { .. } | Elements::Told => None,
     }
 }
 
 fn mask_of(graph: &Graph, id: ValueId) -> Option<f32> {
-    match graph.op(id) {
-        Some(Op::Mask { hidden, .. } | Op::PaddingMask { hidden }) => Some(*hidden),
-        _ => None,
-    }
+    graph.op(id)?.hidden()
 }
 
 fn kind(graph: &Graph, id: ValueId) -> Kind {
@@ -216,15 +234,40 @@ fn kind(graph: &Graph, id: ValueId) -> Kind {
     }
 }
 
-/// Rounds values to the steps of their groups: whoever reads one reads it rounded, ports too.
+/// `x  ->  FakeQuant(x)`: rounds values to the steps of their groups. Whoever reads one reads it rounded, ports too.
 ///
 /// Tables that nothing but embeddings show, and tensors that elementwise ops read, are rounded with their values. A bias of a Linear with `int8`
-/// weights becomes multiples of (step of the input) · (scale of its row), the unit of the sums it is added to. Returns how
-/// many values are rounded.
+/// weights becomes multiples of (step of the input) · (scale of its row), the unit of the sums it is added to. Counts the values
+/// that are rounded.
 ///
 /// Errors, the graph unchanged: a bias that several Linears with different units read, or that needs more than 32 bits.
-pub fn quantize_values(graph: &mut Graph, groups: &[(Tied, FakeQuant)]) -> Result<usize, PassError> {
-    let refused = |message: String| PassError::Refused { pass: PASS, message };
+pub struct QuantizeValues<'a> {
+    /// The groups of [`tied_values`], in their order, each with its steps.
+    pub groups: &'a [(Tied, FakeQuant)],
+}
+
+impl QuantizeValues<'_> {
+    /// Its row of the table.
+    pub const ABOUT: &'static About = &About {
+        name: "quantize_values",
+        formula: "x -> FakeQuant(x) for every value",
+        caller: Caller::Format("npu"),
+        meaning: Meaning::Rounded,
+    };
+}
+
+impl Pass for QuantizeValues<'_> {
+    fn about(&self) -> &'static About {
+        QuantizeValues::ABOUT
+    }
+
+    fn run(&self, graph: &mut Graph) -> Result<Changed, PassError> {
+        quantize(graph, self.groups).map(Changed::from)
+    }
+}
+
+fn quantize(graph: &mut Graph, groups: &[(Tied, FakeQuant)]) -> Result<usize, PassError> {
+    let refused = |message: String| QuantizeValues::ABOUT.refused(message);
     let mut steps: BTreeMap<ValueId, Vec<FakeQuant>> = BTreeMap::new();
     for (tied, fixed) in groups {
         fixed.check().map_err(refused)?;
@@ -282,7 +325,7 @@ pub fn quantize_values(graph: &mut Graph, groups: &[(Tied, FakeQuant)]) -> Resul
         }
         new_id.extend(value.id().map(|new| (*id, new)));
     }
-    *graph = b.finish().map_err(|source| PassError::Misfit { pass: PASS, source })?;
+    *graph = b.finish().map_err(|source| QuantizeValues::ABOUT.misfit(source))?;
     // The past stays an input; the rounding itself keeps its argument.
     let inputs: Vec<(usize, usize, ValueId)> = graph
         .entries

@@ -1,10 +1,12 @@
+mod proof;
+
 use std::collections::{BTreeMap, HashSet};
 
 use crate::build::Build;
 use crate::ir::graph::{Def, Entry, Graph, Port, ValueId};
 use crate::ir::op::Op;
 use crate::ir::ty::{BATCH, DEC, Dim, PAST, Type};
-use crate::passes::pass::{Pass, PassError};
+use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 
 /// `full` -> `encoder`, `decoder`, `decoder_with_past`, with no word about any architecture.
 ///
@@ -16,7 +18,10 @@ use crate::passes::pass::{Pass, PassError};
 /// 3. `Positions` of the decoder and queries of its `Mask` and `RelativeBias` start at `past`; keys are `past + dec` long.
 ///
 /// Nothing is copied: the four entries are cuts through the same values, and `past` is 0 in `full` and `decoder`. What
-/// the encoder reads is whatever its output depends on: ids and a mask, features, samples. Refused when a softmax of the
+/// the encoder reads is whatever its output depends on: ids and a mask, features, samples.
+///
+/// That a step equals the whole pass is proven from the ops ([`proof`]). Refused where it is not: an op of the decoder other
+/// than a causal attention that mixes target positions, as a norm, a convolution or a sum over them; and when a softmax of the
 /// decoder was left unfused, or the entry `full` lacks a port.
 pub struct Split;
 
@@ -36,17 +41,27 @@ struct Layer {
 const DECODER_IDS: &str = "decoder_input_ids";
 const HIDDEN: &str = "encoder_hidden";
 
+impl Split {
+    /// Its row of the table.
+    pub const ABOUT: &'static About = &About {
+        name: "split",
+        formula: "full -> encoder, decoder, decoder_with_past",
+        caller: Caller::Conversion,
+        meaning: Meaning::Kept(0.0),
+    };
+}
+
 impl Pass for Split {
-    fn name(&self) -> &'static str {
-        "split"
+    fn about(&self) -> &'static About {
+        Split::ABOUT
     }
 
-    /// Returns how many pairs of keys and values of the decoder were cut or given a past.
-    fn run(&self, graph: &mut Graph) -> Result<usize, PassError> {
+    /// Counts the pairs of keys and values of the decoder that were cut or given a past.
+    fn run(&self, graph: &mut Graph) -> Result<Changed, PassError> {
         if graph.entry("decoder").is_some() {
-            return Ok(0);
+            return Ok(Changed::default());
         }
-        let refused = |message: String| PassError::Refused { pass: "split", message };
+        let refused = |message: String| Split::ABOUT.refused(message);
         let full = graph.entry("full").cloned().ok_or_else(|| refused("no entry named full".into()))?;
         let port = |name: &str| {
             full.input(name).or_else(|| full.output(name)).ok_or_else(|| refused(format!("full has no port {name}")))
@@ -81,9 +96,14 @@ impl Pass for Split {
             }
         }
 
-        let layers = give_past(graph, &own).map_err(|source| PassError::Misfit { pass: "split", source })?;
+        let layers = give_past(graph, &own).map_err(|source| Split::ABOUT.misfit(source))?;
         start_at_past(graph);
         infer_again(graph).map_err(refused)?;
+
+        let (cross_values, pasts): (Vec<ValueId>, Vec<ValueId>) =
+            (cross.as_flattened().to_vec(), layers.iter().flat_map(|layer| layer.past).collect());
+        let step = step_values(graph, [decoder_ids, logits], &[&cross_values[..], &pasts].concat());
+        proof::prove(graph, &step, &cross_values).map_err(refused)?;
 
         let in_step = |name: &str, value: ValueId| Port { name: name.to_owned(), value };
         let ports = |stem: &str, pairs: &mut dyn Iterator<Item = [ValueId; 2]>| -> Vec<Port> {
@@ -115,7 +135,7 @@ impl Pass for Split {
         let caches = [past, cut].concat();
         add("decoder_with_past", vec![decoder_input_ids], caches, [vec![logits], present].concat(), BTreeMap::new());
         graph.sweep();
-        Ok(own.len() + cross.len())
+        Ok((own.len() + cross.len()).into())
     }
 }
 
@@ -202,6 +222,14 @@ fn infer_again(graph: &mut Graph) -> Result<(), String> {
         (value.ty, value.def) = (ty, Def::Op(op, args));
     }
     Ok(())
+}
+
+/// What a step computes from the decoder's ids, up to the logits, given what is cached.
+fn step_values(graph: &Graph, [ids, logits]: [ValueId; 2], cached: &[ValueId]) -> Vec<ValueId> {
+    let port = |value: &ValueId| Port { name: String::new(), value: *value };
+    let (inputs, outputs) = ([&[ids], cached].concat().iter().map(port).collect(), vec![port(&logits)]);
+    let entry = Entry { name: String::new(), inputs, outputs, fixed: BTreeMap::new() };
+    graph.order(&entry).into_iter().filter(|id| *id != ids && !cached.contains(id)).collect()
 }
 
 fn all_outputs(graph: &Graph) -> Vec<Port> {

@@ -3,13 +3,17 @@ use std::collections::HashMap;
 use crate::build::{Build, Val};
 use crate::ir::graph::{Def, Graph, ValueId};
 use crate::ir::op::{Binary, Layout, Op, Rope};
-use crate::passes::pass::PassError;
+use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 use crate::rewrite::redirect;
 use crate::weights::Weight;
 
-const PASS: &str = "expand";
-
-/// What [`expand`] writes.
+/// Fused ops become those of which NPU toolchains are made:
+///
+/// - `Attention(q, k, v, bias)  ->  softmax(cap(q·kᵀ·scale) + bias)·v`, or `+ bias₁ + bias₂`; shared key heads are repeated;
+/// - `Rope(x, p)  ->  x · cos[p] + swapped(x) · sin[p]`, with tables in place of functions;
+/// - masks of -inf get the number `hidden`.
+///
+/// Counts the ops that were replaced. Errors: rotary pairs of neighbours, for which a swap would need five axes.
 #[derive(Clone, Copy, Debug)]
 pub struct Expand {
     /// What masks give to hidden keys. A finite number stays finite in an engine's narrow types.
@@ -21,14 +25,28 @@ pub struct Expand {
     pub positions: usize,
 }
 
-/// Fused ops become those of which NPU toolchains are made:
-///
-/// - `Attention(q, k, v, bias)  ->  softmax(cap(q·kᵀ·scale) + bias)·v`, or `+ bias₁ + bias₂`; shared key heads are repeated;
-/// - `Rope(x, p)  ->  x · cos[p] + swapped(x) · sin[p]`, with tables in place of functions;
-/// - masks of -inf get the number `hidden`.
-///
-/// Returns how many ops were replaced. Errors: rotary pairs of neighbours, for which a swap would need five axes.
-pub fn expand(graph: &mut Graph, settings: Expand) -> Result<usize, PassError> {
+impl Expand {
+    /// Its row of the table.
+    pub const ABOUT: &'static About = &About {
+        name: "expand",
+        formula: "Attention, Rope -> matrix products, a softmax and tables",
+        caller: Caller::Format("npu"),
+        // Sums have another order.
+        meaning: Meaning::Kept(1e-5),
+    };
+}
+
+impl Pass for Expand {
+    fn about(&self) -> &'static About {
+        Expand::ABOUT
+    }
+
+    fn run(&self, graph: &mut Graph) -> Result<Changed, PassError> {
+        expand(graph, *self).map(Changed::from)
+    }
+}
+
+fn expand(graph: &mut Graph, settings: Expand) -> Result<usize, PassError> {
     for value in &mut graph.values {
         if let Def::Op(Op::Mask { hidden, .. } | Op::PaddingMask { hidden }, _) = &mut value.def
             && hidden.is_infinite()
@@ -56,7 +74,7 @@ pub fn expand(graph: &mut Graph, settings: Expand) -> Result<usize, PassError> {
         // A misfit is recorded in the builder, which finish() returns.
         new_id.extend(written.id().map(|new| (*id, new)));
     }
-    *graph = b.finish().map_err(|source| PassError::Misfit { pass: PASS, source })?;
+    *graph = b.finish().map_err(|source| Expand::ABOUT.misfit(source))?;
     redirect(graph, &new_id);
     graph.sweep();
     Ok(fused.len())

@@ -5,11 +5,8 @@ use crate::ir::fake_quant::FakeQuant;
 use crate::ir::graph::{Def, Entry, Graph, Port, Value, ValueId};
 use crate::ir::op::Op;
 use crate::ir::ty::{BATCH, DEC, Dim, ENC, PAST, Sym, Type};
-use crate::ir::verify::verify;
-use crate::passes::pass::PassError;
+use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 use crate::weights::{Derive, Weight, WeightData, WeightId};
-
-const PASS: &str = "make_static";
 
 /// The lengths of a static graph.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,9 +49,36 @@ pub const SLOT: &str = "slot";
 /// - What depends on lengths alone becomes a weight: positions, masks and biases by distance of the encoder, and for the
 ///   decoder tables of them that are looked up by `position`.
 ///
-/// `graph` was split and expanded; masks are finite. Errors: a value of another form; names it.
-pub fn make_static(graph: &Graph, lengths: Lengths) -> Result<Graph, PassError> {
-    let refused = |message: String| PassError::Refused { pass: PASS, message };
+/// The graph was split and expanded; masks are finite. Counts the entries. Errors: a value of another form; names it.
+#[derive(Clone, Copy, Debug)]
+pub struct MakeStatic {
+    /// The numbers that lengths become.
+    pub lengths: Lengths,
+}
+
+impl MakeStatic {
+    /// Its row of the table.
+    pub const ABOUT: &'static About = &About {
+        name: "make_static",
+        formula: "entries of any length -> encoder and decoder of fixed lengths",
+        caller: Caller::Format("npu"),
+        meaning: Meaning::Recut,
+    };
+}
+
+impl Pass for MakeStatic {
+    fn about(&self) -> &'static About {
+        MakeStatic::ABOUT
+    }
+
+    fn run(&self, graph: &mut Graph) -> Result<Changed, PassError> {
+        *graph = make_static(graph, self.lengths)?;
+        Ok(graph.entries.len().into())
+    }
+}
+
+fn make_static(graph: &Graph, lengths: Lengths) -> Result<Graph, PassError> {
+    let refused = |message: String| MakeStatic::ABOUT.refused(message);
     let entry = |name: &str| graph.entry(name).ok_or_else(|| refused(format!("no entry named {name}")));
     let (encoder, step) = (entry("encoder")?, entry("decoder_with_past")?);
     let mut frozen = Frozen {
@@ -90,7 +114,6 @@ pub fn make_static(graph: &Graph, lengths: Lengths) -> Result<Graph, PassError> 
     frozen.cut(&step).map_err(refused)?;
     let mut new = frozen.new;
     new.sweep();
-    verify(&new).map_err(|source| PassError::Broken { pass: PASS, source })?;
     Ok(new)
 }
 
@@ -299,29 +322,20 @@ impl Frozen<'_> {
             let slot = self.slot();
             return self.op(name, Op::Select, &[slot, new, past]).map(Known::Value);
         }
+        let resized = op.with_lengths(|dim| Ok::<Dim, String>(self.dim(dim)?.into()))?;
         let batchless = |dims: Vec<Dim>| if loses_batch(dims.len()) { dims[1..].to_vec() } else { dims };
-        // The axis of a value that lost its first one.
-        let lost = usize::from(args.first().is_some_and(|x| loses_batch(old.value(*x).ty.shape.len())));
-        let op = match op {
-            Op::Reshape(to) => Op::Reshape(batchless(self.dims(to)?)),
-            Op::Broadcast(to) => Op::Broadcast(batchless(self.dims(to)?)),
-            Op::Slice { axis, start, step, len } if *axis >= lost => {
-                Op::Slice { axis: axis - lost, start: *start, step: *step, len: self.dim(len)?.into() }
-            }
-            Op::Concat { axis } if *axis >= lost => Op::Concat { axis: axis - lost },
-            Op::Transpose(perm) if lost == 1 && perm[0] == 0 => {
-                Op::Transpose(perm[1..].iter().map(|i| i - 1).collect())
-            }
-            Op::Transpose(_) if lost == 1 => return Err("it moves the batch".to_owned()),
-            Op::Slice { .. } | Op::Concat { .. } => return Err("it works along the batch".to_owned()),
-            Op::Conv { stride, pad, length } => {
+        let op = match (&resized, args.first().is_some_and(|x| loses_batch(old.value(*x).ty.shape.len()))) {
+            (Op::Reshape(to), _) => Op::Reshape(batchless(to.clone())),
+            (Op::Broadcast(to), _) => Op::Broadcast(batchless(to.clone())),
+            (Op::Conv { stride, pad, length }, true) => {
                 let out = self.with_batch(name, Op::Conv { stride: *stride, pad: *pad, length: None }, &new_args)?;
                 let n = self.new.value(out).ty.shape[1].literal().expect("all lengths are known");
                 self.known.extend(length.map(|sym| (sym, n)));
                 return Ok(Known::Value(out));
             }
-            Op::GroupNorm { .. } => return self.with_batch(name, op.clone(), &new_args).map(Known::Value),
-            other => other.clone(),
+            (Op::GroupNorm { .. }, true) => return self.with_batch(name, resized, &new_args).map(Known::Value),
+            (resized, true) => resized.without_batch().ok_or("it works along the batch")?,
+            (resized, false) => resized.clone(),
         };
         if let (Op::Reshape(to) | Op::Broadcast(to), [x]) = (&op, &new_args[..])
             && *to == self.new.value(*x).ty.shape
@@ -384,14 +398,7 @@ impl Frozen<'_> {
                 ValueId(alone.values.len() - 1)
             })
             .collect();
-        let op = match op {
-            Op::Reshape(to) => Op::Reshape(self.dims(to)?),
-            Op::Broadcast(to) => Op::Broadcast(self.dims(to)?),
-            Op::Slice { axis, start, step, len } => {
-                Op::Slice { axis: *axis, start: *start, step: *step, len: self.dim(len)?.into() }
-            }
-            other => other.clone(),
-        };
+        let op = op.with_lengths(|dim| Ok::<Dim, String>(self.dim(dim)?.into()))?;
         let types: Vec<&Type> = ids.iter().map(|id| &alone.value(*id).ty).collect();
         let ty = op.infer(&types)?;
         let dropped = if ty.shape.len() == 3 && ty.shape[0].literal() == Some(1) { 1 } else { 0 };

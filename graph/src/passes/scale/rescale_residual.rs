@@ -3,10 +3,8 @@ use std::collections::{BTreeSet, HashMap};
 use crate::build::Build;
 use crate::ir::graph::{Def, Graph, ValueId};
 use crate::ir::op::{Binary, Op};
-use crate::passes::pass::PassError;
+use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 use crate::weights::{Derive, WeightData, WeightId};
-
-const PASS: &str = "rescale_residual";
 
 /// `x + f(norm(x; eps))  ->  α·x + α·f(norm(α·x; α²·eps))`: each value of a residual stream becomes α times what it was,
 /// and no value after its norms changes.
@@ -16,17 +14,47 @@ const PASS: &str = "rescale_residual";
 /// so that neither weights nor sums are rounded. Where eps is computed in f16 too, α²·eps may become 0, which matters
 /// only to a row of zeros.
 ///
-/// `encoder`, `decoder`: α of each stack; 1 leaves it alone. What adds to the stream is scaled where it is made: weight and
+/// An α of 1 leaves its stack alone. What adds to the stream is scaled where it is made: weight and
 /// bias of a Linear, the table of an Embed, the gain of a norm after a sublayer. Where that weight has another use, as a
 /// table that is also the head, a node multiplies the value instead.
 ///
-/// For the graph of all entries, before quantization. Returns a sentence for each stack. Errors: something else than a
-/// norm reads the stream, as in models that normalize after each sum; their sums are small already.
-pub fn rescale_residual(graph: &mut Graph, encoder: f32, decoder: f32) -> Result<Vec<String>, PassError> {
-    let refused = |message: String| PassError::Refused { pass: PASS, message };
+/// For the graph of all entries, before quantization. Counts the stacks, with a note for each. Errors, the graph unchanged:
+/// something else than a norm reads the stream, as in models that normalize after each sum; their sums are small already.
+#[derive(Clone, Copy, Debug)]
+pub struct RescaleResidual {
+    /// α of the encoder.
+    pub encoder: f32,
+    /// α of the decoder.
+    pub decoder: f32,
+}
+
+impl RescaleResidual {
+    /// Its row of the table.
+    pub const ABOUT: &'static About = &About {
+        name: "rescale_residual",
+        formula: "x + f(norm(x; eps)) -> α·x + α·f(norm(α·x; α²·eps))",
+        caller: Caller::Recipe("rescale_residual"),
+        meaning: Meaning::Kept(0.0),
+    };
+}
+
+impl Pass for RescaleResidual {
+    fn about(&self) -> &'static About {
+        RescaleResidual::ABOUT
+    }
+
+    fn run(&self, graph: &mut Graph) -> Result<Changed, PassError> {
+        let notes = rescale(graph, [self.encoder, self.decoder])?;
+        Ok(Changed { count: notes.len(), notes })
+    }
+}
+
+/// Returns a sentence for each stack.
+fn rescale(graph: &mut Graph, factors: [f32; 2]) -> Result<Vec<String>, PassError> {
+    let refused = |message: String| RescaleResidual::ABOUT.refused(message);
     let users = graph.users();
     let mut streams = Vec::new();
-    for ((stack, port), alpha) in STACKS.into_iter().zip([encoder, decoder]) {
+    for ((stack, port), alpha) in STACKS.into_iter().zip(factors) {
         let is_power_of_two = alpha.is_normal() && alpha > 0.0 && alpha.to_bits() & 0x7f_ffff == 0;
         if !is_power_of_two {
             return Err(refused(format!("{stack}: expected a power of two, found {alpha}")));
@@ -63,7 +91,7 @@ pub fn rescale_residual(graph: &mut Graph, encoder: f32, decoder: f32) -> Result
             stream.alpha.powi(2)
         ));
     }
-    *graph = b.finish().map_err(|source| PassError::Misfit { pass: PASS, source })?;
+    *graph = b.finish().map_err(|source| RescaleResidual::ABOUT.misfit(source))?;
     let mut scaled = BTreeSet::new();
     for (part, alpha) in streams.iter().flat_map(|s| s.parts.iter().map(|part| (part, s.alpha))) {
         for weight in in_weights.contains(part).then(|| weights_of(graph, *part)).into_iter().flatten().flatten() {
@@ -79,13 +107,13 @@ pub fn rescale_residual(graph: &mut Graph, encoder: f32, decoder: f32) -> Result
 /// The stacks, each with the output before which its last norm stands.
 const STACKS: [(&str, &str); 2] = [("encoder", "encoder_hidden"), ("decoder", "logits")];
 
-/// The values of the residual streams of encoder and decoder, sums and what is added up, which [`rescale_residual`] would
+/// The values of the residual streams of encoder and decoder, sums and what is added up, which [`RescaleResidual`] would
 /// scale; or why it refuses.
 pub fn residual_streams(graph: &Graph) -> [Result<Vec<ValueId>, PassError>; 2] {
     let users = graph.users();
     STACKS.map(|(stack, port)| match Stream::of(graph, &users, stack, port, 1.0) {
         Ok(stream) => Ok(stream.sums.into_iter().chain(stream.parts).collect()),
-        Err(message) => Err(PassError::Refused { pass: PASS, message }),
+        Err(message) => Err(RescaleResidual::ABOUT.refused(message)),
     })
 }
 
@@ -329,7 +357,7 @@ mod tests {
 
     fn refusal(graph: &Graph, encoder: f32, decoder: f32) -> String {
         let mut copy = graph.clone();
-        let error = rescale_residual(&mut copy, encoder, decoder).expect_err("refused").to_string();
+        let error = rescale(&mut copy, [encoder, decoder]).expect_err("refused").to_string();
         assert_eq!((copy.values, copy.entries), (graph.values.clone(), graph.entries.clone()), "left as it was");
         error
     }
@@ -338,7 +366,7 @@ mod tests {
     fn a_table_of_its_own_is_scaled_and_a_tied_one_is_not() {
         let plain = model(|_, x| x);
         let mut scaled = plain.clone();
-        let told = rescale_residual(&mut scaled, 0.25, 0.125).expect("a pre-norm model");
+        let told = rescale(&mut scaled, [0.25, 0.125]).expect("a pre-norm model");
         verify(&scaled).expect("holds together");
         assert_eq!(outputs(&plain), outputs(&scaled), "not a bit changes");
         assert_eq!(
@@ -363,9 +391,9 @@ mod tests {
     fn a_factor_of_one_leaves_a_stack_alone() {
         let plain = model(|_, x| x);
         let mut scaled = plain.clone();
-        assert_eq!(rescale_residual(&mut scaled, 1.0, 1.0), Ok(Vec::new()));
+        assert_eq!(rescale(&mut scaled, [1.0, 1.0]), Ok(Vec::new()));
         assert_eq!(plain.values.len(), scaled.values.len());
-        rescale_residual(&mut scaled, 1.0, 0.5).expect("a pre-norm model");
+        rescale(&mut scaled, [1.0, 0.5]).expect("a pre-norm model");
         let own = scaled.weights.find("own").expect("a weight");
         assert_eq!(scaled.weights.get(own).data.type_name(), "f32");
         assert_eq!(outputs(&plain), outputs(&scaled));
@@ -376,7 +404,7 @@ mod tests {
         let graph = model(|b, x| x * 3.0 + x.rms_norm(weight(b, "post", &[4]) + 1.0, 1e-3));
         // The embedding itself is no part of the stream, only its multiple is.
         let mut scaled = graph.clone();
-        rescale_residual(&mut scaled, 1.0, 0.25).expect("a pre-norm model");
+        rescale(&mut scaled, [1.0, 0.25]).expect("a pre-norm model");
         verify(&scaled).expect("holds together");
         assert_eq!(outputs(&graph), outputs(&scaled));
         assert!(scaled.values.iter().any(|value| value.def == Def::Const(0.75)), "3 / 4");
@@ -392,7 +420,7 @@ mod tests {
         });
         for (encoder, decoder, expected) in [(0.5, 0.5, "f32 x 0.5"), (0.5, 0.25, "f32"), (0.5, 1.0, "f32")] {
             let mut scaled = shared.clone();
-            rescale_residual(&mut scaled, encoder, decoder).expect("a pre-norm model");
+            rescale(&mut scaled, [encoder, decoder]).expect("a pre-norm model");
             assert_eq!(outputs(&shared), outputs(&scaled), "{encoder} {decoder}");
             let own = scaled.weights.find("own").expect("a weight");
             assert_eq!(scaled.weights.get(own).data.type_name(), expected);

@@ -17,9 +17,14 @@ fn model() -> Graph {
 
 fn expanded() -> Graph {
     let mut graph = model();
-    expand(&mut graph, Expand { hidden: HIDDEN, split_bias: true, positions: 16 }).expect("attention alone");
-    verify(&graph).expect("holds together");
+    run_one(&mut graph, &Expand { hidden: HIDDEN, split_bias: true, positions: 16 }).expect("attention alone");
     graph
+}
+
+fn fixed(graph: &Graph, lengths: Lengths) -> Graph {
+    let mut fixed = graph.clone();
+    run_one(&mut fixed, &MakeStatic { lengths }).expect("static");
+    fixed
 }
 
 fn find(graph: &Graph, name: &str) -> ValueId {
@@ -60,7 +65,7 @@ fn attention_spelled_out_adds_masks_last_and_hides_as_infinity_does() {
     assert_eq!(masked, 5, "one of the encoder, two in each layer of the decoder");
     // A mask that has its number keeps it.
     let mut again = after.clone();
-    assert_eq!(expand(&mut again, Expand { hidden: -7.0, split_bias: true, positions: 16 }), Ok(0));
+    assert_eq!(count(&mut again, &Expand { hidden: -7.0, split_bias: true, positions: 16 }), Ok(0));
     assert_eq!(text::print(&again), text::print(&after));
 }
 
@@ -77,8 +82,7 @@ fn shared_key_heads_soft_caps_and_partial_rotation_are_spelled_out() {
         b.entry("full", &[("q", q), ("k", k), ("v", v)], &[("y", y)], BTreeMap::new());
         let graph = b.finish().expect("fits");
         let mut after = graph.clone();
-        assert_eq!(expand(&mut after, Expand { hidden: HIDDEN, split_bias: false, positions: 3 }), Ok(2));
-        verify(&after).expect("holds together");
+        assert_eq!(count(&mut after, &Expand { hidden: HIDDEN, split_bias: false, positions: 3 }), Ok(2));
         near(&outputs(&graph), &outputs(&after));
         let ranks = after.values.iter().map(|value| value.ty.shape.len()).max();
         assert_eq!(ranks, Some(4), "compilers take no more");
@@ -89,7 +93,7 @@ fn shared_key_heads_soft_caps_and_partial_rotation_are_spelled_out() {
     let y = x.rope(b.positions(0, DEC), rope);
     b.entry("full", &[("x", x)], &[("y", y)], BTreeMap::new());
     let mut graph = b.finish().expect("fits");
-    let error = expand(&mut graph, Expand { hidden: HIDDEN, split_bias: false, positions: 3 })
+    let error = run_one(&mut graph, &Expand { hidden: HIDDEN, split_bias: false, positions: 3 })
         .expect_err("five axes")
         .to_string();
     assert!(error.ends_with("rope: expected rotary pairs of half a head apart, found neighbours"), "{error}");
@@ -100,9 +104,9 @@ fn scales_move_into_weights_that_nothing_else_reads() {
     let mut graph = model();
     // The norm's weight takes the logit scale; 0.25 is a power of two, so not a bit may change.
     let before = whole(&graph);
-    assert_eq!(absorb_scales(&mut graph), 1);
+    assert_eq!(count(&mut graph, &AbsorbScales), Ok(1));
     assert_eq!(before, whole(&graph));
-    assert_eq!(absorb_scales(&mut graph), 0);
+    assert_eq!(count(&mut graph, &AbsorbScales), Ok(0));
     let norm = graph.weights.find("norm").expect("a weight");
     assert_eq!(graph.weights.get(norm).data.type_name(), "f32 x 0.25");
 
@@ -116,10 +120,12 @@ fn scales_move_into_weights_that_nothing_else_reads() {
     let feeds = Feeds::from([("decoder_input_ids".into(), ids([1, 2], &[0, 2]))]);
     let logits = |graph: &Graph| Interpreter::new(graph).call("full", &feeds).expect("evaluates")["logits"].clone();
     let before = logits(&graph);
-    assert_eq!(absorb_scales(&mut graph), 0);
-    assert_eq!(untie_embeddings(&mut graph), ["table.embedding"]);
-    assert_eq!(untie_embeddings(&mut graph), [""; 0]);
-    assert_eq!(absorb_scales(&mut graph), 1);
+    assert_eq!(count(&mut graph, &AbsorbScales), Ok(0));
+    let untied = run_one(&mut graph, &UntieEmbeddings).expect("holds together");
+    let note = "table.embedding: a copy of the table that is also the head, so that each has steps of its own";
+    assert_eq!((untied.count, untied.notes), (1, vec![note.to_owned()]));
+    assert_eq!(count(&mut graph, &UntieEmbeddings), Ok(0));
+    assert_eq!(count(&mut graph, &AbsorbScales), Ok(1));
     assert_eq!(before, logits(&graph));
 }
 
@@ -127,7 +133,7 @@ fn scales_move_into_weights_that_nothing_else_reads() {
 fn lengths_that_do_not_fit_and_values_of_another_form_are_named() {
     let refusal = |graph: &Graph, source, target| {
         let lengths = Lengths { source, target, update: Update::Caller };
-        make_static(graph, lengths).expect_err("does not fit").to_string()
+        run_one(&mut graph.clone(), &MakeStatic { lengths }).expect_err("does not fit").to_string()
     };
     let graph = expanded();
     let message = "expected a source of at least 1 and a target of at least 2";
@@ -141,7 +147,7 @@ fn lengths_that_do_not_fit_and_values_of_another_form_are_named() {
 
 #[test]
 fn a_static_graph_has_numbers_for_lengths_and_no_batch() {
-    let fixed = make_static(&expanded(), Lengths { source: 3, target: 4, update: Update::Caller }).expect("static");
+    let fixed = fixed(&expanded(), Lengths { source: 3, target: 4, update: Update::Caller });
     let names: Vec<&str> = fixed.entries.iter().map(|entry| entry.name.as_str()).collect();
     assert_eq!(names, ["encoder", "decoder"]);
     for value in &fixed.values {
@@ -255,8 +261,7 @@ fn a_relu_keeps_no_codes_for_what_it_cuts_off_and_norms_stay_in_floats() {
         let feeds = Feeds::from([("x".into(), Tensor::f32([2, 4], random(5, 8)))]);
         Interpreter::new(&graph).call_with("full", &feeds, tap).expect("evaluates");
     });
-    assert_eq!(quantize_values(&mut rounded, &groups), Ok(5));
-    verify(&rounded).expect("holds together");
+    assert_eq!(count(&mut rounded, &QuantizeValues { groups: &groups }), Ok(5));
     assert!(rounded.values.iter().any(|v| v.def == Def::Op(Op::Unary(Unary::Relu), vec![ValueId(0)])
         || matches!(v.def, Def::Op(Op::Unary(Unary::Relu), _))));
 }
@@ -272,8 +277,7 @@ fn rounded_graphs_stay_near_and_their_static_form_computes_the_same_bits() {
         feeds.insert("decoder_input_ids".into(), ids([2, 3], &[0, 3, 5, 0, 4, 2]));
         Interpreter::new(&graph).call_with("full", &feeds, tap).expect("evaluates");
     });
-    assert!(quantize_values(&mut rounded, &groups).expect("fits") > 40);
-    verify(&rounded).expect("holds together");
+    assert!(count(&mut rounded, &QuantizeValues { groups: &groups }).expect("fits") > 40);
     let found = whole(&rounded);
     let (a, b) = (exact["logits"].as_f32().expect("f32"), found["logits"].as_f32().expect("f32"));
     let scale = a.iter().fold(0.0f32, |max, x| max.max(x.abs()));
@@ -289,7 +293,7 @@ fn rounded_graphs_stay_near_and_their_static_form_computes_the_same_bits() {
     ]);
     let mut steps = Vec::new();
     for (update, places) in [(Update::Caller, 3), (Update::Step, 4)] {
-        let fixed = make_static(&rounded, Lengths { source: 3, target: 4, update }).expect("static");
+        let fixed = fixed(&rounded, Lengths { source: 3, target: 4, update });
         let interpreter = Interpreter::new(&fixed);
         let mut feeds = interpreter.call("encoder", &row).expect("evaluates");
         feeds.insert("attention_mask".into(), row["attention_mask"].clone());
@@ -345,7 +349,7 @@ fn a_bias_becomes_multiples_of_the_unit_of_its_sums() {
     };
     let mut graph = with_scale(0.125);
     let groups = steps(&graph);
-    quantize_values(&mut graph, &groups).expect("fits");
+    run_one(&mut graph, &QuantizeValues { groups: &groups }).expect("fits");
     let bias = graph.weights.get(graph.weights.find("bias").expect("kept")).read().expect("memory");
     // Units of 0.25 · 0.125 and 0.25 · 0.5.
     assert_eq!(bias, [10.0 * 0.03125, -7.0]);
@@ -357,8 +361,8 @@ fn a_bias_becomes_multiples_of_the_unit_of_its_sums() {
     let mut far = tiny.clone();
     let id = far.weights.find("bias").expect("kept");
     far.weights.get_mut(id).data = Weight::stored("bias".into(), vec![2], &[100.0, 0.0]).data;
-    let error = quantize_values(&mut far, &groups).expect_err("no 32 bits hold it").to_string();
+    let error = run_one(&mut far, &QuantizeValues { groups: &groups }).expect_err("no 32 bits hold it").to_string();
     assert!(error.starts_with("quantize_values: bias[0]: expected at most 2^31 units of"), "{error}");
     assert_eq!(text::print(&far), unchanged);
-    quantize_values(&mut graph, &groups).expect("5e6 units of it");
+    run_one(&mut graph, &QuantizeValues { groups: &groups }).expect("5e6 units of it");
 }
