@@ -53,8 +53,10 @@ pub use policy::rule::{DefaultRule, Rule};
 pub use quantize::{quantize, quantize_calibrated};
 pub use report::{OutputRecord, ScaleStats, TensorRecord};
 pub use results::RESULTS;
-pub use scheme::{Clip, Method, Scheme};
-pub use settings::{Activations, Equalize, Factors, GptqSettings, RangeMethod, Smoothquant, StaticActivations};
+pub use scheme::Scheme;
+pub use settings::{
+    Activations, Clip, Equalize, Factors, GptqSettings, Method, RangeMethod, Smoothquant, StaticActivations,
+};
 
 /// What became of a weight, and by how much.
 pub mod record {

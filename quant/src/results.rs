@@ -1,6 +1,7 @@
 //! What the results of the algorithms are known by.
 
 use crate::calibrate::{gram, ranges, statistics, values};
+use crate::codebook::{affine, ggml};
 use crate::edit::{awq, bias, equalize, rescale};
 use crate::method::{feedback, gptq, nearest};
 
@@ -12,7 +13,8 @@ pub const RESULTS: &[(&str, u32)] = &[
     ("ranges", ranges::RESULTS),
     ("gram", gram::RESULTS),
     ("nearest", nearest::RESULTS),
-    ("ggml blocks", crate::codebook::ggml::RESULTS),
+    ("affine", affine::RESULTS),
+    ("ggml", ggml::RESULTS),
     ("feedback", feedback::RESULTS),
     ("gptq", gptq::RESULTS),
     ("equalize", equalize::RESULTS),

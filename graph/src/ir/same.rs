@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
     use crate::build::Build;
-    use crate::ir::ty::{BATCH, Type};
+    use crate::ir::ty::{BATCH, Dim, Type};
     use crate::weights::blob::Blob;
     use crate::weights::derived::Derive;
     use crate::weights::float::FloatType;
@@ -62,7 +62,7 @@ mod tests {
             let data = WeightData::Stored { blob, dtype: FloatType::F32 };
             b.weight(Weight { name: name.to_owned(), shape: vec![2, 2], data })
         };
-        let x = b.input("x", Type::f32([BATCH.into(), 2.into()]));
+        let x = b.input("x", Type::f32([Dim::from(BATCH), 2.into()]));
         let first = x.linear(weight("first"), None);
         let second = first.linear(weight("second"), None);
         let other = x * 2.0;
