@@ -9,7 +9,6 @@ pub mod compare;
 pub mod draw;
 pub mod machine;
 pub mod measure;
-pub mod paper;
 pub mod picture;
 pub mod slow;
 pub mod statistics;
