@@ -35,6 +35,7 @@ mod prepared;
 mod quant;
 mod recipes;
 mod safetensors;
+mod shapes;
 mod speech;
 mod surroundings;
 mod tokenizer;
