@@ -37,6 +37,7 @@ mod prepared;
 mod quant;
 mod recipes;
 mod safetensors;
+mod shapes;
 mod speech;
 mod surroundings;
 mod tokenizer;
