@@ -24,13 +24,12 @@ pub use crate::evidence::{EVIDENCE_FILE, Evidence, Range};
 pub use host::{Bucket, HOST_FILE, Host, Numbers, Place, Port};
 pub use profile::{Form, Gelu, Norm, Operator, PROFILES, Profile, Quantized, Severity, Takes, Writes, profile};
 
-use super::onnx::DATA_FILE;
+use super::onnx::{DATA_FILE, cache_name};
 use crate::artifact::{Artifact, write_json};
 use crate::error::ExportError;
 use crate::export::companions::copy_companions;
 use crate::format::Format;
 use crate::model::Model;
-use super::onnx::{Placement, cache_name};
 use lower::Lowering;
 use onnx::tensors::{Layout, Reader};
 use onnx::{read, write};
