@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use graph::{BATCH, Build, DEC, Dim, Type, Unary, Val, Visible};
 
-use super::Module;
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation, tied_or_own};
+use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
 use checkpoint::gguf::Value;
