@@ -12,6 +12,7 @@ use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
 use checkpoint::gguf::Value;
 use checkpoint::{Checkpoint, Size};
+use frontend::Kind;
 use frontend::audio::Features;
 
 /// The family.
@@ -139,8 +140,8 @@ impl Architecture for Whisper {
         "proj_out"
     }
 
-    fn hears(&self) -> Option<Features> {
-        Some(Features::LogMel)
+    fn front_end(&self) -> Kind {
+        Kind::Audio(Features::LogMel)
     }
 
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {
