@@ -3,16 +3,15 @@
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use converters::audio::{Features, FrontEnd};
-use converters::checkpoint::{Generation, Overrides};
+use converters::checkpoint::{Files, Generation, Overrides};
 use converters::import::family;
 use converters::tokenizer::Languages;
 use converters::{Artifact, Checkpoint, FORMATS};
+use frontend::{Input, Kind};
 use graph::Progress;
 use serde_json::json;
 use validate::runtime::reference::{Reference, caching};
-use validate::task::{Speech, Text};
-use validate::{Engine, Fit, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session, Source as Input};
+use validate::{Engine, Fit, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session};
 
 use crate::build::error::PipelineError;
 use crate::build::folder::settle_around;
@@ -106,12 +105,9 @@ pub enum RunError {
     /// Settings of decoding that do not fit the artifact.
     #[error("{}", .0.join("\n"))]
     Decode(Vec<String>),
-    /// The text cannot be tokenized.
-    #[error("the text: {0}")]
-    Text(String),
-    /// The clip cannot be heard.
+    /// The text cannot be tokenized, or the clip not be heard.
     #[error("{0}")]
-    Clip(String),
+    Input(String),
     /// The system refused.
     #[error("{}: {source}", .file.display())]
     Io {
@@ -170,10 +166,10 @@ impl Subject {
         }
     }
 
-    fn hears(&self) -> Option<Features> {
+    fn front_end(&self) -> Kind {
         match self {
-            Subject::Checkpoint(source) => source.exact.architecture.hears(),
-            Subject::Artifact { model_type, .. } => family(model_type)?.hears(),
+            Subject::Checkpoint(source) => source.exact.architecture.front_end(),
+            Subject::Artifact { model_type, .. } => family(model_type).map_or(Kind::Text, |family| family.front_end()),
         }
     }
 }
@@ -186,15 +182,10 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
     let asked = Languages { source_lang: arguments.source_lang.clone(), target_lang: arguments.target_lang.clone() };
     let tokenizer = arguments.tokenizer.as_ref().unwrap_or(dir);
     let (text, of_languages) = text_of(tokenizer, &[&of_recipe, &asked]).map_err(PipelineError::from)?;
-    let here = Path::new("");
-    let input = match subject.hears() {
-        None => text.source(&arguments.text, here).map_err(RunError::Text)?,
-        Some(features) => {
-            let front_end = FrontEnd::open(dir, features).map_err(PipelineError::from)?;
-            let speech = Speech { text: &*text, front_end, eos: None };
-            speech.source(&arguments.text, here).map_err(RunError::Clip)?
-        }
-    };
+    let files = Files::open(dir).map_err(PipelineError::from)?;
+    let front_end = subject.front_end().open(&files, &*text, None).map_err(PipelineError::from)?;
+    let input = front_end.input(&arguments.text, Path::new(""));
+    let input = input.map_err(|message| RunError::Input(format!("{}{message}", front_end.about())))?;
     let decoding = arguments.decoding(subject.decoding().clone(), &of_languages)?;
     let (engine, found) = match subject {
         Subject::Checkpoint(source) => in_interpreter(&source, arguments, &decoding, &input)?,
@@ -208,7 +199,7 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
                 "engine": engine, "input": arguments.text,
                 "output": output, "prompt": prompt, "tokens": tokens, "ended": ended,
             });
-            if let Input::Ids(ids) = &input {
+            if let Some(ids) = input.ids() {
                 value["input_ids"] = json!(ids);
             }
             serde_json::to_string_pretty(&value).expect("only JSON types")

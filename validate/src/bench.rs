@@ -6,7 +6,6 @@
 
 pub mod bandwidth;
 pub mod compare;
-pub mod draw;
 pub mod machine;
 pub mod measure;
 pub mod picture;

@@ -19,4 +19,4 @@ pub use generate::{Generated, Greedy};
 pub use report::{Check, Note, Report};
 pub use runtime::onnx::cache_folder;
 pub use runtime::{Engine, Fit, RUNTIMES, Runtime, RuntimeError, Session};
-pub use task::{Data, DataError, Source, TaskMetric};
+pub use task::{Data, DataError, TaskMetric};

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use converters::Artifact;
 use converters::export::onnx::Onnx;
+use frontend::Draws;
 use graph::passes::{QuantizeActivations, run_one};
 use graph::progress::Unit;
 use graph::{Block, GgmlType, Granularity, Graph, Progress, Scratch};
 use quant::{Activations, Policy, Scheme};
-use validate::bench::draw::Draws;
 use validate::bench::measure::{Ran, Times, interleaved};
 use validate::bench::picture;
 use validate::bench::{Course, Spread, machine};
@@ -218,7 +218,7 @@ fn written(
 
 /// What one of the two is fed: the encoder-decoder its source, the decoder-only the same as the beginning of its target.
 fn course([source, vocabulary]: [usize; 2], place: usize, tokens: usize, seed: u64) -> Course {
-    let draws = Draws::Ids { vocabulary, special: vec![0, START] };
+    let draws = Draws::ids(vocabulary, vec![0, START]);
     let drawn = |length| draws.batch(length, 1, seed).expect("at least one token");
     let ids = drawn(source.max(1));
     match place {
