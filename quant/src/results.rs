@@ -1,9 +1,9 @@
 //! What the results of the algorithms are known by.
 
-use crate::calibrate::{gram, ranges, statistics, values};
-use crate::codebook::{affine, ggml};
+use crate::calibrate::{ranges, statistics, values};
+use crate::codebook::{affine, float8, ggml};
 use crate::edit::{awq, bias, equalize, rescale};
-use crate::method::{feedback, gptq, nearest};
+use crate::method::gptq;
 
 /// Each algorithm whose results somebody keeps, and its number: raised when the same input gives other results, so that what was kept
 /// before is not taken for what would be found now. The number stands beside the algorithm.
@@ -11,14 +11,12 @@ pub const RESULTS: &[(&str, u32)] = &[
     ("statistics", statistics::RESULTS),
     ("values", values::RESULTS),
     ("ranges", ranges::RESULTS),
-    ("gram", gram::RESULTS),
-    ("nearest", nearest::RESULTS),
     ("affine", affine::RESULTS),
+    ("float8", float8::RESULTS),
     ("ggml", ggml::RESULTS),
-    ("feedback", feedback::RESULTS),
     ("gptq", gptq::RESULTS),
     ("equalize", equalize::RESULTS),
     ("awq", awq::RESULTS),
-    ("bias correction", bias::RESULTS),
-    ("rescale residual", rescale::RESULTS),
+    ("bias_correction", bias::RESULTS),
+    ("rescale_residual", rescale::RESULTS),
 ];

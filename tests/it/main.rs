@@ -36,6 +36,7 @@ mod passes;
 mod prepared;
 mod quant;
 mod recipes;
+mod results;
 mod safetensors;
 mod shapes;
 mod speech;

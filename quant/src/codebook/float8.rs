@@ -15,6 +15,9 @@ use rayon::prelude::*;
 use super::rows::{Chunk, Codebook, Feedback, Rows};
 use crate::settings::Clip;
 
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
+
 /// One scale per row.
 pub const PER_ROW: Float8 = Float8 { per: ScalePer::Row };
 /// One scale per tensor.

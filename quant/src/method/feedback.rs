@@ -7,9 +7,6 @@ use crate::calibrate::gram::{Factor, Gram};
 use crate::codebook::rows::Choose;
 use crate::settings::GptqSettings;
 
-/// Raised when the same input gives other results ([`crate::RESULTS`]).
-pub const RESULTS: u32 = 1;
-
 /// Channels between two updates of all later ones.
 const LAZY: usize = 128;
 

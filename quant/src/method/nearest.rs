@@ -9,9 +9,6 @@ use crate::policy::plan::Planned;
 use crate::scheme::Scheme;
 use crate::settings::Method;
 
-/// Raised when the same input gives other results ([`crate::RESULTS`]).
-pub const RESULTS: u32 = 1;
-
 /// Nearest codes ("round to nearest", RTN). Where the importance of input channels is known, scales are those with the least
 /// weighted error.
 pub struct Nearest;
