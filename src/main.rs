@@ -52,6 +52,8 @@ enum Command {
     Bench(command::bench::Bench),
     /// Says what an NPU toolchain will refuse in ONNX files, or compute wrongly
     Lint(command::lint::Lint),
+    /// Shows what is kept between runs, and clears it
+    Cache(command::cache::Cache),
     /// An engine in a process of its own, for this program to ask over a pipe
     #[command(name = validate::runtime::COMMAND, hide = true)]
     Engine {
@@ -141,6 +143,7 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         (None, Some(Command::Validate(validate))) => Ok(command::validate::validate(&validate, &common, display)?),
         (None, Some(Command::Run(run))) => Ok(command::run::run(&run, &common, display)?),
         (None, Some(Command::Bench(bench))) => Ok(command::bench::bench(&bench, &common, display)?),
+        (None, Some(Command::Cache(arguments))) => Ok(command::cache::run(&arguments, &common)?),
         (None, Some(Command::Engine { .. })) => unreachable!("it has been served"),
         (None, Some(Command::Lint(arguments))) => Ok(command::lint::run(&arguments, &common)?),
         (None, Some(Command::Recipe(RecipeCommand::Check { recipe, model }))) => {

@@ -4,6 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
+use crate::error::ExportError;
+
 /// Files grown from a checkpoint, in one folder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Artifact {
@@ -38,6 +42,12 @@ impl Artifact {
     pub fn bytes(&self) -> io::Result<u64> {
         self.files.iter().map(|f| Ok(fs::metadata(self.dir.join(f))?.len())).sum()
     }
+}
+
+/// Writes a JSON file of an artifact. Errors: it cannot be written.
+pub(crate) fn write_json(file: &Path, value: &impl Serialize) -> Result<(), ExportError> {
+    let text = serde_json::to_string_pretty(value).expect("names and numbers are JSON") + "\n";
+    fs::write(file, text).map_err(|source| ExportError::Io { file: file.to_owned(), source })
 }
 
 #[cfg(test)]

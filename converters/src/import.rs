@@ -1,13 +1,15 @@
 //! The families of checkpoints.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use graph::{Build, Graph, Val, Weight, WeightData};
 
-use crate::checkpoint::{Checkpoint, ImportError, Size, Source};
+use crate::architecture::Architecture;
+use crate::error::ImportError;
 use crate::export::gguf::names::gguf_name;
-use crate::{Architecture, Model};
+use crate::model::{Model, norm_eps};
+use checkpoint::{Checkpoint, CheckpointError, Size};
 
 mod bart;
 mod fairseq;
@@ -44,17 +46,7 @@ pub fn import(dir: &Path) -> Result<Model, ImportError> {
 
 /// The same of a GGUF artifact under any name, with nothing but the file.
 pub fn import_gguf(file: &Path) -> Result<Model, ImportError> {
-    struct Alone<'a>(&'a Path);
-    impl Source for Alone<'_> {
-        fn dir(&self) -> &Path {
-            self.0.parent().unwrap_or(Path::new("."))
-        }
-
-        fn locate(&self, file: &str) -> Option<PathBuf> {
-            (file == crate::export::gguf::FILE).then(|| self.0.to_owned())
-        }
-    }
-    import_checkpoint(Checkpoint::from_source(&Alone(file))?)
+    import_checkpoint(Checkpoint::open_gguf(file)?)
 }
 
 /// What a config.json alone says of a model: its family's graph, of weights that have shapes and no bytes.
@@ -66,10 +58,10 @@ pub fn import_config(file: &Path) -> Result<Model, ImportError> {
 
 fn import_checkpoint(mut checkpoint: Checkpoint) -> Result<Model, ImportError> {
     let architecture = architecture(&checkpoint)?;
-    checkpoint.take_family(architecture);
+    checkpoint.take_family(architecture.model_types()[0], architecture.decoding_defaults());
     check_names(&checkpoint, architecture)?;
     let build = Build::new();
-    if !architecture.may_lack_an_end() && !checkpoint.is_config_alone() {
+    if !architecture.may_lack_an_end() {
         checkpoint.require_end();
     }
     let semantics = architecture.build(&build, &checkpoint)?;
@@ -83,9 +75,9 @@ fn import_checkpoint(mut checkpoint: Checkpoint) -> Result<Model, ImportError> {
     let folded_logit_scale = checkpoint.whole().and_then(|whole| whole.folded_logit_scale);
     if let Some(c) = folded_logit_scale {
         graph::passes::run_one(&mut graph, &graph::passes::DropLogitScale { c })
-            .map_err(|error| ImportError::malformed(checkpoint.config_file(), error))?;
+            .map_err(|error| CheckpointError::malformed(checkpoint.config_file(), error))?;
     }
-    let imported_eps = crate::norm_eps(&graph).map(|(name, eps)| (name.to_owned(), eps)).collect();
+    let imported_eps = norm_eps(&graph).map(|(name, eps)| (name.to_owned(), eps)).collect();
     Ok(Model {
         graph,
         checkpoint: Arc::new(checkpoint),
@@ -121,7 +113,7 @@ fn check_names(checkpoint: &Checkpoint, architecture: &dyn Architecture) -> Resu
         checkpoint.whole().iter().flat_map(|whole| whole.names.iter().filter_map(wrong)).collect();
     match faults.is_empty() {
         true => Ok(()),
-        false => Err(ImportError::malformed(checkpoint.config_file(), faults.join("; "))),
+        false => Err(CheckpointError::malformed(checkpoint.config_file(), faults.join("; ")).into()),
     }
 }
 
@@ -141,10 +133,11 @@ fn architecture(checkpoint: &Checkpoint) -> Result<&'static dyn Architecture, Im
         return Ok(*architecture);
     }
     if !checkpoint.config_file().is_file() {
-        return Err(ImportError::NotACheckpoint {
+        return Err(CheckpointError::NotACheckpoint {
             dir: checkpoint.dir().to_owned(),
             expected: "config.json".to_owned(),
-        });
+        }
+        .into());
     }
     Err(ImportError::UnknownModelType {
         file: checkpoint.config_file().to_owned(),

@@ -54,6 +54,7 @@ pub use ir::fake_quant::FakeQuant;
 pub use ir::graph::{Def, Entry, Graph, Port, Value, ValueId};
 pub use ir::op::{Binary, Granularity, Layout, Op, Rope, Unary, Visible};
 pub use ir::port::{Cache, PortRole, Side};
+pub use ir::same::same_values;
 pub use ir::ty::{BATCH, DEC, DType, Dim, ENC, PAST, Sym, Type};
 pub use ir::{text, verify};
 pub use progress::Progress;

@@ -6,7 +6,8 @@ use graph::WeightError;
 use graph::eval::EvalError;
 
 use crate::calibrate::ranges::RangeError;
-use crate::scheme::{Method, Scheme};
+use crate::scheme::Scheme;
+use crate::settings::Method;
 
 /// Weights cannot be quantized.
 #[derive(Debug, thiserror::Error)]

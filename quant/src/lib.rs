@@ -30,6 +30,7 @@ pub mod method;
 pub mod policy;
 pub mod quantize;
 pub mod report;
+pub mod results;
 pub mod scheme;
 pub mod settings;
 #[cfg(test)]
@@ -51,8 +52,11 @@ pub use policy::role::{Role, roles};
 pub use policy::rule::{DefaultRule, Rule};
 pub use quantize::{quantize, quantize_calibrated};
 pub use report::{OutputRecord, ScaleStats, TensorRecord};
-pub use scheme::{Clip, Method, Scheme};
-pub use settings::{Activations, Equalize, Factors, GptqSettings, RangeMethod, Smoothquant, StaticActivations};
+pub use results::RESULTS;
+pub use scheme::Scheme;
+pub use settings::{
+    Activations, Clip, Equalize, Factors, GptqSettings, Method, RangeMethod, Smoothquant, StaticActivations,
+};
 
 /// What became of a weight, and by how much.
 pub mod record {

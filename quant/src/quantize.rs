@@ -12,7 +12,7 @@ use crate::method::quantizer_for;
 use crate::policy::plan::{Plan, Planned};
 use crate::policy::role::inputs;
 use crate::report::{OutputRecord, ScaleStats, TensorRecord, stored_bytes};
-use crate::scheme::Method;
+use crate::settings::Method;
 
 /// [`quantize_calibrated`] for a plan of nearest codes.
 pub fn quantize(

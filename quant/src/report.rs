@@ -1,13 +1,13 @@
 //! What quantizing did to one weight, as reports and `trefoil.json` show it.
 
 use graph::{Derive, Quantized, Weight, WeightData};
-use half::f16;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::Errors;
 use crate::policy::role::Role;
-use crate::scheme::{Method, Scheme};
+use crate::scheme::Scheme;
+use crate::settings::Method;
 
 /// One weight: its type, size, scales and error.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -62,13 +62,13 @@ pub struct ScaleStats {
 
 impl ScaleStats {
     /// `None` when there are no scales.
-    pub fn of(scales: &[f16]) -> Option<ScaleStats> {
+    pub fn of(scales: &[f32]) -> Option<ScaleStats> {
         // Bits without the sign sort as magnitudes do.
-        let mut bits: Vec<u16> = scales.iter().map(|scale| scale.to_bits() & 0x7fff).collect();
+        let mut bits: Vec<u32> = scales.iter().map(|scale| scale.to_bits() & 0x7fff_ffff).collect();
         let (min, max) = (*bits.iter().min()?, *bits.iter().max()?);
         let middle = bits.len() / 2;
         let median = *bits.select_nth_unstable(middle).1;
-        let [min, median, max] = [min, median, max].map(|bits| f16::from_bits(bits).to_f32());
+        let [min, median, max] = [min, median, max].map(f32::from_bits);
         Some(ScaleStats { min, median, max })
     }
 }

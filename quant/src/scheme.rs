@@ -10,6 +10,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::codebook::affine::Affine;
+use crate::codebook::rows::Codebook;
+
 /// A representation of a weight; recipes write its [`name`](Scheme::name).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Scheme {
@@ -29,6 +32,8 @@ pub enum Scheme {
     },
     /// Blocks of llama.cpp.
     Ggml(GgmlType),
+    /// Another codebook.
+    Coded(&'static dyn Codebook),
 }
 
 const fn affine(bits: u8, group: usize, symmetric: bool) -> Scheme {
@@ -71,23 +76,26 @@ impl Scheme {
 
     /// As recipes write it: `int4-g128-asym`, `q4_k`.
     pub fn name(self) -> String {
-        match self {
-            Scheme::Keep => "keep".to_owned(),
-            Scheme::Float(dtype) => dtype.name().to_owned(),
-            Scheme::Affine { bits, block, symmetric } => {
-                let group = match block {
-                    Block::Row => String::new(),
-                    Block::Group(n) => format!("-g{n}"),
-                };
-                format!("int{bits}{group}{}", if symmetric { "" } else { "-asym" })
-            }
-            Scheme::Ggml(kind) => kind.name().to_lowercase(),
+        match (self, self.codebook()) {
+            (_, Some(codebook)) => codebook.name(),
+            (Scheme::Float(dtype), None) => dtype.name().to_owned(),
+            (_, None) => "keep".to_owned(),
         }
     }
 
-    /// Whether the weight becomes integers with scales rather than floats.
+    /// Which numbers the weight can then hold; `None` where those are plain floats.
+    pub fn codebook(self) -> Option<Box<dyn Codebook>> {
+        match self {
+            Scheme::Keep | Scheme::Float(_) => None,
+            Scheme::Affine { bits, block, symmetric } => Some(Box::new(Affine { bits, block, symmetric })),
+            Scheme::Ggml(kind) => Some(Box::new(kind)),
+            Scheme::Coded(codebook) => Some(Box::new(codebook)),
+        }
+    }
+
+    /// Whether the weight becomes codes with scales rather than floats.
     pub fn is_quantized(self) -> bool {
-        matches!(self, Scheme::Affine { .. } | Scheme::Ggml(_))
+        !matches!(self, Scheme::Keep | Scheme::Float(_))
     }
 }
 
@@ -146,52 +154,6 @@ impl JsonSchema for Scheme {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "description": "A representation of a weight.", "enum": names() })
     }
-}
-
-/// How the codes of a weight are chosen. All but `nearest` need calibration, and a weight that no Linear applies to an
-/// activation gets nearest codes under each.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// Rounded to nearest; every weight of a block counts the same.
-    #[default]
-    Nearest,
-    /// Rounded to nearest; in the search for scales an error counts as much as the mean square of what it multiplies.
-    Importance,
-    /// Each code makes good for the errors of those before it; see [`crate::method::gptq`]. Blocks of ggml keep the scales that
-    /// `importance` finds.
-    Gptq,
-}
-
-impl Method {
-    /// As recipes write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Method::Nearest => "nearest",
-            Method::Importance => "importance",
-            Method::Gptq => "gptq",
-        }
-    }
-
-    /// As a line of a recipe.
-    pub(crate) fn setting(self) -> &'static str {
-        match self {
-            Method::Nearest => "method: nearest",
-            Method::Importance => "method: importance",
-            Method::Gptq => "method: gptq",
-        }
-    }
-}
-
-/// How the range of a block of integer codes is chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Clip {
-    /// The largest magnitude: no weight is clipped.
-    #[default]
-    None,
-    /// The range with the least squared error; see [`crate::codebook::clip`].
-    Mse,
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a recipe sets beside schemes: of calibrated methods, of activations, of factors that move between weights.
+//! What a recipe sets beside schemes: methods, ranges, activations, factors that move between weights.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,6 +6,52 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
+
+/// How the codes of a weight are chosen. All but `nearest` need calibration, and a weight that no Linear applies to an
+/// activation gets nearest codes under each.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Rounded to nearest; every weight of a block counts the same.
+    #[default]
+    Nearest,
+    /// Rounded to nearest; in the search for scales an error counts as much as the mean square of what it multiplies.
+    Importance,
+    /// Each code makes good for the errors of those before it; see [`crate::method::gptq`]. Blocks of ggml keep the scales that
+    /// `importance` finds.
+    Gptq,
+}
+
+impl Method {
+    /// As recipes write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Nearest => "nearest",
+            Method::Importance => "importance",
+            Method::Gptq => "gptq",
+        }
+    }
+
+    /// As a line of a recipe.
+    pub(crate) fn setting(self) -> &'static str {
+        match self {
+            Method::Nearest => "method: nearest",
+            Method::Importance => "method: importance",
+            Method::Gptq => "method: gptq",
+        }
+    }
+}
+
+/// How the range of a block of integer codes is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Clip {
+    /// The largest magnitude: no weight is clipped.
+    #[default]
+    None,
+    /// The range with the least squared error; see [`crate::codebook::clip`].
+    Mse,
+}
 
 /// Settings of [`Method::Gptq`](crate::Method::Gptq).
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]

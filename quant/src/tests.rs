@@ -2,7 +2,7 @@ use graph::progress::Quiet;
 use graph::weights::WeightData;
 use graph::{Blob, Block, Build, ENC, FloatType, GgmlType, Graph, Quantized, Scratch, Type, Weight};
 
-use crate::codebook::affine::{Extent, Grid};
+use crate::codebook::grid::{Extent, Grid};
 use crate::*;
 
 /// Numbers from -1 to 1 that look random and are the same everywhere (xorshift, `state` not 0).
@@ -117,7 +117,7 @@ fn every_symmetric_code_is_within_half_a_step_and_every_asymmetric_one_within_fi
             for (kind, row) in edge_rows(n) {
                 let (became, outcome) = outcome(&weight("w", &[1, n], &row), scheme, Clip::None).expect("fits");
                 for (i, (w, v)) in row.iter().zip(&became).enumerate() {
-                    let step = f64::from(outcome.scales[i / block.len(n)].to_f32());
+                    let step = f64::from(outcome.scales[i / block.len(n)]);
                     // Rounding zero moves the grid by up to half a step and rounding the scale to f16 shortens the 255
                     // steps by up to 255/2048, which leaves 5/8 of a step at the ends. The quotient is rounded to f32.
                     let steps = if symmetric { 0.5 } else { 0.625 };
@@ -393,7 +393,7 @@ fn every_weight_that_holds_no_number_is_named_and_the_graph_stays_as_it_was() {
 fn numbers_beyond_f16_are_refused_wherever_f16_holds_them() {
     for &scheme in Scheme::ALL {
         let holds = match scheme {
-            Scheme::Keep | Scheme::Float(FloatType::F32 | FloatType::BF16) => true,
+            Scheme::Keep | Scheme::Float(FloatType::F32 | FloatType::BF16) | Scheme::Coded(_) => true,
             Scheme::Float(FloatType::F16) | Scheme::Affine { .. } | Scheme::Ggml(_) => false,
         };
         let mut row = normal(3, 256);

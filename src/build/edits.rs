@@ -1,7 +1,7 @@
 //! Exact edits of the float model before it is quantized, each proven on a few samples.
 
 use graph::passes::{RescaleResidual as Rescale, residual_streams, run_one};
-use graph::{Graph, Tensors};
+use graph::{Graph, Tensors, ValueId};
 use quant::equalize::{self, Kind};
 use quant::smooth::{self, Chosen};
 use quant::{Equalize, Plan, Policy, QuantError, rescale};
@@ -40,15 +40,8 @@ pub fn rescale(
         (RescaleResidual::By(factors), _) => [factors.encoder, factors.decoder],
         (RescaleResidual::Auto, None) => [1.0; 2],
         (RescaleResidual::Auto, Some(observed)) => {
-            let names = |graph: &Graph| -> Vec<String> {
-                let streams = residual_streams(graph).into_iter().flatten().flatten();
-                streams.map(|id| graph.value(id).name.clone()).collect()
-            };
-            let statistics = observed.statistics(graph, false, display)?;
-            let statistics = match names(graph).iter().all(|name| statistics.extents.contains_key(name)) {
-                true => statistics,
-                false => observed.statistics(graph, true, display)?,
-            };
+            let streams: Vec<ValueId> = residual_streams(graph).into_iter().flatten().flatten().collect();
+            let statistics = observed.statistics(graph, &streams, display)?;
             let found = rescale::extents(graph, &statistics);
             let stacks = ["encoder", "decoder"].into_iter().zip(found);
             let alphas = stacks.map(|(stack, found)| match found {
@@ -94,7 +87,7 @@ pub fn equalize(
     let chosen = match observed.filter(|_| policy.equalize.is_calibrated()) {
         None => smooth::choose(graph, policy.equalize, plan, None, display),
         Some(observed) => {
-            let statistics = observed.statistics(graph, false, display)?;
+            let statistics = observed.statistics(graph, &[], display)?;
             observed.with(&statistics, policy.gptq, |known| {
                 smooth::choose(graph, policy.equalize, plan, Some(known), display)
             })

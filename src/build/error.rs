@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use converters::audio::AudioError;
+use converters::checkpoint::CheckpointError;
 use converters::tokenizer::TokenizerError;
 use converters::{ExportError, ImportError};
 use graph::passes::PassError;
@@ -53,7 +54,10 @@ pub enum PipelineError {
         /// Bytes.
         free: u64,
     },
-    /// The checkpoint.
+    /// The files of a checkpoint or of an artifact.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint as a model.
     #[error(transparent)]
     Import(#[from] ImportError),
     /// Settings of decoding that do not fit the checkpoint.

@@ -69,7 +69,7 @@ impl Grown {
         let mut quantize = |calibration: Option<&Calibration>| {
             quant::quantize_calibrated(&mut model.graph, &plan, calibration, scratch, &progress)
         };
-        let statistics = observed.map(|observed| observed.statistics(&exact, is_edited, display)).transpose()?;
+        let statistics = observed.map(|observed| observed.statistics(&exact, &[], display)).transpose()?;
         let watched = observed.zip(statistics.as_deref());
         let records = match watched {
             None => quantize(None),

@@ -5,9 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use converters::checkpoint::CheckpointError;
 use converters::checkpoint::Generation;
 use converters::limits;
-use converters::{Artifact, Checkpoint, ImportError, Semantics};
+use converters::{Artifact, Checkpoint, Semantics};
 use graph::FakeQuant;
 use quant::TensorRecord;
 use rayon::prelude::*;
@@ -120,9 +121,9 @@ impl RecipeText {
 
 impl Origin {
     /// Hashes the files of a checkpoint.
-    pub fn of(checkpoint: &Checkpoint, semantics: &Semantics) -> Result<Origin, ImportError> {
+    pub fn of(checkpoint: &Checkpoint, semantics: &Semantics) -> Result<Origin, CheckpointError> {
         let input = |file: &PathBuf| {
-            let failed = |source| ImportError::Io { file: file.clone(), source };
+            let failed = |source| CheckpointError::Io { file: file.clone(), source };
             let path = file.strip_prefix(checkpoint.dir()).unwrap_or(file);
             Ok(InputFile {
                 path: path.display().to_string(),
@@ -134,16 +135,16 @@ impl Origin {
             model_type: checkpoint.config().model_type().unwrap_or_default().to_owned(),
             reference: semantics.reference.to_owned(),
             logit_scale: semantics.logit_scale.clone(),
-            inputs: checkpoint.files().iter().map(input).collect::<Result<_, ImportError>>()?,
+            inputs: checkpoint.inputs().iter().map(input).collect::<Result<_, CheckpointError>>()?,
         })
     }
 }
 
 /// The files of an artifact with their sizes and digests, but for its manifest.
-pub fn outputs(artifact: &Artifact) -> Result<Vec<OutputFile>, ImportError> {
+pub fn outputs(artifact: &Artifact) -> Result<Vec<OutputFile>, CheckpointError> {
     let describe = |path: &PathBuf| {
         let file = artifact.dir.join(path);
-        let bytes = fs::metadata(&file).map_err(|source| ImportError::Io { file: file.clone(), source })?.len();
+        let bytes = fs::metadata(&file).map_err(|source| CheckpointError::Io { file: file.clone(), source })?.len();
         let path = path.to_string_lossy().replace('\\', "/");
         Ok(OutputFile { path, bytes, sha256: converters::checkpoint::sha256(&file)? })
     };

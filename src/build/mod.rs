@@ -4,6 +4,7 @@
 //! against engines, [`folder`] puts all of it into place at once.
 
 pub mod beside;
+pub mod cache;
 pub mod disk;
 pub mod edits;
 pub mod error;

@@ -1,7 +1,6 @@
 //! The calibration data of a recipe, run through the float model once for all artifacts, and kept by what it depends on.
 
 use std::borrow::Cow;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,21 +10,20 @@ use converters::export::gguf::gguf_name;
 use converters::export::imatrix::{self, Entry};
 use graph::eval::{EvalError, Interpreter};
 use graph::passes::Tied;
-use graph::{Feeds, Graph, Tensors};
+use graph::{Feeds, Graph, Tensors, ValueId, same_values};
 use quant::values::Values;
 use quant::{Calibration, GptqSettings, Samples, Statistics};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use validate::Greedy;
 use validate::calibration::Calibrated;
-use validate::chain::measure;
-use validate::metrics::{self, Score};
 use validate::report::{CalibrationReport, Overflow};
-use validate::task::{Data, Text};
+use validate::task::Data;
 
+use crate::build::cache::{self, Key, Kind};
 use crate::build::error::PipelineError;
-use crate::build::manifest::{Origin, sha256};
-use crate::build::whole;
+use crate::build::manifest::Origin;
 use crate::recipe::schema::CalibrationData;
 use crate::show::progress::Display;
 
@@ -37,6 +35,9 @@ pub struct Observed {
     calibrated: Calibrated,
     prefixes: &'static str,
     seen: Seen,
+    /// The graph that was watched.
+    exact: Graph,
+    key: Key,
     scratch_dir: PathBuf,
 }
 
@@ -60,30 +61,37 @@ impl Observed {
     ) -> Result<Observed, PipelineError> {
         let greedy = Greedy::from(decoding);
         let mut calibrated = Calibrated::new(graph, data, &greedy, wanted.decode, display)?;
-        let file = cache_file(origin, decoding, wanted, &calibrated);
-        let seen = match file.as_deref().and_then(read) {
+        let fed = cache::fed(&calibrated);
+        let key = Key::of(&json!([origin, decoding, wanted.decode, calibrated.data.sha256, fed]));
+        let seen = match cache::read(Kind::Calibration, &key) {
             Some(seen) => seen,
             None => {
                 let statistics = calibrated.gather(graph, display)?;
                 let seen = Seen { loss: calibrated.loss, statistics };
-                // Without a cache the next run takes longer, and that is all.
-                let _ = file.as_deref().map(|file| write(file, &seen));
+                cache::write(Kind::Calibration, &key, &seen);
                 seen
             }
         };
-        let prefixes = wanted.decode.name();
-        Ok(Observed { calibrated, prefixes, seen, scratch_dir: scratch_dir.to_owned() })
+        let (prefixes, exact) = (wanted.decode.name(), graph.clone());
+        Ok(Observed { calibrated, prefixes, seen, exact, key, scratch_dir: scratch_dir.to_owned() })
     }
 
-    /// What the values of a graph hold. Taken anew when its weights were edited, or when a value is read there that the
-    /// exact graph does not have, as after an edit that a format asked for.
+    /// The name of what was observed: of the model, the samples and the code that watched.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// What the values of a graph hold. Taken anew when an input of a Linear, or one of `others`, is not computed from the same
+    /// numbers as the value of its name in the exact graph: an edit moved factors, or a format asked for another graph.
     pub fn statistics(
         &self,
         graph: &Graph,
-        is_edited: bool,
+        others: &[ValueId],
         display: &Display,
     ) -> Result<Cow<'_, Statistics>, PipelineError> {
-        if !is_edited && self.seen.statistics.covers(graph) {
+        let same = same_values(&self.exact, graph);
+        let wanted = quant::policy::role::linear_inputs(graph).into_iter().chain(others.iter().copied());
+        if wanted.into_iter().all(|id| same[id.0]) {
             return Ok(Cow::Borrowed(&self.seen.statistics));
         }
         let feeds = |sample: usize| self.calibrated.feeds(sample);
@@ -133,11 +141,6 @@ impl Observed {
         self.calibrated.data.has_targets()
     }
 
-    /// How many there are.
-    pub fn samples(&self) -> usize {
-        self.calibrated.data.samples.len()
-    }
-
     /// Runs the first `count` samples through a graph and shows their outputs to `watch`, in any order.
     pub fn run(
         &self,
@@ -149,25 +152,6 @@ impl Observed {
             |sample: usize| interpreter.call("full", &self.calibrated.feeds(sample)).map(|out| watch(sample, &out));
         let done: Result<Vec<()>, EvalError> = (0..count).into_par_iter().map(one).collect();
         done.map(drop).map_err(|error| PipelineError::Calibration(error.into()))
-    }
-
-    /// How well a graph does the task on the first `count` samples; `None` when they have no targets.
-    pub fn score(
-        &self,
-        interpreter: &Interpreter,
-        greedy: &Greedy,
-        count: usize,
-        text: &dyn Text,
-        display: &Display,
-    ) -> Result<Option<Score>, PipelineError> {
-        let samples = self.calibrated.data.samples[..count].to_vec();
-        let data = Data { samples, ..self.calibrated.data.clone() };
-        let found = measure::generate(measure::BATCH_ROWS, interpreter, &data, greedy, display)?;
-        let found: Vec<String> = found.iter().map(|generated| text.decode(&generated.tokens)).collect();
-        let targets = data.samples.iter().map(|sample| sample.target.as_deref());
-        let pairs: Option<Vec<(&str, &str)>> =
-            found.iter().zip(targets).map(|(found, target)| Some((&found[..], target?))).collect();
-        Ok(pairs.and_then(metrics::score))
     }
 
     /// For the report.
@@ -193,36 +177,4 @@ impl Observed {
                 .collect(),
         }
     }
-}
-
-/// Named by a hash of all that the statistics depend on. `None`: no home folder, or data without a hash.
-fn cache_file(
-    origin: &Origin,
-    decoding: &Generation,
-    wanted: &CalibrationData,
-    calibrated: &Calibrated,
-) -> Option<PathBuf> {
-    let data = &calibrated.data;
-    let key = serde_json::json!([
-        env!("CARGO_PKG_VERSION"),
-        graph::eval::kernel(),
-        origin,
-        decoding,
-        wanted.decode,
-        data.sha256,
-        data.samples.len(),
-        calibrated.positions(),
-    ]);
-    let name = sha256(&key.to_string());
-    Some(validate::cache_folder()?.join("calibration").join(format!("{name}.json")))
-}
-
-/// `None` also when the file is damaged: it is then made anew.
-fn read(file: &Path) -> Option<Seen> {
-    serde_json::from_slice(&fs::read(file).ok()?).ok()
-}
-
-fn write(file: &Path, seen: &Seen) -> io::Result<()> {
-    file.parent().inspect(|dir| whole::tidy(dir));
-    whole::write(file, &serde_json::to_vec(seen)?)
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use converters::checkpoint::CheckpointError;
 use converters::export::gguf::{GgufFile, Value};
 use converters::export::onnx::{Initializer, describe};
 use converters::{Checkpoint, ExportError, ImportError};
@@ -58,7 +59,10 @@ pub enum InspectError {
         /// What the system said.
         source: io::Error,
     },
-    /// The checkpoint cannot be read.
+    /// A file of weights cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint is none of a known family.
     #[error(transparent)]
     Import(#[from] ImportError),
     /// The artifact cannot be read.
@@ -252,7 +256,7 @@ fn gguf(path: &Path) -> Result<Inspection, InspectError> {
 fn onnx(path: &Path) -> Result<Inspection, InspectError> {
     let (mut facts, mut entries, mut tensors) = (Vec::new(), Vec::new(), BTreeMap::new());
     for file in files_at(path, "onnx")? {
-        let found = describe(&file)?;
+        let found = describe(&file).map_err(ExportError::from)?;
         let name = file.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
         facts.extend(found.facts.into_iter().map(|(key, value)| (format!("{name}: {key}"), value)));
         let ports = |ports: Vec<(String, String)>| ports.into_iter().map(|(name, ty)| PortRow { name, ty }).collect();

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod bench;
+pub mod cache;
 pub mod convert;
 mod engines;
 pub mod inspect;

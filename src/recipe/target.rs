@@ -8,13 +8,14 @@ use graph::{FloatType, GgmlType, Granularity};
 use quant::{Policy, Scheme};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use validate::chain::Limits;
 
 use crate::recipe::rescale::RescaleResidual;
 use crate::recipe::schema::Validation;
 
 /// One artifact: exactly one of `onnx`, `npu`, `gguf`, `safetensors` with that format's options, `{}` for its defaults.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
     /// Its folder below `out`; the format's name when absent.
@@ -46,6 +47,17 @@ impl Target {
     /// The format with its options.
     pub fn format(&self) -> &dyn Format {
         self.formats()[0] // exactly one: `Recipe::problems`
+    }
+
+    /// The format's name and options, as a recipe has them.
+    pub fn format_options(&self) -> serde_json::Value {
+        let Target { onnx, npu, gguf, safetensors, .. } = self;
+        json!({ "onnx": onnx, "npu": npu, "gguf": gguf, "safetensors": safetensors })
+    }
+
+    /// The same artifact with another policy.
+    pub fn instead(&self, policy: &Policy) -> Target {
+        Target { quantize: Some(policy.clone()), ..self.clone() }
     }
 
     /// The options of an ONNX artifact, if it is one.

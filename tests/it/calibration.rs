@@ -344,9 +344,13 @@ fn a_calibrated_conversion_is_in_the_report_and_the_same_with_and_without_its_ca
     let markdown = text(&home.file("out/report.md"));
     assert!(markdown.contains("## Calibration\n\n- 24 samples of `words.txt`"), "{markdown}");
     assert!(markdown.contains("| weight | type | method | nearest codes | this method | gain |"), "{markdown}");
-    let names = ["decoder_model.onnx_data", "trefoil.json"];
-    let read = || names.map(|name| fs::read(home.0.path().join("out/onnx").join(name)).unwrap_or_default());
+    let dir = home.0.path().join("out/onnx");
+    let read = || -> BTreeMap<String, Vec<u8>> {
+        let files = fs::read_dir(&dir).expect("made").map(|entry| entry.expect("readable").path());
+        files.map(|file| (file.display().to_string(), fs::read(&file).expect("there"))).collect()
+    };
     let before = read();
+    assert!(before.len() > 4 && before.values().all(|bytes| !bytes.is_empty()), "{:?}", before.keys());
     let cached: Vec<_> = fs::read_dir(home.0.path().join("cache/trefoil/calibration")).expect("kept").collect();
     assert_eq!(cached.len(), 1);
     let second = home.run(&["convert", "recipe.yaml", "--offline", "--no-bench"]);
@@ -454,6 +458,35 @@ fn tune_finds_a_plan_remembers_its_measurements_and_writes_a_recipe_that_convert
     assert_eq!(code(&impossible), 1);
     let expected = "failed: tune: no plan of these candidates has at most 1000 bytes of weights";
     assert!(text(&impossible.stderr).contains(expected), "{}", text(&impossible.stderr));
+}
+
+/// Bits of the KL that a report gives for the quantized graph of its only artifact.
+fn reported_kl(report: &Value) -> u64 {
+    let checks = report["artifacts"][0]["checks"].as_array().expect("checks");
+    let is_kl = |check: &&Value| check["link"] == "quantization" && check["metric"] == "kl";
+    checks.iter().find(is_kl).and_then(|check| check["value"].as_f64()).expect("a KL").to_bits()
+}
+
+/// Everything that an artifact has beside its weights' schemes is in what the search measured.
+#[test]
+fn tune_promises_the_kl_that_convert_reports_on_the_same_samples() {
+    let artifacts = "  - onnx: {}\n    quantize: { scheme: int8, equalize: smoothquant, bias_correction: true, activations: { static: { bits: 8 } } }";
+    let home = Home::new(artifacts, CALIBRATE, &lines());
+    let found =
+        home.run(&["tune", "recipe.yaml", "--samples", "24", "--max-kl", "1", "--candidates", "int4-g32,int8,f16"]);
+    assert_eq!(code(&found), 0, "{}{}", text(&found.stdout), text(&found.stderr));
+    let found = home.json("out/tune.json");
+    let promised = &found["measured"][found["chosen"].as_u64().expect("a plan") as usize];
+
+    let recipe = text(&home.file("recipe-tuned.yaml"));
+    assert!(recipe.contains("equalize:") && recipe.contains("activations:"), "{recipe}");
+    let same_samples = recipe.replace("  samples: 4\n", "  samples: 24\n  data: words.txt\n");
+    assert_ne!(recipe, same_samples);
+    fs::write(home.0.path().join("both.yaml"), same_samples).expect("written");
+    let converted = home.run(&["convert", "both.yaml", "--offline", "--no-bench"]);
+    assert!(code(&converted) < 2, "{}", text(&converted.stderr));
+    let reported = reported_kl(&home.json("out/report.json"));
+    assert_eq!(promised["kl"].as_f64().map(f64::to_bits), Some(reported), "{promised}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What of T5Gemma and T5Gemma2 their recordings do not show: defaults, refusals, and the tensors that text leaves unused.
 
-use converters::checkpoint::ImportError;
+use converters::ImportError;
 use converters::{Model, import};
 use graph::{Def, Op, text};
 use serde_json::{Value, json};

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use converters::ImportError;
 use converters::audio::{AudioError, Clip, Features, FrontEnd};
-use converters::checkpoint::ImportError;
 use converters::export::gguf::{FILE, Fallback, Gguf, GgufFile, Value};
 use converters::export::safetensors::Safetensors;
 use converters::{ARCHITECTURES, Architecture, Artifact, Checkpoint, Format, Model, Semantics, Tokenizer, import};
@@ -120,7 +120,7 @@ fn what_stands_in_the_file_counts_and_not_what_lies_beside_it() {
     fs::write(home.path().join("generation_config.json"), "{").expect("written");
     let read = import(&artifact.dir).expect("the file is whole");
     assert_eq!(read.checkpoint.config().model_type(), Some("t5"));
-    let files: Vec<_> = read.checkpoint.files().iter().map(|file| file.file_name().expect("a file")).collect();
+    let files: Vec<_> = read.checkpoint.inputs().iter().map(|file| file.file_name().expect("a file")).collect();
     assert_eq!(files, [FILE]);
     // Weights that a checkpoint has of its own win over a file that was grown from one.
     fs::copy(fixture("t5-v1.1").join("model.safetensors"), home.path().join("model.safetensors")).expect("copied");

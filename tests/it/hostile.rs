@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use converters::checkpoint::{Checkpoint, ImportError, check_finite};
+use converters::checkpoint::{Checkpoint, CheckpointError, check_finite};
 use converters::import;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -274,7 +274,7 @@ fn a_weight_that_is_not_finite_is_named_with_its_place() {
     }
     let model = import(folder.0.path()).expect("the files are well-formed");
     let mut lines: Vec<String> = match check_finite(&model.graph.weights) {
-        Err(ImportError::NotFinite(found)) => found.iter().map(ToString::to_string).collect(),
+        Err(CheckpointError::NotFinite(found)) => found.iter().map(ToString::to_string).collect(),
         other => panic!("{other:?}"),
     };
     lines.sort();

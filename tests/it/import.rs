@@ -243,7 +243,7 @@ fn the_files_of_a_checkpoint_are_all_that_was_read() {
     let names = |dir: &Path| {
         let model = import(dir).expect("supported");
         let name = |file: &std::path::PathBuf| file.file_name().expect("a file").to_string_lossy().into_owned();
-        let mut names: Vec<String> = model.checkpoint.files().iter().map(name).collect();
+        let mut names: Vec<String> = model.checkpoint.inputs().iter().map(name).collect();
         names.sort();
         names
     };

@@ -1,5 +1,6 @@
 //! One test binary, because linking is slow.
 
+mod architecture;
 mod bench;
 mod bounds;
 mod calibration;

@@ -15,6 +15,7 @@ pub mod limits;
 mod links;
 pub mod measure;
 mod noise;
+mod quantization;
 mod ties;
 
 use std::io;
@@ -28,6 +29,7 @@ use graph::{DEC, ENC, Graph, Progress, Scratch, progress};
 pub use limits::{Arithmetic, F32_NOISE, FLOORS, Floor, Limits};
 use measure::{Measured, Outputs, Plan, Way};
 pub use noise::Noise;
+pub use quantization::Floats;
 
 use crate::bench::Course;
 use crate::generate::{Generated, Greedy};
@@ -152,17 +154,10 @@ impl<'a> Baseline<'a> {
         too_long(&subject.exact.graph, &subject.greedy, &subject.data, "the evaluation data")?;
         let interpreter = interpreter(&subject.exact.graph);
         let samples = subject.data.samples.len() as u64;
-        let mut targets = "the data";
-        if subject.data.samples.iter().any(|s| s.target_ids.is_empty()) {
-            targets = "the float model's own greedy output, where the data has none";
-            progress.stage("targets", samples, progress::Unit::Samples);
-            let found = measure::generate(measure::BATCH_ROWS, &interpreter, &subject.data, &subject.greedy, progress)?;
-            for (sample, found) in subject.data.samples.iter_mut().zip(found) {
-                if sample.target_ids.is_empty() {
-                    sample.target_ids = found.tokens;
-                }
-            }
-        }
+        let targets = match quantization::fill_targets(&mut subject.data, &interpreter, &subject.greedy, progress)? {
+            true => "the float model's own greedy output, where the data has none",
+            false => "the data",
+        };
         let plan = Plan::new(&subject.data, subject.greedy.clone(), vocabulary(&subject.exact.graph)?)?;
         let scratch = Scratch::new()?;
         progress.stage("float model", samples, progress::Unit::Samples);

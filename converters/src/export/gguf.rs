@@ -2,10 +2,9 @@
 //! elsewhere. With the keys of [`keys`] the file is whole: it opens as a checkpoint.
 
 pub(super) mod container;
-pub(crate) mod keys;
+mod keys;
 pub(crate) mod names;
 mod pack;
-mod value;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -13,24 +12,25 @@ use std::path::Path;
 use graph::passes::{FoldLogitScale, PassError, logit_scale, run_one};
 use graph::{FloatType, GgmlType, Op, Quantized, Weight, WeightData, WeightId, Weights};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-pub use container::{GgufFile, TensorEntry, TensorType};
+pub use checkpoint::gguf::{Array, FILE, GgufFile, TensorEntry, TensorType, Value};
 pub use names::gguf_name;
-pub use value::{Array, Value};
 
-use crate::tokenizer::{PieceType, TokenizerError, Vocabulary};
-use crate::{Artifact, ExportError, Format, Model, Tokenizer};
+use crate::artifact::Artifact;
+use crate::error::ExportError;
+use crate::export::companions::copy_companions;
+use crate::format::Format;
+use crate::model::Model;
+use tokenizer::{PieceType, Tokenizer, TokenizerError, Vocabulary};
 
-/// The file in the artifact's folder.
-pub const FILE: &str = "model.gguf";
 /// Encoder-decoders that llama.cpp runs, by `general.architecture`.
 pub const LLAMA_CPP: &[&str] = &["t5"];
 /// Score of a piece that fills the vocabulary up, as in llama.cpp's own converter.
 const PAD_SCORE: f32 = -10000.0;
 
 /// Options of the format.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gguf {
     /// What a weight becomes whose rows do not divide into blocks of its type.
@@ -45,7 +45,7 @@ pub struct Gguf {
 ///
 /// All but `none` are applied when the weights are quantized. `f32` also writes integer codes that no block type holds as
 /// the numbers that they mean, which is exact.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
     /// The nearest type with blocks of 32 and no fewer bits, else half precision, as `llama-quantize` has it; the report names
@@ -152,12 +152,12 @@ enum Held {
 impl Held {
     /// Pieces for llama.cpp, files for our own engine; with the reason when it is not pieces.
     fn of(model: &Model, family: &str) -> Result<(Held, String), ExportError> {
-        let tokenizer = match Tokenizer::open(model.checkpoint.dir()) {
+        let tokenizer = match Tokenizer::of(model.checkpoint.files()) {
             Ok(tokenizer) => tokenizer,
             Err(TokenizerError::Missing { .. }) => {
                 return Ok((Held::Nothing, "the checkpoint has no tokenizer".to_owned()));
             }
-            Err(TokenizerError::Io { file, source }) => return Err(ExportError::Io { file, source }),
+            Err(TokenizerError::Files(error)) => return Err(error.into()),
             Err(
                 TokenizerError::Malformed { file, message }
                 | TokenizerError::Language { file, message }
@@ -309,7 +309,7 @@ impl Format for Gguf {
         container::write(&path, &metadata, &tensors, |index, out| {
             pack::write(weights.get(plans[index].id), plans[index].kind, out)
         })?;
-        super::copy_companions(model, dir)?;
+        copy_companions(model, dir)?;
         Artifact::list("gguf", dir).map_err(|source| ExportError::Io { file: dir.to_owned(), source })
     }
 

@@ -25,9 +25,9 @@ use std::path::Path;
 
 use graph::FloatType;
 
-use super::ExportError;
 use super::gguf::container::{self, Planned};
-use super::gguf::{Array, GgufFile, TensorType, Value};
+use crate::error::ExportError;
+use checkpoint::gguf::{Array, GgufFile, TensorType, Value};
 
 const SUM_SUFFIX: &str = ".in_sum2";
 const COUNT_SUFFIX: &str = ".counts";

@@ -7,34 +7,32 @@
 //! A profile with 8- or 16-bit activations expects a graph in which every value is rounded
 //! ([`graph::passes::QuantizeValues`]); the others a float graph.
 
-pub mod evidence;
 pub mod host;
 mod lower;
 pub mod profile;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use graph::passes::{
     AbsorbScales, Expand, Lengths, MakeStatic, Pass, UntieEmbeddings, Update, Widths, run_each, run_one,
 };
 use graph::{Block, Cache, ENC, Graph, PortRole, Side, Weight, WeightData, WeightId, Weights};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-pub use evidence::{EVIDENCE_FILE, Evidence, Range};
+pub use crate::evidence::{EVIDENCE_FILE, Evidence, Range};
 pub use host::{Bucket, HOST_FILE, Host, Numbers, Place, Port};
 pub use profile::{Form, Gelu, Norm, Operator, PROFILES, Profile, Quantized, Severity, Takes, Writes, profile};
 
-use super::onnx::tensors::{Layout, Reader};
-use super::onnx::{Placement, cache_name, read, write};
-use crate::checkpoint::{ImportError, json};
-use crate::export::copy_companions;
-use crate::{Artifact, ExportError, Format, Model};
+use super::onnx::{DATA_FILE, cache_name};
+use crate::artifact::{Artifact, write_json};
+use crate::error::ExportError;
+use crate::export::companions::copy_companions;
+use crate::format::Format;
+use crate::model::Model;
 use lower::Lowering;
+use onnx::tensors::{Layout, Reader};
+use onnx::{read, write};
 
 const FORMAT: &str = "npu";
 
@@ -242,20 +240,6 @@ impl Npu {
     }
 }
 
-/// What a file of JSON in a folder says, if it is there. Errors: it cannot be read, or is not what it should be.
-fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, ExportError> {
-    match json::read(file) {
-        Err(ImportError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        read => Ok(Some(read?)),
-    }
-}
-
-/// Writes the same. Errors: it cannot be written.
-fn write_json(file: &Path, value: &impl Serialize) -> Result<(), ExportError> {
-    let text = serde_json::to_string_pretty(value).expect("names and numbers are JSON") + "\n";
-    fs::write(file, text).map_err(|source| ExportError::Io { file: file.to_owned(), source })
-}
-
 /// Whether a row of codes has one scale.
 fn is_per_row(weight: &Weight) -> bool {
     matches!(&weight.data, WeightData::Quantized(graph::Quantized::Affine(affine)) if affine.block == Block::Row)
@@ -300,7 +284,7 @@ impl Format for Npu {
     }
 
     fn write(&self, model: &Model, dir: &Path) -> Result<Artifact, ExportError> {
-        let mut out = write::Files::create(dir, Placement::External)?;
+        let mut out = write::Files::create(dir, Some(DATA_FILE))?;
         let version = write::Version::opset(self.known()?.writes.opset);
         let mut host = Host {
             profile: self.profile.to_string(),
@@ -400,7 +384,7 @@ impl Npu {
 
 /// One file's graph and its ports.
 struct Lowered {
-    file: super::onnx::FileGraph,
+    file: write::FileGraph,
     place: Place,
     /// What its float tensors held, by their names.
     seen: BTreeMap<String, Range>,

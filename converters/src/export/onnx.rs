@@ -3,22 +3,10 @@
 //! Standard operators of opset 18, of opset 21 in a file with activations of 16 bits; of `com.microsoft`, `MultiHeadAttention`
 //! unless `attention: standard`, and `MatMulNBits` and `GatherBlockQuantized` for codes of 4 and 8 bits.
 
-mod describe;
-mod infer;
 mod lower;
-mod model;
-#[allow(clippy::all, missing_docs, dead_code, reason = "generated from onnx.proto, whole")]
-#[rustfmt::skip]
-pub(in crate::export) mod onnx;
-pub(in crate::export) mod proto;
-pub(in crate::export) mod read;
-pub(in crate::export) mod tensors;
-mod weigh;
-pub(in crate::export) mod write;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use graph::{
@@ -26,17 +14,23 @@ use graph::{
     ValueId, WeightId, Weights,
 };
 
-pub use self::describe::{Description, Initializer, describe};
-pub use self::infer::{Types, Unknown};
-pub use self::model::{Attribute, Constant, Declared, Element, Extent, Node, OnnxFile, STANDARD};
+pub use onnx::{
+    Attribute, Constant, Declared, Description, Element, Extent, Initializer, Node, OnnxFile, STANDARD, Types, Unknown,
+    describe,
+};
 
 use self::lower::{Choices, Lowering};
-use self::onnx::{GraphProto, NodeProto, ValueInfoProto};
-use self::proto::{flag_info, int, node, subgraph, value_info};
-use self::tensors::{Layout, Reader};
-use crate::checkpoint::{ImportError, json};
-use crate::export::copy_companions;
-use crate::{Artifact, ExportError, Format, Model};
+use crate::artifact::Artifact;
+use crate::error::ExportError;
+use crate::export::companions::copy_companions;
+use crate::format::Format;
+use crate::model::Model;
+use checkpoint::Files;
+use onnx::make::{flag_info, int, node, subgraph, value_info};
+use onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
+use onnx::read;
+use onnx::tensors::{Layout, Reader, block_of};
+use onnx::write::{self, FileGraph};
 
 /// Options of the ONNX export.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
@@ -105,6 +99,13 @@ pub enum Placement {
     Embedded,
 }
 
+impl Placement {
+    /// The file of the weights, if there is one.
+    fn file(self) -> Option<&'static str> {
+        (self == Placement::External).then_some(DATA_FILE)
+    }
+}
+
 /// What linear layers are computed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -157,7 +158,7 @@ impl Onnx {
     /// `None` where it computes in floats.
     pub fn rounds_blocks_of(&self, weight: &AffineTensor) -> Option<usize> {
         match self.compute {
-            Compute::Int8 => tensors::block_of(weight).ok(),
+            Compute::Int8 => block_of(weight).ok(),
             Compute::F32 | Compute::F16 => None,
         }
     }
@@ -190,7 +191,7 @@ impl Format for Onnx {
     }
 
     fn prepare(&self, model: &mut Model) -> Result<Vec<String>, ExportError> {
-        Ok(readable_tokenizer_config(model.checkpoint.dir())?
+        Ok(readable_tokenizer_config(model.checkpoint.files())?
             .map(|_| {
                 format!("{TOKENIZER_CONFIG}: {TOKEN_LIST} is left out, because transformers 4.x, which Optimum runs on, cannot read a list there")
             })
@@ -209,7 +210,7 @@ impl Format for Onnx {
     fn write(&self, model: &Model, dir: &Path) -> Result<Artifact, ExportError> {
         self.write_graphs(&model.graph, dir)?;
         copy_companions(model, dir)?;
-        if let Some(text) = readable_tokenizer_config(model.checkpoint.dir())? {
+        if let Some(text) = readable_tokenizer_config(model.checkpoint.files())? {
             let file = dir.join(TOKENIZER_CONFIG);
             fs::write(&file, text).map_err(|source| ExportError::Io { file, source })?;
         }
@@ -217,7 +218,7 @@ impl Format for Onnx {
     }
 
     fn read_weights(&self, model: &Model, artifact: &Artifact) -> Result<Weights, ExportError> {
-        read::weights(&model.graph.weights, &artifact.dir, graph_paths(&artifact.dir))
+        Ok(read::weights(&model.graph.weights, &artifact.dir, graph_paths(&artifact.dir))?)
     }
 }
 
@@ -226,12 +227,8 @@ const TOKEN_LIST: &str = "extra_special_tokens";
 
 /// The checkpoint's tokenizer_config.json without the list of tokens that transformers 5 writes into it, or `None` when it
 /// has none. transformers 4.x expects a table under that key and refuses the tokenizer; ids and texts do not depend on it.
-fn readable_tokenizer_config(dir: &Path) -> Result<Option<String>, ExportError> {
-    let file = dir.join(TOKENIZER_CONFIG);
-    let mut config: serde_json::Value = match json::read(&file) {
-        Err(ImportError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read?,
-    };
+fn readable_tokenizer_config(files: &Files) -> Result<Option<String>, ExportError> {
+    let Some(mut config) = files.json::<serde_json::Value>(TOKENIZER_CONFIG)? else { return Ok(None) };
     let Some(keys) = config.as_object_mut().filter(|keys| keys.get(TOKEN_LIST).is_some_and(|v| v.is_array())) else {
         return Ok(None);
     };
@@ -243,13 +240,13 @@ impl Onnx {
     /// Writes the graphs and their weights, without the files copied from the checkpoint.
     pub fn write_graphs(&self, graph: &Graph, dir: &Path) -> Result<(), ExportError> {
         let layouts = self.layouts(graph)?;
-        let mut out = write::Files::create(dir, self.weights)?;
+        let mut out = write::Files::create(dir, self.weights.file())?;
         for (_, file) in GRAPH_FILES {
             let file_graph = self.file(graph, file, &layouts)?;
             let version = write::Version::of(&file_graph.graph);
             out.write(graph, &layouts, file, file_graph, version)?;
         }
-        out.finish()
+        Ok(out.finish()?)
     }
 
     /// How each weight is stored. Errors: all that ONNX cannot hold.
@@ -371,12 +368,6 @@ impl Onnx {
         }
         Ok(made)
     }
-}
-
-/// A file's graph and the weights that it reads.
-pub(in crate::export) struct FileGraph {
-    pub(in crate::export) graph: GraphProto,
-    pub(in crate::export) weights: BTreeSet<WeightId>,
 }
 
 /// Inputs or outputs of a file: the ONNX name, and the value behind it.
@@ -578,3 +569,6 @@ fn empty_past(mut ty: Type) -> Type {
 fn graph_paths(dir: &Path) -> impl Iterator<Item = PathBuf> {
     GRAPH_FILES.into_iter().map(move |(_, file)| dir.join(file))
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,14 +42,17 @@ use std::path::Path;
 
 use graph::Weights;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::export::copy_companions;
-use crate::{Artifact, ExportError, Format, Model};
+use crate::artifact::Artifact;
+use crate::error::ExportError;
+use crate::export::companions::copy_companions;
+use crate::format::Format;
+use crate::model::Model;
 use layout::Layout;
 
 /// Options of the format.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Safetensors {
     /// The type of weights that have no codes.
@@ -62,7 +65,7 @@ pub struct Safetensors {
 }
 
 /// The type of weights that have no codes. Only widening is possible; the schemes f16 and bf16 narrow.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Dtype {
     /// Each as it is.

@@ -8,9 +8,10 @@ use graph::{BATCH, Build, Computed, DEC, ENC, Sym, Type, Unary, Val, Visible, We
 
 use super::Module;
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation};
-use crate::Semantics;
-use crate::checkpoint::{Checkpoint, ImportError, Size};
-use crate::limits::COMPUTED_POSITIONS;
+use crate::architecture::Semantics;
+use crate::error::ImportError;
+use checkpoint::limits::COMPUTED_POSITIONS;
+use checkpoint::{Checkpoint, Size};
 
 pub(super) use gguf::{NAMES, metadata};
 

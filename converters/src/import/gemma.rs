@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::Module;
 use super::layers::{WITHOUT_EFFECT, activation};
-use crate::checkpoint::{Checkpoint, Config, Size};
-use crate::export::gguf;
+use checkpoint::gguf;
+use checkpoint::{Checkpoint, Config, Size};
 
 /// Keys of a stack's section without effect on the logits, beside [`WITHOUT_EFFECT`]. What a section says of the whole model
 /// is set by the whole.

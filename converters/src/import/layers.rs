@@ -2,7 +2,7 @@
 
 use graph::{Unary, Weight};
 
-use crate::checkpoint::{Checkpoint, Config, Size};
+use checkpoint::{Checkpoint, Config, Size};
 
 /// Keys of config.json without effect on the logits: training, bookkeeping, defaults of `generate`, what other heads use.
 pub(super) const WITHOUT_EFFECT: &[&str] = &[

@@ -3,9 +3,10 @@
 use graph::Build;
 
 use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, Tables};
-use crate::checkpoint::{Checkpoint, ImportError};
-use crate::export::gguf::Value;
-use crate::{Architecture, Semantics};
+use crate::architecture::{Architecture, Semantics};
+use crate::error::ImportError;
+use checkpoint::Checkpoint;
+use checkpoint::gguf::Value;
 
 /// The family.
 pub(super) struct M2m100;

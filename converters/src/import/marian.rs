@@ -4,9 +4,10 @@ use graph::Build;
 
 use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, Tables};
 use super::layers::{TIED_HEAD, tied_or_own};
-use crate::checkpoint::{Checkpoint, ImportError, Size};
-use crate::export::gguf::Value;
-use crate::{Architecture, Semantics};
+use crate::architecture::{Architecture, Semantics};
+use crate::error::ImportError;
+use checkpoint::gguf::Value;
+use checkpoint::{Checkpoint, Size};
 
 /// The family.
 pub(super) struct Marian;

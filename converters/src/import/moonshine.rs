@@ -8,10 +8,11 @@ use graph::{BATCH, Build, DEC, Dim, ENC, Layout, Rope, Sym, Type, Unary, Val, Vi
 
 use super::Module;
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation, tied_or_own};
-use crate::audio::Features;
-use crate::checkpoint::{self, Checkpoint, ImportError, Size};
-use crate::export::gguf::Value;
-use crate::{Architecture, Semantics};
+use crate::architecture::{Architecture, Semantics};
+use crate::error::ImportError;
+use checkpoint::gguf::Value;
+use checkpoint::{self, Checkpoint, Size};
+use frontend::audio::Features;
 
 /// The family.
 pub(super) struct Moonshine;

@@ -9,9 +9,10 @@ use graph::{BATCH, Build, DEC, ENC, Layout, Rope, Sym, Type, Unary, Val, Visible
 
 use super::Module;
 use super::layers::WITHOUT_EFFECT;
-use crate::checkpoint::{Checkpoint, ImportError, Size};
-use crate::export::gguf::Value;
-use crate::{Architecture, Semantics};
+use crate::architecture::{Architecture, Semantics};
+use crate::error::ImportError;
+use checkpoint::gguf::Value;
+use checkpoint::{Checkpoint, Size};
 
 /// The family.
 pub(super) struct Mu;

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use graph::{BATCH, Build, DEC, ENC, Op, Sym, Type, Unary, Val, Visible};
 
 use super::{Module, layers};
-use crate::checkpoint::{self, Checkpoint, ImportError, Size};
-use crate::export::gguf::Value;
-use crate::{Architecture, Semantics};
+use crate::architecture::{Architecture, Semantics};
+use crate::error::ImportError;
+use checkpoint::gguf::Value;
+use checkpoint::{self, Checkpoint, Size};
 
 /// The family.
 pub(super) struct T5;

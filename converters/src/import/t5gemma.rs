@@ -9,9 +9,10 @@ use graph::{BATCH, Build, DEC, ENC, Rope, Type, Val, Visible};
 use super::Module;
 use super::gemma::{DECODING_DEFAULTS, Stack, cap, capped, rope};
 use super::layers::{WITHOUT_EFFECT, tied_or_own};
-use crate::checkpoint::{self, Checkpoint, ImportError};
-use crate::export::gguf::Value;
-use crate::{Architecture, Semantics};
+use crate::architecture::{Architecture, Semantics};
+use crate::error::ImportError;
+use checkpoint::gguf::Value;
+use checkpoint::{self, Checkpoint};
 
 /// The family.
 pub(super) struct T5Gemma;
@@ -44,7 +45,7 @@ impl Config {
         c.ignore(&["attention_dropout", "vocab_size"]);
         let sections = (c.section("encoder"), c.section("decoder"));
         let (Some(encoder), Some(decoder)) = sections else {
-            return Err(checkpoint.does_not_fit());
+            return Err(checkpoint.does_not_fit().into());
         };
         // Only the decoder's makes logits.
         encoder.ignore(&["final_logit_softcapping"]);

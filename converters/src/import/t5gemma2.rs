@@ -10,9 +10,10 @@ use graph::{BATCH, Build, Computed, DEC, ENC, Rope, Type, Val, Visible, Weight, 
 use super::Module;
 use super::gemma::{Attends, DECODING_DEFAULTS, Stack, cap, capped, rope};
 use super::layers::{WITHOUT_EFFECT, tied_or_own};
-use crate::checkpoint::{self, Checkpoint, ImportError, Size};
-use crate::export::gguf::Value;
-use crate::{Architecture, Semantics};
+use crate::architecture::{Architecture, Semantics};
+use crate::error::ImportError;
+use checkpoint::gguf::Value;
+use checkpoint::{self, Checkpoint, Size};
 
 /// The family.
 pub(super) struct T5Gemma2;
@@ -52,7 +53,7 @@ impl Config {
         // The encoder's eoi_token_index replaces the one outside.
         c.ignore(&["attention_dropout", "eoi_token_index", "image_token_index", "vocab_size"]);
         let (Some(encoder), Some(decoder)) = (c.section("encoder"), c.section("decoder")) else {
-            return Err(checkpoint.does_not_fit());
+            return Err(checkpoint.does_not_fit().into());
         };
         let eoi = encoder.usize_or("eoi_token_index", 256_000);
         encoder.ignore(WITHOUT_EFFECT);
@@ -67,7 +68,7 @@ impl Config {
             "vocab_size",
         ]);
         let Some(text) = encoder.section("text_config") else {
-            return Err(checkpoint.does_not_fit());
+            return Err(checkpoint.does_not_fit().into());
         };
         // Only the decoder's makes logits.
         text.ignore(&["final_logit_softcapping"]);

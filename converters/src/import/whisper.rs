@@ -8,10 +8,11 @@ use graph::{BATCH, Build, DEC, Dim, Type, Unary, Val, Visible};
 
 use super::Module;
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation, tied_or_own};
-use crate::audio::Features;
-use crate::checkpoint::{Checkpoint, ImportError, Size};
-use crate::export::gguf::Value;
-use crate::{Architecture, Semantics};
+use crate::architecture::{Architecture, Semantics};
+use crate::error::ImportError;
+use checkpoint::gguf::Value;
+use checkpoint::{Checkpoint, Size};
+use frontend::audio::Features;
 
 /// The family.
 pub(super) struct Whisper;

@@ -6,6 +6,7 @@ pub mod infer;
 pub mod op;
 pub mod port;
 pub mod properties;
+pub mod same;
 pub mod text;
 pub mod ty;
 pub mod verify;

@@ -66,6 +66,17 @@ impl Blob {
         Blob { source: Source::Zeros, start: 0, len }
     }
 
+    /// Whether these are the same bytes of the same file or memory; equal bytes elsewhere are others.
+    pub fn is_same(&self, other: &Blob) -> bool {
+        let is_source = match (&self.source, &other.source) {
+            (Source::File(a), Source::File(b)) => Arc::ptr_eq(a, b),
+            (Source::Memory(a), Source::Memory(b)) => Arc::ptr_eq(a, b),
+            (Source::Zeros, Source::Zeros) => true,
+            (Source::File(_) | Source::Memory(_) | Source::Zeros, _) => false,
+        };
+        is_source && (self.start, self.len) == (other.start, other.len)
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> u64 {
         self.len

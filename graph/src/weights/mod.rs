@@ -113,6 +113,26 @@ pub enum WeightData {
 }
 
 impl WeightData {
+    /// Whether these are the same numbers because they come in the same way from the same stored bytes.
+    pub fn is_same(&self, other: &WeightData) -> bool {
+        match (self, other) {
+            (WeightData::Stored { blob, dtype }, WeightData::Stored { blob: of, dtype: ty }) => {
+                dtype == ty && blob.is_same(of)
+            }
+            (WeightData::Derived(derive, base), WeightData::Derived(by, of)) => derive == by && base.is_same(of),
+            (WeightData::Computed(a), WeightData::Computed(b)) => a == b,
+            // Every quantization writes its own.
+            (WeightData::Quantized(_), WeightData::Quantized(_)) => false,
+            (
+                WeightData::Stored { .. }
+                | WeightData::Derived(..)
+                | WeightData::Computed(_)
+                | WeightData::Quantized(_),
+                _,
+            ) => false,
+        }
+    }
+
     /// Short name of the type, for reports: `f16`, `int8 per row`, `Q4_K`.
     pub fn type_name(&self) -> String {
         match self {

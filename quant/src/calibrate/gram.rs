@@ -4,6 +4,9 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
 
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
+
 /// Edge of the tiles that one task computes: wide enough for fast products, narrow enough that two threads share the work.
 const TILE: usize = 128;
 

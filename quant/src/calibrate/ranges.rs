@@ -7,6 +7,9 @@ use graph::FakeQuant;
 use super::histogram::{BINS, HALF, Histogram};
 pub use crate::settings::RangeMethod;
 
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
+
 /// A histogram gives no range.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum RangeError {

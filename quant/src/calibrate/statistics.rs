@@ -21,6 +21,9 @@ use crate::error::CalibrationError;
 use crate::policy::role::linear_inputs;
 use crate::settings::StaticActivations;
 
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
+
 /// Bytes of weights kept as f32 while samples run.
 pub(crate) const CACHED_WEIGHTS_BYTES: usize = 512 << 20;
 

@@ -16,6 +16,9 @@ use super::statistics::CACHED_WEIGHTS_BYTES;
 use crate::error::CalibrationError;
 use crate::settings::RangeMethod;
 
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
+
 /// How far below the largest score of a row a code of its own is of use, in nats: with 8 bits a probability below
 /// `e^-10` = 4.5e-5 is rounded to 0 (below 1/510) even where 40 keys have it, and with 16 bits one below `e^-16`.
 const DEPTH_OF_BYTES: f32 = 10.0;

@@ -9,7 +9,7 @@
 //! only grows as the range narrows, plus at most `scale²/4` for each of the others; so once `error - n·scale²/4` passes
 //! the least error found, it stays there, but for what rounding scales to f16 moves.
 
-use super::affine::{Extent, Grid, Step};
+use super::grid::{Extent, Grid, Step};
 
 /// Denominator of the ranges tried.
 const PARTS: u16 = 40;

@@ -16,19 +16,18 @@
 //! rows or parts of them, so codes of a row do not change when the row is divided, but for the rounding of scales to f16.
 //! For the same reason one place does not depend on the factors of another, and all are chosen on the float model.
 
-use graph::{Graph, Progress, progress::Unit};
+use graph::{Derive, Graph, Progress, progress::Unit};
 
 use super::sites::{Chosen, LIMIT, Place, rounded};
 use crate::calibrate::calibration::Calibration;
 use crate::calibrate::gram::Gram;
-use crate::codebook::affine::Grid;
-use crate::codebook::ggml;
 use crate::error::QuantError;
-use crate::method::stream::{self, Chunk};
-use crate::method::{ggml_blocks, nearest};
-use crate::policy::plan::{Plan, Planned, coded};
-use crate::scheme::{Method, Scheme};
-use crate::settings::Equalize;
+use crate::method::stream;
+use crate::policy::plan::{Plan, coded};
+use crate::settings::{Equalize, Method};
+
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
 
 /// Values of a that are tried.
 const TRIALS: u8 = 20;
@@ -93,10 +92,16 @@ fn error(graph: &Graph, place: &Place, plan: &Plan, s: &[f32], gram: &Gram) -> R
         let importance: Vec<f32> = diagonal.iter().zip(&factors).map(|(square, s)| square / (s * s)).collect();
         let weight = graph.weights.get(part.weight);
         let columns = weight.matrix()[1];
-        let errors = stream::over_chunks(weight, 1, |_, values, chunk| {
+        let mut moved = weight.clone();
+        moved.derive(Derive::Columns(factors.clone().into()));
+        let codebook = planned.scheme.codebook().expect("`coded` says so");
+        let row_bytes = codebook.row_bytes(columns);
+        let trial = codebook.rows(&moved, planned.clip, (planned.method != Method::Nearest).then_some(&importance))?;
+        let errors = stream::over_chunks(weight, 1, |rows, values, chunk| {
             let scaled: Vec<f32> =
                 values.chunks(columns).flat_map(|w| w.iter().zip(&factors).map(|(w, s)| w * s)).collect();
-            decode(planned, &scaled, columns, &importance, chunk);
+            chunk.reset(rows.len(), columns, row_bytes);
+            trial.encode(&scaled, chunk);
             let rows = values.chunks(columns).zip(chunk.decoded.chunks(columns));
             let e = |(w, v): (&[f32], &[f32])| -> Vec<f32> {
                 w.iter().zip(v).zip(&factors).map(|((w, v), s)| w - v / s).collect()
@@ -107,29 +112,6 @@ fn error(graph: &Graph, place: &Place, plan: &Plan, s: &[f32], gram: &Gram) -> R
         sum += errors.iter().sum::<f64>();
     }
     Ok(sum)
-}
-
-/// What the nearest codes of some rows mean.
-fn decode(planned: &Planned, values: &[f32], columns: usize, importance: &[f32], out: &mut Chunk) {
-    let importance = (planned.method != Method::Nearest).then_some(importance);
-    out.decoded.resize(values.len(), 0.0);
-    match planned.scheme {
-        Scheme::Affine { bits, block, symmetric } => {
-            out.bytes.resize(values.len(), 0);
-            out.scales.clear();
-            out.zeros.clear();
-            nearest::codes_of_rows(values, columns, block, Grid::new(bits, symmetric), planned.clip, importance, out);
-        }
-        Scheme::Ggml(kind) => {
-            out.bytes.resize(values.len() / kind.block_len() * kind.block_bytes(), 0);
-            match importance.and_then(ggml_blocks::ratios) {
-                Some(importance) => ggml::quantize_weighted(kind, values, &importance, &mut out.bytes),
-                None => ggml::quantize(kind, values, &mut out.bytes),
-            }
-            kind.dequantize(&out.bytes, &mut out.decoded);
-        }
-        Scheme::Keep | Scheme::Float(_) => out.decoded.copy_from_slice(values),
-    }
 }
 
 #[cfg(test)]

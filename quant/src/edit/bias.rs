@@ -8,6 +8,9 @@ use graph::{Blob, FloatType, Graph, Op, ValueId, Weight, WeightData, WeightError
 
 use crate::calibrate::statistics::Statistics;
 
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
+
 /// Corrects the bias of each Linear whose weight differs between the two graphs; returns the names of those biases.
 ///
 /// `exact` and `quantized` differ in their weights only. A bias becomes f32. One that several Linears share is left alone, as

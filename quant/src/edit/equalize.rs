@@ -25,6 +25,9 @@ use crate::error::QuantError;
 use crate::policy::plan::{Plan, coded};
 use crate::settings::{Equalize, Smoothquant};
 
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
+
 /// Factors for each place of a graph that is not quantized yet.
 ///
 /// `plan`: of this graph. `progress` counts the samples of `awq`. Errors: no calibration where the method needs it; samples

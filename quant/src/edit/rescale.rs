@@ -5,6 +5,9 @@ use graph::{Graph, ValueId};
 
 use crate::calibrate::statistics::{Observed, Statistics};
 
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
+
 /// Half of the largest number of f16: a factor 2 for inputs that calibration did not see.
 pub const ROOM: f32 = 65504.0 / 2.0;
 

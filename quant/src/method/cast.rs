@@ -4,10 +4,12 @@ use graph::{FloatType, Progress, Scratch, Weight, WeightData};
 
 use super::quantizer::{Known, Needs, Outcome, Quantizer};
 use super::stream;
+use crate::codebook::rows::Chunk;
 use crate::error::QuantError;
 use crate::measure::Errors;
 use crate::policy::plan::Planned;
-use crate::scheme::{Method, Scheme};
+use crate::scheme::Scheme;
+use crate::settings::Method;
 
 /// Rounds to nearest even; passes on what has the type already. f16 refuses numbers above 65504.
 ///
@@ -67,15 +69,15 @@ fn in_type(
         cast(dtype, values, chunk);
     })?;
     let data = WeightData::Stored { blob: streamed.blob, dtype };
-    Ok(Outcome::new(data, Vec::new(), streamed.errors))
+    Ok(Outcome::float(data, streamed.errors))
 }
 
 fn kept(weight: &Weight, progress: &dyn Progress) -> Result<Outcome, QuantError> {
     stream::checked(weight, progress)?;
-    Ok(Outcome::new(weight.data.clone(), Vec::new(), Errors::default()))
+    Ok(Outcome::float(weight.data.clone(), Errors::default()))
 }
 
-fn cast(target: FloatType, values: &[f32], out: &mut stream::Chunk) {
+fn cast(target: FloatType, values: &[f32], out: &mut Chunk) {
     target.encode(values, &mut out.bytes);
     target.decode(&out.bytes, &mut out.decoded);
 }

@@ -4,7 +4,11 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
 use crate::calibrate::gram::{Factor, Gram};
+use crate::codebook::rows::Choose;
 use crate::settings::GptqSettings;
+
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
 
 /// Channels between two updates of all later ones.
 const LAZY: usize = 128;
@@ -68,9 +72,9 @@ pub(super) struct Feedback<'a> {
 }
 
 impl Feedback<'_> {
-    /// Codes for some rows, channel after channel. `choose` gets row, column and what the weight has become by the errors
-    /// before it, keeps the nearest code, and returns what that means, which goes to `decoded`.
-    pub fn encode(&self, values: &[f32], decoded: &mut [f32], mut choose: impl FnMut(usize, usize, f32) -> f32) {
+    /// Codes for some rows, channel after channel. `choose` gets what the weight has become by the errors before it; what its
+    /// code means goes to `decoded`.
+    pub fn encode(&self, values: &[f32], decoded: &mut [f32], choose: Choose) {
         let n = self.order.len();
         let rows = values.len() / n;
         let upper = self.factor.upper();

@@ -9,8 +9,8 @@
 //! ŵ_k = nearest(w_k + Σ_{j<k} (w_j - ŵ_j) · U_jk)
 //! ```
 //!
-//! `nearest` is to the grid of the scheme: integer codes by [`crate::codebook::affine`], or the blocks of ggml, whose scales and minima
-//! are first found by importance, the diagonal of G, and then stay ([`crate::codebook::ggml::codes`]).
+//! `nearest` is to the codebook of the scheme ([`Rows::recode`]), under scales that are first found by importance, the diagonal
+//! of G, and then stay.
 //!
 //! Channels come in the order of falling `G_jj` (`act_order`): early ones are rounded freely and have the most channels after
 //! them to compensate. Scales are those of the untouched weights, of the block to which a channel belongs in the file, so
@@ -18,17 +18,21 @@
 //!
 //! Rows do not depend on each other, so results do not depend on threads or on how rows are cut into chunks.
 
-use graph::{Progress, Scratch, Weight, WeightData};
+use graph::{Progress, Scratch, Weight};
 
 use super::feedback::{Compensation, Feedback};
-use super::ggml_blocks;
 use super::quantizer::{Known, Needs, Outcome, Quantizer};
-use super::rows::{AffineRows, BlockRows, Rows};
 use super::stream;
+use crate::calibrate::gram::Factor;
+use crate::codebook::rows::{Chunk, Rows};
 use crate::error::QuantError;
 use crate::measure::OutputErrors;
 use crate::policy::plan::Planned;
-use crate::scheme::{Method, Scheme};
+use crate::scheme::Scheme;
+use crate::settings::Method;
+
+/// Raised when the same input gives other results ([`crate::RESULTS`]).
+pub const RESULTS: u32 = 1;
 
 /// Rows that are rounded together: products with the Gram matrix and its factor read, and pack, all of these for each chunk.
 const ROWS: usize = 128;
@@ -46,7 +50,7 @@ impl Quantizer for Gptq {
     }
 
     fn applies(&self, scheme: Scheme, method: Method) -> bool {
-        matches!(scheme, Scheme::Affine { .. } | Scheme::Ggml(_)) && method == Method::Gptq
+        scheme.is_quantized() && method == Method::Gptq
     }
 
     fn quantize(
@@ -60,69 +64,45 @@ impl Quantizer for Gptq {
         let Known::Gram(shared) = known else {
             unreachable!("`needs` says so");
         };
-        match planned.scheme {
-            Scheme::Affine { bits, block, symmetric } => {
-                let importance = shared.importance();
-                let rows =
-                    AffineRows { shape: weight.matrix(), bits, block, symmetric, clip: planned.clip, importance };
-                quantized(rows, weight, planned, shared, scratch, progress)
+        let codebook = planned.scheme.codebook().expect("`applies` says so");
+        let shape = weight.matrix();
+        let rows = codebook.rows(weight, planned.clip, Some(shared.importance()))?;
+        let row_bytes = codebook.row_bytes(shape[1]);
+        let streamed = stream::encoded(weight, planned.scheme, row_bytes, ROWS, scratch, progress, |values, chunk| {
+            rows.encode(values, chunk);
+            if let Some(factor) = &shared.factor {
+                compensate(&*rows, values, shared, factor, chunk);
             }
-            Scheme::Ggml(kind) => {
-                let rows = BlockRows {
-                    columns: weight.matrix()[1],
-                    kind,
-                    importance: ggml_blocks::ratios(shared.importance()),
-                };
-                quantized(rows, weight, planned, shared, scratch, progress)
-            }
-            Scheme::Keep | Scheme::Float(_) => unreachable!("`applies` says so"),
-        }
+        })?;
+        Ok(Outcome { notes: shared.notes.clone(), ..Outcome::coded(&*codebook, shape, streamed) })
     }
 }
 
-fn quantized(
-    rows: impl Rows,
-    weight: &Weight,
-    planned: &Planned,
-    shared: &Compensation,
-    scratch: &Scratch,
-    progress: &dyn Progress,
-) -> Result<Outcome, QuantError> {
-    let streamed =
-        stream::encoded(weight, planned.scheme, rows.row_bytes(), ROWS, scratch, progress, |values, chunk| {
-            rows.start(values, chunk);
-            let Some(factor) = &shared.factor else { return };
-            // Before its codes are replaced: what those without feedback would do under the same scales.
-            let signal = shared.gram.squares(values);
-            let error = |decoded: &[f32]| -> Vec<f32> { values.iter().zip(decoded).map(|(w, v)| w - v).collect() };
-            let nearest = shared.gram.squares(&error(&chunk.decoded));
-            rows.finish(values, &Feedback { order: &shared.order, factor }, chunk);
-            let noise = shared.gram.squares(&error(&chunk.decoded));
-            chunk.outputs = Some(OutputErrors {
-                signal: signal.iter().sum(),
-                noise: noise.iter().sum(),
-                nearest: nearest.iter().sum(),
-            });
-        })?;
-    Ok(Outcome {
-        data: WeightData::Quantized(rows.tensor(streamed.blob, &streamed.scales, streamed.zeros)),
-        scales: streamed.scales,
-        errors: streamed.errors,
-        outputs: streamed.outputs,
-        notes: shared.notes.clone(),
-    })
+/// Chooses the codes of some rows anew, and measures the outputs before and after.
+fn compensate(rows: &dyn Rows, values: &[f32], shared: &Compensation, factor: &Factor, chunk: &mut Chunk) {
+    let error = |decoded: &[f32]| -> Vec<f32> { values.iter().zip(decoded).map(|(w, v)| w - v).collect() };
+    let signal = shared.gram.squares(values);
+    // Before its codes are replaced: what those without feedback would do under the same scales.
+    let nearest = shared.gram.squares(&error(&chunk.decoded));
+    let feedback = Feedback { order: &shared.order, factor };
+    rows.recode(chunk, &mut |decoded, choose| feedback.encode(values, decoded, choose));
+    let noise = shared.gram.squares(&error(&chunk.decoded));
+    chunk.outputs =
+        Some(OutputErrors { signal: signal.iter().sum(), noise: noise.iter().sum(), nearest: nearest.iter().sum() });
 }
 
 #[cfg(test)]
 mod tests {
     use graph::progress::Quiet;
-    use graph::{Blob, Block, FloatType, GgmlType, Quantized};
+    use graph::{Blob, Block, FloatType, GgmlType, Quantized, WeightData};
+    use half::f16;
 
     use super::*;
     use crate::calibrate::gram::Gram;
-    use crate::codebook::affine::{Grid, Step};
     use crate::codebook::ggml;
     use crate::codebook::ggml::codes::Codes;
+    use crate::codebook::grid::{Grid, Step};
+    use crate::codebook::rows::Codebook;
     use crate::error::Refusal;
     use crate::method::nearest::Nearest;
     use crate::policy::plan::Decider;
@@ -171,8 +151,8 @@ mod tests {
 
     /// Those of [`ggml::quantize_weighted`], by the diagonal of the Gram matrix.
     fn weighted_blocks(values: &[f32], kind: GgmlType, shared: &Compensation) -> Vec<u8> {
-        let mut bytes = vec![0; ggml_blocks::row_bytes(kind, values.len())];
-        let importance = ggml_blocks::ratios(shared.importance()).expect("some channel is alive");
+        let mut bytes = vec![0; kind.row_bytes(values.len())];
+        let importance = ggml::ratios(shared.importance()).expect("some channel is alive");
         ggml::quantize_weighted(kind, values, &importance, &mut bytes);
         bytes
     }
@@ -274,7 +254,7 @@ mod tests {
         let grid = Grid::new(4, true);
         let mut differing = 0;
         for (row, (values, found)) in values.chunks(n).zip(found.chunks(n)).enumerate() {
-            let step = |column: usize| Step { scale: plain.scales[row * 5 + column / 32], zero: 0 };
+            let step = |column: usize| Step { scale: f16::from_f32(plain.scales[row * 5 + column / 32]), zero: 0 };
             let expected = by_the_paper(values, &gram, 0.01, step, grid);
             differing += found.iter().zip(&expected).filter(|(a, b)| a != b).count();
         }
@@ -434,7 +414,7 @@ mod tests {
         let shared = Compensation::new(gram, GptqSettings::default());
         let values = drawn(256, 47);
         for &kind in GgmlType::ALL {
-            let mut plain = vec![0; ggml_blocks::row_bytes(kind, 256)];
+            let mut plain = vec![0; kind.row_bytes(256)];
             ggml::quantize(kind, &values, &mut plain);
             let mut expected = vec![0.0; 256];
             kind.dequantize(&plain, &mut expected);

@@ -2,18 +2,16 @@
 
 pub mod cast;
 pub mod feedback;
-pub mod ggml_blocks;
 pub mod gptq;
 pub mod nearest;
 pub mod quantizer;
-mod rows;
 pub mod stream;
 
 use crate::policy::plan::Planned;
 use quantizer::Quantizer;
 
 /// Every quantizer; for each scheme and method one applies.
-pub const QUANTIZERS: &[&dyn Quantizer] = &[&cast::Cast, &nearest::Nearest, &gptq::Gptq, &ggml_blocks::Blocks];
+pub const QUANTIZERS: &[&dyn Quantizer] = &[&cast::Cast, &nearest::Nearest, &gptq::Gptq];
 
 pub(crate) fn quantizer_for(planned: &Planned) -> &'static dyn Quantizer {
     let found = QUANTIZERS.iter().find(|quantizer| quantizer.applies(planned.scheme, planned.method));

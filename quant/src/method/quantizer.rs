@@ -1,13 +1,15 @@
 //! What every method of choosing codes is given, and what it gives.
 
 use graph::{Progress, Scratch, Weight, WeightData};
-use half::f16;
 
 use super::feedback::Compensation;
+use super::stream::Streamed;
+use crate::codebook::rows::Codebook;
 use crate::error::QuantError;
 use crate::measure::{Errors, OutputErrors};
 use crate::policy::plan::Planned;
-use crate::scheme::{Method, Scheme};
+use crate::scheme::Scheme;
+use crate::settings::Method;
 
 /// A way to choose the numbers of some schemes.
 pub trait Quantizer: Sync {
@@ -71,7 +73,7 @@ pub struct Outcome {
     /// Where its rows come from now.
     pub data: WeightData,
     /// The scales of the new form, for statistics; empty when it has none.
-    pub scales: Vec<f16>,
+    pub scales: Vec<f32>,
     /// Original against new form.
     pub errors: Errors,
     /// The outputs of its Linear, when they were measured.
@@ -81,7 +83,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn new(data: WeightData, scales: Vec<f16>, errors: Errors) -> Outcome {
-        Outcome { data, scales, errors, outputs: None, notes: Vec::new() }
+    pub(crate) fn float(data: WeightData, errors: Errors) -> Outcome {
+        Outcome { data, scales: Vec::new(), errors, outputs: None, notes: Vec::new() }
+    }
+
+    pub(crate) fn coded(codebook: &dyn Codebook, shape: [usize; 2], streamed: Streamed) -> Outcome {
+        let Streamed { blob, scales, zeros, errors, outputs } = streamed;
+        let data = WeightData::Quantized(codebook.tensor(shape, blob, &scales, zeros));
+        Outcome { data, scales, errors, outputs, notes: Vec::new() }
     }
 }

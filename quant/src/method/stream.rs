@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use graph::{Blob, Progress, Scratch, Weight};
-use half::f16;
 use rayon::prelude::*;
 
+use crate::codebook::rows::Chunk;
 use crate::error::{QuantError, Refusal};
 use crate::measure::{Errors, OutputErrors};
 use crate::scheme::Scheme;
@@ -14,28 +14,13 @@ use crate::scheme::Scheme;
 /// second-level cache.
 const CHUNK: usize = 1 << 16;
 
-/// What a chunk of rows becomes. `bytes` and `decoded` arrive with their final lengths, `scales` and `zeros` empty.
-#[derive(Default)]
-pub struct Chunk {
-    /// For the scratch file: `rows · row_bytes`.
-    pub bytes: Vec<u8>,
-    /// What the bytes mean: one f32 a weight.
-    pub decoded: Vec<f32>,
-    /// In row order.
-    pub scales: Vec<f16>,
-    /// As many as scales, or none.
-    pub zeros: Vec<i8>,
-    /// When it was measured.
-    pub outputs: Option<OutputErrors>,
-}
-
 /// What a whole weight became.
 #[derive(Debug)]
 pub struct Streamed {
     /// All bytes, row after row.
     pub blob: Blob,
     /// In row order.
-    pub scales: Vec<f16>,
+    pub scales: Vec<f32>,
     /// As many as scales, or none.
     pub zeros: Vec<i8>,
     /// Original against decoded.
@@ -63,9 +48,7 @@ pub fn encoded(
     let bytes = row_bytes.checked_mul(rows).expect("the weight itself is addressable and the result is not larger");
     let room = scratch.reserve(bytes as u64).map_err(failed)?;
     let chunks = over_chunks(weight, rows_at_once, |rows: Range<usize>, values: &[f32], chunk: &mut Chunk| {
-        chunk.bytes.resize(rows.len() * row_bytes, 0);
-        chunk.decoded.resize(values.len(), 0.0);
-        (chunk.scales, chunk.zeros, chunk.outputs) = (Vec::new(), Vec::new(), None);
+        chunk.reset(rows.len(), columns, row_bytes);
         encode(values, chunk);
         let errors = Errors::between(values, &chunk.decoded);
         if !errors.error_squares.is_finite() {

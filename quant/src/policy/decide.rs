@@ -13,8 +13,8 @@ use super::plan::{Decider, Plan, Planned, coded};
 use super::role::{Role, input_of, inputs, roles};
 use super::rule::{DefaultRule, Rule};
 use crate::edit::sites::{self, Place};
-use crate::scheme::{Clip, Method, Scheme};
-use crate::settings::{Activations, Equalize, GptqSettings};
+use crate::scheme::Scheme;
+use crate::settings::{Activations, Clip, Equalize, GptqSettings, Method};
 
 /// Which weights become what.
 ///
@@ -40,6 +40,9 @@ pub struct Policy {
     pub rules: Vec<Rule>,
 }
 
+/// The scheme of a Linear whose input can be rounded: integer products need one symmetric scale per row.
+const ROUNDED: Scheme = Scheme::Affine { bits: 8, block: Block::Row, symmetric: true };
+
 /// Scheme, range, method, and who decided.
 type Decision = (Scheme, Option<Clip>, Option<Method>, Decider);
 
@@ -63,7 +66,7 @@ impl Policy {
         if misfit(scheme, graph.weights.get(planned.id)).is_some() {
             return None;
         }
-        let clip = if matches!(scheme, Scheme::Affine { .. }) { self.clip } else { Clip::None };
+        let clip = if has_range(scheme) { self.clip } else { Clip::None };
         let inputs = inputs(graph).get(&planned.id).map_or(0, Vec::len);
         let is_read = || input_of(graph, planned.id).is_some();
         let method = possible(self.method, scheme, clip, inputs, is_read);
@@ -80,11 +83,14 @@ impl Policy {
         wanted: &BTreeMap<String, Scheme>,
     ) -> Result<Policy, PolicyError> {
         let mut policy = Policy { scheme, rules: Vec::new(), ..self.clone() };
-        if !wanted.values().any(|scheme| matches!(scheme, Scheme::Affine { .. })) {
+        if !wanted.values().any(|scheme| has_range(*scheme)) {
             policy.clip = Clip::None;
         }
         if !wanted.values().any(|scheme| scheme.is_quantized()) {
-            policy.method = Method::Nearest;
+            (policy.method, policy.equalize) = (Method::Nearest, Equalize::None);
+        }
+        if !wanted.values().any(|scheme| *scheme == ROUNDED) {
+            policy.activations = Activations::None;
         }
         // Settings that this bare policy does not feel may be felt by the one that is made.
         let bare = Policy {
@@ -203,8 +209,7 @@ impl Policy {
                     None => faults.push(PolicyFault::NotApplicable { weight: weight.name.clone(), scheme, why }),
                 }
             }
-            let has_range = matches!(scheme, Scheme::Affine { .. });
-            let clip = if has_range { clip.unwrap_or(self.clip) } else { Clip::None };
+            let clip = if has_range(scheme) { clip.unwrap_or(self.clip) } else { Clip::None };
             let method =
                 possible(method.unwrap_or(self.method), scheme, clip, readers.get(&id).map_or(0, Vec::len), || {
                     input_of(graph, id).is_some()
@@ -235,9 +240,8 @@ impl Policy {
             let why = "no weight gets integer codes; floats have no range and ggml's blocks a search of their own";
             faults.push(PolicyFault::NoEffect { setting: "clip: mse", why });
         }
-        let rows = Scheme::Affine { bits: 8, block: Block::Row, symmetric: true };
         let takes_codes =
-            |w: &Planned| w.scheme == rows && matches!(w.role, Role::Linear | Role::Head | Role::Embedding);
+            |w: &Planned| w.scheme == ROUNDED && matches!(w.role, Role::Linear | Role::Head | Role::Embedding);
         if self.method != Method::Nearest && !weights.iter().any(|w| w.method != Method::Nearest) {
             let why = "no weight of a Linear gets codes that calibration could choose";
             faults.push(PolicyFault::NoEffect { setting: self.method.setting(), why });
@@ -269,7 +273,7 @@ struct Compiled<'a> {
 impl<'a> Compiled<'a> {
     /// `None` when the rule can decide nothing, which is then among `faults`.
     fn new(index: usize, rule: &'a Rule, faults: &mut Vec<PolicyFault>) -> Option<Compiled<'a>> {
-        if rule.clip == Some(Clip::Mse) && !matches!(rule.scheme, Scheme::Affine { .. }) {
+        if rule.clip == Some(Clip::Mse) && !has_range(rule.scheme) {
             faults.push(PolicyFault::ClipOfNoCodes { index, rule: rule.clone() });
         }
         if rule.role.is_none() && rule.pattern.is_none() {
@@ -306,25 +310,27 @@ fn default_for(defaults: &[DefaultRule], role: Role, weight: &Weight) -> Option<
 /// `inputs`: how many activations Linears apply the weight to, 0 when something else uses it too; `is_read`: whether a Linear
 /// has it at all.
 fn possible(asked: Method, scheme: Scheme, clip: Clip, inputs: usize, is_read: impl Fn() -> bool) -> Method {
-    match (asked, scheme) {
-        (Method::Nearest, _) | (_, Scheme::Keep | Scheme::Float(_)) => Method::Nearest,
-        (Method::Gptq, Scheme::Affine { .. } | Scheme::Ggml(_)) if inputs == 1 => Method::Gptq,
+    match asked {
+        _ if !scheme.is_quantized() => Method::Nearest,
+        Method::Nearest => Method::Nearest,
+        Method::Gptq if inputs == 1 => Method::Gptq,
         // Without a search for the range there is nothing that importance could change.
-        (_, Scheme::Affine { .. }) if clip == Clip::None => Method::Nearest,
+        _ if has_range(scheme) && clip == Clip::None => Method::Nearest,
         _ if is_read() => Method::Importance,
         _ => Method::Nearest,
     }
 }
 
+/// Whether `clip` says how a scheme's codes get their range.
+fn has_range(scheme: Scheme) -> bool {
+    scheme.codebook().is_some_and(|codebook| codebook.has_range())
+}
+
 /// Why a weight cannot take a scheme.
 fn misfit(scheme: Scheme, weight: &Weight) -> Option<String> {
-    if scheme.is_quantized() && weight.shape.len() != 2 {
-        return Some(format!("expected a matrix, found {:?}", weight.shape));
-    }
-    match scheme {
-        Scheme::Ggml(kind) if !weight.matrix()[1].is_multiple_of(kind.block_len()) => {
-            Some(format!("rows of {} are not a multiple of {}", weight.matrix()[1], kind.block_len()))
-        }
-        _ => None,
+    let codebook = scheme.codebook()?;
+    match weight.shape.len() {
+        2 => codebook.misfit(weight.matrix()[1]),
+        _ => Some(format!("expected a matrix, found {:?}", weight.shape)),
     }
 }

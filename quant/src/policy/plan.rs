@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use graph::{AffineTensor, Blob, Graph, Quantized, WeightData, WeightId};
+use graph::{Blob, Graph, WeightData, WeightId};
 
 use super::role::Role;
 use super::rule::Rule;
 use crate::edit::sites::{Part, Place};
-use crate::scheme::{Clip, Method, Scheme};
+use crate::scheme::Scheme;
+use crate::settings::{Clip, Method};
 
 /// What every weight of one graph becomes, in the order of the graph.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -22,21 +23,17 @@ impl Plan {
     pub fn typed(&self, graph: &mut Graph) {
         for planned in &self.weights {
             let weight = graph.weights.get_mut(planned.id);
-            let [rows, columns] = weight.matrix();
-            let len = rows as u64 * columns as u64;
-            weight.data = match planned.scheme {
-                Scheme::Keep => continue,
-                Scheme::Float(dtype) => WeightData::Stored { blob: Blob::zeros(len * dtype.bytes() as u64), dtype },
-                Scheme::Ggml(kind) => {
-                    let blocks = Blob::zeros(len / kind.block_len() as u64 * kind.block_bytes() as u64);
-                    WeightData::Quantized(Quantized::Ggml { kind, blocks })
+            let shape = weight.matrix();
+            let [rows, columns] = shape.map(|n| n as u64);
+            weight.data = match (planned.scheme, planned.scheme.codebook()) {
+                (_, Some(codebook)) => {
+                    let codes = Blob::zeros(rows * codebook.row_bytes(shape[1]) as u64);
+                    WeightData::Quantized(codebook.tensor(shape, codes, &[], Vec::new()))
                 }
-                Scheme::Affine { bits, block, symmetric } => {
-                    let zeros = (!symmetric).then(Vec::new);
-                    let (shape, codes) = ([rows, columns], Blob::zeros(len));
-                    let tensor = AffineTensor { shape, bits, block, codes, scales: Vec::new(), zeros };
-                    WeightData::Quantized(Quantized::Affine(tensor))
+                (Scheme::Float(dtype), None) => {
+                    WeightData::Stored { blob: Blob::zeros(rows * columns * dtype.bytes() as u64), dtype }
                 }
+                (_, None) => continue,
             };
         }
     }

@@ -123,7 +123,8 @@ pub fn inputs(graph: &Graph) -> BTreeMap<WeightId, Vec<ValueId>> {
     found
 }
 
-pub(crate) fn linear_inputs(graph: &Graph) -> BTreeSet<ValueId> {
+/// Every value that a Linear of the graph reads.
+pub fn linear_inputs(graph: &Graph) -> BTreeSet<ValueId> {
     let linears = (0..graph.values.len()).map(ValueId).filter(|id| matches!(graph.op(*id), Some(Op::Linear)));
     linears.map(|id| graph.args(id)[0]).collect()
 }

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::role::Role;
-use crate::scheme::{Clip, Method, Scheme};
+use crate::scheme::Scheme;
+use crate::settings::{Clip, Method};
 
 /// A scheme for the weights that have the role and whose name fits the glob.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]

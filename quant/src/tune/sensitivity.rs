@@ -20,7 +20,8 @@ use crate::policy::decide::Policy;
 use crate::policy::plan::{Plan, Planned};
 use crate::policy::role::inputs;
 use crate::report::stored_bytes;
-use crate::scheme::{Method, Scheme};
+use crate::scheme::Scheme;
+use crate::settings::Method;
 
 /// One weight at one scheme, all others exact.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Plans as a picture: bytes against divergence.
 
-use super::Found;
+use super::found::Found;
 use crate::show::table::size;
 
 const WIDTH: f64 = 860.0;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Found, Group};
+use super::found::{Found, Group};
 use crate::show::table::{aligned, size};
 
 /// Weights that the summary names as the most sensitive.

@@ -86,6 +86,8 @@ pub struct Plan {
     pub vocabulary: usize,
     /// Samples in all.
     pub samples: usize,
+    /// Whether greedy decoding follows on each call of the data.
+    pub generates: bool,
 }
 
 impl Plan {
@@ -93,11 +95,7 @@ impl Plan {
     ///
     /// Errors: samples that cannot stand in one batch.
     pub fn new(data: &Data, greedy: Greedy, vocabulary: usize) -> Result<Plan, ChainError> {
-        let longest = data.samples.iter().map(|s| s.target_ids.len()).max().unwrap_or(0) + greedy.prompt().len();
-        let rows = (LOGIT_BYTES / (4 * vocabulary.max(1) * longest)).clamp(1, BATCH_ROWS);
-        let batches =
-            task::batches(data, rows, &greedy.prompt(), greedy.settings.pad_token_id).map_err(ChainError::Data)?;
-
+        let batches = Plan::batches(data, &greedy, vocabulary)?;
         let sorted: Vec<usize> = batches.iter().flat_map(|b| b.samples.iter().copied()).collect();
         let mut probes: Vec<usize> = (0..PROBES).map(|i| sorted[i * (sorted.len() - 1) / (PROBES - 1)]).collect();
         probes.dedup();
@@ -107,6 +105,25 @@ impl Plan {
             let batch = Batch::new(data, &which, &greedy.prompt(), greedy.settings.pad_token_id);
             calls.push((way, batch.map_err(ChainError::Data)?));
         }
+        Ok(Plan::of_calls(calls, data, greedy, vocabulary, true))
+    }
+
+    /// The calls of the data alone, the same as in the whole plan. `generates`: greedy decoding follows on each.
+    ///
+    /// Errors: samples that cannot stand in one batch.
+    pub fn of_data(data: &Data, greedy: Greedy, vocabulary: usize, generates: bool) -> Result<Plan, ChainError> {
+        let batches = Plan::batches(data, &greedy, vocabulary)?;
+        let calls = batches.into_iter().map(|batch| (Way::Data, batch)).collect();
+        Ok(Plan::of_calls(calls, data, greedy, vocabulary, generates))
+    }
+
+    fn batches(data: &Data, greedy: &Greedy, vocabulary: usize) -> Result<Vec<Batch>, ChainError> {
+        let longest = data.samples.iter().map(|s| s.target_ids.len()).max().unwrap_or(0) + greedy.prompt().len();
+        let rows = (LOGIT_BYTES / (4 * vocabulary.max(1) * longest)).clamp(1, BATCH_ROWS);
+        task::batches(data, rows, &greedy.prompt(), greedy.settings.pad_token_id).map_err(ChainError::Data)
+    }
+
+    fn of_calls(calls: Vec<(Way, Batch)>, data: &Data, greedy: Greedy, vocabulary: usize, generates: bool) -> Plan {
         let call = |(call, (way, batch)): (usize, (Way, Batch))| {
             let affordable = LOGIT_BYTES / (4 * vocabulary.max(1) * batch.len().max(1));
             let tokens = batch.decoder_tokens().min(affordable.max(1));
@@ -114,7 +131,7 @@ impl Plan {
             Call { way, batch, tokens, whole }
         };
         let calls = calls.into_iter().enumerate().map(call).collect();
-        Ok(Plan { calls, vocabulary, samples: data.samples.len(), greedy })
+        Plan { calls, vocabulary, samples: data.samples.len(), greedy, generates }
     }
 
     /// The same with the first `samples` of the data, in batches of at most `rows`.
@@ -138,7 +155,7 @@ impl Plan {
                 calls.push(Call { way: call.way, batch, tokens, whole });
             }
         }
-        Plan { calls, samples, vocabulary: self.vocabulary, greedy: self.greedy.clone() }
+        Plan { calls, samples, vocabulary: self.vocabulary, greedy: self.greedy.clone(), generates: self.generates }
     }
 
     /// The calls of a way and their places.
@@ -285,13 +302,15 @@ fn one_call(
     let meters = against.iter().map(|earlier| compare(plan, call, earlier, &logits)).collect();
     let meters: Result<Vec<[Meter; 2]>, ChainError> = meters;
     let (mut generated, mut choices) = (Vec::new(), vec![Vec::new(); call.batch.len()]);
-    if call.way == Way::Data {
+    if call.way == Way::Data && plan.generates {
         let mut seen = |row: usize, logits: &[f32], scores: &[f32]| {
             if keep.is_some() {
                 choices[row].push(Choice::of(logits, scores));
             }
         };
         generated = plan.greedy.run_seen(session, &call.batch.source, &mut seen)?;
+    }
+    if call.way == Way::Data {
         progress.advance(call.batch.len() as u64);
     }
     Ok(Done { logits: keep.map(|scratch| kept(scratch, &logits)).transpose()?, meters: meters?, generated, choices })

@@ -2,8 +2,10 @@
 
 use graph::{AffineTensor, Blob, Block, FloatType, GgmlType, Quantized, Weight, WeightData, WeightError};
 
-use super::container::{CHUNK_BYTES, MAX_DIMS, Sink, TensorType};
-use crate::ExportError;
+use checkpoint::gguf::{MAX_DIMS, TensorType};
+
+use super::container::{CHUNK_BYTES, Sink};
+use crate::error::ExportError;
 
 /// Weights in a block of `Q8_0` and `Q4_0`.
 const BLOCK: usize = 32;

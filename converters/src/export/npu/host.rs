@@ -9,8 +9,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::read_json;
-use crate::ExportError;
+use crate::error::ExportError;
+use checkpoint::json;
 
 /// The file's name.
 pub const HOST_FILE: &str = "npu.json";
@@ -32,7 +32,7 @@ pub struct Host {
 impl Host {
     /// What lies in a folder, if there is any. Errors: the file cannot be read, or is not what it should be.
     pub fn read(dir: &Path) -> Result<Option<Host>, ExportError> {
-        read_json(&dir.join(HOST_FILE))
+        Ok(json::read_if_there(&dir.join(HOST_FILE))?)
     }
 }
 

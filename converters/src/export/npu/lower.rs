@@ -7,15 +7,15 @@ use graph::{
     WeightId,
 };
 
-use super::evidence::{Evidence, Range};
 use super::host::{Numbers, Place, Port};
 use super::profile::{Gelu, Norm, Writes};
 use super::{Caches, Lowered, Npu};
-use crate::export::onnx::FileGraph;
-use crate::export::onnx::onnx::tensor_proto::DataType;
-use crate::export::onnx::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use crate::export::onnx::proto::{float, int, ints, node, prune, tensor, text, typed_value_info};
-use crate::export::onnx::tensors::Layout;
+use crate::evidence::{Evidence, Range};
+use onnx::make::{float, int, ints, node, prune, tensor, text, typed_value_info};
+use onnx::proto::tensor_proto::DataType;
+use onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use onnx::tensors::Layout;
+use onnx::write::FileGraph;
 
 /// One entry on its way into a file.
 pub(super) struct Lowering<'g> {

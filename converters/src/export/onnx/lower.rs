@@ -16,11 +16,11 @@ use graph::{Binary, Def, Dim, Entry, Granularity, Graph, Layout as Pairing, Op, 
 
 use linear::Joins;
 
-use super::onnx::tensor_proto::DataType;
-use super::onnx::{AttributeProto, NodeProto, TensorProto};
-use super::proto::{int, ints, node, prune, tensor};
-use super::tensors::Layout;
 use super::{Attention, Compute, Products};
+use onnx::make::{int, ints, node, prune, tensor};
+use onnx::proto::tensor_proto::DataType;
+use onnx::proto::{AttributeProto, NodeProto, TensorProto};
+use onnx::tensors::Layout;
 
 /// What a masked score is added to; two of them are still finite.
 const MASKED: f32 = f32::MIN / 2.0;

@@ -14,7 +14,7 @@ use graph::{FloatType, Weight, WeightData, WeightError};
 use serde_json::json;
 
 use super::compressed::Codes;
-use crate::ExportError;
+use crate::error::ExportError;
 
 /// Bytes in memory at once, unless one row is longer.
 const CHUNK_BYTES: usize = 1 << 20;

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::compressed::{Codes, Kind};
 use super::container::{Content, Tensor};
 use super::{Dtype, Safetensors};
-use crate::{ExportError, Model};
+use crate::error::ExportError;
+use crate::model::Model;
 
 /// How the weights of one graph are stored.
 pub struct Layout<'a> {

@@ -8,8 +8,10 @@ use half::f16;
 use serde::Deserialize;
 
 use super::compressed::{packed_bytes, unpack};
-use crate::checkpoint::safetensors::{Entry, entries};
-use crate::{Artifact, ExportError, Model};
+use crate::artifact::Artifact;
+use crate::error::ExportError;
+use crate::model::Model;
+use checkpoint::safetensors::{Entry, entries};
 
 /// The weights of `model` as the artifact stores them.
 ///
@@ -235,5 +237,5 @@ fn unpacked_columns(bytes: &[u8], rows: usize, groups: usize, bits: u8) -> Vec<i
 }
 
 fn json<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<T, ExportError> {
-    Ok(crate::checkpoint::json::read(file)?)
+    Ok(checkpoint::json::read(file)?)
 }

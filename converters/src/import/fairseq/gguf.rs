@@ -2,8 +2,8 @@
 
 use super::super::layers::with_and_without_model_prefix;
 use super::{Config, EPS, Positions};
-use crate::checkpoint::Checkpoint;
-use crate::export::gguf::Value;
+use checkpoint::Checkpoint;
+use checkpoint::gguf::Value;
 
 /// The keys below the family's `model_type`.
 pub(in super::super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(String, Value)> {

@@ -1,8 +1,8 @@
 //! Mu in GGUF. llama.cpp has no such architecture: the names follow those of its T5.
 
 use super::{Config, EPS};
-use crate::checkpoint::Checkpoint;
-use crate::export::gguf::Value;
+use checkpoint::Checkpoint;
+use checkpoint::gguf::Value;
 
 /// The `mu.*` keys. `attention.kv_heads_repeated`: query head i reads key head i mod head_count_kv, rather than its
 /// neighbours' one.

@@ -3,8 +3,9 @@
 use graph::Unary;
 
 use super::Config;
-use crate::checkpoint::{Checkpoint, ImportError, Problem};
-use crate::export::gguf::Value;
+use crate::error::ImportError;
+use checkpoint::gguf::Value;
+use checkpoint::{Checkpoint, CheckpointError, Problem};
 
 /// The `t5.*` keys. Errors: everything about this config that llama.cpp's T5 computes in another way.
 pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
@@ -32,7 +33,7 @@ pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Result<Vec<(Strin
         refuse(key, "it is gated gelu_new or plain relu there");
     }
     if !problems.is_empty() {
-        return Err(ImportError::DoesNotFit { dir: checkpoint.dir().to_owned(), problems });
+        return Err(CheckpointError::DoesNotFit { dir: checkpoint.dir().to_owned(), problems }.into());
     }
     let count = |key: &str, n: usize| (format!("t5.{key}"), Value::U32(n as u32)); // at most 2^31
     let start = checkpoint.generation().decoder_start_token_id as u32; // read as a u32

@@ -1,9 +1,9 @@
 //! T5Gemma in GGUF. llama.cpp has no such architecture: the names follow those of its Gemma 2 and T5.
 
 use super::Config;
-use crate::checkpoint::Checkpoint;
-use crate::export::gguf::Value;
 use crate::import::gemma;
+use checkpoint::Checkpoint;
+use checkpoint::gguf::Value;
 
 /// The `t5gemma.*` keys, those of each stack below its name.
 pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(String, Value)> {

@@ -1,9 +1,9 @@
 //! Whisper in GGUF: names in llama.cpp's manner and keys `whisper.*`, both trefoil's own. (whisper.cpp reads another container.)
 
 use super::Config;
-use crate::checkpoint::Checkpoint;
-use crate::export::gguf::Value;
 use crate::import::layers::with_and_without_model_prefix;
+use checkpoint::Checkpoint;
+use checkpoint::gguf::Value;
 
 /// The `whisper.*` keys.
 pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(String, Value)> {

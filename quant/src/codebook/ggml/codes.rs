@@ -14,131 +14,57 @@
 //! `Q8_0` means what it says where a block has it, but is never chosen, as ggml never does.
 
 use graph::ggml::GgmlType;
-use half::f16;
 
-use super::k_search;
-use super::parts::{Step, half_at};
-use super::{q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0};
-use crate::codebook::affine::rounded;
+use super::block_type::BlockType;
+use super::parts::Step;
+use super::types;
+use crate::codebook::grid::rounded;
 
 /// The codes of some blocks, to be chosen anew under the blocks' own scales.
 pub struct Codes {
-    kind: GgmlType,
-    /// Weights that share a step.
-    shared: usize,
+    of_type: &'static BlockType,
     steps: Vec<Step>,
     codes: Vec<i8>,
-    lowest: f32,
-    highest: f32,
 }
 
 impl Codes {
     /// Those that the blocks hold. `blocks`: u8[k·block_bytes].
     pub fn of(kind: GgmlType, blocks: &[u8]) -> Codes {
-        let (lowest, highest) = bounds(kind);
+        let of_type = types::of(kind);
         let mut steps = Vec::new();
         let mut plain = blocks.to_vec();
         for (block, plain) in blocks.chunks(kind.block_bytes()).zip(plain.chunks_mut(kind.block_bytes())) {
-            push_steps(kind, block, &mut steps);
-            set_unit_steps(kind, plain);
+            (of_type.push_steps)(block, &mut steps);
+            (of_type.set_unit_steps)(plain);
         }
         let mut values = vec![0.0; blocks.len() / kind.block_bytes() * kind.block_len()];
         kind.dequantize(&plain, &mut values);
-        let shared = if kind == GgmlType::Q6K { 16 } else { 32 };
-        let codes = values.into_iter().map(|v| v as i8).collect();
-        Codes { kind, shared, steps, codes, lowest: f32::from(lowest), highest: f32::from(highest) }
+        Codes { of_type, steps, codes: values.into_iter().map(|v| v as i8).collect() }
     }
 
     /// Gives the weight at `at` the code nearest to `w`, and returns what that means.
     ///
     /// Where the scale is 0 all codes mean the same and the code stays as it is.
     pub fn choose(&mut self, at: usize, w: f32) -> f32 {
-        let Step { scale, offset } = self.steps[at / self.shared];
+        let Step { scale, offset } = self.steps[at / self.of_type.shared];
         if scale == 0.0 {
             return self.meaning(at);
         }
-        let code = rounded((w + offset) / scale, self.lowest, self.highest);
+        let [lowest, highest] = self.of_type.bounds.map(f32::from);
+        let code = rounded((w + offset) / scale, lowest, highest);
         self.codes[at] = code as i8;
         scale * code - offset
     }
 
     /// What the code of the weight at `at` means.
     pub fn meaning(&self, at: usize) -> f32 {
-        let Step { scale, offset } = self.steps[at / self.shared];
+        let Step { scale, offset } = self.steps[at / self.of_type.shared];
         scale * f32::from(self.codes[at]) - offset
     }
 
     /// Puts the codes into the blocks that they are of; scales and minima stay.
     pub fn write(&self, blocks: &mut [u8]) {
-        let Codes { kind, codes, .. } = self;
-        match kind {
-            GgmlType::Q8_0 => each_block(codes, 0, blocks, q8_0::set_codes),
-            GgmlType::Q4_0 => each_block(codes, 8, blocks, q4_0::set_codes),
-            GgmlType::Q4_1 => each_block(codes, 0, blocks, q4_1::set_codes),
-            GgmlType::Q5_0 => each_block(codes, 16, blocks, q5_0::set_codes),
-            GgmlType::Q5_1 => each_block(codes, 0, blocks, q5_1::set_codes),
-            GgmlType::Q4K => each_block(codes, 0, blocks, q4_k::set_codes),
-            GgmlType::Q5K => each_block(codes, 0, blocks, q5_k::set_codes),
-            GgmlType::Q6K => each_block(codes, 32, blocks, q6_k::set_codes),
-        }
-    }
-}
-
-/// The lowest and the highest code that is ever chosen.
-fn bounds(kind: GgmlType) -> (i8, i8) {
-    match kind {
-        GgmlType::Q8_0 => (-127, 127),
-        GgmlType::Q4_0 => (-8, 7),
-        GgmlType::Q5_0 => (-16, 15),
-        GgmlType::Q4_1 | GgmlType::Q4K => (0, 15),
-        GgmlType::Q5_1 | GgmlType::Q5K => (0, 31),
-        GgmlType::Q6K => (-32, 31),
-    }
-}
-
-/// The steps of one block, in the order of its weights.
-fn push_steps(kind: GgmlType, block: &[u8], steps: &mut Vec<Step>) {
-    match kind {
-        GgmlType::Q8_0 | GgmlType::Q4_0 | GgmlType::Q5_0 => steps.push(Step { scale: half_at(block, 0), offset: 0.0 }),
-        GgmlType::Q4_1 | GgmlType::Q5_1 => steps.push(Step { scale: half_at(block, 0), offset: -half_at(block, 2) }),
-        GgmlType::Q4K | GgmlType::Q5K => {
-            steps.extend(k_search::steps(block.first_chunk().expect("a block is longer than its head")));
-        }
-        GgmlType::Q6K => {
-            let d = half_at(block, 208);
-            steps.extend(block[192..208].iter().map(|&s| Step { scale: d * f32::from(s as i8), offset: 0.0 }));
-        }
-    }
-}
-
-/// Makes every weight of a block mean its code.
-fn set_unit_steps(kind: GgmlType, block: &mut [u8]) {
-    let one = f16::ONE.to_le_bytes();
-    match kind {
-        GgmlType::Q8_0 | GgmlType::Q4_0 | GgmlType::Q5_0 => block[..2].copy_from_slice(&one),
-        GgmlType::Q4_1 | GgmlType::Q5_1 => {
-            block[..2].copy_from_slice(&one);
-            block[2..4].fill(0);
-        }
-        GgmlType::Q4K | GgmlType::Q5K => {
-            block[..16].copy_from_slice(&k_search::head(f16::ONE, f16::ZERO, &[1; 8], &[0; 8]));
-        }
-        GgmlType::Q6K => {
-            block[192..208].fill(1);
-            block[208..].copy_from_slice(&one);
-        }
-    }
-}
-
-/// `set` gets the codes of each block as its bytes hold them: `code + side`.
-fn each_block<const LEN: usize, const BYTES: usize>(
-    codes: &[i8],
-    side: i8,
-    blocks: &mut [u8],
-    set: fn(&[u8; LEN], &mut [u8; BYTES]),
-) {
-    for (codes, block) in codes.as_chunks::<LEN>().0.iter().zip(blocks.as_chunks_mut().0) {
-        set(&codes.map(|code| code.wrapping_add(side).cast_unsigned()), block);
+        (self.of_type.set_codes)(&self.codes, blocks);
     }
 }
 
@@ -198,11 +124,11 @@ mod tests {
             let mut blocks = random_blocks(kind);
             let before = decoded(kind, &blocks);
             let mut codes = Codes::of(kind, &blocks);
-            let (lowest, highest) = bounds(kind);
+            let [lowest, highest] = types::of(kind).bounds;
             let mut meant = Vec::new();
             let mut negative = 0;
             for (at, held) in before.iter().enumerate() {
-                let Step { scale, offset } = codes.steps[at / codes.shared];
+                let Step { scale, offset } = codes.steps[at / codes.of_type.shared];
                 // From beyond one end of the range to beyond the other.
                 let along = (at % 97) as f32 / 80.0 - 0.1;
                 let w = scale * (f32::from(lowest) + along * (f32::from(highest) - f32::from(lowest))) - offset;

@@ -2,19 +2,39 @@
 //!
 //! A squared error counts w², or the importance of the channel, then without regard to w.
 
+use graph::ggml::GgmlType;
 use half::f16;
 
+use super::block_type::{BlockType, each_block, each_block_by_importance, set_each};
 use super::k_search::{nearest_int, symmetric, transposed, vanishes};
-use super::parts::farthest;
+use super::parts::{Step, farthest, half_at};
 
 /// Half of the codes.
 const SIDE: f32 = 32.0;
 
-pub(super) fn block(x: &[f32; 256], out: &mut [u8; 210]) {
+pub(super) const TYPE: BlockType = BlockType {
+    kind: GgmlType::Q6K,
+    encode: |row, out| each_block(row, out, block),
+    encode_by_importance: |row, importance, out| each_block_by_importance(row, importance, out, block_by_importance),
+    shared: 16,
+    bounds: [-32, 31],
+    push_steps: |block, steps| {
+        let d = half_at(block, 208);
+        steps.extend(block[192..208].iter().map(|&s| Step { scale: d * f32::from(s as i8), offset: 0.0 }));
+    },
+    set_unit_steps: |block| {
+        block[192..208].fill(1);
+        block[208..].copy_from_slice(&f16::ONE.to_le_bytes());
+    },
+    set_codes: |codes, blocks| set_each(codes, 32, blocks, set_codes),
+    scale: |block| half_at(block, 208),
+};
+
+fn block(x: &[f32; 256], out: &mut [u8; 210]) {
     block_by_importance(x, &x.map(|v| v * v), out);
 }
 
-pub(super) fn block_by_importance(x: &[f32; 256], importance: &[f32; 256], out: &mut [u8; 210]) {
+fn block_by_importance(x: &[f32; 256], importance: &[f32; 256], out: &mut [u8; 210]) {
     let found = [0, 128].map(|at| {
         let half = at..at + 128;
         symmetric(&transposed::<16>(&x[half.clone()]), &transposed::<16>(&importance[half]), SIDE)
@@ -47,7 +67,7 @@ pub(super) fn block_by_importance(x: &[f32; 256], importance: &[f32; 256], out: 
     out[208..].copy_from_slice(&d.to_le_bytes());
 }
 
-pub(super) fn set_codes(codes: &[u8; 256], out: &mut [u8; 210]) {
+fn set_codes(codes: &[u8; 256], out: &mut [u8; 210]) {
     for (half, codes) in codes.as_chunks::<128>().0.iter().enumerate() {
         for i in 0..64 {
             out[64 * half + i] = codes[i] & 15 | codes[i + 64] << 4;

@@ -1,13 +1,27 @@
 //! `Q8_0`: `d = max|w| / 127`, code = w / d rounded half away from zero.
 
+use graph::ggml::GgmlType;
 use half::f16;
 
+use super::block_type::{BlockType, each_block, first_half, push_scale, set_each, set_unit_scale};
 use super::parts::reciprocal;
 
 /// The largest f32 below 0.5. Added to |v| < 2^22 before truncation, it rounds half away from zero, as C's `roundf`.
 const BELOW_HALF: f32 = 0.5f32.next_down();
 
-pub(super) fn block(x: &[f32; 32], out: &mut [u8; 34]) {
+pub(super) const TYPE: BlockType = BlockType {
+    kind: GgmlType::Q8_0,
+    encode: |row, out| each_block(row, out, block),
+    encode_by_importance: |row, _, out| each_block(row, out, block),
+    shared: 32,
+    bounds: [-127, 127],
+    push_steps: push_scale,
+    set_unit_steps: set_unit_scale,
+    set_codes: |codes, blocks| set_each(codes, 0, blocks, set_codes),
+    scale: first_half,
+};
+
+fn block(x: &[f32; 32], out: &mut [u8; 34]) {
     // Eight running maxima, for the vector unit; the order is free, because a maximum does not round.
     let mut far = [0.0f32; 8];
     for eight in x.as_chunks::<8>().0 {
@@ -21,7 +35,7 @@ pub(super) fn block(x: &[f32; 32], out: &mut [u8; 34]) {
     set_codes(&codes.unwrap_or([0; 32]), out);
 }
 
-pub(super) fn set_codes(codes: &[u8; 32], out: &mut [u8; 34]) {
+fn set_codes(codes: &[u8; 32], out: &mut [u8; 34]) {
     out[2..].copy_from_slice(codes);
 }
 

@@ -62,7 +62,7 @@ impl Architecture for Paper {
     }
 
     fn build<'b>(&self, _: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError> {
-        Err(checkpoint.does_not_fit())
+        Err(checkpoint.does_not_fit().into())
     }
 
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {

@@ -3,9 +3,9 @@
 use graph::{Def, Op, ValueId};
 
 use super::super::Attention;
-use super::super::onnx::tensor_proto::DataType;
-use super::super::proto::{float, int, ints, node};
 use super::{Block, MASKED};
+use onnx::make::{float, int, ints, node};
+use onnx::proto::tensor_proto::DataType;
 
 impl Block<'_, '_> {
     pub(super) fn attention(

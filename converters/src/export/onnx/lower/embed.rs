@@ -2,10 +2,10 @@
 
 use graph::ValueId;
 
-use super::super::onnx::tensor_proto::DataType;
-use super::super::proto::{int, text};
-use super::super::tensors::Layout;
 use super::Block;
+use onnx::make::{int, text};
+use onnx::proto::tensor_proto::DataType;
+use onnx::tensors::Layout;
 
 impl Block<'_, '_> {
     pub(super) fn embed(&mut self, ids: ValueId, table: ValueId) -> Result<String, String> {

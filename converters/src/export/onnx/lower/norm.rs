@@ -2,8 +2,8 @@
 
 use graph::ValueId;
 
-use super::super::proto::{float, int};
 use super::Block;
+use onnx::make::{float, int};
 
 impl Block<'_, '_> {
     pub(super) fn layer_norm(&mut self, args: &[ValueId], eps: f32) -> Result<String, String> {

@@ -1,0 +1,69 @@
+//! What a family of checkpoints says of itself.
+
+use checkpoint::Checkpoint;
+use checkpoint::gguf::Value;
+use frontend::audio::Features;
+use graph::Build;
+
+use crate::error::ImportError;
+
+/// A family of checkpoints: one file that writes the forward pass.
+pub trait Architecture: Sync {
+    /// The words of config.json's `model_type` that it reads.
+    fn model_types(&self) -> &'static [&'static str];
+
+    /// Whether the tensors of a checkpoint without a `model_type` are of this family.
+    fn recognises(&self, _checkpoint: &Checkpoint) -> bool {
+        false
+    }
+
+    /// Writes the entry `full(input_ids, attention_mask, decoder_input_ids) -> logits, encoder_hidden`.
+    ///
+    /// Errors: shapes and keys that do not fit are recorded in the builder and the checkpoint, and told together.
+    fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError>;
+
+    /// The module of transformers that makes the logits. Where it shares its weight with an embedding, the checkpoint has no
+    /// tensor of this name.
+    fn head(&self) -> &'static str {
+        "lm_head"
+    }
+
+    /// Token ids that the reference's config class has for keys that config.json leaves out, such as `bos_token_id`. Asked
+    /// where there is no generation_config.json.
+    fn decoding_defaults(&self) -> &'static [(&'static str, u32)] {
+        &[]
+    }
+
+    /// What it makes of clips, if it recognizes speech.
+    fn hears(&self) -> Option<Features> {
+        None
+    }
+
+    /// Whether its checkpoints may name no end-of-sequence token, so that only the limit ends a sequence.
+    fn may_lack_an_end(&self) -> bool {
+        false
+    }
+
+    /// What the graph takes for granted about its inputs and the reference does not, and where versions of the reference
+    /// differ; a sentence each, shown in the report.
+    fn assumes(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// GGUF's tensor names: module of the checkpoint -> module of GGUF, `{i}` a layer number; `.weight` and `.bias` follow.
+    /// A GGUF name that ends in either names one tensor (`final_logits_bias` -> `output.bias`). In the order of the file
+    /// within a stack of layers.
+    fn gguf_names(&self) -> &'static [(&'static str, &'static str)];
+
+    /// GGUF's metadata of the architecture, in order, keys whole (`t5.embedding_length`).
+    fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError>;
+}
+
+/// Choices a reference implementation makes that a checkpoint alone does not settle; shown in the report.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Semantics {
+    /// The implementation and version whose numbers are the reference.
+    pub reference: &'static str,
+    /// What multiplies the decoder's output before the head: `none` or `d_model^-0.5`, with the reason.
+    pub logit_scale: String,
+}

@@ -1,0 +1,24 @@
+//! Text to token ids and back, and the vocabulary that GGUF wants.
+
+mod added;
+mod byte_level;
+mod bytes;
+mod charsmap;
+mod clean_up;
+mod error;
+mod folder;
+mod framing;
+mod json;
+mod languages;
+mod pieces;
+mod pipeline;
+mod sentencepiece;
+mod tokenizer;
+mod unigram;
+mod vocabulary;
+mod words;
+
+pub use error::TokenizerError;
+pub use languages::Languages;
+pub use tokenizer::Tokenizer;
+pub use vocabulary::{PieceType, Vocabulary};
