@@ -2,7 +2,7 @@
 
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
-use frontend::audio::Features;
+use frontend::Kind;
 use graph::Build;
 
 use crate::error::ImportError;
@@ -34,9 +34,9 @@ pub trait Architecture: Sync {
         &[]
     }
 
-    /// What it makes of clips, if it recognizes speech.
-    fn hears(&self) -> Option<Features> {
-        None
+    /// What makes its encoder's inputs.
+    fn front_end(&self) -> Kind {
+        Kind::Text
     }
 
     /// Whether its checkpoints may name no end-of-sequence token, so that only the limit ends a sequence.

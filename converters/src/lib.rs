@@ -14,7 +14,7 @@ mod model;
 
 pub use ::checkpoint::{self, Checkpoint, limits};
 pub use ::tokenizer::{self, Tokenizer};
-pub use frontend::audio;
+pub use frontend::{self, audio};
 
 pub use architecture::{Architecture, Semantics};
 pub use artifact::Artifact;

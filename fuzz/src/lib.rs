@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use converters::audio::{Features, FrontEnd};
+use converters::audio::{Features, FeatureExtractor};
 use converters::export::imatrix;
 use converters::export::npu::{Evidence, Host, PROFILES};
 use converters::export::onnx::{OnnxFile, describe};
@@ -214,7 +214,7 @@ fn wav(data: &[u8]) {
     let folder = file.parent().expect("a folder");
     fs::write(folder.join("preprocessor_config.json"), r#"{"do_normalize": true}"#).expect("written");
     for features in [Features::LogMel, Features::Samples] {
-        let _ = FrontEnd::open(folder, features).map(|front_end| front_end.read(&file));
+        let _ = FeatureExtractor::open(folder, features).map(|front_end| front_end.read(&file));
     }
 }
 
@@ -222,7 +222,7 @@ fn preprocessor(data: &[u8]) {
     let Some((_, config)) = data.split_first() else { return };
     let file = written("preprocessor_config.json", config);
     for features in [Features::LogMel, Features::Samples] {
-        let _ = FrontEnd::open(file.parent().expect("a folder"), features);
+        let _ = FeatureExtractor::open(file.parent().expect("a folder"), features);
     }
 }
 

@@ -61,5 +61,6 @@ pub use progress::Progress;
 pub use weights::blob::{self, Blob, Scratch, open_file};
 pub use weights::ggml::{self, GgmlType};
 pub use weights::{
-    AffineTensor, Block, Computed, Derive, FloatType, Quantized, Weight, WeightData, WeightError, WeightId, Weights,
+    AffineTensor, Block, Computed, Derive, Float8Tensor, FloatType, Quantized, ScalePer, Weight, WeightData,
+    WeightError, WeightId, Weights,
 };

@@ -4,14 +4,13 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use converters::Model;
-use converters::audio::FrontEnd;
 use converters::checkpoint::{Generation, Overrides};
 use converters::tokenizer::{Languages, Tokenizer, TokenizerError};
 use graph::Graph;
 use validate::Greedy;
 use validate::chain::{Baseline, ChainError, Subject};
 use validate::report::{ArtifactReport, ModelReport, Note, Report};
-use validate::task::{Data, Ids, Speech, TaskMetric, Text};
+use validate::task::{Data, Ids, TaskMetric, Text};
 
 use crate::build::error::PipelineError;
 use crate::build::manifest::Origin;
@@ -55,12 +54,9 @@ impl Source {
         samples: Option<NonZeroUsize>,
         text: &dyn Text,
     ) -> Result<Data, PipelineError> {
-        let dir = self.exact.checkpoint.dir();
-        let front_end = self.exact.architecture.hears().map(|features| FrontEnd::open(dir, features)).transpose()?;
         let eos = self.decoding.eos_token_ids.first().copied();
-        let speech = front_end.map(|front_end| Speech { text, front_end, eos });
-        let inputs = speech.as_ref().map_or(text, |speech| speech);
-        Ok(Data::load(file, samples.map_or(usize::MAX, NonZeroUsize::get), inputs)?)
+        let front_end = self.exact.architecture.front_end().open(self.exact.checkpoint.files(), text, eos)?;
+        Ok(Data::load(file, samples.map_or(usize::MAX, NonZeroUsize::get), &*front_end)?)
     }
 
     /// Watches the model decode, when one of the targets asks for it.

@@ -3,16 +3,15 @@
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use converters::audio::{Features, FrontEnd};
-use converters::checkpoint::{Generation, Overrides};
+use converters::checkpoint::{Files, Generation, Overrides};
 use converters::import::family;
 use converters::tokenizer::Languages;
 use converters::{Artifact, Checkpoint, FORMATS};
+use frontend::{Input, Kind};
 use graph::Progress;
 use serde_json::json;
 use validate::runtime::reference::{Reference, caching};
-use validate::task::{Speech, Text};
-use validate::{Engine, Fit, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session, Source as Input};
+use validate::{Engine, Fit, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session};
 
 use crate::build::error::PipelineError;
 use crate::build::folder::settle_around;
@@ -106,12 +105,9 @@ pub enum RunError {
     /// Settings of decoding that do not fit the artifact.
     #[error("{}", .0.join("\n"))]
     Decode(Vec<String>),
-    /// The text cannot be tokenized.
-    #[error("the text: {0}")]
-    Text(String),
-    /// The clip cannot be heard.
+    /// The text cannot be tokenized, or the clip not be heard.
     #[error("{0}")]
-    Clip(String),
+    Input(String),
     /// The system refused.
     #[error("{}: {source}", .file.display())]
     Io {
@@ -136,11 +132,19 @@ impl Subject {
     /// With the languages of the recipe that it was made by.
     fn open(dir: &Path) -> Result<(Subject, Languages), RunError> {
         let kind = kind(dir)?;
+        let manifest = read_manifest(dir)?;
+        let recipe = manifest.as_ref().map(|manifest| Loaded::of_artifact(dir, &manifest.recipe.text));
+        let recipe = recipe.transpose().map_err(PipelineError::from)?.map(|loaded| loaded.recipe);
         if kind == "checkpoint" {
-            return Ok((Subject::Checkpoint(Box::new(Source::open(dir, &[])?)), Languages::default()));
+            let mut source = Source::open(dir, &[])?;
+            let Some((manifest, recipe)) = manifest.zip(recipe) else {
+                return Ok((Subject::Checkpoint(Box::new(source)), Languages::default()));
+            };
+            // A float artifact is a checkpoint too, and decodes as its recipe says.
+            source.decoding = manifest.decoding;
+            return Ok((Subject::Checkpoint(Box::new(source)), recipe.languages));
         }
-        if let Some(manifest) = read_manifest(dir)? {
-            let recipe = Loaded::of_artifact(dir, &manifest.recipe.text).map_err(PipelineError::from)?.recipe;
+        if let Some((manifest, recipe)) = manifest.zip(recipe) {
             let format = FORMATS.iter().map(|f| f.name()).find(|name| *name == manifest.format).unwrap_or(kind);
             let (model_type, decoding) = (manifest.model.model_type, Box::new(manifest.decoding));
             return Ok((Subject::Artifact { format, model_type, decoding }, recipe.languages));
@@ -162,10 +166,10 @@ impl Subject {
         }
     }
 
-    fn hears(&self) -> Option<Features> {
+    fn front_end(&self) -> Kind {
         match self {
-            Subject::Checkpoint(source) => source.exact.architecture.hears(),
-            Subject::Artifact { model_type, .. } => family(model_type)?.hears(),
+            Subject::Checkpoint(source) => source.exact.architecture.front_end(),
+            Subject::Artifact { model_type, .. } => family(model_type).map_or(Kind::Text, |family| family.front_end()),
         }
     }
 }
@@ -178,15 +182,10 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
     let asked = Languages { source_lang: arguments.source_lang.clone(), target_lang: arguments.target_lang.clone() };
     let tokenizer = arguments.tokenizer.as_ref().unwrap_or(dir);
     let (text, of_languages) = text_of(tokenizer, &[&of_recipe, &asked]).map_err(PipelineError::from)?;
-    let here = Path::new("");
-    let input = match subject.hears() {
-        None => text.source(&arguments.text, here).map_err(RunError::Text)?,
-        Some(features) => {
-            let front_end = FrontEnd::open(dir, features).map_err(PipelineError::from)?;
-            let speech = Speech { text: &*text, front_end, eos: None };
-            speech.source(&arguments.text, here).map_err(RunError::Clip)?
-        }
-    };
+    let files = Files::open(dir).map_err(PipelineError::from)?;
+    let front_end = subject.front_end().open(&files, &*text, None).map_err(PipelineError::from)?;
+    let input = front_end.input(&arguments.text, Path::new(""));
+    let input = input.map_err(|message| RunError::Input(format!("{}{message}", front_end.about())))?;
     let decoding = arguments.decoding(subject.decoding().clone(), &of_languages)?;
     let (engine, found) = match subject {
         Subject::Checkpoint(source) => in_interpreter(&source, arguments, &decoding, &input)?,
@@ -200,7 +199,7 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
                 "engine": engine, "input": arguments.text,
                 "output": output, "prompt": prompt, "tokens": tokens, "ended": ended,
             });
-            if let Input::Ids(ids) = &input {
+            if let Some(ids) = input.ids() {
                 value["input_ids"] = json!(ids);
             }
             serde_json::to_string_pretty(&value).expect("only JSON types")

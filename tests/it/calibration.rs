@@ -268,7 +268,7 @@ fn targets_of_another_task_are_a_foreign_file() {
     let model = split(&fixture("t5-rows-of-32"));
     let mut data = Data::drawn(20, &model.graph, model.checkpoint.generation()).expect("tokens");
     let logits_at_first = |sample: usize, data: &Data| {
-        let mut feeds = validate::task::Source::batch(&[&data.samples[sample].source], 0).expect("one kind");
+        let mut feeds = frontend::Input::batch(&[&data.samples[sample].source], 0).expect("one kind");
         feeds.insert("decoder_input_ids".into(), Tensor::i64([1, 1], vec![0]));
         Interpreter::new(&model.graph).call("full", &feeds).expect("runs")["logits"].as_f32().expect("floats").to_vec()
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use converters::ImportError;
-use converters::audio::{AudioError, Clip, Features, FrontEnd};
+use converters::audio::{AudioError, Clip, FeatureExtractor, Features};
 use converters::export::gguf::{FILE, Fallback, Gguf, GgufFile, Value};
 use converters::export::safetensors::Safetensors;
 use converters::{ARCHITECTURES, Architecture, Artifact, Checkpoint, Format, Model, Semantics, Tokenizer, import};
@@ -541,7 +541,7 @@ fn the_front_end_of_a_file_alone_is_the_one_beside_the_checkpoint() {
     let (_home, artifact) = write(&prepared(dir.path()), &Gguf { fallback: Fallback::F32, ..Gguf::DEFAULT });
     let clips = [vec![0.25; 4], vec![-0.5, 0.125]];
     let inputs = |dir: &Path| -> Result<Vec<Clip>, AudioError> {
-        let front_end = FrontEnd::open(dir, Features::Samples)?;
+        let front_end = FeatureExtractor::open(dir, Features::Samples)?;
         Ok(clips.iter().map(|clip| front_end.features(clip)).collect())
     };
     let beside = inputs(dir.path()).expect("asked for");

@@ -17,8 +17,7 @@ use validate::runtime::hf::Transformers;
 use validate::runtime::reference::Reference;
 use validate::task::Ids;
 use validate::{
-    Baseline, Check, Context, Data, Engine, Greedy, Limits, Report, Runtime, RuntimeError, Session, Source, Subject,
-    TaskMetric,
+    Baseline, Check, Context, Data, Engine, Greedy, Limits, Report, Runtime, RuntimeError, Session, Subject, TaskMetric,
 };
 
 use crate::fixture::{fixture, fixtures, repository};
@@ -46,9 +45,9 @@ impl Grown {
         let vocabulary = self.exact.graph.value(logits).ty.shape[2].literal().expect("a number") as i64;
         for (i, sample) in data.samples.iter_mut().enumerate() {
             // A target of its own length for each, ending as targets do.
-            let ids = match &sample.source {
-                Source::Ids(ids) => ids.iter().rev().skip(1).take(7).map(|id| id % vocabulary).collect(),
-                Source::Features(_) | Source::Samples(_) => (3..4 + i as i64 % 7).collect::<Vec<i64>>(),
+            let ids = match sample.source.ids() {
+                Some(ids) => ids.iter().rev().skip(1).take(7).map(|id| id % vocabulary).collect(),
+                None => (3..4 + i as i64 % 7).collect::<Vec<i64>>(),
             };
             sample.target_ids = ids.into_iter().chain(eos).collect();
             sample.target = Some(sample.input.clone());
@@ -581,8 +580,9 @@ fn a_simulator_runs_some_samples_for_each_chip_and_the_report_says_how_many() {
     let points = "not judged: one sample is 20.0 points, and the limit is 1";
     assert!(others.len() == 2 && others.iter().all(|c| c.sentence == points), "of five samples: {others:#?}");
     let told = report(&baseline, vec![found.clone()]).to_markdown();
-    let line =
-        format!("onnxruntime 0.0: the first 5 of 11 samples: exact_match against the float model and 1 more: {points}");
+    let line = format!(
+        "onnxruntime 0.0: the first 5 of 11 samples: exact_match against the quantized graph and 1 more: {points}"
+    );
     assert_eq!(told.matches(points).count(), 1, "{told}");
     assert!(told.contains(&line), "{told}");
     let coarse = Limits { max_points_lost: 20.0, ..limits.clone() };

@@ -6,10 +6,8 @@
 
 pub mod bandwidth;
 pub mod compare;
-pub mod draw;
 pub mod machine;
 pub mod measure;
-pub mod paper;
 pub mod picture;
 pub mod slow;
 pub mod statistics;

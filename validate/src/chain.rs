@@ -23,6 +23,7 @@ use std::path::Path;
 
 use converters::export::npu::HOST_FILE;
 use converters::{Artifact, Format, Model};
+use frontend::{Input, Text};
 use graph::eval::Interpreter;
 use graph::{DEC, ENC, Graph, Progress, Scratch, progress};
 
@@ -39,7 +40,7 @@ use crate::report::{
 };
 use crate::runtime::reference::{self, Reference, caching};
 use crate::runtime::{AllRows, Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
-use crate::task::{Data, Sample, Source, TaskMetric, Text};
+use crate::task::{Data, Sample, TaskMetric};
 
 /// Outputs that a report shows side by side.
 const GENERATIONS_SHOWN: usize = 24;
@@ -58,7 +59,7 @@ pub struct Subject<'a> {
     pub recorded: &'a Path,
     /// Inputs and targets.
     pub data: Data,
-    /// The model's tokenizer, or [`crate::task::Ids`].
+    /// The model's tokenizer, or [`frontend::Ids`].
     pub text: &'a dyn Text,
     /// How it decodes.
     pub greedy: Greedy,
@@ -183,12 +184,12 @@ impl<'a> Baseline<'a> {
 
     /// The first samples as an engine is timed on them: one at a time, as many tokens as the target has within bounds.
     ///
-    /// Errors: those of [`Source::batch`].
+    /// Errors: those of [`Input::batch`].
     pub fn courses(&self, samples: usize) -> Result<Vec<Course>, ChainError> {
         let greedy = &self.subject.greedy;
         let most = greedy.new_tokens(self.subject.exact.graph.longest(DEC)).max(1);
         let course = |sample: &Sample| {
-            let source = Source::batch(&[&sample.source], greedy.settings.pad_token_id).map_err(ChainError::Data)?;
+            let source = Input::batch(&[&sample.source], greedy.settings.pad_token_id).map_err(ChainError::Data)?;
             let tokens = sample.target_ids.len().clamp(TIMED_TOKENS[0], TIMED_TOKENS[1]).min(most);
             Ok(Course { source, prompt: greedy.prompt(), tokens })
         };
@@ -220,10 +221,7 @@ fn agreement(reference: &[Generated], found: &[Generated], limit: usize) -> Opti
 /// Errors: inputs and targets that the model has no positions for; the worst of them, and how many there are.
 pub fn too_long(graph: &Graph, greedy: &Greedy, data: &Data, about: &'static str) -> Result<(), ChainError> {
     let prompt = greedy.prompt().len();
-    let of_input = |sample: &Sample| match &sample.source {
-        Source::Ids(ids) => ids.len(),
-        Source::Features(_) | Source::Samples(_) => 0,
-    };
+    let of_input = |sample: &Sample| sample.source.positions();
     // The last token of a target is not fed.
     let of_target = |sample: &Sample| (prompt + sample.target_ids.len()).saturating_sub(1);
     let samples = &data.samples;
@@ -599,16 +597,21 @@ impl Walk<'_> {
         Run { engine: session.engine(), to_float: Some(to_float), agreement, score: baseline.scored(generated) }
     }
 
+    /// Quantization is judged against the float model, and an engine against the quantized graph: what quantization lost is told once.
+    ///
     /// `samples`: of how many the score is.
     fn points_lost(&self, link: Link, prefix: &str, samples: usize, found: Option<Score>, broken: &str) -> Check {
         let Context { baseline, limits, .. } = *self.context;
         let metric = baseline.subject.metric;
-        let what = format!("{prefix}{} against the float model", metric.name());
-        let float = &baseline.outputs.generated;
-        let float = if samples < float.len() { baseline.scored(&float[..samples]) } else { baseline.score };
-        match (&float, found) {
-            (Some(float), Some(found)) => {
-                let lost = metric.points_lost(float, &found);
+        let (reference, of) = match (link, self.generated.first()) {
+            (Link::Runtime, Some(quantized)) => (quantized, "the quantized graph"),
+            _ => (&baseline.outputs.generated, "the float model"),
+        };
+        let what = format!("{prefix}{} against {of}", metric.name());
+        let reference = baseline.scored(&reference[..samples.min(reference.len())]);
+        match (&reference, found) {
+            (Some(reference), Some(found)) => {
+                let lost = metric.points_lost(reference, &found);
                 let (limit, of_one) = (limits.max_points_lost, 100.0 / samples as f64);
                 if samples < baseline.plan.samples && of_one > limit {
                     let sentence = format!("not judged: one sample is {of_one:.1} points, and the limit is {limit}");

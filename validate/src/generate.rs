@@ -239,16 +239,8 @@ fn likeliest(ids: &[i64], logits: &[f32]) -> Option<i64> {
 /// Sequences before the first token, each with its source.
 fn rows_of(source: &Feeds) -> Vec<Row> {
     let rows = source.values().next().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(0);
-    let ids = source.get("input_ids").and_then(Tensor::as_i64);
-    let mask = source.get("attention_mask").and_then(Tensor::as_i64);
-    let of = |row: usize| -> Vec<i64> {
-        let Some(ids) = ids else { return Vec::new() };
-        let width = ids.len() / rows;
-        // In a batch, `generate` takes padding for tokens of the source; alone, a source has none.
-        let is_real = |i: usize| mask.is_none_or(|mask| mask.get(i).is_some_and(|m| *m != 0));
-        (row * width..(row + 1) * width).filter(|i| is_real(*i)).map(|i| ids[i]).collect()
-    };
-    (0..rows).map(|row| Row { source: of(row), tokens: Vec::new(), next: 0, running: true, ended: false }).collect()
+    let of = |source| Row { source, tokens: Vec::new(), next: 0, running: true, ended: false };
+    frontend::tokens(source, rows).into_iter().map(of).collect()
 }
 
 fn failed(message: &str) -> RuntimeError {

@@ -120,9 +120,9 @@ pub trait Session {
 
     /// Encodes a batch and forgets the one before.
     ///
-    /// `source`: the encoder's inputs by the names of the graph's ports, all with the batch first: `input_ids` i64[b, enc] with
-    /// `attention_mask` i64[b, enc], 0 at padding; `input_features` f32[b, n_mels, frames]; or `input_values`
-    /// f32[b, samples] with `attention_mask` i64[b, samples].
+    /// `source`: the encoder's inputs by the names of the graph's ports, all with the batch first, as [`frontend::Input::batch`]
+    /// makes them: `input_ids` i64[b, enc] with `attention_mask` i64[b, enc], 0 at padding; `input_features`
+    /// f32[b, n_mels, frames]; or `input_values` f32[b, samples] with `attention_mask` i64[b, samples].
     fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError>;
 
     /// Feeds the next target tokens of every sequence, after those of earlier calls since [`Session::encode`].

@@ -13,6 +13,8 @@ use std::path::Path;
 use checkpoint::Files;
 use graph::Tensor;
 
+use crate::input::{Fill, Input};
+
 pub use error::AudioError;
 use log_mel::LogMel;
 use wav::Lengths;
@@ -36,8 +38,17 @@ pub enum Clip {
     Samples(Vec<f32>),
 }
 
+impl From<Clip> for Input {
+    fn from(clip: Clip) -> Input {
+        match clip {
+            Clip::LogMel(features) => Input::new("input_features", features, Fill::Never),
+            Clip::Samples(samples) => Input::new("input_values", Tensor::f32([samples.len()], samples), Fill::Silence),
+        }
+    }
+}
+
 /// Reads clips and computes features from them.
-pub struct FrontEnd {
+pub struct FeatureExtractor {
     sampling_rate: u32,
     lengths: Lengths,
     kind: Kind,
@@ -48,23 +59,23 @@ enum Kind {
     Samples { normalize: bool },
 }
 
-impl FrontEnd {
-    /// The front end that the checkpoint or artifact in `dir` asks for.
+impl FeatureExtractor {
+    /// What the checkpoint or artifact in `dir` asks for.
     ///
     /// Without preprocessor_config.json: the extractor's defaults for `LogMel`; an error for `Samples`, since the default of
     /// `Wav2Vec2FeatureExtractor` normalizes and published Moonshine checkpoints do not. Errors: a key that changes the
     /// features and is not supported or not known.
-    pub fn open(dir: &Path, features: Features) -> Result<FrontEnd, AudioError> {
-        FrontEnd::of(&Files::open(dir)?, features)
+    pub fn open(dir: &Path, features: Features) -> Result<FeatureExtractor, AudioError> {
+        FeatureExtractor::of(&Files::open(dir)?, features)
     }
 
     /// The same of a checkpoint's files.
-    pub fn of(files: &Files, features: Features) -> Result<FrontEnd, AudioError> {
+    pub fn of(files: &Files, features: Features) -> Result<FeatureExtractor, AudioError> {
         Ok(match features {
             Features::LogMel => {
                 let parameters = parameters::log_mel(files)?;
                 let why = "long-form decoding is not supported; cut the clip at silences";
-                FrontEnd {
+                FeatureExtractor {
                     sampling_rate: parameters.sampling_rate,
                     lengths: Lengths { least: 1, most: parameters.samples, why },
                     kind: Kind::LogMel(LogMel::new(&parameters)),
@@ -75,12 +86,16 @@ impl FrontEnd {
                 // `assert 0.1 < num_seconds < 64` in transcribe.py of github.com/moonshine-ai/moonshine.
                 let [least, most] = [sampling_rate as usize / 10, sampling_rate as usize * 64];
                 let why = "Moonshine takes clips of 0.1 to 64 s; cut longer ones at silences";
-                FrontEnd { sampling_rate, lengths: Lengths { least, most, why }, kind: Kind::Samples { normalize } }
+                FeatureExtractor {
+                    sampling_rate,
+                    lengths: Lengths { least, most, why },
+                    kind: Kind::Samples { normalize },
+                }
             }
         })
     }
 
-    /// The features of a WAV. Errors: those of [`FrontEnd::read`].
+    /// The features of a WAV. Errors: those of [`FeatureExtractor::read`].
     pub fn listen(&self, clip: &Path) -> Result<Clip, AudioError> {
         Ok(self.features(&self.read(clip)?))
     }
@@ -93,6 +108,11 @@ impl FrontEnd {
         wav::read(clip, self.sampling_rate, self.lengths)
     }
 
+    /// Whether all clips are filled up to one length.
+    pub fn pads_clips(&self) -> bool {
+        matches!(self.kind, Kind::LogMel(_))
+    }
+
     /// Samples a second.
     pub fn sampling_rate(&self) -> u32 {
         self.sampling_rate
@@ -103,7 +123,7 @@ impl FrontEnd {
         self.lengths.most
     }
 
-    /// The features of samples that [`FrontEnd::read`] gave.
+    /// The features of samples that [`FeatureExtractor::read`] gave.
     pub fn features(&self, samples: &[f32]) -> Clip {
         match &self.kind {
             Kind::LogMel(log_mel) => {

@@ -1,3 +1,23 @@
-//! What a model is fed, made of what people have: of a clip, features or samples.
+//! What a model's encoder is fed, made of what people have: a text becomes token ids; a clip becomes features or samples.
+//!
+//! Which of them a model reads is asked here alone: everyone else has an [`Input`] of named tensors, batches of them by the
+//! names of the graph's ports, and their lengths.
 
 pub mod audio;
+mod draw;
+mod front_end;
+mod input;
+mod kind;
+mod noise;
+mod sized;
+mod speech;
+mod text;
+
+pub use draw::Draw;
+pub use front_end::FrontEnd;
+pub use input::{Fill, Input, tokens};
+pub use kind::Kind;
+pub use noise::Noise;
+pub use sized::Draws;
+pub use speech::Speech;
+pub use text::{Ids, Text};

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use graph::{BATCH, Build, Computed, DEC, ENC, Sym, Type, Unary, Val, Visible, Weight, WeightData};
 
-use super::Module;
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation};
+use super::module::Module;
 use crate::architecture::Semantics;
 use crate::error::ImportError;
 use checkpoint::limits::COMPUTED_POSITIONS;

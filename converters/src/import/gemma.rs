@@ -3,8 +3,8 @@
 use graph::{Build, DEC, ENC, Layout, Rope, Unary, Val, Visible};
 use serde_json::Value;
 
-use super::Module;
 use super::layers::{WITHOUT_EFFECT, activation};
+use super::module::Module;
 use checkpoint::gguf;
 use checkpoint::{Checkpoint, Config, Size};
 

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use graph::{BATCH, Build, DEC, Dim, ENC, Layout, Rope, Sym, Type, Unary, Val, Visible};
 
-use super::Module;
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation, tied_or_own};
+use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
 use checkpoint::gguf::Value;
 use checkpoint::{self, Checkpoint, Size};
+use frontend::Kind;
 use frontend::audio::Features;
 
 /// The family.
@@ -188,8 +189,8 @@ impl Architecture for Moonshine {
         "proj_out"
     }
 
-    fn hears(&self) -> Option<Features> {
-        Some(Features::Samples)
+    fn front_end(&self) -> Kind {
+        Kind::Audio(Features::Samples)
     }
 
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use graph::{BATCH, Build, DEC, ENC, Layout, Rope, Sym, Type, Unary, Val, Visible};
 
-use super::Module;
 use super::layers::WITHOUT_EFFECT;
+use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
 use checkpoint::gguf::Value;

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use graph::{BATCH, Build, DEC, ENC, Op, Sym, Type, Unary, Val, Visible};
 
-use super::{Module, layers};
+use super::layers;
+use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
 use checkpoint::gguf::Value;

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use graph::{BATCH, Build, DEC, ENC, Rope, Type, Val, Visible};
 
-use super::Module;
 use super::gemma::{DECODING_DEFAULTS, Stack, cap, capped, rope};
 use super::layers::{WITHOUT_EFFECT, tied_or_own};
+use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
 use checkpoint::gguf::Value;

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use graph::{BATCH, Build, Computed, DEC, ENC, Rope, Type, Val, Visible, Weight, WeightData};
 
-use super::Module;
 use super::gemma::{Attends, DECODING_DEFAULTS, Stack, cap, capped, rope};
 use super::layers::{WITHOUT_EFFECT, tied_or_own};
+use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
 use checkpoint::gguf::Value;

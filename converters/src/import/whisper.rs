@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use graph::{BATCH, Build, DEC, Dim, Type, Unary, Val, Visible};
 
-use super::Module;
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation, tied_or_own};
+use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
 use checkpoint::gguf::Value;
 use checkpoint::{Checkpoint, Size};
+use frontend::Kind;
 use frontend::audio::Features;
 
 /// The family.
@@ -139,8 +140,8 @@ impl Architecture for Whisper {
         "proj_out"
     }
 
-    fn hears(&self) -> Option<Features> {
-        Some(Features::LogMel)
+    fn front_end(&self) -> Kind {
+        Kind::Audio(Features::LogMel)
     }
 
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {

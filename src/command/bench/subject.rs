@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use converters::audio::FrontEnd;
+use converters::checkpoint::Files;
 use converters::export::gguf::{FILE, GgufFile, Value};
 use converters::import::family;
 use converters::{Artifact, Checkpoint, FORMATS, limits};
+use frontend::{Draws, Kind};
 use serde_json::Value as Json;
 use validate::Greedy;
-use validate::bench::draw::Draws;
 
 use super::BenchError;
 use crate::build::manifest::Manifest;
@@ -45,28 +45,17 @@ impl Subject {
             None if format == "gguf" => Said::by_file(dir).map_err(wrong)?,
             None => Said::by_config(dir).map_err(wrong)?,
         };
-        let draws = match family(&model_type).and_then(|family| family.hears()) {
-            Some(features) => {
-                let front_end = FrontEnd::open(dir, features).map_err(|error| wrong(error.to_string()))?;
-                Draws::Sound(Box::new(front_end))
-            }
-            None => {
-                let vocabulary =
-                    vocabulary.ok_or_else(|| wrong("expected the size of the vocabulary, found none".into()))?;
-                Draws::Ids { vocabulary, special }
-            }
-        };
+        let front_end = family(&model_type).map_or(Kind::Text, |family| family.front_end());
+        let files = Files::open(dir).map_err(|error| wrong(error.to_string()))?;
+        let draws = Draws::open(front_end, &files, vocabulary, special).map_err(wrong)?;
         let artifact = Artifact::list(format, dir).map_err(io)?;
         Ok(Subject { dir: dir.to_owned(), artifact, draws, prompt })
     }
 
     /// Errors: another model's sources would be other work.
     pub fn same_work(&self, other: &Subject) -> Result<(), BenchError> {
-        let fed = |subject: &Subject| match &subject.draws {
-            Draws::Ids { vocabulary, .. } => format!("ids below {vocabulary}"),
-            Draws::Sound(_) => "sound".to_owned(),
-        };
-        let told = |subject: &Subject| format!("{} and a decoder that begins with {:?}", fed(subject), subject.prompt);
+        let told =
+            |subject: &Subject| format!("{} and a decoder that begins with {:?}", subject.draws.told(), subject.prompt);
         match told(self) == told(other) {
             true => Ok(()),
             false => {

@@ -35,8 +35,8 @@ fn folder(json: &str) -> tempfile::TempDir {
     dir
 }
 
-fn log_mel(json: &str) -> FrontEnd {
-    FrontEnd::open(folder(json).path(), Features::LogMel).unwrap_or_else(|e| panic!("{e}"))
+fn log_mel(json: &str) -> FeatureExtractor {
+    FeatureExtractor::open(folder(json).path(), Features::LogMel).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn difference(found: &[f32], expected: &[f32]) -> f32 {
@@ -89,7 +89,8 @@ fn log_mel_features_equal_those_of_transformers() {
 #[test]
 fn samples_are_normalized_as_transformers_does_or_left_alone() {
     let golden = golden();
-    let open = |json: &str| FrontEnd::open(folder(json).path(), Features::Samples).unwrap_or_else(|e| panic!("{e}"));
+    let open =
+        |json: &str| FeatureExtractor::open(folder(json).path(), Features::Samples).unwrap_or_else(|e| panic!("{e}"));
     let front_end = open(r#"{"do_normalize": true}"#);
     let Clip::Samples(values) = front_end.listen(&fixture("chirp.wav")).expect("a clip") else { panic!("samples") };
     let every_61st: Vec<f32> = values.iter().step_by(61).copied().collect();
@@ -148,7 +149,7 @@ fn a_file_that_is_not_a_whole_wav_says_what_it_is() {
 
 #[test]
 fn clips_of_other_lengths_than_the_model_takes_are_refused() {
-    let refused = |front_end: &FrontEnd| {
+    let refused = |front_end: &FeatureExtractor| {
         let error = front_end.read(&fixture("chirp.wav")).expect_err("refused").to_string();
         error.split_once("chirp.wav: ").expect("the file").1.to_owned()
     };
@@ -159,7 +160,7 @@ fn clips_of_other_lengths_than_the_model_takes_are_refused() {
         Ok(_) => panic!("0.61 s in 0.5 s"),
     };
     assert!(message.contains("expected at most 0.5 s, found 0.61 s"), "{message}");
-    let samples = FrontEnd::open(folder("{}").path(), Features::Samples).expect("defaults");
+    let samples = FeatureExtractor::open(folder("{}").path(), Features::Samples).expect("defaults");
     let error = samples.read(&fixture("pcm16-stereo.wav")).expect_err("12 samples").to_string();
     assert!(error.contains("expected at least 0.1 s, found 0.00 s: Moonshine takes clips of 0.1 to 64 s"), "{error}");
 }
@@ -176,18 +177,18 @@ fn parameters_that_change_the_features_are_used_or_refused() {
         (r#"{"mel_scale": "htk", "top_db": 80}"#, "not known, may change the features: mel_scale, top_db"),
     ];
     for (json, expected) in cases {
-        let error = FrontEnd::open(folder(json).path(), Features::LogMel).err().expect("refused").to_string();
+        let error = FeatureExtractor::open(folder(json).path(), Features::LogMel).err().expect("refused").to_string();
         assert!(error.contains(expected), "{error}");
     }
     let empty = tempfile::tempdir().expect("temporary folder");
-    assert!(FrontEnd::open(empty.path(), Features::LogMel).is_ok(), "the defaults of the extractor");
-    let error = FrontEnd::open(empty.path(), Features::Samples).err().expect("refused").to_string();
+    assert!(FeatureExtractor::open(empty.path(), Features::LogMel).is_ok(), "the defaults of the extractor");
+    let error = FeatureExtractor::open(empty.path(), Features::Samples).err().expect("refused").to_string();
     assert!(error.contains("expected preprocessor_config.json, which says whether samples are normalized"), "{error}");
     // What transformers 5 saves, and an old file with its filters.
     let dir = folder(
         r#"{"feature_size": 4, "mel_filters": [[0.0]], "n_samples": 480000, "dither": 0, "nb_max_frames": 3000}"#,
     );
-    let shape = || match FrontEnd::open(dir.path(), Features::LogMel).expect("known keys").features(&[0.0]) {
+    let shape = || match FeatureExtractor::open(dir.path(), Features::LogMel).expect("known keys").features(&[0.0]) {
         Clip::LogMel(features) => features.shape().to_vec(),
         Clip::Samples(_) => panic!("log-mel"),
     };

@@ -118,13 +118,16 @@ impl<S: Step> Steps<S> {
         RuntimeError::Failed { runtime: self.runtime, message: message.into() }
     }
 
-    /// The sequences of a batch, each without its padding.
+    /// The sequences of a batch, each without its padding. Floats have none: what makes them has filled them to one shape.
     fn given(&self, source: &Feeds) -> Result<Vec<Given>, RuntimeError> {
-        if let Some(features) = source.get("input_features") {
-            let (&[rows, n_mels, frames], Some(data)) = (features.shape(), features.as_f32()) else {
-                return Err(self.failed(format!("input_features: expected f32[b, n_mels, frames], found {features:?}")));
+        if let Some((port, tensor)) = source.iter().find(|(_, tensor)| tensor.as_f32().is_some()) {
+            let (&[rows, n_mels, frames], Some(data)) = (tensor.shape(), tensor.as_f32()) else {
+                return Err(self.failed(format!("{port}: expected f32[b, n_mels, frames], found {tensor:?}")));
             };
-            let of = |row: &[f32]| Given::Features { shape: [1, n_mels, frames], data: row.to_vec() };
+            let of = |row: &[f32]| {
+                let (port, shape, data) = (port.clone(), [1, n_mels, frames], row.to_vec());
+                Given::Whole { port, shape, data }
+            };
             return Ok(data.chunks((n_mels * frames).max(1)).take(rows).map(of).collect());
         }
         let given = |name: &str| {
@@ -145,7 +148,7 @@ impl<S: Step> Steps<S> {
             let ids = ids[..len].iter().map(|id| i32::try_from(*id)).collect::<Result<Vec<i32>, _>>();
             let ids =
                 ids.map_err(|_| self.failed(format!("input_ids[{row}]: expected int32 ids, found larger ones")))?;
-            Ok(Given::Ids { ids, mask: mask[..len].iter().map(|m| i32::from(*m != 0)).collect() })
+            Ok(Given::Tokens { ids, mask: mask[..len].iter().map(|m| i32::from(*m != 0)).collect() })
         };
         ids.chunks(width).zip(mask.chunks(width)).enumerate().map(of).collect()
     }
@@ -279,31 +282,40 @@ fn pasts(bucket: &Bucket) -> Vec<Value> {
 
 /// A source without padding.
 enum Given {
-    Ids { ids: Vec<i32>, mask: Vec<i32> },
-    Features { shape: [usize; 3], data: Vec<f32> },
+    Tokens {
+        ids: Vec<i32>,
+        mask: Vec<i32>,
+    },
+    /// Floats of one port.
+    Whole {
+        port: String,
+        shape: [usize; 3],
+        data: Vec<f32>,
+    },
 }
 
 impl Given {
     fn len(&self) -> usize {
         match self {
-            Given::Ids { ids, .. } => ids.len(),
-            Given::Features { shape, .. } => shape[2],
+            Given::Tokens { ids, .. } => ids.len(),
+            Given::Whole { shape, .. } => shape[2],
         }
     }
 
     /// The encoder's inputs, filled to the length of a bucket, and the mask for its decoder.
-    fn fill(self, bucket: &Bucket, pad_token_id: i64) -> (Vec<(&'static str, Value)>, Vec<i32>) {
+    fn fill(self, bucket: &Bucket, pad_token_id: i64) -> (Vec<(String, Value)>, Vec<i32>) {
         match self {
-            Given::Ids { mut ids, mut mask } => {
+            Given::Tokens { mut ids, mut mask } => {
                 ids.resize(bucket.source, i32::try_from(pad_token_id).expect("checked when it was opened"));
                 mask.resize(bucket.source, 0);
                 let value = |codes| Value { shape: vec![1, bucket.source], codes: Codes::Int32(codes) };
-                (vec![("input_ids", value(ids)), ("attention_mask", value(mask.clone()))], mask)
+                let inputs = [("input_ids", value(ids)), ("attention_mask", value(mask.clone()))];
+                (inputs.map(|(port, value)| (port.to_owned(), value)).to_vec(), mask)
             }
             // Nothing hides frames from an encoder, so that all of them must be there.
-            Given::Features { shape, data } => {
+            Given::Whole { port, shape, data } => {
                 let value = Value { shape: shape.to_vec(), codes: Codes::Float32(data) };
-                (vec![("input_features", value)], Vec::new())
+                (vec![(port, value)], Vec::new())
             }
         }
     }

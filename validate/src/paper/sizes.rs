@@ -61,8 +61,8 @@ impl Sizes {
         let unfit = |expected, found, todo| SizesError::Unfit { file: file.to_owned(), expected, found, todo };
         let mut model = import_config(file).map_err(Box::new)?;
         let model_type = model.checkpoint.config().model_type().unwrap_or_default().to_owned();
-        if model.architecture.hears().is_some() {
-            let found = format!("{model_type}, whose encoder hears sound");
+        if let Err(does) = model.architecture.front_end().reads_text() {
+            let found = format!("{model_type}, whose encoder {does}");
             return Err(unfit("an encoder-decoder of text", found, "give the config.json of one that reads tokens"));
         }
         let parameters = model.graph.weights.iter().map(|(_, weight)| weight.len() as u64).sum();

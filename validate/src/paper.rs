@@ -17,7 +17,7 @@ use graph::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::task::Draw;
+use frontend::Draw;
 
 /// Added to the mean square in norms.
 const EPS: f32 = 1e-6;

@@ -1,0 +1,44 @@
+//! The one place where a front end is chosen.
+
+use checkpoint::Files;
+
+use crate::audio::{AudioError, FeatureExtractor, Features};
+use crate::front_end::FrontEnd;
+use crate::speech::Speech;
+use crate::text::Text;
+
+/// The front end of a family of models.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Kind {
+    /// Its encoder reads tokens.
+    #[default]
+    Text,
+    /// Its encoder hears sound.
+    Audio(Features),
+}
+
+impl Kind {
+    /// The front end of a model.
+    ///
+    /// `files`: of the checkpoint or artifact, which may hold parameters; `text`: of what is said; `eos`: what ends a spoken
+    /// target. Errors: parameters that are not supported, or missing where they have no defaults.
+    pub fn open<'a>(
+        self,
+        files: &Files,
+        text: &'a dyn Text,
+        eos: Option<i64>,
+    ) -> Result<Box<dyn FrontEnd + 'a>, AudioError> {
+        Ok(match self {
+            Kind::Text => Box::new(text),
+            Kind::Audio(features) => Box::new(Speech { text, extractor: FeatureExtractor::of(files, features)?, eos }),
+        })
+    }
+
+    /// Errors: what the encoder does but read text, in words.
+    pub fn reads_text(self) -> Result<(), &'static str> {
+        match self {
+            Kind::Text => Ok(()),
+            Kind::Audio(_) => Err("hears sound"),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Sources that a clock is run on: of a length that was asked for, drawn by a fixed rule.
+
+use checkpoint::Files;
+use graph::Feeds;
+
+use crate::audio::FeatureExtractor;
+use crate::draw::Draw;
+use crate::input::Input;
+use crate::kind::Kind;
+
+/// What an encoder is fed.
+pub struct Draws(Drawn);
+
+enum Drawn {
+    /// Lengths count them.
+    Ids { vocabulary: usize, special: Vec<i64> },
+    /// Lengths are seconds.
+    Sound(Box<FeatureExtractor>),
+}
+
+impl Draws {
+    /// Sources of tokens. `vocabulary`: ids are below it; `special`: ids that end or fill sequences, which are left out.
+    pub fn ids(vocabulary: usize, special: Vec<i64>) -> Draws {
+        Draws(Drawn::Ids { vocabulary, special })
+    }
+
+    /// Sources for a front end: tokens as of [`Draws::ids`], or noise.
+    ///
+    /// Errors: the size of the vocabulary is not known and needed; parameters of the front end that are not supported; in words.
+    pub fn open(kind: Kind, files: &Files, vocabulary: Option<usize>, special: Vec<i64>) -> Result<Draws, String> {
+        match kind {
+            Kind::Audio(features) => {
+                let extractor = FeatureExtractor::of(files, features).map_err(|error| error.to_string())?;
+                Ok(Draws(Drawn::Sound(Box::new(extractor))))
+            }
+            Kind::Text => {
+                let vocabulary = vocabulary.ok_or("expected the size of the vocabulary, found none")?;
+                Ok(Draws::ids(vocabulary, special))
+            }
+        }
+    }
+
+    /// What sources are, so that two models of equal ones do the same work.
+    pub fn told(&self) -> String {
+        match &self.0 {
+            Drawn::Ids { vocabulary, .. } => format!("ids below {vocabulary}"),
+            Drawn::Sound(_) => "sound".to_owned(),
+        }
+    }
+
+    /// Lengths that are measured when none is asked for.
+    pub fn lengths(&self) -> Vec<usize> {
+        match &self.0 {
+            Drawn::Ids { .. } => vec![32, 128, 512],
+            Drawn::Sound(extractor) if extractor.pads_clips() => vec![extractor.longest() / self.rate()],
+            Drawn::Sound(_) => vec![2, 8, 24],
+        }
+    }
+
+    /// Of one, for tables.
+    pub fn unit(&self) -> &'static str {
+        match &self.0 {
+            Drawn::Ids { .. } => "tokens",
+            Drawn::Sound(_) => "s",
+        }
+    }
+
+    /// Places of the encoder's output for a source of a length, as the front ends of the families make them; for counting
+    /// what a decoder reads.
+    pub fn places(&self, length: usize) -> usize {
+        match &self.0 {
+            Drawn::Ids { .. } => length,
+            // Frames of 10 ms, halved by a convolution.
+            Drawn::Sound(extractor) if extractor.pads_clips() => extractor.longest() / self.rate() * 50,
+            // Convolutions of strides 64, 3 and 2.
+            Drawn::Sound(_) => length * self.rate() / 384,
+        }
+    }
+
+    /// A batch of sources of one length. The same numbers give the same batch.
+    ///
+    /// Errors: a length that the model does not take, in words.
+    pub fn batch(&self, length: usize, rows: usize, seed: u64) -> Result<Feeds, String> {
+        let mut draw = Draw::new(seed);
+        let sources: Vec<Input> = (0..rows).map(|_| self.source(length, &mut draw)).collect::<Result<_, _>>()?;
+        Input::batch(&sources.iter().collect::<Vec<_>>(), 0)
+    }
+
+    fn source(&self, length: usize, draw: &mut Draw) -> Result<Input, String> {
+        match &self.0 {
+            Drawn::Ids { vocabulary, special } => {
+                if length == 0 {
+                    return Err("expected at least one token, found 0".to_owned());
+                }
+                let mut id = || {
+                    // A vocabulary of special ids only has no others.
+                    let tries = (0..16).map(|_| draw.below(*vocabulary) as i64).find(|id| !special.contains(id));
+                    tries.unwrap_or(0)
+                };
+                Ok(Input::tokens((0..length).map(|_| id()).collect()))
+            }
+            Drawn::Sound(extractor) => {
+                let samples = length * self.rate();
+                if samples == 0 || samples > extractor.longest() {
+                    let most = extractor.longest() / self.rate();
+                    return Err(format!("expected 1 to {most} s, found {length} s"));
+                }
+                let noise: Vec<f32> = (0..samples).map(|_| draw.float() * 0.1).collect();
+                Ok(extractor.features(&noise).into())
+            }
+        }
+    }
+
+    fn rate(&self) -> usize {
+        match &self.0 {
+            Drawn::Ids { .. } => 1,
+            Drawn::Sound(extractor) => extractor.sampling_rate().max(1) as usize,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_as_many_as_asked_for_within_the_vocabulary_and_never_special() {
+        let draws = Draws::ids(5, vec![0, 1]);
+        let feeds = draws.batch(200, 3, 7).expect("drawn");
+        let ids = feeds["input_ids"].as_i64().expect("ids");
+        assert_eq!(feeds["input_ids"].shape(), [3, 200]);
+        assert!(ids.iter().all(|id| (2..5).contains(id)), "{ids:?}");
+        assert!(feeds["attention_mask"].as_i64().expect("a mask").iter().all(|m| *m == 1));
+        assert_eq!(draws.batch(200, 3, 7).expect("drawn")["input_ids"].as_i64(), Some(ids));
+        assert_ne!(draws.batch(200, 3, 8).expect("drawn")["input_ids"].as_i64(), Some(ids));
+        assert!(draws.batch(0, 1, 7).is_err());
+    }
+}

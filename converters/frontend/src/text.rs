@@ -1,0 +1,60 @@
+//! Text to token ids and back.
+
+use tokenizer::Tokenizer;
+
+/// Text to token ids and back.
+pub trait Text: Sync {
+    /// Ids as the model is fed them, its end-of-sequence id included. Errors: the tokenizer's own words.
+    fn encode(&self, text: &str) -> Result<Vec<i64>, String>;
+
+    /// Ids as the model should say them. Errors: likewise.
+    fn encode_target(&self, text: &str) -> Result<Vec<i64>, String> {
+        self.encode(text)
+    }
+
+    /// Text of generated ids; special tokens are left out.
+    fn decode(&self, ids: &[i64]) -> String;
+}
+
+/// For models without a tokenizer: a text is its ids, separated by spaces.
+#[derive(Clone, Copy, Debug)]
+pub struct Ids;
+
+impl Text for Ids {
+    fn encode(&self, text: &str) -> Result<Vec<i64>, String> {
+        text.split_whitespace().map(|id| id.parse().map_err(|_| format!("{id} is not a token id"))).collect()
+    }
+
+    fn decode(&self, ids: &[i64]) -> String {
+        ids.iter().map(i64::to_string).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Text for Tokenizer {
+    fn encode(&self, text: &str) -> Result<Vec<i64>, String> {
+        Tokenizer::encode(self, text).map_err(|e| e.to_string())
+    }
+
+    fn encode_target(&self, text: &str) -> Result<Vec<i64>, String> {
+        Tokenizer::encode_target(self, text).map_err(|e| e.to_string())
+    }
+
+    fn decode(&self, ids: &[i64]) -> String {
+        // What cannot be decoded is shown as such: it equals no target.
+        Tokenizer::decode(self, ids, true).unwrap_or_else(|e| e.to_string())
+    }
+}
+
+impl<T: Text + ?Sized> Text for &T {
+    fn encode(&self, text: &str) -> Result<Vec<i64>, String> {
+        (**self).encode(text)
+    }
+
+    fn encode_target(&self, text: &str) -> Result<Vec<i64>, String> {
+        (**self).encode_target(text)
+    }
+
+    fn decode(&self, ids: &[i64]) -> String {
+        (**self).decode(ids)
+    }
+}
