@@ -21,7 +21,7 @@ use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 /// Nothing is copied: the four entries are cuts through the same values, and `past` is 0 in `full` and `decoder`. What
 /// the encoder reads is whatever its output depends on: ids and a mask, features, samples.
 ///
-/// That a step equals the whole pass is proven from the ops ([`proof`]). Refused where it is not: an op of the decoder other
+/// That a step equals the whole pass is proven from the ops. Refused where it is not: an op of the decoder other
 /// than a causal attention that mixes target positions, as a norm, a convolution or a sum over them; and when a softmax of the
 /// decoder was left unfused, or the entry `full` lacks a port.
 pub struct Split;

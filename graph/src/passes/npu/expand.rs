@@ -17,6 +17,7 @@ use crate::weights::Weight;
 #[derive(Clone, Copy, Debug)]
 pub struct Expand {
     /// What masks give to hidden keys. A finite number stays finite in an engine's narrow types.
+    /// With one, a query that sees no key mixes all of them, where -inf gives zeros; such queries are padding.
     pub hidden: f32,
     /// Whether each summand of a bias is added to the scores by itself, masks last, so that each can have steps of its own. In
     /// floats the sum of all is better: scores are large, and every addition rounds them.

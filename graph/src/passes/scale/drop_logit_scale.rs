@@ -3,7 +3,7 @@ use crate::ir::graph::Graph;
 use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 
 /// `linear(rms_norm(x, w) · c, head)  ->  linear(rms_norm(x, w), head)`, for a `w` that is stored times `c`: what
-/// [`super::fold_logit_scale`] made and a file kept.
+/// [`FoldLogitScale`](super::fold_logit_scale::FoldLogitScale) made and a file kept.
 ///
 /// Errors: the graph scales by something else, or not at all.
 pub struct DropLogitScale {
