@@ -379,7 +379,7 @@ fn every_fault_of_a_policy_is_told_at_once() {
             "rule 3 (match: \"decoder.*\") matches no weight of the model; `trefoil inspect` lists the names",
             "`clip: mse` has no effect: no weight gets integer codes; floats have no range and ggml's blocks a search of \
              their own",
-            "`activations: dynamic` has no effect: no Linear has int8 weights with one symmetric scale a row",
+            "`activations: dynamic` has no effect: no Linear has int8 weights with one symmetric scale per row",
             "hint: a rule for these weights, or `gguf: { fallback: nearest }` for all such, says what they become",
         ],
         "{message}"
@@ -495,6 +495,43 @@ fn a_group_that_ends_a_row_has_its_own_scale() {
     let (became, outcome) = outcome(&weight("w", &[1, 40], &row), scheme, Clip::None).expect("fits");
     assert_eq!(outcome.scales.len(), 2);
     assert!((became[0] - 1.0).abs() < 1e-3 && (became[39] - 100.0).abs() < 0.1, "{became:?}");
+}
+
+#[test]
+fn a_report_is_told_of_awq_before_gptq_and_of_rounding_that_calibration_did_not_see() {
+    let told = |policy: &Policy, rounded: bool| {
+        let mut graph = graph(64, |_| 1.0);
+        let plan = policy.plan(&graph).expect("fits");
+        if rounded {
+            plan.typed(&mut graph);
+            graph::passes::quantize_activations(&mut graph, graph::Granularity::Token).expect("fits");
+        }
+        cautions(policy, &plan, &graph).into_iter().map(|caution| (caution.about, caution.text)).collect::<Vec<_>>()
+    };
+    let awq = Equalize::Awq(Factors::default());
+    let both = Policy { method: Method::Gptq, equalize: awq, ..Policy::of("int4-g32".parse().expect("scheme")) };
+    let found = told(&both, false);
+    assert_eq!(found.len(), 1);
+    let start = "awq chooses factors for nearest codes, and 3 weights get theirs by gptq";
+    assert!(found[0].0 == "equalize" && found[0].1.starts_with(start), "{found:?}");
+    for alone in [
+        Policy { equalize: Equalize::None, ..both.clone() },
+        Policy { method: Method::Importance, clip: Clip::Mse, ..both.clone() },
+    ] {
+        assert_eq!(told(&alone, false), []);
+    }
+
+    let int8 = Policy {
+        method: Method::Gptq,
+        bias_correction: true,
+        activations: Activations::Dynamic,
+        ..Policy::of("int8".parse().expect("scheme"))
+    };
+    let found = told(&int8, true);
+    assert_eq!(found.iter().map(|(about, _)| *about).collect::<Vec<_>>(), ["method", "bias_correction"]);
+    assert!(found[0].1.starts_with("3 Linears read activations that are rounded, and gptq chose"), "{found:?}");
+    assert!(found[1].1.starts_with("1 biases belong to Linears that read rounded activations"), "{found:?}");
+    assert_eq!(told(&int8, false), []);
 }
 
 #[test]

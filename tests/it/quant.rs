@@ -109,6 +109,6 @@ fn settings_without_effect_are_refused() {
     let model = import(&fixture("t5-v1.1")).expect("imports");
     let policy = Policy { activations: Activations::Dynamic, ..Policy::of(scheme("int8-g32")) };
     let error = policy.plan(&model.graph).expect_err("groups have no integer product").to_string();
-    let why = "no Linear has int8 weights with one symmetric scale a row";
+    let why = "no Linear has int8 weights with one symmetric scale per row";
     assert_eq!(error, format!("`activations: dynamic` has no effect: {why}"));
 }

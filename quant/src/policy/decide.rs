@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::fallback::Fallback;
 use super::fault::{PolicyError, PolicyFault};
 use super::plan::{Decider, Plan, Planned, coded};
-use super::role::{Role, input_of, inputs, roles};
+use super::role::{Role, inputs, inputs_of, roles};
 use super::rule::{DefaultRule, Rule};
 use crate::edit::sites::{self, Place};
 use crate::scheme::Scheme;
@@ -65,7 +65,7 @@ impl Policy {
         }
         let clip = if has_range(scheme) { self.clip } else { Clip::None };
         let inputs = inputs(graph).get(&planned.id).map_or(0, Vec::len);
-        let is_read = || input_of(graph, planned.id).is_some();
+        let is_read = || !inputs_of(graph, planned.id).is_empty();
         let method = possible(self.method, scheme, clip, inputs, is_read);
         Some(Planned { scheme, clip, method, decided_by: Decider::Scheme, ..planned.clone() })
     }
@@ -212,7 +212,7 @@ impl Policy {
             let clip = if has_range(scheme) { clip.unwrap_or(self.clip) } else { Clip::None };
             let method =
                 possible(method.unwrap_or(self.method), scheme, clip, readers.get(&id).map_or(0, Vec::len), || {
-                    input_of(graph, id).is_some()
+                    !inputs_of(graph, id).is_empty()
                 });
             weights.push(Planned { id, name: weight.name.clone(), role, scheme, clip, method, decided_by });
         }
@@ -253,7 +253,7 @@ impl Policy {
             Activations::Static(_) => Some("activations: static"),
         };
         if let (Some(setting), false) = (setting, weights.iter().any(takes_codes)) {
-            let why = "no Linear has int8 weights with one symmetric scale a row";
+            let why = "no Linear has int8 weights with one symmetric scale per row";
             faults.push(PolicyFault::NoEffect { setting, why });
         }
         faults

@@ -126,14 +126,21 @@ pub(crate) fn linear_inputs(graph: &Graph) -> BTreeSet<ValueId> {
     linears.map(|id| graph.args(id)[0]).collect()
 }
 
-/// The value whose channels the columns of a weight multiply: that of its first Linear, also where the weight is an
-/// embedding too.
-pub fn input_of(graph: &Graph, weight: WeightId) -> Option<ValueId> {
+/// The values whose channels the columns of a weight multiply, in the order of the graph: those of its Linears, also where the weight is
+/// an embedding too.
+pub fn inputs_of(graph: &Graph, weight: WeightId) -> Vec<ValueId> {
     let reads = |id: &ValueId| {
         let args = graph.args(*id);
         matches!(graph.op(*id), Some(Op::Linear)) && graph.weight_of(args[1]) == Some(weight)
     };
-    (0..graph.values.len()).map(ValueId).find(reads).map(|id| graph.args(id)[0])
+    let mut found = Vec::new();
+    for linear in (0..graph.values.len()).map(ValueId).filter(reads) {
+        let x = graph.args(linear)[0];
+        if !found.contains(&x) {
+            found.push(x);
+        }
+    }
+    found
 }
 
 /// What norms multiply with. It may be computed from the weight, as where a file stores it less 1.
