@@ -56,6 +56,7 @@ fn every_weight_of_every_fixture_has_the_role_that_its_name_says() {
                 name if name.contains("embed_positions") => Role::Position,
                 _ if module.starts_with("conv") => Role::Conv,
                 _ if module.contains("norm") || module.starts_with("ln") => Role::Norm,
+                _ if ["wo", "fc2", "down_proj"].contains(&module) => Role::FeedForwardOut,
                 _ => Role::Linear,
             };
             assert_eq!(roles[&id], expected, "{} of {}", weight.name, dir.display());

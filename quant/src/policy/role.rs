@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use graph::{Graph, Op, ValueId, WeightId};
+use graph::{Binary, Graph, Op, ValueId, WeightId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,10 @@ pub enum Role {
     Embedding,
     /// The weight of the last Linear before `logits`, unless it is an embedding too.
     Head,
+    /// The second matrix of a feed-forward layer ("down projection"): of a Linear that reads an activation function's result, or a product
+    /// with one, and whose own joins the residual stream. The widest activations of a layer enter here. Where a rule says `linear`,
+    /// this is one.
+    FeedForwardOut,
     /// The weight of any other Linear.
     Linear,
     /// The kernel of a convolution.
@@ -34,6 +38,7 @@ impl Role {
     pub const ALL: &[Role] = &[
         Role::Embedding,
         Role::Head,
+        Role::FeedForwardOut,
         Role::Linear,
         Role::Conv,
         Role::Position,
@@ -47,6 +52,7 @@ impl Role {
         match self {
             Role::Embedding => "embedding",
             Role::Head => "head",
+            Role::FeedForwardOut => "feed_forward_out",
             Role::Linear => "linear",
             Role::Conv => "conv",
             Role::Position => "position",
@@ -54,6 +60,13 @@ impl Role {
             Role::Bias => "bias",
             Role::RelativeBias => "relative_bias",
         }
+    }
+}
+
+impl Role {
+    /// Whether a rule for weights with the role `wanted` is one for these.
+    pub fn is(self, wanted: Role) -> bool {
+        self == wanted || (self, wanted) == (Role::FeedForwardOut, Role::Linear)
     }
 }
 
@@ -69,6 +82,7 @@ impl fmt::Display for Role {
 /// embedding and head counts as embedding.
 pub fn roles(graph: &Graph) -> BTreeMap<WeightId, Role> {
     let heads = heads(graph);
+    let feed_forward_outs = feed_forward_outs(graph);
     let norms = norm_weights(graph);
     let mut roles = BTreeMap::new();
     for index in 0..graph.values.len() {
@@ -82,6 +96,7 @@ pub fn roles(graph: &Graph) -> BTreeMap<WeightId, Role> {
                     _ => Role::Embedding,
                 },
                 (Op::Linear, 1) if heads.contains(&user) => Role::Head,
+                (Op::Linear, 1) if feed_forward_outs.contains(&user) => Role::FeedForwardOut,
                 (Op::Linear | Op::MatMul, 1) => Role::Linear,
                 (Op::Conv { .. }, 1) => Role::Conv,
                 (Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::GroupNorm { .. }, 1) => Role::Norm,
@@ -150,6 +165,45 @@ fn norm_weights(graph: &Graph) -> BTreeSet<ValueId> {
         _ => None,
     };
     (0..graph.values.len()).filter_map(|index| multiplies(ValueId(index))).collect()
+}
+
+/// The Linears that end a feed-forward layer.
+fn feed_forward_outs(graph: &Graph) -> BTreeSet<ValueId> {
+    let users = graph.users();
+    let linears = (0..graph.values.len()).map(ValueId).filter(|id| graph.op(*id) == Some(&Op::Linear));
+    linears.filter(|id| is_activated(graph, graph.args(*id)[0]) && joins_a_sum(graph, &users, *id)).collect()
+}
+
+/// Whether a value is an activation function of a Linear's result, or a product with one.
+fn is_activated(graph: &Graph, id: ValueId) -> bool {
+    let is_function =
+        |id: &ValueId| matches!(graph.op(*id), Some(Op::Unary(_))) && is_of_linear(graph, graph.args(*id)[0]);
+    match graph.op(id) {
+        Some(Op::Unary(_)) => is_function(&id),
+        Some(Op::Binary(Binary::Mul)) => graph.args(id).iter().any(is_function),
+        Some(Op::DynamicQuant(_) | Op::FakeQuant(_)) => is_activated(graph, graph.args(id)[0]),
+        _ => false,
+    }
+}
+
+/// Whether a value is a Linear's result or a part of it.
+fn is_of_linear(graph: &Graph, id: ValueId) -> bool {
+    match graph.op(id) {
+        Some(Op::Linear) => true,
+        Some(Op::Slice { .. } | Op::DynamicQuant(_) | Op::FakeQuant(_)) => is_of_linear(graph, graph.args(id)[0]),
+        _ => false,
+    }
+}
+
+/// Whether a value is added to another one, maybe after a norm or a factor.
+fn joins_a_sum(graph: &Graph, users: &[Vec<ValueId>], id: ValueId) -> bool {
+    let is_stored = |arg: ValueId| graph.weight_of(arg).is_some();
+    users[id.0].iter().any(|user| match graph.op(*user) {
+        Some(Op::Binary(Binary::Add)) => graph.args(*user).iter().all(|arg| !is_stored(*arg)),
+        Some(Op::Binary(Binary::Mul)) => joins_a_sum(graph, users, *user),
+        Some(Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::FakeQuant(_)) => joins_a_sum(graph, users, *user),
+        _ => false,
+    })
 }
 
 /// The Linears between which and an output `logits` stands no other Linear.
