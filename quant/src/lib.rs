@@ -44,6 +44,7 @@ pub use measure::OutputErrors;
 pub use method::QUANTIZERS;
 pub use method::feedback::Compensation;
 pub use method::quantizer::{Known, Needs, Outcome, Quantizer};
+pub use policy::caution::{Caution, cautions};
 pub use policy::decide::Policy;
 pub use policy::fallback::Fallback;
 pub use policy::fault::{PolicyError, PolicyFault};

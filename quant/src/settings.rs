@@ -70,7 +70,7 @@ impl Default for GptqSettings {
     }
 }
 
-/// What happens to the input of a Linear whose weight is `int8`, that is with one symmetric scale a row.
+/// What happens to the input of a Linear whose weight is `int8`, that is with one symmetric scale per row.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Activations {
@@ -83,7 +83,7 @@ pub enum Activations {
     Static(StaticActivations),
 }
 
-/// How activations are rounded to unsigned codes with one scale a tensor.
+/// How activations are rounded to unsigned codes with one scale per tensor.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StaticActivations {

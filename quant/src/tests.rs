@@ -255,14 +255,14 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
     }
 }
 
-/// `embed(ids) -> norm -> linear a -> relu -> linear b -> wo -> head -> logits`, with these rows in every weight.
+/// `embed(ids) -> norm -> x; x + wo(relu(a(x))) -> head -> logits`, with these rows in every weight.
 fn graph(columns: usize, value: impl Fn(&str) -> f32) -> Graph {
     let b = Build::new();
     let ids = b.input("ids", Type::i64([ENC]));
     let w = |name: &str, shape: &[usize]| b.weight(weight(name, shape, &vec![value(name); shape.iter().product()]));
     let x = ids.embed(w("shared.weight", &[8, columns])).rms_norm(w("norm.weight", &[columns]), 1e-6);
-    let x = x.linear(w("a.weight", &[columns, columns]), Some(w("a.bias", &[columns]))).relu();
-    let x = x.linear(w("block.0.wo.weight", &[columns, columns]), None);
+    let y = x.linear(w("a.weight", &[columns, columns]), Some(w("a.bias", &[columns]))).relu();
+    let x = x + y.linear(w("block.0.wo.weight", &[columns, columns]), None);
     let logits = x.linear(w("lm_head.weight", &[8, columns]), None) * 0.5;
     b.entry("full", &[("ids", ids)], &[("logits", logits)], Default::default());
     b.finish().expect("fits")
@@ -282,7 +282,7 @@ fn roles_come_from_use_and_the_defaults_from_roles() {
             "norm.weight: norm -> keep",
             "a.weight: linear -> int4-g32",
             "a.bias: bias -> keep",
-            "block.0.wo.weight: linear -> int8-g32",
+            "block.0.wo.weight: feed_forward_out -> int8-g32",
             "lm_head.weight: head -> int8",
         ]
     );
@@ -296,7 +296,7 @@ fn roles_come_from_use_and_the_defaults_from_roles() {
     assert_eq!(schemes(&blocks)[0], "shared.weight: embedding -> q8_0", "rows of 64 do not fit q6_k");
     let k_quants = Policy::of(Scheme::Ggml(GgmlType::Q4K)).plan(&graph(256, |_| 1.0)).expect("fits");
     assert_eq!(schemes(&k_quants)[0], "shared.weight: embedding -> q6_k");
-    assert_eq!(schemes(&k_quants)[4], "block.0.wo.weight: linear -> q5_k");
+    assert_eq!(schemes(&k_quants)[4], "block.0.wo.weight: feed_forward_out -> q5_k");
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn the_first_rule_that_fits_decides() {
             "norm.weight: norm -> f16",
             "a.weight: linear -> int4",
             "a.bias: bias -> keep",
-            "block.0.wo.weight: linear -> int8-g64",
+            "block.0.wo.weight: feed_forward_out -> int8-g64",
         ]
     );
     assert_eq!(plan.weights[4].decided_by.to_string(), "rule 1 (role: linear, match: \"block.*.weight\")");
@@ -379,7 +379,7 @@ fn every_fault_of_a_policy_is_told_at_once() {
             "rule 3 (match: \"decoder.*\") matches no weight of the model; `trefoil inspect` lists the names",
             "`clip: mse` has no effect: no weight gets integer codes; floats have no range and ggml's blocks a search of \
              their own",
-            "`activations: dynamic` has no effect: no Linear has int8 weights with one symmetric scale a row",
+            "`activations: dynamic` has no effect: no Linear has int8 weights with one symmetric scale per row",
             "hint: a rule for these weights, or `gguf: { fallback: nearest }` for all such, says what they become",
         ],
         "{message}"
@@ -412,9 +412,9 @@ fn rows_that_do_not_fit_a_block_are_named_or_take_the_fallback() {
             .filter(|line| line.contains("a.weight") || line.contains("wo.weight"))
             .collect::<Vec<_>>()
     };
-    assert_eq!(nearest(64), ["a.weight: linear -> q5_0", "block.0.wo.weight: linear -> q5_1"]);
-    assert_eq!(nearest(40), ["a.weight: linear -> f16", "block.0.wo.weight: linear -> f16"]);
-    assert_eq!(nearest(256), ["a.weight: linear -> q4_k", "block.0.wo.weight: linear -> q5_k"]);
+    assert_eq!(nearest(64), ["a.weight: linear -> q5_0", "block.0.wo.weight: feed_forward_out -> q5_1"]);
+    assert_eq!(nearest(40), ["a.weight: linear -> f16", "block.0.wo.weight: feed_forward_out -> f16"]);
+    assert_eq!(nearest(256), ["a.weight: linear -> q4_k", "block.0.wo.weight: feed_forward_out -> q5_k"]);
 }
 
 #[test]
@@ -495,6 +495,43 @@ fn a_group_that_ends_a_row_has_its_own_scale() {
     let (became, outcome) = outcome(&weight("w", &[1, 40], &row), scheme, Clip::None).expect("fits");
     assert_eq!(outcome.scales.len(), 2);
     assert!((became[0] - 1.0).abs() < 1e-3 && (became[39] - 100.0).abs() < 0.1, "{became:?}");
+}
+
+#[test]
+fn a_report_is_told_of_awq_before_gptq_and_of_rounding_that_calibration_did_not_see() {
+    let told = |policy: &Policy, rounded: bool| {
+        let mut graph = graph(64, |_| 1.0);
+        let plan = policy.plan(&graph).expect("fits");
+        if rounded {
+            plan.typed(&mut graph);
+            graph::passes::quantize_activations(&mut graph, graph::Granularity::Token).expect("fits");
+        }
+        cautions(policy, &plan, &graph).into_iter().map(|caution| (caution.about, caution.text)).collect::<Vec<_>>()
+    };
+    let awq = Equalize::Awq(Factors::default());
+    let both = Policy { method: Method::Gptq, equalize: awq, ..Policy::of("int4-g32".parse().expect("scheme")) };
+    let found = told(&both, false);
+    assert_eq!(found.len(), 1);
+    let start = "awq chooses factors for nearest codes, and 3 weights get theirs by gptq";
+    assert!(found[0].0 == "equalize" && found[0].1.starts_with(start), "{found:?}");
+    for alone in [
+        Policy { equalize: Equalize::None, ..both.clone() },
+        Policy { method: Method::Importance, clip: Clip::Mse, ..both.clone() },
+    ] {
+        assert_eq!(told(&alone, false), []);
+    }
+
+    let int8 = Policy {
+        method: Method::Gptq,
+        bias_correction: true,
+        activations: Activations::Dynamic,
+        ..Policy::of("int8".parse().expect("scheme"))
+    };
+    let found = told(&int8, true);
+    assert_eq!(found.iter().map(|(about, _)| *about).collect::<Vec<_>>(), ["method", "bias_correction"]);
+    assert!(found[0].1.starts_with("3 Linears read activations that are rounded, and gptq chose"), "{found:?}");
+    assert!(found[1].1.starts_with("1 biases belong to Linears that read rounded activations"), "{found:?}");
+    assert_eq!(told(&int8, false), []);
 }
 
 #[test]

@@ -114,6 +114,8 @@ impl Grown {
         if let (Some(npu), Some(samples), None) = (target.npu(), samples, &model.evidence) {
             npu::watch(&mut model, npu, samples, display)?;
         }
+        let cautions = quant::cautions(policy, &plan, &model.graph).into_iter();
+        substitutions.extend(cautions.map(|caution| Note { about: caution.about.to_owned(), text: caution.text }));
         follow.sort();
         follow.dedup();
         let depends = !follow.is_empty() || decided != Decided::default();

@@ -124,8 +124,7 @@ impl Observed {
         let (graph, statistics) = (&model.graph, &self.seen.statistics);
         let mut found: Vec<(String, Vec<f32>, u64)> = Vec::new();
         for (id, weight) in graph.weights.iter().filter(|(_, weight)| weight.shape.len() == 2) {
-            let input = quant::calibrate::input_of(graph, id).map(|input| &graph.value(input).name);
-            let channels = input.and_then(|name| statistics.inputs.get(name));
+            let channels = statistics.of_weight(graph, id);
             let name = gguf_name(&weight.name, model.architecture.gguf_names());
             if let (Some(channels), Some(name)) = (channels, name) {
                 found.push((name, channels.mean_squares(), channels.rows));

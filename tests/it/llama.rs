@@ -311,7 +311,13 @@ fn greedy_tokens_of_the_real_model_are_those_of_transformers_but_for_ties() {
 fn logits_of_the_real_model_are_within_the_floor_of_each_kind_of_arithmetic() {
     let (recorded, _) = expected(&g2p());
     let [source, mask, target] = ["input_ids", "attention_mask", "decoder_input_ids"].map(|tensor| &recorded[tensor]);
-    let kinds = [("f32", F32_FLOOR), ("f16", HALVES_FLOOR), ("q8_0", INTEGER_FLOOR), ("q4_k", INTEGER_FLOOR)];
+    let kinds = [
+        ("f32", F32_FLOOR),
+        ("f16", HALVES_FLOOR),
+        ("q8_0", INTEGER_FLOOR),
+        ("q4_k", INTEGER_FLOOR),
+        ("mxfp4", INTEGER_FLOOR),
+    ];
     for (scheme, floor) in kinds {
         let exported = exported(&g2p(), scheme);
         let meant = meant(&exported.model, [source, mask, target]);

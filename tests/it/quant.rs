@@ -56,6 +56,7 @@ fn every_weight_of_every_fixture_has_the_role_that_its_name_says() {
                 name if name.contains("embed_positions") => Role::Position,
                 _ if module.starts_with("conv") => Role::Conv,
                 _ if module.contains("norm") || module.starts_with("ln") => Role::Norm,
+                _ if ["wo", "fc2", "down_proj"].contains(&module) => Role::FeedForwardOut,
                 _ => Role::Linear,
             };
             assert_eq!(roles[&id], expected, "{} of {}", weight.name, dir.display());
@@ -109,6 +110,6 @@ fn settings_without_effect_are_refused() {
     let model = import(&fixture("t5-v1.1")).expect("imports");
     let policy = Policy { activations: Activations::Dynamic, ..Policy::of(scheme("int8-g32")) };
     let error = policy.plan(&model.graph).expect_err("groups have no integer product").to_string();
-    let why = "no Linear has int8 weights with one symmetric scale a row";
+    let why = "no Linear has int8 weights with one symmetric scale per row";
     assert_eq!(error, format!("`activations: dynamic` has no effect: {why}"));
 }

@@ -17,7 +17,7 @@ pub enum Block {
 }
 
 impl Block {
-    /// Weights a scale in rows of `columns`.
+    /// Weights per scale in rows of `columns`.
     pub fn len(self, columns: usize) -> usize {
         match self {
             Block::Row => columns.max(1),
@@ -40,7 +40,7 @@ pub struct AffineTensor {
     pub bits: u8,
     /// What shares a scale.
     pub block: Block,
-    /// One `i8` a weight, row-major, unpacked at any width because every format packs in its own order.
+    /// One `i8` per weight, row-major, unpacked at any width because every format packs in its own order.
     pub codes: Blob,
     /// `rows · block.per_row(columns)`, finite and above 0.
     pub scales: Vec<f16>,

@@ -117,7 +117,7 @@ impl GgmlType {
         }
     }
 
-    /// Stored bits a weight, scales included: 4.5 for `Q4_0` and `Q4_K`.
+    /// Stored bits per weight, scales included: 4.5 for `Q4_0` and `Q4_K`.
     pub fn bits_per_weight(self) -> f64 {
         (8 * self.block_bytes()) as f64 / self.block_len() as f64
     }

@@ -10,7 +10,7 @@ pub mod values;
 pub mod walk;
 
 pub use crate::error::CalibrationError;
-pub use crate::policy::role::{input_of, inputs};
+pub use crate::policy::role::{inputs, inputs_of};
 pub use calibration::Calibration;
 pub use samples::Samples;
 pub use statistics::{Channels, Observed, Statistics, gather};

@@ -5,20 +5,20 @@
 //! run alone, so no padded place can enter a statistic.
 //!
 //! [`gather`] runs the float model once and keeps, for each value that a Linear reads, sums by channel and a histogram, and
-//! for every other value its extent: memory holds one accumulator a value whatever the number of samples. Gram matrices are
+//! for every other value its extent: memory holds one accumulator per value whatever the number of samples. Gram matrices are
 //! larger than all of that and depend on what was quantized before; see [`super::walk`] and [`crate::method::gptq`].
 
 use std::collections::BTreeMap;
 
 use graph::eval::Interpreter;
-use graph::{FakeQuant, Graph, Progress, Tensor, Tensors, ValueId};
+use graph::{FakeQuant, Graph, Progress, Tensor, Tensors, ValueId, WeightId};
 use serde::{Deserialize, Serialize};
 
 use super::histogram::Histogram;
 use super::ranges;
 use super::samples::{Samples, summed};
 use crate::error::CalibrationError;
-use crate::policy::role::linear_inputs;
+use crate::policy::role::{inputs_of, linear_inputs};
 use crate::settings::StaticActivations;
 
 /// Raised when the same input gives other results ([`crate::RESULTS`]).
@@ -137,6 +137,15 @@ impl Statistics {
             Ok((name.clone(), step))
         };
         self.histograms.iter().map(step).collect()
+    }
+
+    /// Of what the columns of a weight are multiplied with, the sums of all its activations: T5Gemma 2 applies one matrix of keys to two.
+    /// `None` when no Linear has the weight.
+    pub fn of_weight(&self, graph: &Graph, weight: WeightId) -> Option<Channels> {
+        let mut all = Channels::default();
+        let seen = inputs_of(graph, weight);
+        seen.iter().filter_map(|id| self.inputs.get(&graph.value(*id).name)).for_each(|channels| all.merge(channels));
+        (!all.sums.is_empty()).then_some(all)
     }
 
     /// Whether every value that a Linear of the graph reads was watched.

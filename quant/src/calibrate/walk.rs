@@ -2,7 +2,7 @@
 //!
 //! Between two halts the caller may replace weights that nothing computed so far has read: so the second half of a model
 //! is calibrated on what the quantized first half says. What the values to come still read waits in a scratch file, one
-//! record a sample, so memory holds a few samples and one activation whatever their number.
+//! record per sample, so memory holds a few samples and one activation whatever their number.
 
 use std::collections::BTreeMap;
 use std::io;

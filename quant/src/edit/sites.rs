@@ -146,7 +146,7 @@ fn maxima(graph: &Graph, parts: &[Part], width: usize) -> Result<Vec<f32>, Weigh
 pub struct Chosen {
     /// Where they move.
     pub place: Place,
-    /// One a channel; all 1 where none is better.
+    /// One per channel; all 1 where none is better.
     pub factors: Vec<f32>,
     /// Error of the outputs of the quantized Linears that read the place, without the factors and with them; `awq` alone
     /// measures it.

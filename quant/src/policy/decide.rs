@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::fallback::Fallback;
 use super::fault::{PolicyError, PolicyFault};
 use super::plan::{Decider, Plan, Planned, coded};
-use super::role::{Role, input_of, inputs, roles};
+use super::role::{Role, inputs, inputs_of, roles};
 use super::rule::{DefaultRule, Rule};
 use crate::edit::sites::{self, Place};
 use crate::scheme::Scheme;
@@ -68,7 +68,7 @@ impl Policy {
         }
         let clip = if has_range(scheme) { self.clip } else { Clip::None };
         let inputs = inputs(graph).get(&planned.id).map_or(0, Vec::len);
-        let is_read = || input_of(graph, planned.id).is_some();
+        let is_read = || !inputs_of(graph, planned.id).is_empty();
         let method = possible(self.method, scheme, clip, inputs, is_read);
         Some(Planned { scheme, clip, method, decided_by: Decider::Scheme, ..planned.clone() })
     }
@@ -122,45 +122,45 @@ impl Policy {
     /// | int or ggml | norm, position, relative_bias, bias | keep | few weights that act on everything |
     /// | int or ggml | conv | keep | few weights, and no consumer reads codes there |
     /// | int4 | embedding, head | int8 | each row is a token; an error there is not averaged over a sum |
-    /// | int4 | `*.wo.weight` | int8, same groups | the widest activations of T5 enter here |
+    /// | int4 | feed_forward_out | int8, same groups | the widest activations of a layer enter here |
     /// | q4, q5 | embedding, head | q6_k, or q8_0 | as llama-quantize's `output.weight` |
     /// | mxfp4 | embedding, head | keep | a 4-bit row is a token, and compressed-tensors holds one kind of codes |
-    /// | q4_k | `*.wo.weight` | q5_k | the mean of llama-quantize's Q4_K and Q6_K for `ffn_down` |
+    /// | q4_k | feed_forward_out | q5_k | the mean of llama-quantize's Q4_K and Q6_K for `ffn_down` |
     ///
     /// A float scheme is the type of a whole model, so nothing is excepted from it.
     pub fn default_rules(&self) -> Vec<DefaultRule> {
-        let rule = |role, suffix, scheme, reason| DefaultRule { role, suffix, scheme, otherwise: scheme, reason };
+        let rule = |role, scheme, reason| DefaultRule { role, scheme, otherwise: scheme, reason };
         if !self.scheme.is_quantized() {
             return Vec::new();
         }
         let kept = "few weights that act on everything";
         let few = [Role::Norm, Role::Position, Role::RelativeBias, Role::Bias];
-        let mut rules: Vec<DefaultRule> = few.map(|role| rule(role, "", Scheme::Keep, kept)).to_vec();
-        rules.push(rule(Role::Conv, "", Scheme::Keep, "few weights, and no consumer reads codes there"));
+        let mut rules: Vec<DefaultRule> = few.map(|role| rule(role, Scheme::Keep, kept)).to_vec();
+        rules.push(rule(Role::Conv, Scheme::Keep, "few weights, and no consumer reads codes there"));
         match self.scheme {
             Scheme::Affine { bits: 4, block, symmetric } => {
                 let rows = Scheme::Affine { bits: 8, block: Block::Row, symmetric };
                 let tokens = "each row is a token, and an error in it is not averaged over a sum";
                 let wide = Scheme::Affine { bits: 8, block, symmetric };
-                rules.push(rule(Role::Embedding, "", rows, tokens));
-                rules.push(rule(Role::Head, "", rows, tokens));
-                rules.push(rule(Role::Linear, ".wo.weight", wide, "the widest activations of T5 enter here"));
+                rules.push(rule(Role::Embedding, rows, tokens));
+                rules.push(rule(Role::Head, rows, tokens));
+                rules.push(rule(Role::FeedForwardOut, wide, "the widest activations of a layer enter here"));
             }
             Scheme::Ggml(GgmlType::Mxfp4) => {
                 let tokens = "each row is a token, and no reader of compressed-tensors takes two kinds of codes";
-                rules.push(rule(Role::Embedding, "", Scheme::Keep, tokens));
-                rules.push(rule(Role::Head, "", Scheme::Keep, tokens));
+                rules.push(rule(Role::Embedding, Scheme::Keep, tokens));
+                rules.push(rule(Role::Head, Scheme::Keep, tokens));
             }
             Scheme::Ggml(kind) if kind.bits_per_weight() < GgmlType::Q6K.bits_per_weight() => {
                 for role in [Role::Embedding, Role::Head] {
                     rules.push(DefaultRule {
                         otherwise: Scheme::Ggml(GgmlType::Q8_0),
-                        ..rule(role, "", Scheme::Ggml(GgmlType::Q6K), "as llama-quantize's output.weight")
+                        ..rule(role, Scheme::Ggml(GgmlType::Q6K), "as llama-quantize's output.weight")
                     });
                 }
                 if kind == GgmlType::Q4K {
                     let reason = "the mean of llama-quantize's Q4_K and Q6_K for ffn_down";
-                    rules.push(rule(Role::Linear, ".wo.weight", Scheme::Ggml(GgmlType::Q5K), reason));
+                    rules.push(rule(Role::FeedForwardOut, Scheme::Ggml(GgmlType::Q5K), reason));
                 }
             }
             _ => {}
@@ -218,7 +218,7 @@ impl Policy {
             let clip = if has_range(scheme) { clip.unwrap_or(self.clip) } else { Clip::None };
             let method =
                 possible(method.unwrap_or(self.method), scheme, clip, readers.get(&id).map_or(0, Vec::len), || {
-                    input_of(graph, id).is_some()
+                    !inputs_of(graph, id).is_empty()
                 });
             weights.push(Planned { id, name: weight.name.clone(), role, scheme, clip, method, decided_by });
         }
@@ -246,8 +246,9 @@ impl Policy {
             let why = "no weight gets integer codes; floats have no range and ggml's blocks a search of their own";
             faults.push(PolicyFault::NoEffect { setting: "clip: mse", why });
         }
-        let takes_codes =
-            |w: &Planned| w.scheme == ROUNDED && matches!(w.role, Role::Linear | Role::Head | Role::Embedding);
+        let takes_codes = |w: &Planned| {
+            w.scheme == ROUNDED && (w.role.is(Role::Linear) || matches!(w.role, Role::Head | Role::Embedding))
+        };
         if self.method != Method::Nearest && !weights.iter().any(|w| w.method != Method::Nearest) {
             let why = "no weight of a Linear gets codes that calibration could choose";
             faults.push(PolicyFault::NoEffect { setting: self.method.setting(), why });
@@ -258,7 +259,7 @@ impl Policy {
             Activations::Static(_) => Some("activations: static"),
         };
         if let (Some(setting), false) = (setting, weights.iter().any(takes_codes)) {
-            let why = "no Linear has int8 weights with one symmetric scale a row";
+            let why = "no Linear has int8 weights with one symmetric scale per row";
             faults.push(PolicyFault::NoEffect { setting, why });
         }
         faults
@@ -301,12 +302,12 @@ impl<'a> Compiled<'a> {
 
     fn fits(&self, role: Role, weight: &Weight) -> bool {
         let named = self.glob.as_ref().is_none_or(|glob| glob.is_match(&weight.name));
-        named && self.rule.role.is_none_or(|wanted| wanted == role)
+        named && self.rule.role.is_none_or(|wanted| role.is(wanted))
     }
 }
 
 fn default_for(defaults: &[DefaultRule], role: Role, weight: &Weight) -> Option<Decision> {
-    let rule = defaults.iter().find(|rule| rule.role == role && weight.name.ends_with(rule.suffix))?;
+    let rule = defaults.iter().find(|rule| rule.role == role)?;
     let scheme = if misfit(rule.scheme, weight).is_none() { rule.scheme } else { rule.otherwise };
     Some((scheme, None, None, Decider::Default(rule.reason)))
 }

@@ -1,5 +1,6 @@
 //! What becomes of every weight, and who decides.
 
+pub mod caution;
 pub mod decide;
 pub mod fallback;
 pub mod fault;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use graph::ir::port::LOGITS;
 use graph::ir::properties::Reads;
-use graph::{Graph, Op, ValueId, WeightId};
+use graph::{Binary, Graph, Op, ValueId, WeightId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,10 @@ pub enum Role {
     Embedding,
     /// The weight of the last Linear before `logits`, unless it is an embedding too.
     Head,
+    /// The second matrix of a feed-forward layer ("down projection"): of a Linear that reads an activation function's result, or a product
+    /// with one, and whose own joins the residual stream. The widest activations of a layer enter here. Where a rule says `linear`,
+    /// this is one.
+    FeedForwardOut,
     /// The weight of any other Linear.
     Linear,
     /// The kernel of a convolution.
@@ -36,6 +40,7 @@ impl Role {
     pub const ALL: &[Role] = &[
         Role::Embedding,
         Role::Head,
+        Role::FeedForwardOut,
         Role::Linear,
         Role::Conv,
         Role::Position,
@@ -49,6 +54,7 @@ impl Role {
         match self {
             Role::Embedding => "embedding",
             Role::Head => "head",
+            Role::FeedForwardOut => "feed_forward_out",
             Role::Linear => "linear",
             Role::Conv => "conv",
             Role::Position => "position",
@@ -56,6 +62,13 @@ impl Role {
             Role::Bias => "bias",
             Role::RelativeBias => "relative_bias",
         }
+    }
+}
+
+impl Role {
+    /// Whether a rule for weights with the role `wanted` is one for these.
+    pub fn is(self, wanted: Role) -> bool {
+        self == wanted || (self, wanted) == (Role::FeedForwardOut, Role::Linear)
     }
 }
 
@@ -71,6 +84,7 @@ impl fmt::Display for Role {
 /// embedding and head counts as embedding.
 pub fn roles(graph: &Graph) -> BTreeMap<WeightId, Role> {
     let heads = heads(graph);
+    let feed_forward_outs = feed_forward_outs(graph);
     let gains = gains(graph);
     let mut roles = BTreeMap::new();
     for index in 0..graph.values.len() {
@@ -84,6 +98,7 @@ pub fn roles(graph: &Graph) -> BTreeMap<WeightId, Role> {
                     _ => Role::Embedding,
                 },
                 Reads::Matrix if heads.contains(&user) => Role::Head,
+                Reads::Matrix if feed_forward_outs.contains(&user) => Role::FeedForwardOut,
                 Reads::Matrix => Role::Linear,
                 Reads::Kernel => Role::Conv,
                 Reads::Gain => Role::Norm,
@@ -129,14 +144,21 @@ pub fn linear_inputs(graph: &Graph) -> BTreeSet<ValueId> {
     linears.map(|id| graph.args(id)[0]).collect()
 }
 
-/// The value whose channels the columns of a weight multiply: that of its first Linear, also where the weight is an
-/// embedding too.
-pub fn input_of(graph: &Graph, weight: WeightId) -> Option<ValueId> {
+/// The values whose channels the columns of a weight multiply, in the order of the graph: those of its Linears, also where the weight is
+/// an embedding too.
+pub fn inputs_of(graph: &Graph, weight: WeightId) -> Vec<ValueId> {
     let reads = |id: &ValueId| {
         let args = graph.args(*id);
         matches!(graph.op(*id), Some(Op::Linear)) && graph.weight_of(args[1]) == Some(weight)
     };
-    (0..graph.values.len()).map(ValueId).find(reads).map(|id| graph.args(id)[0])
+    let mut found = Vec::new();
+    for linear in (0..graph.values.len()).map(ValueId).filter(reads) {
+        let x = graph.args(linear)[0];
+        if !found.contains(&x) {
+            found.push(x);
+        }
+    }
+    found
 }
 
 /// What norms multiply with. It may be computed from the weight, as where a file stores it less 1.
@@ -145,6 +167,45 @@ fn gains(graph: &Graph) -> BTreeSet<ValueId> {
     let read = all.flat_map(|id| graph.args(id).iter().enumerate().map(move |(place, arg)| (id, place, *arg)));
     let is_gain = |id: ValueId, place| graph.op(id).is_some_and(|op| op.reads(place) == Reads::Gain);
     read.filter(|(id, place, _)| is_gain(*id, *place)).map(|(.., arg)| arg).collect()
+}
+
+/// The Linears that end a feed-forward layer.
+fn feed_forward_outs(graph: &Graph) -> BTreeSet<ValueId> {
+    let users = graph.users();
+    let linears = (0..graph.values.len()).map(ValueId).filter(|id| graph.op(*id) == Some(&Op::Linear));
+    linears.filter(|id| is_activated(graph, graph.args(*id)[0]) && joins_a_sum(graph, &users, *id)).collect()
+}
+
+/// Whether a value is an activation function of a Linear's result, or a product with one.
+fn is_activated(graph: &Graph, id: ValueId) -> bool {
+    let is_function =
+        |id: &ValueId| matches!(graph.op(*id), Some(Op::Unary(_))) && is_of_linear(graph, graph.args(*id)[0]);
+    match graph.op(id) {
+        Some(Op::Unary(_)) => is_function(&id),
+        Some(Op::Binary(Binary::Mul)) => graph.args(id).iter().any(is_function),
+        Some(Op::DynamicQuant(_) | Op::FakeQuant(_)) => is_activated(graph, graph.args(id)[0]),
+        _ => false,
+    }
+}
+
+/// Whether a value is a Linear's result or a part of it.
+fn is_of_linear(graph: &Graph, id: ValueId) -> bool {
+    match graph.op(id) {
+        Some(Op::Linear) => true,
+        Some(Op::Slice { .. } | Op::DynamicQuant(_) | Op::FakeQuant(_)) => is_of_linear(graph, graph.args(id)[0]),
+        _ => false,
+    }
+}
+
+/// Whether a value is added to another one, maybe after a norm or a factor.
+fn joins_a_sum(graph: &Graph, users: &[Vec<ValueId>], id: ValueId) -> bool {
+    let is_stored = |arg: ValueId| graph.weight_of(arg).is_some();
+    users[id.0].iter().any(|user| match graph.op(*user) {
+        Some(Op::Binary(Binary::Add)) => graph.args(*user).iter().all(|arg| !is_stored(*arg)),
+        Some(Op::Binary(Binary::Mul)) => joins_a_sum(graph, users, *user),
+        Some(Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::FakeQuant(_)) => joins_a_sum(graph, users, *user),
+        _ => false,
+    })
 }
 
 /// The Linears between which and an output `logits` stands no other Linear.

@@ -43,8 +43,6 @@ impl fmt::Display for Rule {
 pub struct DefaultRule {
     /// Weights with this role.
     pub role: Role,
-    /// And with such an end of the name.
-    pub suffix: &'static str,
     /// What they become.
     pub scheme: Scheme,
     /// What they become when their rows are no multiple of the block of `scheme`.

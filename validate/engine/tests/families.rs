@@ -223,6 +223,7 @@ fn every_type_of_a_gguf_file_is_computed_from_its_own_bytes() {
         ("q4_1", BLOCKS, 4),
         ("q5_0", BLOCKS, 4),
         ("q5_1", BLOCKS, 4),
+        ("mxfp4", BLOCKS, 4),
         ("int8", BLOCKS, 4),
         ("int4-g32", BLOCKS, 4),
         ("q4_k", BLOCKS, 1),

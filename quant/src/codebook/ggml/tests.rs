@@ -344,7 +344,7 @@ fn every_weight_of_mxfp4_lies_within_half_a_step_of_its_code_or_is_clipped_by_a_
 
 #[test]
 fn the_search_of_the_k_types_takes_a_quarter_off_the_error_of_equal_bits() {
-    // Q4_0 and Q4_K are both 4.5 bits a weight, Q5_0 and Q5_K both 5.5.
+    // Q4_0 and Q4_K are both 4.5 bits per weight, Q5_0 and Q5_K both 5.5.
     let weights = stream(1 << 16);
     let error = |kind| {
         let values = decoded(kind, &blocks(kind, &weights));
