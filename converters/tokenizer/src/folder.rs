@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use checkpoint::Files;
+use checkpoint::json::Unique;
+use checkpoint::limits::{self, TOKEN_ID};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use crate::error::TokenizerError;
 use crate::languages::Languages;
-use checkpoint::Files;
-use checkpoint::json::Unique;
-use checkpoint::limits::{self, TOKEN_ID};
 
 /// The special tokens that transformers names.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];

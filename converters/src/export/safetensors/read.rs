@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use checkpoint::safetensors::{Entry, entries};
 use graph::{AffineTensor, Blob, Block, FloatType, Quantized, Scratch, Weight, WeightData, Weights};
 use half::f16;
 use serde::Deserialize;
@@ -11,7 +12,6 @@ use super::compressed::{packed_bytes, unpack};
 use crate::artifact::Artifact;
 use crate::error::ExportError;
 use crate::model::Model;
-use checkpoint::safetensors::{Entry, entries};
 
 /// The weights of `model` as the artifact stores them.
 ///
