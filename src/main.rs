@@ -46,6 +46,8 @@ enum Command {
     Inspect(command::inspect::Inspect),
     /// Tests an artifact against the checkpoint that it was made from
     Validate(command::validate::Validate),
+    /// Makes the artifacts of a recipe again and says whether they have the bytes that lie there; changes nothing
+    Verify(command::verify::Verify),
     /// Feeds a text to an artifact or a checkpoint and prints what it answers
     Run(command::run::Run),
     /// Measures first token, tokens per second and memory of artifacts in their engines, side by side
@@ -141,6 +143,7 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         (None, Some(Command::Tune(arguments))) => Ok(command::tune::tune(&arguments, &common, display)?),
         (None, Some(Command::Inspect(inspect))) => Ok(command::inspect::inspect(&inspect, &common)?),
         (None, Some(Command::Validate(validate))) => Ok(command::validate::validate(&validate, &common, display)?),
+        (None, Some(Command::Verify(verify))) => Ok(command::verify::verify(&verify, &common, display)?),
         (None, Some(Command::Run(run))) => Ok(command::run::run(&run, &common, display)?),
         (None, Some(Command::Bench(bench))) => Ok(command::bench::bench(&bench, &common, display)?),
         (None, Some(Command::Cache(arguments))) => Ok(command::cache::run(&arguments, &common)?),

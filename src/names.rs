@@ -17,3 +17,8 @@ pub fn is_name(name: &str) -> bool {
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
         && !name.contains(['/', '\\'])
 }
+
+/// The name under which an artifact stays that did not pass.
+pub fn failed(name: &str) -> String {
+    format!("{name}{FAILED}")
+}

@@ -53,6 +53,7 @@ pub use eval::{EvalError, Interpreter, eval, relative_bucket};
 pub use ir::fake_quant::FakeQuant;
 pub use ir::graph::{Def, Entry, Graph, Port, Value, ValueId};
 pub use ir::op::{Binary, Granularity, Layout, Op, Rope, Unary, Visible};
+pub use ir::port::{Cache, PortRole, Side};
 pub use ir::same::same_values;
 pub use ir::ty::{BATCH, DEC, DType, Dim, ENC, PAST, Sym, Type};
 pub use ir::{text, verify};
@@ -60,5 +61,6 @@ pub use progress::Progress;
 pub use weights::blob::{self, Blob, Scratch, open_file};
 pub use weights::ggml::{self, GgmlType};
 pub use weights::{
-    AffineTensor, Block, Computed, Derive, FloatType, Quantized, Weight, WeightData, WeightError, WeightId, Weights,
+    AffineTensor, Block, Computed, Derive, Float8Tensor, FloatType, Quantized, ScalePer, Weight, WeightData,
+    WeightError, WeightId, Weights,
 };

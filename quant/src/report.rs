@@ -91,6 +91,7 @@ pub fn stored_bytes(weight: &Weight) -> u64 {
         WeightData::Derived(Derive::Steps(steps), _) => len * u64::from(steps.bits) / 8,
         WeightData::Derived(..) | WeightData::Computed(_) => len * 4,
         WeightData::Quantized(Quantized::Ggml { blocks, .. }) => blocks.len(),
+        WeightData::Quantized(Quantized::Float8(tensor)) => len + 4 * tensor.scales.len() as u64,
         WeightData::Quantized(Quantized::Affine(tensor)) => {
             let packed = |count: u64| (count * u64::from(tensor.bits)).div_ceil(8);
             let zeros = tensor.zeros.as_ref().map_or(0, |zeros| packed(zeros.len() as u64));

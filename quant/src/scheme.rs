@@ -11,6 +11,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codebook::affine::Affine;
+use crate::codebook::float8;
 use crate::codebook::rows::Codebook;
 
 /// A representation of a weight; recipes write its [`name`](Scheme::name).
@@ -64,6 +65,9 @@ impl Scheme {
         affine(4, 32, false),
         affine(4, 64, false),
         affine(4, 128, false),
+        Scheme::Coded(&float8::PER_ROW),
+        Scheme::Coded(&float8::PER_TENSOR),
+        Scheme::Ggml(GgmlType::Mxfp4),
         Scheme::Ggml(GgmlType::Q8_0),
         Scheme::Ggml(GgmlType::Q4_0),
         Scheme::Ggml(GgmlType::Q4_1),

@@ -59,17 +59,21 @@ fn edge_rows(n: usize) -> Vec<(&'static str, Vec<f32>)> {
     rows
 }
 
-fn outcome(weight: &Weight, scheme: Scheme, clip: Clip) -> Result<(Vec<f32>, Outcome), QuantError> {
-    let quantizer = QUANTIZERS.iter().find(|q| q.applies(scheme, Method::Nearest)).expect("one applies");
-    let planned = Planned {
+fn planned_as(scheme: Scheme) -> Planned {
+    Planned {
         id: graph::WeightId(0),
-        name: weight.name.clone(),
+        name: "w".to_owned(),
         role: Role::Linear,
         scheme,
-        clip,
+        clip: Clip::None,
         method: Method::Nearest,
         decided_by: Decider::Scheme,
-    };
+    }
+}
+
+fn outcome(weight: &Weight, scheme: Scheme, clip: Clip) -> Result<(Vec<f32>, Outcome), QuantError> {
+    let quantizer = QUANTIZERS.iter().find(|q| q.applies(scheme, Method::Nearest)).expect("one applies");
+    let planned = Planned { name: weight.name.clone(), clip, ..planned_as(scheme) };
     let scratch = Scratch::new().expect("scratch");
     let outcome = quantizer.quantize(weight, &planned, &Known::Nothing, &scratch, &Quiet)?;
     let became = Weight { data: outcome.data.clone(), ..weight.clone() };
@@ -131,6 +135,50 @@ fn every_symmetric_code_is_within_half_a_step_and_every_asymmetric_one_within_fi
 }
 
 #[test]
+fn every_8_bit_float_is_within_half_a_step_of_its_size() {
+    for scheme in ["fp8", "fp8-tensor"].map(|name| name.parse::<Scheme>().expect("a scheme")) {
+        for n in [1, 31, 32, 200] {
+            for (kind, row) in edge_rows(n) {
+                // A row of half the size shares the scale, or has half of it.
+                let both: Vec<f32> = row.iter().copied().chain(row.iter().map(|w| w / 2.0)).collect();
+                let (became, outcome) = outcome(&weight("w", &[2, n], &both), scheme, Clip::None).expect("fits");
+                for (i, (w, v)) in both.iter().zip(&became).enumerate() {
+                    // Three bits of mantissa; below 2^-6 of a scale, steps of 2^-9.
+                    let scale = f64::from(outcome.scales[i / n]);
+                    let limit = (f64::from(w.abs()) / 16.0).max(scale / 1024.0);
+                    // Scales of denormal rows are denormal, and a quotient is rounded to f32.
+                    let noise = f64::from(w.abs()) * 2e-7 + 448.0 * f64::from(f32::from_bits(1));
+                    let error = (f64::from(*w) - f64::from(*v)).abs();
+                    assert!(error <= limit + noise, "{scheme}, {kind} {n}: {w:e} became {v:e}, scale {scale:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn importance_takes_weighted_error_off_every_codebook_that_seeks_its_scales() {
+    let (rows, columns) = (24, 512);
+    let values = normal(13, rows * columns);
+    let importance: Vec<f32> = drawn(columns, 7).into_iter().map(|x| x.abs().powi(8) * 100.0 + 0.01).collect();
+    let w = weight("w", &[rows, columns], &values);
+    for (scheme, limit) in [("fp8", 0.96), ("fp8-tensor", 0.99), ("mxfp4", 0.94)] {
+        let scheme: Scheme = scheme.parse().expect("a scheme");
+        let error = |known: &Known, method| {
+            let planned = Planned { scheme, method, ..planned_as(Scheme::Keep) };
+            let scratch = Scratch::new().expect("scratch");
+            let made = method::nearest::Nearest.quantize(&w, &planned, known, &scratch, &Quiet).expect("finite");
+            let became = Weight { data: made.data, ..w.clone() }.read().expect("scratch");
+            let errors = values.iter().zip(&became).zip(importance.iter().cycle());
+            errors.map(|((w, v), counts)| f64::from(*counts) * f64::from(w - v).powi(2)).sum::<f64>()
+        };
+        let ratio =
+            error(&Known::Importance(&importance), Method::Importance) / error(&Known::Nothing, Method::Nearest);
+        assert!(ratio <= limit, "{scheme}: {ratio}");
+    }
+}
+
+#[test]
 fn zero_stays_zero_in_every_scheme_with_a_zero() {
     for &scheme in Scheme::ALL {
         // The K-quants and the types with a minimum choose their offset freely.
@@ -180,6 +228,7 @@ fn the_error_of_a_record_is_the_distance_between_the_weight_and_its_rows() {
         let blocks = match (&outcome.data, scheme) {
             (_, Scheme::Affine { block, .. }) => rows * block.per_row(columns),
             (_, Scheme::Ggml(kind)) => rows * columns / kind.block_len(),
+            (_, Scheme::Coded(_)) => rows,
             _ => 0,
         };
         assert_eq!(outcome.scales.len(), blocks, "{scheme}");
@@ -197,6 +246,7 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
                 WeightData::Stored { blob, .. } => blob.read(),
                 WeightData::Quantized(Quantized::Affine(tensor)) => tensor.codes.read(),
                 WeightData::Quantized(Quantized::Ggml { blocks, .. }) => blocks.read(),
+                WeightData::Quantized(Quantized::Float8(tensor)) => tensor.codes.read(),
                 WeightData::Derived(..) | WeightData::Computed(_) => panic!("no quantizer derives or computes"),
             };
             (bytes.expect("scratch"), outcome.scales, outcome.errors)
@@ -394,6 +444,8 @@ fn numbers_beyond_f16_are_refused_wherever_f16_holds_them() {
     for &scheme in Scheme::ALL {
         let holds = match scheme {
             Scheme::Keep | Scheme::Float(FloatType::F32 | FloatType::BF16) | Scheme::Coded(_) => true,
+            // Its scales are powers of two up to 2^127.
+            Scheme::Ggml(GgmlType::Mxfp4) => true,
             Scheme::Float(FloatType::F16) | Scheme::Affine { .. } | Scheme::Ggml(_) => false,
         };
         let mut row = normal(3, 256);

@@ -248,6 +248,7 @@ pub fn refused(source: &Source, target: &Target) -> Result<Need, PipelineError> 
         need.scratch += match &weight.data {
             WeightData::Quantized(graph::Quantized::Affine(tensor)) => tensor.codes.len(),
             WeightData::Quantized(graph::Quantized::Ggml { blocks, .. }) => blocks.len(),
+            WeightData::Quantized(graph::Quantized::Float8(tensor)) => tensor.codes.len(),
             WeightData::Stored { .. } | WeightData::Derived(..) | WeightData::Computed(_) => 0,
         };
     }

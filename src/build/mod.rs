@@ -22,3 +22,4 @@ pub mod twin;
 pub mod unfinished;
 pub mod validated;
 pub mod whole;
+pub mod work;

@@ -5,17 +5,12 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::build::manifest::{self, Manifest};
-use crate::names::{FAILED, REPORT_JSON, REPORT_MD};
+use crate::names::{REPORT_JSON, REPORT_MD, failed};
 
 /// A report of more is not one that this program wrote.
 pub const REPORT_BYTES: u64 = 1 << 30;
 /// Names that a sentence lists.
 const NAMED: usize = 5;
-
-/// The name under which an artifact stays that did not pass.
-pub fn failed(name: &str) -> String {
-    format!("{name}{FAILED}")
-}
 
 /// Why artifacts of these names cannot be put into `out`, a sentence each. Looks at names and manifests, and changes nothing.
 ///

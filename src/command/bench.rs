@@ -14,9 +14,9 @@ use converters::Artifact;
 use graph::Progress;
 use graph::progress::Unit;
 use validate::bench::measure::{Measured, Ran, interleaved};
-use validate::bench::paper::SizesError;
 use validate::bench::traffic::Traffic;
 use validate::bench::{Course, Spread, bandwidth, machine, picture};
+use validate::paper::SizesError;
 use validate::runtime::{Engine, Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
 
 use crate::build::folder::settle_around;
@@ -60,9 +60,9 @@ pub struct Bench {
     /// With --paper: the sizes to compare instead of Mu's, of a config.json of any family that reads tokens
     #[arg(long, value_name = "FILE", requires = "paper")]
     config: Option<PathBuf>,
-    /// With --paper: what both compute in
-    #[arg(long, value_enum, default_value = "int8", requires = "paper")]
-    precision: Precision,
+    /// With --paper: what both compute in [default: int8]
+    #[arg(long, value_enum, requires = "paper", value_name = "WORD")]
+    precision: Option<Precision>,
     /// Draws the figures into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -98,9 +98,9 @@ pub enum BenchError {
         /// A sentence an engine.
         why: Vec<String>,
     },
-    /// Artifacts have sizes of their own.
-    #[error("--config {}: expected --paper beside it, found artifacts; give --paper instead of them, or leave --config out", .0.display())]
-    ConfigOfArtifacts(PathBuf),
+    /// Artifacts have sizes and types of their own.
+    #[error("{0}: expected --paper beside it, found artifacts; give --paper instead of them, or leave it out")]
+    OfPaperAlone(String),
     /// `--paper` has no such models.
     #[error("--engine: expected onnxruntime or ggml with --paper, found {found}; give one of the two, or leave it out")]
     PaperEngine {
@@ -169,7 +169,10 @@ pub fn bench(arguments: &Bench, common: &Common, display: &Display) -> Result<Ve
     }
     // clap asks for no flag that conflicts with what is there.
     if let Some(file) = &arguments.config {
-        return Err(BenchError::ConfigOfArtifacts(file.clone()));
+        return Err(BenchError::OfPaperAlone(format!("--config {}", file.display())));
+    }
+    if arguments.precision.is_some() {
+        return Err(BenchError::OfPaperAlone("--precision".to_owned()));
     }
     let subjects = arguments.artifacts.iter().map(|dir| {
         settle_around(dir);

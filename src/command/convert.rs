@@ -3,40 +3,28 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use converters::{Artifact, ExportError};
-use graph::progress::Unit;
-use graph::{Progress, Scratch};
 use validate::bench::compare::{self, Compared, Float};
 use validate::chain::{Arithmetic, Baseline};
 use validate::report::{ArtifactReport, Check, Link, Note, Report, Verdict as Judged};
 use validate::runtime::Options;
-use validate::task::Text;
 
+use crate::build::beside;
 use crate::build::error::PipelineError;
 use crate::build::folder::OutFolder;
-use crate::build::growth::{Grown, Need, refused};
-use crate::build::inputs::Inputs;
-use crate::build::manifest::{self, Manifest, Origin, RecipeText};
-use crate::build::observed::Observed;
+use crate::build::manifest::{self, Manifest};
 use crate::build::room::room;
-use crate::build::source::Source;
-use crate::build::source::text_of;
 use crate::build::twin::{self, Twin};
 use crate::build::validated::validated;
-use crate::build::{beside, places};
+use crate::build::work::{Asked, Staged, Work, check_places};
 use crate::command::arguments::{Common, Verdict};
 use crate::command::engines::Engines;
 use crate::command::summary;
 use crate::command::summary::told;
-use crate::names::{REPORT_JSON, REPORT_MD};
+use crate::names::{REPORT_JSON, REPORT_MD, failed};
 use crate::recipe::load::Loaded;
-use crate::recipe::schema::Recipe;
 use crate::recipe::target::Target;
 use crate::show::progress::{Display, Of};
 use crate::show::terminal::print;
-
-/// The importance matrix beside a GGUF.
-const IMATRIX_FILE: &str = "imatrix.gguf";
 
 /// Arguments of `convert`.
 #[derive(clap::Args)]
@@ -65,38 +53,15 @@ pub struct Convert {
     engines: Engines,
 }
 
-/// An artifact that is written and not yet in its place.
-struct Staged<'r> {
-    target: &'r Target,
-    grown: Grown,
-    artifact: Artifact,
-    manifest: Manifest,
-}
-
-/// What one call of `convert` is about, known before anything is calibrated or written.
-struct Work<'r> {
-    recipe: &'r Recipe,
-    targets: Vec<&'r Target>,
-    /// A folder of the report's own, which is another one than that of the artifacts.
-    report_dir: Option<&'r Path>,
-    /// A missing engine fails.
-    strict: bool,
-    /// Artifacts are timed.
-    is_timed: bool,
-    source: Source,
-    /// Bytes that the artifacts take, and what waits to be written to them.
-    need: u64,
-    text: Box<dyn Text>,
-    inputs: Inputs,
-    origin: Origin,
-    recipe_text: RecipeText,
-}
-
 /// Makes the artifacts of a recipe.
 pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
     let mut loaded = Loaded::read(&arguments.recipe)?;
     loaded.replace(arguments.model.as_deref(), arguments.out.as_deref());
-    let work = Work::new(arguments, &loaded, display)?;
+    let Convert { recipe, only, engines, .. } = arguments;
+    let asked = Asked { recipe, only, report_dir: arguments.report_dir.as_deref() };
+    let work = Work::new(&asked, &loaded, display)?;
+    let is_timed = loaded.recipe.validate.speed && !arguments.no_bench;
+    let conversion = Conversion { work: &work, strict: engines.strict, is_timed };
     let (recipe, source) = (&loaded.recipe, &work.source);
     let data = match arguments.no_validate {
         true => None,
@@ -107,7 +72,7 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
     // Whoever needs a temporary file in this process or below it gets it on the disk that takes the artifacts.
     let _ = tempfile::env::override_temp_dir(folder.scratch());
     let logits = data.as_ref().map_or(0, |data| source.logits_bytes(data));
-    let twins = if data.is_some() { work.twin_bytes() } else { 0 };
+    let twins = if data.is_some() { conversion.twin_bytes() } else { 0 };
     room(&recipe.out, work.need + logits + twins, display)?;
 
     let observed = source.observed(recipe, &work.targets, &work.origin, &*work.text, folder.scratch(), display)?;
@@ -121,14 +86,14 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
     let report = match baseline.transpose()? {
         None => None,
         Some(baseline) => {
-            let options = recipe.validate.options(arguments.engines.options());
-            let speed = work.timed(&staged, &baseline, folder.scratch(), &options, display)?;
-            let reports = work.validate(&mut staged, speed, &baseline, &options, display)?;
+            let options = recipe.validate.options(engines.options());
+            let speed = conversion.timed(&staged, &baseline, folder.scratch(), &options, display)?;
+            let reports = conversion.validate(&mut staged, speed, &baseline, &options, display)?;
             let note = Note { about: work.recipe_text.file.clone(), text: work.recipe_text.text.clone() };
             Some(source.report(work.origin.clone(), observed.as_ref(), &baseline, reports, note))
         }
     };
-    let report = work.commit(folder, &staged, report)?;
+    let report = conversion.commit(folder, &staged, report)?;
     display.finish();
     match report.filter(|_| !arguments.no_validate) {
         None => {
@@ -140,86 +105,24 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
         }
         Some(report) => {
             let is_good = staged.iter().all(|one| one.manifest.verdict == Judged::Passed);
-            told(&report, is_good, Some(work.report_dir()), work.strict, common)
+            told(&report, is_good, Some(work.report_dir()), conversion.strict, common)
         }
     }
 }
 
-impl<'r> Work<'r> {
-    /// Reads the checkpoint, its weights last.
-    ///
-    /// Errors, in this order: places that are not this run's; a checkpoint or a setting that is wrong; all that the formats
-    /// refuse.
-    fn new(arguments: &'r Convert, loaded: &'r Loaded, display: &Display) -> Result<Work<'r>, PipelineError> {
-        let recipe = &loaded.recipe;
-        let targets = chosen(&recipe.artifacts, &arguments.only)?;
-        let report_dir = arguments.report_dir.as_deref().filter(|dir| !places::is_same(dir, &recipe.out));
-        check_places(recipe, &targets, report_dir)?;
-        display.say(&format!("import {}", recipe.model.display()));
-        let inputs = Inputs::of(&recipe.model).map_err(PipelineError::io(&recipe.model))?;
-        let (text, of_languages) = text_of(&recipe.model, &[&recipe.languages])?;
-        let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?;
-        let need = all_refused(&source, &targets)?.iter().map(|need| need.scratch + need.artifact).sum();
-        let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
-        let recipe_text = RecipeText::new(&arguments.recipe, &loaded.text);
-        let strict = arguments.engines.strict;
-        let is_timed = recipe.validate.speed && !arguments.no_bench;
-        Ok(Work { recipe, targets, report_dir, strict, is_timed, source, need, text, inputs, origin, recipe_text })
-    }
+/// What `convert` does with the artifacts that were made.
+struct Conversion<'w, 'r> {
+    work: &'w Work<'r>,
+    /// A missing engine fails.
+    strict: bool,
+    /// Artifacts are timed.
+    is_timed: bool,
+}
 
-    /// Where the report lies.
-    fn report_dir(&self) -> &Path {
-        self.report_dir.unwrap_or(&self.recipe.out)
-    }
-
-    /// Grows an artifact and writes it where it waits to be committed.
-    fn stage(
-        &self,
-        target: &'r Target,
-        observed: Option<&Observed>,
-        folder: &OutFolder,
-        display: &Display,
-    ) -> Result<Staged<'r>, PipelineError> {
-        let (name, out) = (target.name(), &self.recipe.out);
-        let scratch = Scratch::in_dir(folder.scratch()).map_err(PipelineError::io(out))?;
-        let grown = Grown::new(&self.source, target, observed, &scratch, display)?;
-        display.stage(&format!("{name}: write"), 0, Unit::Bytes);
-        let dir = folder.stage(name)?;
-        if let (true, Some(observed)) = (target.writes_imatrix(), observed) {
-            let file = dir.join(IMATRIX_FILE);
-            observed.write_imatrix(&self.source.exact, &file).map_err(PipelineError::io(&out.join(name)))?;
-        }
-        let (artifact, manifest) = self.write(&grown, target, &dir)?;
-        Ok(Staged { target, grown, artifact, manifest })
-    }
-
-    /// Writes an artifact and its manifest into a staged folder.
-    fn write(&self, grown: &Grown, target: &Target, dir: &Path) -> Result<(Artifact, Manifest), PipelineError> {
-        let format = target.format();
-        let export = |source: ExportError| PipelineError::Export { artifact: target.name().to_owned(), source };
-        format.check(&grown.model).map_err(export)?;
-        let artifact = format.write(&grown.model, dir).map_err(export)?;
-        let manifest = Manifest {
-            trefoil: env!("CARGO_PKG_VERSION").to_owned(),
-            name: target.name().to_owned(),
-            format: format.name().to_owned(),
-            verdict: Judged::NotValidated,
-            model: self.origin.clone(),
-            decoding: self.source.decoding.clone(),
-            recipe: self.recipe_text.clone(),
-            files: manifest::outputs(&artifact)?,
-            calibrated: grown.calibrated.clone(),
-            substitutions: grown.substitutions.clone(),
-            tensors: grown.records.clone(),
-        };
-        manifest.write(dir).map_err(PipelineError::io(&dir.join(manifest::FILE)))?;
-        let artifact = Artifact::list(format.name(), dir).map_err(PipelineError::io(dir))?;
-        Ok((artifact, manifest))
-    }
-
+impl Conversion<'_, '_> {
     /// Bytes of the float models that artifacts are held against, one at a time.
     fn twin_bytes(&self) -> u64 {
-        if self.is_timed && twin::is_small(&self.source) { twin::bytes(&self.source) } else { 0 }
+        if self.is_timed && twin::is_small(&self.work.source) { twin::bytes(&self.work.source) } else { 0 }
     }
 
     /// Times every artifact in its engines, beside a float artifact of its format: one of the recipe's, else one that is
@@ -237,7 +140,8 @@ impl<'r> Work<'r> {
         let mut twin: Option<(&str, Result<Twin, String>)> = None;
         let mut found = Vec::new();
         for one in staged {
-            let (format, limit) = (one.target.format().name(), one.target.limits(&self.recipe.validate).min_speedup);
+            let (format, limit) =
+                (one.target.format().name(), one.target.limits(&self.work.recipe.validate).min_speedup);
             if !self.is_timed {
                 let why = "speed was not measured: `speed: false` in the recipe, or --no-bench";
                 let what = "tokens per second against the float model";
@@ -256,7 +160,7 @@ impl<'r> Work<'r> {
                         twin = None;
                     }
                     let (_, twin) =
-                        twin.get_or_insert_with(|| (format, twin::write(&self.source, one.target, scratch)));
+                        twin.get_or_insert_with(|| (format, twin::write(&self.work.source, one.target, scratch)));
                     match twin {
                         Ok(twin) => Float::Artifact(&twin.artifact),
                         Err(why) => Float::None(why.clone()),
@@ -281,14 +185,14 @@ impl<'r> Work<'r> {
         let mut reports = Vec::new();
         for (Staged { target, grown, artifact, manifest }, Compared { speeds, checks }) in staged.iter_mut().zip(speed)
         {
-            let limits = target.limits(&self.recipe.validate);
+            let limits = target.limits(&self.work.recipe.validate);
             let files = (manifest.files.clone(), None);
             let mut report = validated(baseline, grown, target, artifact, files, limits, options, display)?;
             report.speed = speeds;
             report.checks.extend(checks);
             manifest.verdict = Report::verdict_of(&baseline.checks, &report.checks, self.strict);
             report.folder = place(target, manifest.verdict);
-            let lies_at = self.recipe.out.join(&report.folder);
+            let lies_at = self.work.recipe.out.join(&report.folder);
             rename_in(&mut report, &artifact.dir, &lies_at);
             reports.push(report);
         }
@@ -311,43 +215,35 @@ impl<'r> Work<'r> {
             if manifest.verdict == Judged::Failed {
                 fs::rename(&dir, folder.staged(&name)).map_err(PipelineError::io(&dir))?;
             } else {
-                remove.push(places::failed(target.name()));
+                remove.push(failed(target.name()));
             }
             put.push(name);
         }
         let run = beside::Run {
-            out: &self.recipe.out,
-            report_dir: self.report_dir(),
+            out: &self.work.recipe.out,
+            report_dir: self.work.report_dir(),
             changed: &put.iter().chain(&remove).map(String::as_str).collect::<Vec<_>>(),
             made: &staged.iter().map(|one| &one.manifest).collect::<Vec<_>>(),
-            order: &self.recipe.artifacts.iter().map(Target::name).collect::<Vec<_>>(),
+            order: &self.work.recipe.artifacts.iter().map(Target::name).collect::<Vec<_>>(),
         };
         let report = beside::account(report, &run);
 
-        check_places(self.recipe, &self.targets, self.report_dir)?;
-        self.inputs.unchanged(&self.origin.inputs)?;
-        if self.report_dir.is_none() {
+        check_places(self.work.recipe, &self.work.targets, self.work.report_dir)?;
+        self.work.inputs.unchanged(&self.work.origin.inputs)?;
+        if self.work.report_dir.is_none() {
             match &report {
                 Some(report) => put.extend(staged_report(report, &folder)?),
                 None => remove.extend([REPORT_JSON, REPORT_MD].map(str::to_owned)),
             }
         }
         folder.commit(&borrowed(&put), &borrowed(&remove))?;
-        if let (Some(dir), Some(report)) = (self.report_dir, &report) {
+        if let (Some(dir), Some(report)) = (self.work.report_dir, &report) {
             let folder = OutFolder::open(dir)?;
             let put = staged_report(report, &folder)?;
             folder.commit(&borrowed(&put), &[])?;
         }
         Ok(report)
     }
-}
-
-/// Errors: artifacts or a report would replace what is not theirs.
-fn check_places(recipe: &Recipe, targets: &[&Target], report_dir: Option<&Path>) -> Result<(), PipelineError> {
-    let names: Vec<&str> = targets.iter().map(|target| target.name()).collect();
-    let mut problems = places::problems(&recipe.out, &names, &recipe.model);
-    problems.extend(places::report_problem(report_dir.unwrap_or(&recipe.out)));
-    if problems.is_empty() { Ok(()) } else { Err(PipelineError::Places(problems)) }
 }
 
 fn borrowed(names: &[String]) -> Vec<&str> {
@@ -365,32 +261,7 @@ fn rename_in(report: &mut ArtifactReport, staged: &Path, place: &Path) {
 
 /// Where an artifact is to lie.
 fn place(target: &Target, verdict: Judged) -> String {
-    if verdict == Judged::Failed { places::failed(target.name()) } else { target.name().to_owned() }
-}
-
-/// What all targets take. Errors: all that any of them refuses without computing.
-fn all_refused(source: &Source, targets: &[&Target]) -> Result<Vec<Need>, PipelineError> {
-    let (mut needs, mut errors) = (Vec::new(), Vec::new());
-    for target in targets {
-        match refused(source, target) {
-            Ok(need) => needs.push(need),
-            Err(error) => errors.push(error),
-        }
-    }
-    match errors.len() {
-        0 => Ok(needs),
-        1 => Err(errors.remove(0)),
-        _ => Err(PipelineError::Several(errors)),
-    }
-}
-
-/// The artifacts of a recipe that `--only` asks for; all without it.
-fn chosen<'r>(targets: &'r [Target], only: &[String]) -> Result<Vec<&'r Target>, PipelineError> {
-    let known: Vec<String> = targets.iter().map(|t| t.name().to_owned()).collect();
-    if let Some(found) = only.iter().find(|name| !known.contains(name)) {
-        return Err(PipelineError::NoArtifact { found: found.clone(), known });
-    }
-    Ok(targets.iter().filter(|t| only.is_empty() || only.iter().any(|name| name == t.name())).collect())
+    if verdict == Judged::Failed { failed(target.name()) } else { target.name().to_owned() }
 }
 
 /// Puts report.json and report.md where they wait to be committed; returns their names.

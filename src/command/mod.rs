@@ -13,3 +13,4 @@ pub mod run;
 mod summary;
 pub mod tune;
 pub mod validate;
+pub mod verify;

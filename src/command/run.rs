@@ -132,11 +132,19 @@ impl Subject {
     /// With the languages of the recipe that it was made by.
     fn open(dir: &Path) -> Result<(Subject, Languages), RunError> {
         let kind = kind(dir)?;
+        let manifest = read_manifest(dir)?;
+        let recipe = manifest.as_ref().map(|manifest| Loaded::of_artifact(dir, &manifest.recipe.text));
+        let recipe = recipe.transpose().map_err(PipelineError::from)?.map(|loaded| loaded.recipe);
         if kind == "checkpoint" {
-            return Ok((Subject::Checkpoint(Box::new(Source::open(dir, &[])?)), Languages::default()));
+            let mut source = Source::open(dir, &[])?;
+            let Some((manifest, recipe)) = manifest.zip(recipe) else {
+                return Ok((Subject::Checkpoint(Box::new(source)), Languages::default()));
+            };
+            // A float artifact is a checkpoint too, and decodes as its recipe says.
+            source.decoding = manifest.decoding;
+            return Ok((Subject::Checkpoint(Box::new(source)), recipe.languages));
         }
-        if let Some(manifest) = read_manifest(dir)? {
-            let recipe = Loaded::of_artifact(dir, &manifest.recipe.text).map_err(PipelineError::from)?.recipe;
+        if let Some((manifest, recipe)) = manifest.zip(recipe) {
             let format = FORMATS.iter().map(|f| f.name()).find(|name| *name == manifest.format).unwrap_or(kind);
             let (model_type, decoding) = (manifest.model.model_type, Box::new(manifest.decoding));
             return Ok((Subject::Artifact { format, model_type, decoding }, recipe.languages));

@@ -208,6 +208,10 @@ fn what_the_paper_cannot_be_compared_with_is_refused_with_the_reason() {
             vec![checkpoint.as_str(), "--config", &whisper],
             "config.json: expected --paper beside it, found artifacts; give",
         ),
+        (
+            vec![checkpoint.as_str(), "--precision", "f32"],
+            "--precision: expected --paper beside it, found artifacts; give",
+        ),
         (vec!["--paper", "--config", &whisper], "expected an encoder-decoder of text, found whisper"),
         (vec!["--paper", "--config", "no-such-file"], "no-such-file"),
     ] {

@@ -460,14 +460,49 @@ fn a_recipe_says_how_a_model_decodes_and_run_may_say_otherwise() {
     assert_eq!(manifest["decoding"], expected);
 
     let model = fixture("t5-v1.1").display().to_string();
-    let tokens = |more: &[&str]| -> usize {
-        let output = run(&[&["run", &model, "5 6 9 1", "--json"], more].concat());
+    let answer = |from: &str, more: &[&str]| -> usize {
+        let output = run(&[&["run", from, "5 6 9 1", "--json"], more].concat());
         let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(found["prompt"], serde_json::json!([0]));
         found["tokens"].as_array().map_or(0, Vec::len)
     };
-    assert_eq!(tokens(&["--max-new-tokens", "2"]), 2);
-    assert!(tokens(&[]) > 2);
+    assert_eq!(answer(&model, &["--max-new-tokens", "2"]), 2);
+    assert!(answer(&model, &[]) > 5);
+    // A float artifact of the format safetensors is a checkpoint too, and decodes as the recipe says all the same.
+    assert_eq!(answer(&home.path("out/safetensors"), &[]), 5);
+}
+
+#[test]
+fn a_recipe_still_makes_the_bytes_that_lie_there_or_verify_says_which_are_others() {
+    let home = decoding("{ max_new_tokens: 5 }");
+    assert_eq!(code(&home.convert(&["--no-validate"])), 0);
+    let recipe = home.recipe();
+    let verify = || run(&["verify", &recipe]);
+    let same = verify();
+    assert_eq!(
+        (code(&same), text(&same.stdout)),
+        (0, "safetensors: the same bytes\n".to_owned()),
+        "{}",
+        text(&same.stderr)
+    );
+
+    let manifest = home.path("out/safetensors/trefoil.json");
+    let edited = fs::read_to_string(&manifest).expect("there");
+    let digest = edited.find("\"sha256\"").expect("digests");
+    let files = edited.rfind("\"files\"").expect("files");
+    assert!(digest < files);
+    let at = files + edited[files..].find("\"sha256\": \"").expect("a digest") + "\"sha256\": \"".len();
+    let other = if edited[at..].starts_with('0') { "1" } else { "0" };
+    fs::write(&manifest, format!("{}{other}{}", &edited[..at], &edited[at + 1..])).expect("written");
+    let found = verify();
+    assert_eq!(code(&found), 1, "{}", text(&found.stderr));
+    let told = text(&found.stdout);
+    assert!(told.starts_with("safetensors: other bytes in ") && told.ends_with(": its files were changed\n"), "{told}");
+
+    fs::remove_file(&manifest).expect("there");
+    let found = verify();
+    assert_eq!(code(&found), 2);
+    assert!(text(&found.stderr).contains("expected an artifact of trefoil or nothing"), "{}", text(&found.stderr));
 }
 
 #[test]

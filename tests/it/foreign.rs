@@ -118,7 +118,7 @@ fn the_gguf_package_reads_the_same_numbers_from_the_files_of_every_family() {
     let mut compared = 0;
     for dir in all_models() {
         let prepared = prepared(&dir);
-        for scheme in ["keep", "q8_0"] {
+        for scheme in ["keep", "q8_0", "mxfp4"] {
             let Some(model) = quantized(&prepared, scheme.parse().expect("a scheme")) else { continue };
             let place = format!("{} as {scheme}", dir.display());
             let (_home, artifact) = write(&model, &Gguf { fallback: Fallback::F32, ..Gguf::DEFAULT });

@@ -51,6 +51,8 @@ const GROUPS: &[(&str, &[&str])] = &[
         ],
     ),
     ("ggml", &["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"]),
+    ("mxfp4", &["mxfp4"]),
+    ("fp8", &["fp8", "fp8-tensor"]),
 ];
 
 /// The golden list beside what was found. A line that begins alike on both sides must end alike.

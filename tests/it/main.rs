@@ -3,6 +3,7 @@
 mod architecture;
 mod bench;
 mod bounds;
+mod cache;
 mod calibration;
 mod cli;
 mod consumers;
@@ -36,6 +37,7 @@ mod prepared;
 mod quant;
 mod recipes;
 mod safetensors;
+mod shapes;
 mod speech;
 mod surroundings;
 mod tokenizer;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use converters::import;
 use graph::eval::{EvalError, Feeds, Interpreter, Tensors};
 use graph::progress::Quiet;
-use graph::{Graph, Scratch, Tensor};
+use graph::{Graph, PortRole, Scratch, Tensor};
 use quant::{Policy, Scheme};
 use validate::runtime::Session;
 use validate::runtime::reference::{Reference, caching};
@@ -38,6 +38,15 @@ const SCHEMES: &[&str] = &[
 
 /// All entries in turn, each fed with what those before it computed.
 fn decoded(interpreter: &Interpreter, feeds: &Feeds) -> Result<BTreeMap<&'static str, Tensors>, EvalError> {
+    decoded_with(interpreter, feeds, |entry, feeds| interpreter.call(entry, feeds))
+}
+
+/// The same by another way to call an entry.
+pub fn decoded_with(
+    interpreter: &Interpreter,
+    feeds: &Feeds,
+    mut call: impl FnMut(&str, &Feeds) -> Result<Tensors, EvalError>,
+) -> Result<BTreeMap<&'static str, Tensors>, EvalError> {
     let fitting = |entry: &str, feeds: &Feeds| -> Feeds {
         let entry = interpreter.graph().entry(entry).expect("the passes made it");
         feeds.iter().filter(|(name, _)| entry.input(name).is_some()).map(|(n, t)| (n.clone(), t.clone())).collect()
@@ -47,14 +56,13 @@ fn decoded(interpreter: &Interpreter, feeds: &Feeds) -> Result<BTreeMap<&'static
         let rows = ids.as_i64().expect("ids").chunks(ids.shape()[1]);
         Tensor::i64([ids.shape()[0], to - from], rows.flat_map(|row| row[from..to].to_vec()).collect())
     };
-    let mut out = BTreeMap::from([("full", interpreter.call("full", &fitting("full", feeds))?)]);
+    let mut out = BTreeMap::from([("full", call("full", &fitting("full", feeds))?)]);
     let mut known = feeds.clone();
     for (entry, [from, to]) in [("encoder", [0, 0]), ("decoder", [0, 2]), ("decoder_with_past", [2, 3])] {
         known.insert("decoder_input_ids".into(), columns(from, to));
-        let found = interpreter.call(entry, &fitting(entry, &known))?;
+        let found = call(entry, &fitting(entry, &known))?;
         for (name, tensor) in &found {
-            let name = name.strip_prefix("present.").map_or(name.clone(), |rest| format!("past.{rest}"));
-            known.insert(name, tensor.clone());
+            known.insert(PortRole::of(name).next().to_string(), tensor.clone());
         }
         out.insert(entry, found);
     }

@@ -25,6 +25,7 @@ fn bytes(data: &WeightData) -> Vec<u8> {
         WeightData::Derived(_, base) => bytes(base),
         WeightData::Computed(_) => Vec::new(),
         WeightData::Quantized(Quantized::Ggml { blocks, .. }) => blocks.read().expect("reads"),
+        WeightData::Quantized(Quantized::Float8(tensor)) => tensor.codes.read().expect("reads"),
         WeightData::Quantized(Quantized::Affine(tensor)) => {
             let scales = tensor.scales.iter().flat_map(|scale| scale.to_le_bytes());
             let zeros = tensor.zeros.iter().flatten().map(|zero| zero.cast_unsigned());

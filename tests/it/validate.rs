@@ -580,8 +580,9 @@ fn a_simulator_runs_some_samples_for_each_chip_and_the_report_says_how_many() {
     let points = "not judged: one sample is 20.0 points, and the limit is 1";
     assert!(others.len() == 2 && others.iter().all(|c| c.sentence == points), "of five samples: {others:#?}");
     let told = report(&baseline, vec![found.clone()]).to_markdown();
-    let line =
-        format!("onnxruntime 0.0: the first 5 of 11 samples: exact_match against the float model and 1 more: {points}");
+    let line = format!(
+        "onnxruntime 0.0: the first 5 of 11 samples: exact_match against the quantized graph and 1 more: {points}"
+    );
     assert_eq!(told.matches(points).count(), 1, "{told}");
     assert!(told.contains(&line), "{told}");
     let coarse = Limits { max_points_lost: 20.0, ..limits.clone() };

@@ -8,7 +8,6 @@ pub mod bandwidth;
 pub mod compare;
 pub mod machine;
 pub mod measure;
-pub mod paper;
 pub mod picture;
 pub mod slow;
 pub mod statistics;

@@ -597,16 +597,21 @@ impl Walk<'_> {
         Run { engine: session.engine(), to_float: Some(to_float), agreement, score: baseline.scored(generated) }
     }
 
+    /// Quantization is judged against the float model, and an engine against the quantized graph: what quantization lost is told once.
+    ///
     /// `samples`: of how many the score is.
     fn points_lost(&self, link: Link, prefix: &str, samples: usize, found: Option<Score>, broken: &str) -> Check {
         let Context { baseline, limits, .. } = *self.context;
         let metric = baseline.subject.metric;
-        let what = format!("{prefix}{} against the float model", metric.name());
-        let float = &baseline.outputs.generated;
-        let float = if samples < float.len() { baseline.scored(&float[..samples]) } else { baseline.score };
-        match (&float, found) {
-            (Some(float), Some(found)) => {
-                let lost = metric.points_lost(float, &found);
+        let (reference, of) = match (link, self.generated.first()) {
+            (Link::Runtime, Some(quantized)) => (quantized, "the quantized graph"),
+            _ => (&baseline.outputs.generated, "the float model"),
+        };
+        let what = format!("{prefix}{} against {of}", metric.name());
+        let reference = baseline.scored(&reference[..samples.min(reference.len())]);
+        match (&reference, found) {
+            (Some(reference), Some(found)) => {
+                let lost = metric.points_lost(reference, &found);
                 let (limit, of_one) = (limits.max_points_lost, 100.0 / samples as f64);
                 if samples < baseline.plan.samples && of_one > limit {
                     let sentence = format!("not judged: one sample is {of_one:.1} points, and the limit is {limit}");

@@ -9,6 +9,7 @@ pub mod chain;
 pub mod generate;
 pub mod lint;
 pub mod metrics;
+pub mod paper;
 pub mod report;
 pub mod runtime;
 pub mod task;

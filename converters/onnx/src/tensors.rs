@@ -78,6 +78,9 @@ impl Layout {
             WeightData::Quantized(Quantized::Ggml { kind, .. }) => {
                 return Err(format!("{} is a block type of GGUF", kind.name()));
             }
+            WeightData::Quantized(Quantized::Float8(_)) => {
+                return Err("no kernel here reads 8-bit floats; int8 is as wide".to_owned());
+            }
             WeightData::Quantized(Quantized::Affine(affine)) => affine,
         };
         let zeros = affine.zeros.is_some();

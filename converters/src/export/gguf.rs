@@ -233,6 +233,7 @@ fn file_type(model: &Model, plans: &[Plan]) -> u32 {
             TensorType::Ggml(GgmlType::Q4K) => 14,
             TensorType::Ggml(GgmlType::Q5K) => 16,
             TensorType::Ggml(GgmlType::Q6K) => 18,
+            TensorType::Ggml(GgmlType::Mxfp4) => 38,
         };
         *elements.entry(file_type).or_default() += weight.len();
     }

@@ -18,7 +18,7 @@ use std::path::Path;
 use graph::passes::{
     AbsorbScales, Expand, Lengths, MakeStatic, Pass, UntieEmbeddings, Update, Widths, run_each, run_one,
 };
-use graph::{Block, ENC, Graph, Weight, WeightData, WeightId, Weights};
+use graph::{Block, Cache, ENC, Graph, PortRole, Side, Weight, WeightData, WeightId, Weights};
 use onnx::tensors::{Layout, Reader};
 use onnx::{read, write};
 
@@ -26,7 +26,7 @@ pub use crate::evidence::{EVIDENCE_FILE, Evidence, Range};
 pub use host::{Bucket, HOST_FILE, Host, Numbers, Place, Port};
 pub use profile::{Form, Gelu, Norm, Operator, PROFILES, Profile, Quantized, Severity, Takes, Writes, profile};
 
-use super::onnx::DATA_FILE;
+use super::onnx::{DATA_FILE, cache_name};
 use crate::artifact::{Artifact, write_json};
 use crate::error::ExportError;
 use crate::export::companions::copy_companions;
@@ -358,23 +358,26 @@ impl Npu {
 
     /// What a file calls a port.
     fn name_of(&self, entry: &str, port: &str, is_input: bool) -> Result<String, String> {
-        let parts: Vec<&str> = port.split('.').collect();
-        let &[cache, layer, which] = parts.as_slice() else {
-            return Ok(match (entry, port) {
-                (_, "decoder_input_ids") => "input_ids".to_owned(),
-                ("decoder", "attention_mask") => "encoder_attention_mask".to_owned(),
+        let role = PortRole::of(port);
+        let Some(Cache { layer, side }) = role.cache() else {
+            return Ok(match (entry, role) {
+                (_, PortRole::DecoderIds) => "input_ids".to_owned(),
+                ("decoder", PortRole::Input("attention_mask")) => "encoder_attention_mask".to_owned(),
                 _ => port.to_owned(),
             });
         };
-        let word = if which == "k" { "key" } else { "value" };
-        Ok(match (self.names, cache) {
-            (Names::Optimum, "past") => format!("past_key_values.{layer}.decoder.{word}"),
-            (Names::Optimum, "present") => format!("present.{layer}.decoder.{word}"),
-            (Names::Optimum, "cross") if is_input => format!("past_key_values.{layer}.encoder.{word}"),
-            (Names::Optimum, "cross") => format!("present.{layer}.encoder.{word}"),
-            (Names::AiHub, "past" | "present") => format!("block_{layer}_{cache}_self_{word}_states"),
-            (Names::AiHub, "cross") => format!("block_{layer}_cross_{word}_states"),
-            _ => return Err(format!("no name is agreed for {port}")),
+        let word = match side {
+            Side::Key => "key",
+            Side::Value => "value",
+        };
+        let is_cross = matches!(role, PortRole::Cross(_));
+        Ok(match self.names {
+            Names::Optimum => cache_name(layer, is_cross, word, is_input),
+            Names::AiHub if is_cross => format!("block_{layer}_cross_{word}_states"),
+            Names::AiHub => {
+                let cache = if matches!(role, PortRole::Past(_)) { "past" } else { "present" };
+                format!("block_{layer}_{cache}_self_{word}_states")
+            }
         })
     }
 }

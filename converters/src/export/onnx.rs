@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use checkpoint::Files;
 use graph::{
-    AffineTensor, DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, Type, ValueId, WeightId, Weights,
+    AffineTensor, Cache, DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, PortRole, Side, Type,
+    ValueId, WeightId, Weights,
 };
 use onnx::make::{flag_info, int, node, subgraph, value_info};
 use onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
@@ -374,30 +375,33 @@ type Ports = Vec<(String, ValueId)>;
 
 /// The words of Optimum for our ports. Errors: a port that it has no word for.
 fn onnx_name(entry: &str, port: &str, is_input: bool) -> Result<String, String> {
-    let word = match (entry, port) {
-        ("encoder", "input_ids" | "input_features" | "input_values" | "attention_mask") | (_, "logits") => port,
-        ("encoder", "encoder_hidden") => "last_hidden_state",
-        (_, "decoder_input_ids") => "input_ids",
-        (_, "attention_mask") => "encoder_attention_mask",
-        (_, "encoder_hidden") => "encoder_hidden_states",
-        _ => "",
+    let role = PortRole::of(port);
+    let word = match (entry, role) {
+        ("encoder", PortRole::Input("input_ids" | "input_features" | "input_values" | "attention_mask")) => port,
+        (_, PortRole::Logits) => port,
+        ("encoder", PortRole::EncoderHidden) => "last_hidden_state",
+        (_, PortRole::DecoderIds) => "input_ids",
+        (_, PortRole::Input("attention_mask")) => "encoder_attention_mask",
+        (_, PortRole::EncoderHidden) => "encoder_hidden_states",
+        (_, role) => {
+            let Some(Cache { layer, side }) = role.cache() else {
+                return Err(format!("no name is agreed for {port} of {entry}"));
+            };
+            let word = match side {
+                Side::Key => "key",
+                Side::Value => "value",
+            };
+            return Ok(cache_name(layer, matches!(role, PortRole::Cross(_)), word, is_input));
+        }
     };
-    if !word.is_empty() {
-        return Ok(word.to_owned());
-    }
-    let cache = port.split('.').collect::<Vec<&str>>();
-    let side = match cache[0] {
-        "past" | "present" => "decoder",
-        "cross" => "encoder",
-        _ => return Err(format!("no name is agreed for {port} of {entry}")),
-    };
-    let (&[_, layer, which @ ("k" | "v")], Ok(_)) =
-        (cache.as_slice(), cache.get(1).copied().unwrap_or("").parse::<u32>())
-    else {
-        return Err(format!("no name is agreed for {port} of {entry}"));
-    };
-    let word = if which == "k" { "key" } else { "value" };
-    Ok(format!("{}.{layer}.{side}.{word}", if is_input { "past_key_values" } else { "present" }))
+    Ok(word.to_owned())
+}
+
+/// What Optimum calls keys or values (`word`) of a layer.
+pub(in crate::export) fn cache_name(layer: usize, is_cross: bool, word: &str, is_input: bool) -> String {
+    let cache = if is_input { "past_key_values" } else { "present" };
+    let stack = if is_cross { "encoder" } else { "decoder" };
+    format!("{cache}.{layer}.{stack}.{word}")
 }
 
 /// Where a name stands among the inputs or outputs of its file, as Optimum orders them.

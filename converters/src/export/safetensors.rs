@@ -21,6 +21,17 @@
 //! Scales are f16 numbers stored as f32 and `dtype` of config.json is float32, because transformers multiplies codes and
 //! scales in the type of the scale: 8-bit codes times 11-bit scales need 19 bits.
 //!
+//! Codes that are small floats have no zeros, and weights alone, decoded while loading:
+//!
+//! | | `float-quantized` (FP8) | `mxfp4-pack-quantized` |
+//! | --- | --- | --- |
+//! | codes | `X.weight` F8_E4M3 `[rows, columns]` | `X.weight_packed` U8 `[rows, columns / 2]` |
+//! | scales | `X.weight_scale` F32 `[rows, 1]`, or `[1]` for the tensor | U8 `[rows, columns / 32]`, E8M0: `2^(byte - 127)` |
+//!
+//! Byte i of a row of E2M1 codes is weight 2i low and weight 2i + 1 high. transformers takes their products in bf16, which holds them.
+//! Sources: compressors/naive_quantized, mxfp4 and nvfp4 of compressed-tensors 0.20.0. One config group holds them; a model
+//! has one kind of codes.
+//!
 //! # Which of the two
 //!
 //! Weights alone are `pack-quantized` with `dequantize: true`: transformers 5.23 then decodes every weight while it
@@ -36,6 +47,7 @@ mod compressed;
 mod container;
 mod layout;
 mod read;
+mod small_floats;
 
 use std::num::NonZeroU64;
 use std::path::Path;

@@ -41,6 +41,18 @@ pub enum EvalError {
         /// The shape of what it reads.
         shape: Vec<usize>,
     },
+    /// A value has another shape than inference gave it: a length of this call is two numbers.
+    #[error("{value}: expected {expected} with {lengths}, found {found:?}")]
+    Shape {
+        /// The value.
+        value: String,
+        /// Its type.
+        expected: String,
+        /// What its symbols stand for in this call.
+        lengths: String,
+        /// The shape that was computed.
+        found: Vec<usize>,
+    },
     /// A weight cannot be read.
     #[error(transparent)]
     Weight(#[from] WeightError),

@@ -11,7 +11,7 @@ use super::error::EvalError;
 use super::kernels::strided::f32s;
 use super::kernels::{attention, elementwise, layout, linear, mask, norm, quant};
 use super::prepared;
-use super::schedule::{Course, Halted, bind, empty};
+use super::schedule::{Course, Halted, bind, check, empty};
 use super::tensor::{Feeds, Tensor, Tensors};
 use crate::ir::graph::{Def, Graph, Port, ValueId};
 use crate::ir::op::Op;
@@ -162,12 +162,7 @@ impl<'g> Interpreter<'g> {
                     for arg in args.iter().filter(|arg| course.last_use[arg.0] == place) {
                         call.live.remove(arg);
                     }
-                    // A convolution makes a length that no input tells.
-                    for (dim, length) in value.ty.shape.iter().zip(tensor.shape()) {
-                        if let Some(sym) = dim.symbol() {
-                            call.lengths.entry(sym).or_insert(*length);
-                        }
-                    }
+                    check(value, &tensor, &mut call.lengths)?;
                     tap(id, &tensor);
                     call.live.insert(id, tensor);
                 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::error::EvalError;
 use super::tensor::{Feeds, Tensor};
-use crate::ir::graph::{Entry, Graph, ValueId};
-use crate::ir::ty::{DType, Sym, Type};
+use crate::ir::graph::{Entry, Graph, Value, ValueId};
+use crate::ir::ty::{DType, Dim, Sym, Type};
 
 /// The values of one entry in the order in which they are computed.
 pub struct Course {
@@ -86,14 +86,41 @@ pub(super) fn bind(graph: &Graph, entry: &Entry, feeds: &Feeds) -> Result<BTreeM
     for (name, ty, tensor) in &dims {
         let fits = ty.shape.iter().zip(tensor.shape()).all(|(dim, length)| dim.resolve(&lengths) == Some(*length));
         if !fits {
-            let known: Vec<String> = lengths.iter().map(|(sym, n)| format!("{} = {n}", sym.0)).collect();
-            problems.push(format!("{name}: expected {ty} with {}, found {:?}", known.join(", "), tensor.shape()));
+            problems.push(format!("{name}: expected {ty} with {}, found {:?}", told(&lengths), tensor.shape()));
         }
     }
     match problems.is_empty() {
         true => Ok(lengths),
         false => Err(EvalError::Feeds { entry: entry.name.clone(), problems }),
     }
+}
+
+/// Whether a computed value is what inference said of it. A convolution makes a length that no input tells; it is that of its
+/// symbol from then on.
+///
+/// Errors: another shape or element type, with the lengths of the call.
+pub(super) fn check(value: &Value, found: &Tensor, lengths: &mut BTreeMap<Sym, usize>) -> Result<(), EvalError> {
+    let Type { dtype, shape } = &value.ty;
+    let mut fits = |dim: &Dim, length: usize| match (dim.literal(), dim.symbol()) {
+        (Some(n), _) => n == length,
+        (None, Some(sym)) => *lengths.entry(sym).or_insert(length) == length,
+        (None, None) => dim.resolve(lengths) == Some(length),
+    };
+    let is_shape = shape.len() == found.shape().len() && shape.iter().zip(found.shape()).all(|(dim, n)| fits(dim, *n));
+    match is_shape && (*dtype == DType::F32) == found.as_f32().is_some() {
+        true => Ok(()),
+        false => Err(EvalError::Shape {
+            value: value.name.clone(),
+            expected: value.ty.to_string(),
+            lengths: told(lengths),
+            found: found.shape().to_vec(),
+        }),
+    }
+}
+
+/// As `batch = 1, enc = 3`.
+fn told(lengths: &BTreeMap<Sym, usize>) -> String {
+    lengths.iter().map(|(sym, n)| format!("{} = {n}", sym.0)).collect::<Vec<String>>().join(", ")
 }
 
 /// An input that an entry does not list: nothing flows through it, so one of its lengths is fixed to 0.

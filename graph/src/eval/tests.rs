@@ -373,3 +373,36 @@ fn a_length_is_told_before_it_is_needed() {
     let error = crate::ir::verify::verify(&g).expect_err("positions stand before the convolution").to_string();
     assert!(error.contains("encoder: positions needs the length of enc, which neither"), "{error}");
 }
+
+/// Two convolutions that name what they make alike, of 3 places and of `k`.
+fn two_lengths(k: usize) -> Graph {
+    let b = Build::new();
+    let samples = crate::ir::ty::Sym("samples");
+    let x = b.input("x", Type::f32([Dim::from(BATCH), 1.into(), samples.into()]));
+    let [one, other] = [("one", 3), ("other", k)].map(|(name, k)| b.input(name, Type::f32([1usize, 1, k])));
+    let [a, c] = [one, other].map(|w| x.conv(w, None, 1, 0, Some(ENC)));
+    b.entry("encoder", &[("x", x), ("one", one), ("other", other)], &[("y", a + c)], BTreeMap::new());
+    b.finish().expect("fits")
+}
+
+#[test]
+fn a_length_that_is_two_numbers_is_told_where_the_second_is_made() {
+    let fed = |k: usize| {
+        let ones = |n: usize| Tensor::f32([1, 1, n], vec![1.0; n]);
+        feeds(&[("x", ones(7)), ("one", ones(3)), ("other", ones(k))])
+    };
+    let same = eval(&two_lengths(3), "encoder", &fed(3), &mut |_, _| {}).expect("5 and 5");
+    assert_eq!(same["y"].as_f32(), Some(&[6.0; 5][..]));
+    let graph = two_lengths(1);
+    for interpreter in [Interpreter::new(&graph), Interpreter::new(&graph).prepared()] {
+        let error = interpreter.call("encoder", &fed(1)).expect_err("5 is not 7").to_string();
+        let expected = "conv_1: expected f32[batch, 1, enc] with batch = 1, enc = 5, samples = 7, found [1, 1, 7]";
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+#[should_panic(expected = "inference broadcasts [5] and [7]")]
+fn kernels_stretch_axes_of_length_1_alone() {
+    super::kernels::strided::broadcast_shape(&[5], &[7]);
+}

@@ -4,6 +4,7 @@ pub mod fake_quant;
 pub mod graph;
 pub mod infer;
 pub mod op;
+pub mod port;
 pub mod properties;
 pub mod same;
 pub mod text;

@@ -36,7 +36,7 @@ pub use self::canonical::fold::{FOLD, Fold};
 pub use self::canonical::fuse_attention::{FUSE_ATTENTION, FuseAttention};
 pub use self::canonical::split::Split;
 pub use self::npu::expand::Expand;
-pub use self::npu::make_static::{Lengths, MakeStatic, POSITION, SLOT, Update};
+pub use self::npu::make_static::{Lengths, MakeStatic, Update};
 pub use self::npu::untie_embeddings::UntieEmbeddings;
 pub use self::pass::{About, Caller, Changed, Fired, Meaning, Pass, PassError, run_each, run_one};
 pub use self::scale::absorb_scales::AbsorbScales;
@@ -44,6 +44,7 @@ pub use self::scale::drop_logit_scale::DropLogitScale;
 pub use self::scale::fold_logit_scale::{FoldLogitScale, logit_scale};
 pub use self::scale::rescale_residual::{RescaleResidual, residual_streams};
 use crate::ir::graph::Graph;
+pub use crate::ir::port::{POSITION, SLOT};
 
 /// Every pass, in the order in which they meet a graph.
 pub const TABLE: &[&About] = &[

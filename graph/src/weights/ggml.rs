@@ -35,6 +35,9 @@ pub enum GgmlType {
     /// In each half of 128 weights, for i < 32: weights i, i + 64 share nibble byte i, weights i + 32, i + 96 share
     /// nibble byte i + 32, and weight i + 32b has bits 2b and 2b + 1 of pair byte i.
     Q6K,
+    /// 4-bit floats, 32 weights in 17 bytes: `e | u4[32]`; `w = e2m1(q)·2^(e - 127)`, e a byte (E8M0). Nibbles as in `Q4_0`. OCP
+    /// Microscaling Formats (MX) 1.0; what a code means is in [`MXFP4_TWICE`].
+    Mxfp4,
 }
 
 impl GgmlType {
@@ -48,6 +51,7 @@ impl GgmlType {
         GgmlType::Q4K,
         GgmlType::Q5K,
         GgmlType::Q6K,
+        GgmlType::Mxfp4,
     ];
 
     /// ggml's own spelling, `Q4_K`.
@@ -61,6 +65,7 @@ impl GgmlType {
             GgmlType::Q4K => "Q4_K",
             GgmlType::Q5K => "Q5_K",
             GgmlType::Q6K => "Q6_K",
+            GgmlType::Mxfp4 => "MXFP4",
         }
     }
 
@@ -80,6 +85,7 @@ impl GgmlType {
             GgmlType::Q4K => 12,
             GgmlType::Q5K => 13,
             GgmlType::Q6K => 14,
+            GgmlType::Mxfp4 => 39,
         }
     }
 
@@ -91,7 +97,7 @@ impl GgmlType {
     /// Weights in a block. A row's length must be a multiple of it.
     pub fn block_len(self) -> usize {
         match self {
-            GgmlType::Q8_0 | GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1 => 32,
+            GgmlType::Q8_0 | GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1 | GgmlType::Mxfp4 => 32,
             GgmlType::Q4K | GgmlType::Q5K | GgmlType::Q6K => SUPER,
         }
     }
@@ -107,6 +113,7 @@ impl GgmlType {
             GgmlType::Q4K => 144,
             GgmlType::Q5K => 176,
             GgmlType::Q6K => 210,
+            GgmlType::Mxfp4 => 17,
         }
     }
 
@@ -135,6 +142,7 @@ impl GgmlType {
             GgmlType::Q4K => each_block(blocks, out, q4_k),
             GgmlType::Q5K => each_block(blocks, out, q5_k),
             GgmlType::Q6K => each_block(blocks, out, q6_k),
+            GgmlType::Mxfp4 => each_block(blocks, out, mxfp4),
         }
     }
 }
@@ -283,6 +291,25 @@ fn q6_k(block: &[u8; 210], out: &mut [f32; SUPER]) {
     }
 }
 
+/// Twice what each code of `Mxfp4` means: integers, as ggml has them. Code 8 is another 0.
+pub const MXFP4_TWICE: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// `2^(e - 128)`: half of what a scale of `Mxfp4` means, to go with [`MXFP4_TWICE`]. e = 255 stands for NaN in the standard and is 2^127
+/// here, as in ggml.
+pub fn half_of_e8m0(e: u8) -> f32 {
+    match e {
+        0 | 1 => f32::from_bits(0x0020_0000 << e), // below the smallest normal f32
+        _ => f32::from_bits(u32::from(e - 1) << 23),
+    }
+}
+
+fn mxfp4(block: &[u8; 17], out: &mut [f32; 32]) {
+    let d = half_of_e8m0(block[0]);
+    for (w, q) in out.iter_mut().zip(nibbles(part(block, 1))) {
+        *w = f32::from(MXFP4_TWICE[usize::from(q)]) * d;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,6 +345,7 @@ mod tests {
         for &kind in GgmlType::ALL {
             let start = match kind {
                 GgmlType::Q6K => [vec![0x11; 192], vec![3; 16], vec![0, 0x38]].concat(),
+                GgmlType::Mxfp4 => [vec![128], vec![0x55; 16]].concat(),
                 _ => [vec![0, 0x38, 0, 0x38], vec![0x55; kind.block_bytes() - 4]].concat(),
             };
             let decode = |block: &[u8]| {
@@ -347,7 +375,7 @@ mod tests {
     #[test]
     fn the_sizes_are_the_ones_that_ggml_prints() {
         let bits: Vec<f64> = GgmlType::ALL.iter().map(|kind| kind.bits_per_weight()).collect();
-        assert_eq!(bits, [8.5, 4.5, 5.0, 5.5, 6.0, 4.5, 5.5, 6.5625]);
+        assert_eq!(bits, [8.5, 4.5, 5.0, 5.5, 6.0, 4.5, 5.5, 6.5625, 4.25]);
     }
 
     #[test]

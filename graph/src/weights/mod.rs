@@ -4,6 +4,7 @@ pub mod affine;
 pub mod blob;
 pub mod derived;
 pub mod float;
+pub mod float8;
 pub mod ggml;
 
 use std::io;
@@ -13,6 +14,7 @@ pub use self::affine::{AffineTensor, Block, dequantize};
 use self::blob::Blob;
 pub use self::derived::{Computed, Derive, multiple};
 pub use self::float::FloatType;
+pub use self::float8::{E4M3_MAX, Float8Tensor, ScalePer, from_e4m3, to_e4m3};
 use self::ggml::GgmlType;
 
 /// Index of a weight in [`Weights`].
@@ -108,7 +110,7 @@ pub enum WeightData {
     Derived(Derive, Box<WeightData>),
     /// Computed from nothing but its shape: a table that checkpoints leave out.
     Computed(Computed),
-    /// Integers and scales.
+    /// Codes and scales.
     Quantized(Quantized),
 }
 
@@ -145,6 +147,10 @@ impl WeightData {
             WeightData::Computed(Computed::Sinusoid | Computed::SinusoidBetweenEnds { .. }) => "sinusoid".to_owned(),
             WeightData::Computed(Computed::OneRow(row)) => format!("row {row} of ones"),
             WeightData::Quantized(Quantized::Ggml { kind, .. }) => kind.name().to_owned(),
+            WeightData::Quantized(Quantized::Float8(t)) => match t.per {
+                ScalePer::Row => "fp8 per row".to_owned(),
+                ScalePer::Tensor => "fp8 per tensor".to_owned(),
+            },
             WeightData::Quantized(Quantized::Affine(t)) => {
                 let block = match t.block {
                     Block::Row => "per row".to_owned(),
@@ -173,6 +179,7 @@ impl WeightData {
             WeightData::Quantized(Quantized::Affine(t)) => {
                 t.codes.len() as usize + 2 * t.scales.len() + t.zeros.as_ref().map_or(0, Vec::len)
             }
+            WeightData::Quantized(Quantized::Float8(t)) => t.codes.len() as usize + 4 * t.scales.len(),
             WeightData::Quantized(Quantized::Ggml { blocks, .. }) => blocks.len() as usize,
         }
     }
@@ -184,6 +191,12 @@ impl WeightData {
             WeightData::Computed(computed) => WeightData::Computed(*computed),
             WeightData::Quantized(Quantized::Affine(tensor)) => {
                 WeightData::Quantized(Quantized::Affine(AffineTensor {
+                    codes: tensor.codes.resident()?,
+                    ..tensor.clone()
+                }))
+            }
+            WeightData::Quantized(Quantized::Float8(tensor)) => {
+                WeightData::Quantized(Quantized::Float8(Float8Tensor {
                     codes: tensor.codes.resident()?,
                     ..tensor.clone()
                 }))
@@ -212,6 +225,7 @@ impl WeightData {
                 }
             }
             WeightData::Quantized(Quantized::Affine(tensor)) => tensor.rows(rows, out)?,
+            WeightData::Quantized(Quantized::Float8(tensor)) => tensor.rows(rows, out)?,
             WeightData::Quantized(Quantized::Ggml { kind, blocks }) => {
                 let row_bytes = columns / kind.block_len() * kind.block_bytes();
                 let mut bytes = vec![0; rows.len() * row_bytes];
@@ -228,6 +242,8 @@ impl WeightData {
 pub enum Quantized {
     /// Codes, scales and zeros.
     Affine(AffineTensor),
+    /// 8-bit floats with scales.
+    Float8(Float8Tensor),
     /// Blocks of llama.cpp, row after row; columns are a multiple of the block length.
     Ggml {
         /// Which block.

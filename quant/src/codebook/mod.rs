@@ -5,6 +5,7 @@
 
 pub mod affine;
 pub mod clip;
+pub mod float8;
 pub mod ggml;
 pub mod grid;
 pub mod rows;

@@ -25,7 +25,9 @@
 use std::collections::HashMap;
 
 use graph::ir::properties::Elements;
-use graph::{Binary, Def, Derive, Dim, Graph, Op, PAST, Unary, ValueId, WeightData, WeightError, WeightId};
+use graph::{
+    Binary, Def, Derive, Dim, Graph, Op, PAST, Port, PortRole, Unary, ValueId, WeightData, WeightError, WeightId,
+};
 
 use crate::settings::Equalize;
 
@@ -354,9 +356,13 @@ impl Survey<'_> {
     /// `present.X`.
     fn is_past(&self, id: ValueId) -> bool {
         let entries = &self.graph.entries;
-        let given = |name: &str| entries.iter().any(|entry| entry.output(&format!("present.{name}")).is_some());
+        let given = |cache| {
+            let present = PortRole::Present(cache).to_string();
+            entries.iter().any(|entry| entry.output(&present).is_some())
+        };
+        let is_fed_back = |port: &&Port| matches!(port.role(), PortRole::Past(cache) if given(cache));
         let ports: Vec<_> = entries.iter().flat_map(|e| &e.inputs).filter(|port| port.value == id).collect();
-        !ports.is_empty() && ports.iter().all(|port| port.name.strip_prefix("past.").is_some_and(given))
+        !ports.is_empty() && ports.iter().all(is_fed_back)
     }
 
     /// For each column of the last value of `way`, which begins at Linears and passes an attention: the row that made it.
@@ -498,8 +504,14 @@ impl Survey<'_> {
         if is_taken && outputs.peek().is_none() && !self.is_past(id) {
             return Err(format!("{} is an input", self.name(id)));
         }
-        let returns = |name: &str| entries.iter().any(|entry| entry.input(&format!("past.{name}")).is_some());
-        match outputs.find(|port| !is_taken && !port.name.strip_prefix("present.").is_some_and(returns)) {
+        let is_taken_back = |port: &Port| match port.role() {
+            PortRole::Present(cache) => {
+                let past = PortRole::Past(cache).to_string();
+                entries.iter().any(|entry| entry.input(&past).is_some())
+            }
+            _ => false,
+        };
+        match outputs.find(|port| !is_taken && !is_taken_back(port)) {
             Some(port) => Err(format!("{} is the output {}", self.name(id), port.name)),
             None => Ok(()),
         }

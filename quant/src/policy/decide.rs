@@ -124,6 +124,7 @@ impl Policy {
     /// | int4 | embedding, head | int8 | each row is a token; an error there is not averaged over a sum |
     /// | int4 | `*.wo.weight` | int8, same groups | the widest activations of T5 enter here |
     /// | q4, q5 | embedding, head | q6_k, or q8_0 | as llama-quantize's `output.weight` |
+    /// | mxfp4 | embedding, head | keep | a 4-bit row is a token, and compressed-tensors holds one kind of codes |
     /// | q4_k | `*.wo.weight` | q5_k | the mean of llama-quantize's Q4_K and Q6_K for `ffn_down` |
     ///
     /// A float scheme is the type of a whole model, so nothing is excepted from it.
@@ -144,6 +145,11 @@ impl Policy {
                 rules.push(rule(Role::Embedding, "", rows, tokens));
                 rules.push(rule(Role::Head, "", rows, tokens));
                 rules.push(rule(Role::Linear, ".wo.weight", wide, "the widest activations of T5 enter here"));
+            }
+            Scheme::Ggml(GgmlType::Mxfp4) => {
+                let tokens = "each row is a token, and no reader of compressed-tensors takes two kinds of codes";
+                rules.push(rule(Role::Embedding, "", Scheme::Keep, tokens));
+                rules.push(rule(Role::Head, "", Scheme::Keep, tokens));
             }
             Scheme::Ggml(kind) if kind.bits_per_weight() < GgmlType::Q6K.bits_per_weight() => {
                 for role in [Role::Embedding, Role::Head] {

@@ -26,9 +26,10 @@ impl Fallback {
             (Fallback::Nearest, GgmlType::Q4K) => vec![Scheme::Ggml(GgmlType::Q5_0), half],
             (Fallback::Nearest, GgmlType::Q5K) => vec![Scheme::Ggml(GgmlType::Q5_1), half],
             (Fallback::Nearest, GgmlType::Q6K) => vec![Scheme::Ggml(GgmlType::Q8_0), half],
-            (Fallback::Nearest, GgmlType::Q8_0 | GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1) => {
-                vec![half]
-            }
+            (
+                Fallback::Nearest,
+                GgmlType::Q8_0 | GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1 | GgmlType::Mxfp4,
+            ) => vec![half],
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use graph::ir::port::LOGITS;
 use graph::ir::properties::Reads;
 use graph::{Graph, Op, ValueId, WeightId};
 use schemars::JsonSchema;
@@ -150,7 +151,7 @@ fn gains(graph: &Graph) -> BTreeSet<ValueId> {
 fn heads(graph: &Graph) -> BTreeSet<ValueId> {
     let mut heads = BTreeSet::new();
     let mut seen = BTreeSet::new();
-    let mut pending: Vec<ValueId> = graph.entries.iter().filter_map(|entry| entry.output("logits")).collect();
+    let mut pending: Vec<ValueId> = graph.entries.iter().filter_map(|entry| entry.output(LOGITS)).collect();
     while let Some(id) = pending.pop() {
         match graph.op(id) {
             _ if !seen.insert(id) => {}

@@ -13,9 +13,9 @@ use graph::progress::Unit;
 use graph::{Block, GgmlType, Granularity, Graph, Progress, Scratch};
 use quant::{Activations, Policy, Scheme};
 use validate::bench::measure::{Ran, Times, interleaved};
-use validate::bench::paper::{Layers, MU, MU_LAYERS, Shape, Sizes, SizesError, flops};
 use validate::bench::picture;
 use validate::bench::{Course, Spread, machine};
+use validate::paper::{Layers, MU, MU_LAYERS, Shape, Sizes, SizesError, flops};
 use validate::runtime::ggml::Ggml;
 use validate::runtime::onnx::OnnxRuntime;
 use validate::runtime::{Engine, Options, Runtime, Session};
@@ -102,7 +102,7 @@ impl Compared {
 pub fn paper(arguments: &Bench, common: &Common, display: &Display) -> Result<Verdict, BenchError> {
     let runtime = runtime(&arguments.engine)?;
     let compared = Compared::new(arguments.config.as_deref())?;
-    let both = compared.layers();
+    let (both, precision) = (compared.layers(), arguments.precision.unwrap_or(Precision::Int8));
     let home = tempfile::tempdir().map_err(BenchError::io(&std::env::temp_dir()))?;
     let options = Options { as_used: true, ..arguments.engines.options() };
     let mut graphs: Vec<Graph> = Vec::new();
@@ -110,8 +110,8 @@ pub fn paper(arguments: &Bench, common: &Common, display: &Display) -> Result<Ve
     for (name, layers) in ["encoder-decoder", "decoder-only"].into_iter().zip(both) {
         let dir = home.path().join(name);
         display.stage(&format!("{name}: write"), 0, Unit::Bytes);
-        let (graph, artifact) = written(compared.shape, layers, runtime, arguments.precision, &dir, display)
-            .map_err(|error| wrong(name, error))?;
+        let (graph, artifact) =
+            written(compared.shape, layers, runtime, precision, &dir, display).map_err(|error| wrong(name, error))?;
         display.stage(&format!("{name}: load"), 0, Unit::Samples);
         sessions.push(runtime.open(&artifact, &options).map_err(|error| wrong(name, error))?);
         graphs.push(graph);
@@ -142,7 +142,7 @@ pub fn paper(arguments: &Bench, common: &Common, display: &Display) -> Result<Ve
         parameters: [0, 1].map(|i| parameters(&graphs[i])),
         compared,
         engine,
-        computes: computes(runtime, arguments.precision),
+        computes: computes(runtime, precision),
         threads: options.threads,
         tokens,
         runs,
@@ -208,7 +208,7 @@ fn written(
     }
     fs::create_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     if in_gguf {
-        let artifact = validate::bench::paper::write(&graph, shape, layers, dir)?;
+        let artifact = validate::paper::write(&graph, shape, layers, dir)?;
         return Ok((graph, artifact));
     }
     Onnx::DEFAULT.write_graphs(&graph, dir).map_err(|error| told(&error))?;

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::rc::Rc;
 
-use graph::{DEC, DType, Dim, Entry, Feeds, FloatType, Graph, Op, PAST, Port, Sym, Tensor, Tensors, ValueId, Visible};
+use graph::ir::port::{DECODER_IDS, ENCODER_HIDDEN, LOGITS};
+use graph::{
+    DEC, DType, Dim, Entry, Feeds, FloatType, Graph, Op, PAST, Port, PortRole, Sym, Tensor, Tensors, ValueId, Visible,
+};
 
 use crate::EngineError;
 use crate::ggml::{self, Backend, Context, Kind, Place, Team};
@@ -142,15 +145,21 @@ impl Engine {
                 problems: vec![format!("{}: expected an output {name}, found none", entry.name)],
             })
         };
-        let (hidden, logits) = (output(encoder, "encoder_hidden")?, output(step, "logits")?);
-        let named = |ports: &[Port], stem: &str| -> Vec<Port> {
-            ports.iter().filter(|port| port.name.starts_with(stem)).cloned().collect()
+        let (hidden, logits) = (output(encoder, ENCODER_HIDDEN)?, output(step, LOGITS)?);
+        let is_cross = |port: &Port| matches!(port.role(), PortRole::Cross(_));
+        let is_present = |port: &Port| matches!(port.role(), PortRole::Present(_));
+        let is_past = |port: &Port| matches!(port.role(), PortRole::Past(_));
+        let of = |ports: &[Port], is: &dyn Fn(&Port) -> bool| -> Vec<Port> {
+            ports.iter().filter(|port| is(port)).cloned().collect()
         };
         let (cross, present, past) =
-            (named(&first.outputs, "cross."), named(&step.outputs, "present."), named(&step.inputs, "past."));
+            (of(&first.outputs, &is_cross), of(&step.outputs, &is_present), of(&step.inputs, &is_past));
         // One graph makes the encoder's output and what the decoder reads of it.
         let is_source = |port: &&Port| {
-            !(port.name == IDS || cross.contains(port) || past.contains(port) || encoder.inputs.contains(port))
+            !(port.role() == PortRole::DecoderIds
+                || cross.contains(port)
+                || past.contains(port)
+                || encoder.inputs.contains(port))
         };
         let more = step.inputs.iter().filter(is_source).cloned();
         let inputs: Vec<Port> = encoder.inputs.iter().cloned().chain(more).collect();
@@ -165,8 +174,7 @@ impl Engine {
             order.filter(|id| without.iter().all(|port| port.value != *id)).collect()
         };
         let encoder = Stack { order: order(&whole, &[]), entry: whole };
-        let cut = |stem: &str| step.inputs.iter().filter(|port| !port.name.starts_with(stem)).cloned().collect();
-        let stepping = Entry { inputs: cut("past."), ..step.clone() };
+        let stepping = Entry { inputs: of(&step.inputs, &|port| !is_past(port)), ..step.clone() };
         let step = Stack { order: order(step, &past), entry: stepping };
         let hides_free_places = hides_free_places(&graph, &step, &present);
         let backend = Rc::new(Backend::cpu(options.encoder_threads, options.decoder_threads.unwrap_or(1))?);
@@ -241,8 +249,6 @@ pub fn evaluate(graph: &Graph, entry: &str, feeds: &Feeds, options: &Options) ->
     graph_.compute(Team::Encoder(options.encoder_threads))?;
     Ok(outputs.into_iter().map(|(name, tensor, shape)| (name, Tensor::f32(shape, tensor.read_f32()))).collect())
 }
-
-const IDS: &str = "decoder_input_ids";
 
 /// Whether every attention of a decoder that reads its cache has a mask that hides keys after the query.
 fn hides_free_places(graph: &Graph, step: &Stack, present: &[Port]) -> bool {
@@ -417,10 +423,10 @@ impl Session {
     /// `[rows, tokens, vocabulary]`.
     pub fn step(&mut self, ids: &[i64], tokens: usize) -> Result<Vec<f32>, EngineError> {
         let model = &self.model;
-        let source = self.source.as_mut().ok_or_else(|| input(IDS, "an encoded source", "none"))?;
+        let source = self.source.as_mut().ok_or_else(|| input(DECODER_IDS, "an encoded source", "none"))?;
         if tokens == 0 || source.rows.checked_mul(tokens) != Some(ids.len()) {
             return Err(input(
-                IDS,
+                DECODER_IDS,
                 format!("{} rows of {tokens} tokens above 0", source.rows),
                 format!("{} ids", ids.len()),
             ));
@@ -433,7 +439,7 @@ impl Session {
             source.step = Some(source.lower_step(model, tokens, keys)?);
         }
         let mut feeds = source.feeds.clone();
-        feeds.insert(IDS.to_owned(), Tensor::i64([source.rows, tokens], ids.to_vec()));
+        feeds.insert(DECODER_IDS.to_owned(), Tensor::i64([source.rows, tokens], ids.to_vec()));
         let step = source.step.as_mut().expect("just made");
         let call = Call {
             graph: &model.graph,

@@ -66,7 +66,7 @@ fn stored_kind(weight: &Weight) -> Result<Kind, String> {
                 false => Err(format!("expected rows of a multiple of {} for {kind}, found {row}", kind.block_len())),
             }
         }
-        WeightData::Quantized(Quantized::Affine(_)) => Err(format!(
+        WeightData::Quantized(Quantized::Affine(_) | Quantized::Float8(_)) => Err(format!(
             "expected floats or blocks of ggml, found {}; a gguf artifact of the model has blocks",
             weight.data.type_name()
         )),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use converters::Artifact;
 use converters::export::onnx::{Extent, OnnxFile};
-use graph::{DEC, ENC, Graph, Op};
+use graph::{DEC, ENC, Graph, Op, PortRole};
 
 /// Of caches, which are f32 in the graph and in the engines that run it.
 const CACHE_WIDTH: u64 = 4;
@@ -83,9 +83,9 @@ fn of_graph(graph: &Graph) -> Option<Traffic> {
         let shape = &graph.value(port.value).ty.shape;
         let elements = shape.iter().filter_map(|dim| dim.literal()).product::<usize>() as u64;
         let has = |sym| shape.iter().any(|dim| dim.symbols().contains(&sym));
-        match port.name.split_once('.') {
-            Some(("past", _)) => traffic.past_token += elements * CACHE_WIDTH,
-            Some(("cross", _)) if has(ENC) || !has(DEC) => traffic.place += elements * CACHE_WIDTH,
+        match port.role() {
+            PortRole::Past(_) => traffic.past_token += elements * CACHE_WIDTH,
+            PortRole::Cross(_) if has(ENC) || !has(DEC) => traffic.place += elements * CACHE_WIDTH,
             _ => {}
         }
     }

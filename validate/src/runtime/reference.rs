@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::ops::Deref;
 
 use graph::eval::{EvalError, Feeds, Interpreter, Tensors};
-use graph::{DEC, Granularity, Graph, Op, Tensor, ValueId};
+use graph::ir::port::{DECODER_IDS, ENCODER_HIDDEN, LOGITS};
+use graph::{DEC, Granularity, Graph, Op, PortRole, Tensor, ValueId};
 
 use crate::runtime::{Engine, RuntimeError, Session};
 
@@ -99,7 +100,7 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Session for Reference<I> {
         let mut out = self.call("encoder", source.clone())?;
         self.encoded = Some(Encoded {
             source: source.clone(),
-            hidden: out.remove("encoder_hidden").ok_or_else(|| lacks("encoder", "encoder_hidden"))?,
+            hidden: out.remove(ENCODER_HIDDEN).ok_or_else(|| lacks("encoder", ENCODER_HIDDEN))?,
             caches: Tensors::new(),
         });
         Ok(())
@@ -111,10 +112,10 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Session for Reference<I> {
         };
         // The source, because a decoder may need its mask.
         let mut feeds = encoded.source.clone();
-        feeds.insert("decoder_input_ids".to_owned(), decoder_input_ids.clone());
+        feeds.insert(DECODER_IDS.to_owned(), decoder_input_ids.clone());
         let entry = match encoded.caches.is_empty() {
             true => {
-                feeds.insert("encoder_hidden".to_owned(), encoded.hidden.clone());
+                feeds.insert(ENCODER_HIDDEN.to_owned(), encoded.hidden.clone());
                 "decoder"
             }
             false => {
@@ -123,11 +124,10 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Session for Reference<I> {
             }
         };
         let mut out = self.call(entry, feeds)?;
-        let logits = out.remove("logits").ok_or_else(|| lacks(entry, "logits"))?;
+        let logits = out.remove(LOGITS).ok_or_else(|| lacks(entry, LOGITS))?;
         let caches = &mut self.encoded.as_mut().expect("checked above").caches;
         for (name, tensor) in out {
-            let name = name.strip_prefix("present.").map_or(name.clone(), |rest| format!("past.{rest}"));
-            caches.insert(name, tensor);
+            caches.insert(PortRole::of(&name).next().to_string(), tensor);
         }
         Ok(logits)
     }

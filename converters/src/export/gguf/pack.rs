@@ -32,6 +32,7 @@ pub(super) fn exact_type(name: &str, weight: &Weight) -> Result<TensorType, Stri
             false => Err(format!("rows of {row} are not a multiple of {}", kind.block_len())),
         },
         WeightData::Quantized(Quantized::Affine(tensor)) => affine_type(tensor, row).map(TensorType::Ggml),
+        WeightData::Quantized(Quantized::Float8(_)) => Err("ggml has no 8-bit floats; q8_0 is as wide".to_owned()),
     }
 }
 

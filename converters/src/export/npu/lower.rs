@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use graph::{
-    Binary, DType, Def, Dim, Entry, FakeQuant, FloatType, Graph, Op, Port as GraphPort, Unary, ValueId, WeightId,
+    Binary, DType, Def, Dim, Entry, FakeQuant, FloatType, Graph, Op, Port as GraphPort, PortRole, Unary, ValueId,
+    WeightId,
 };
 use onnx::make::{float, int, ints, node, prune, tensor, text, typed_value_info};
 use onnx::proto::tensor_proto::DataType;
@@ -133,10 +134,12 @@ impl<'g> Lowering<'g> {
 
     /// What a value held. A cache held what was written into it.
     fn range(&self, id: ValueId) -> Option<Range> {
-        let is_fed = |port: &&GraphPort| port.value == id && port.name.starts_with("past.");
-        match self.graph.entries.iter().flat_map(|entry| &entry.inputs).find(is_fed) {
-            Some(past) => self.made(self.graph.entry("decoder")?.output(&past.name.replacen("past", "present", 1))?),
-            None => self.made(id),
+        let is_fed = |port: &&GraphPort| port.value == id && matches!(port.role(), PortRole::Past(_));
+        match self.graph.entries.iter().flat_map(|entry| &entry.inputs).find(is_fed).map(GraphPort::role) {
+            Some(PortRole::Past(cache)) => {
+                self.made(self.graph.entry("decoder")?.output(&PortRole::Present(cache).to_string())?)
+            }
+            _ => self.made(id),
         }
     }
 
@@ -154,7 +157,7 @@ impl<'g> Lowering<'g> {
         match &value.def {
             Def::Input => {
                 let mut inputs = self.graph.entries.iter().flat_map(|entry| &entry.inputs);
-                let port = inputs.find(|port| port.value == id && port.name.starts_with("cross."))?;
+                let port = inputs.find(|port| port.value == id && matches!(port.role(), PortRole::Cross(_)))?;
                 self.made(self.graph.entry("encoder")?.output(&port.name)?)
             }
             Def::Op(op, args) if moves(op) => args
@@ -166,7 +169,7 @@ impl<'g> Lowering<'g> {
     }
 
     fn in_codes(&self, port: &GraphPort) -> bool {
-        self.options.caches == Caches::Codes && ["past.", "present.", "cross."].iter().any(|p| port.name.starts_with(p))
+        self.options.caches == Caches::Codes && port.role().cache().is_some()
     }
 
     fn steps_of(&self, id: ValueId) -> Option<FakeQuant> {
@@ -183,7 +186,7 @@ impl<'g> Lowering<'g> {
             (None, DType::F32) => Numbers::Float32,
             (None, DType::I64) => Numbers::Int32,
         };
-        let token_axis = (port.name.starts_with("past.") || port.name.starts_with("present.")).then_some(2);
+        let token_axis = matches!(port.role(), PortRole::Past(_) | PortRole::Present(_)).then_some(2);
         Ok(Port { port: port.name.clone(), name, shape: lengths(&ty.shape)?, numbers, token_axis })
     }
 
@@ -500,7 +503,7 @@ fn second_factors(graph: &Graph) -> HashSet<ValueId> {
     let products = (0..graph.values.len()).map(ValueId).filter(|id| graph.op(*id) == Some(&Op::MatMul));
     let mut pending: Vec<ValueId> = products.map(|id| graph.args(id)[1]).collect();
     // Both graphs have the caches; what is one's output is the other's input.
-    let caches = graph.entries.iter().flat_map(|entry| &entry.outputs).filter(|port| port.name != "logits");
+    let caches = graph.entries.iter().flat_map(|entry| &entry.outputs).filter(|port| port.role() != PortRole::Logits);
     pending.extend(caches.map(|port| port.value));
     let mut found = HashSet::new();
     while let Some(id) = pending.pop() {

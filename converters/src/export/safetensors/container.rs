@@ -14,6 +14,7 @@ use graph::{FloatType, Weight, WeightData, WeightError};
 use serde_json::json;
 
 use super::compressed::Codes;
+use super::small_floats::{Kind, SmallFloats};
 use crate::error::ExportError;
 
 /// Bytes in memory at once, unless one row is longer.
@@ -46,6 +47,22 @@ pub enum Content<'a> {
     Zeros(Codes<'a>),
     /// `[rows, columns]`.
     Shape([usize; 2]),
+    /// Codes that are small floats.
+    SmallFloats {
+        /// Whose.
+        weight: &'a Weight,
+        /// They.
+        codes: SmallFloats<'a>,
+    },
+    /// Their scales.
+    SmallFloatScales {
+        /// Of which weight.
+        weight: &'a Weight,
+        /// And which codes.
+        codes: SmallFloats<'a>,
+        /// Of the model.
+        kind: Kind,
+    },
 }
 
 impl Tensor<'_> {
@@ -58,6 +75,9 @@ impl Tensor<'_> {
             Content::Codes(codes) | Content::Zeros(codes) if codes.packed => ("I32", 4),
             Content::Codes(_) | Content::Zeros(_) => ("I8", 1),
             Content::Shape(_) => ("I64", 8),
+            Content::SmallFloats { codes: SmallFloats::Float8(_), .. } => ("F8_E4M3", 1),
+            Content::SmallFloatScales { codes: SmallFloats::Float8(_), .. } => ("F32", 4),
+            Content::SmallFloats { .. } | Content::SmallFloatScales { .. } => ("U8", 1),
         }
     }
 
@@ -98,6 +118,16 @@ impl Tensor<'_> {
             Content::Scales(codes) => out(&codes.scales()),
             Content::Zeros(codes) => out(&codes.zeros()),
             Content::Shape(shape) => out(&shape.map(|n| (n as i64).to_le_bytes()).concat()),
+            Content::SmallFloats { weight, codes } => {
+                let columns = weight.matrix()[1];
+                for rows in chunks(weight) {
+                    out(&codes.rows(rows, columns).map_err(|source| unreadable(weight, source))?)?;
+                }
+                Ok(())
+            }
+            Content::SmallFloatScales { weight, codes, kind } => {
+                out(&codes.scales(weight, *kind).map_err(|source| unreadable(weight, source))?)
+            }
         }
     }
 }

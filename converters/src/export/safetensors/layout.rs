@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::compressed::{Codes, Kind};
 use super::container::{Content, Tensor};
+use super::small_floats::{self, SmallFloats};
 use super::{Dtype, Safetensors};
 use crate::error::ExportError;
 use crate::model::Model;
@@ -22,8 +23,10 @@ pub struct Layout<'a> {
     carried: Vec<Weight>,
     /// `dtype` of config.json.
     dtype: FloatType,
-    /// Kinds of codes; empty without codes.
+    /// Kinds of integer codes; empty without.
     groups: Vec<Group>,
+    /// What all codes are where they are no integers.
+    small_floats: Option<SmallGroup>,
     /// Whether codes are packed and decoded while loading.
     packed: bool,
     /// Modules of a target class that have no codes.
@@ -36,6 +39,7 @@ enum Form<'a> {
     Table,
     /// Index into [`Layout::groups`].
     Codes(&'a AffineTensor, usize),
+    SmallFloats(SmallFloats<'a>),
 }
 
 /// A config group.
@@ -43,6 +47,13 @@ struct Group {
     sort: Sort,
     kind: Kind,
     /// Classes or names of modules.
+    targets: Vec<String>,
+}
+
+/// The config group of codes that are small floats.
+struct SmallGroup {
+    kind: small_floats::Kind,
+    /// Classes of modules.
     targets: Vec<String>,
 }
 
@@ -92,10 +103,12 @@ impl<'a> Layout<'a> {
             carried: model.checkpoint.carried(),
             dtype: FloatType::F32,
             groups: Vec::new(),
+            small_floats: None,
             packed: !rounded,
             ignored: vec![],
         };
         let mut codes: Vec<(&Weight, &AffineTensor, &Use)> = Vec::new();
+        let mut floats: Vec<(&Weight, SmallFloats, &Use)> = Vec::new();
         let unused = Use::default();
         for (id, weight) in graph.weights.iter() {
             let used = uses.get(&id).unwrap_or(&unused);
@@ -106,13 +119,20 @@ impl<'a> Layout<'a> {
                     }
                     codes.push((weight, tensor, used));
                 }
-                WeightData::Quantized(Quantized::Ggml { kind, .. }) => {
-                    faults.push(format!("{}: {kind} blocks exist only in gguf", weight.name));
-                }
+                WeightData::Quantized(quantized) => match (SmallFloats::of(quantized), &weight.data) {
+                    (Some(small), _) => {
+                        faults.extend(misfit(weight, used, rounded));
+                        floats.push((weight, small, used));
+                    }
+                    (None, data) => {
+                        faults.push(format!("{}: {} blocks exist only in gguf", weight.name, data.type_name()))
+                    }
+                },
                 WeightData::Stored { .. } | WeightData::Derived(..) | WeightData::Computed(_) => {}
             }
         }
         layout.group(&codes, options, &mut faults);
+        layout.join(&floats, codes.len(), &mut faults);
         let mut of_codes = codes.iter();
         for (id, weight) in graph.weights.iter() {
             let form = match &weight.data {
@@ -122,13 +142,17 @@ impl<'a> Layout<'a> {
                 WeightData::Computed(Computed::Sinusoid) => Form::Table,
                 // No parameter of transformers: it computes the table, and refuses a tensor.
                 WeightData::Computed(Computed::SinusoidBetweenEnds { .. } | Computed::OneRow(_)) => continue,
-                WeightData::Quantized(_) => match of_codes.next() {
-                    Some((_, tensor, used)) => Form::Codes(tensor, layout.group_of(tensor, used)),
+                WeightData::Quantized(Quantized::Affine(_)) => {
+                    let (_, tensor, used) = of_codes.next().expect("each was seen before");
+                    Form::Codes(tensor, layout.group_of(tensor, used))
+                }
+                WeightData::Quantized(quantized) => match SmallFloats::of(quantized) {
+                    Some(small) => Form::SmallFloats(small),
                     None => continue, // a ggml weight, which is a fault already
                 },
             };
             if let Form::Floats(dtype) = form {
-                faults.extend(narrowed(options.dtype, dtype, weight, !codes.is_empty()));
+                faults.extend(narrowed(options.dtype, dtype, weight, !codes.is_empty() || !floats.is_empty()));
                 let used = uses.get(&id).unwrap_or(&unused);
                 layout.ignored.extend((used.linear || used.table).then(|| module(&weight.name).to_owned()));
             }
@@ -140,8 +164,9 @@ impl<'a> Layout<'a> {
         }
         let types: BTreeSet<&str> =
             layout.weights.iter().filter_map(|(_, form)| form.float().map(FloatType::name)).collect();
-        let floats = layout.weights.iter().find_map(|(_, form)| form.float());
-        if let (true, Some(dtype)) = (layout.groups.is_empty() && types.len() == 1, floats) {
+        let first = layout.weights.iter().find_map(|(_, form)| form.float());
+        let is_plain = layout.groups.is_empty() && layout.small_floats.is_none();
+        if let (true, Some(dtype)) = (is_plain && types.len() == 1, first) {
             layout.dtype = dtype;
         }
         match faults.is_empty() {
@@ -170,10 +195,8 @@ impl<'a> Layout<'a> {
                     wide.join(", ")
                 ));
             }
-            let tables = codes.iter().any(|(.., used)| used.table);
-            let targets = if tables { vec!["Linear", "Embedding"] } else { vec!["Linear"] };
+            let targets = classes(codes.iter().any(|(.., used)| used.table));
             let (_, tensor, used) = codes[0];
-            let targets = targets.into_iter().map(str::to_owned).collect();
             self.groups.push(Group { sort: Sort::of(tensor, used), kind, targets });
             return;
         }
@@ -187,6 +210,30 @@ impl<'a> Layout<'a> {
         self.groups = groups.into_values().collect();
         if let [only] = &mut self.groups[..] {
             only.targets = vec!["Linear".to_owned()];
+        }
+    }
+
+    /// Makes the config group of codes that are small floats. `integers`: weights with other codes.
+    fn join(&mut self, codes: &[(&Weight, SmallFloats, &Use)], integers: usize, faults: &mut Vec<String>) {
+        let Some((_, first, _)) = codes.first() else { return };
+        let kind = codes.iter().try_fold(first.kind(), |kind, (_, small, _)| kind.and(small.kind()));
+        let names = || codes.iter().map(|(weight, ..)| weight.name.as_str()).collect::<Vec<_>>().join(", ");
+        match kind {
+            _ if !self.packed => faults.push(format!(
+                "{} weights are small floats, which transformers decodes while loading, and then it rounds no activation: {}",
+                codes.len(),
+                names()
+            )),
+            Some(kind) if integers == 0 => {
+                let targets = classes(codes.iter().any(|(.., used)| used.table));
+                self.small_floats = Some(SmallGroup { kind, targets });
+            }
+            _ => faults.push(format!(
+                "{} weights are 4- or 8-bit floats and others have other codes, but transformers reads one kind for a whole \
+                 model: {}",
+                codes.len(),
+                names()
+            )),
         }
     }
 
@@ -212,6 +259,10 @@ impl<'a> Layout<'a> {
             }
             Form::Codes(tensor, group) => {
                 Codes { weight, tensor, kind: self.groups[*group].kind, packed: self.packed }.tensors()
+            }
+            Form::SmallFloats(codes) => {
+                let group = self.small_floats.as_ref().expect("`join` saw the weight");
+                codes.tensors(weight, group.kind)
             }
         };
         let carried = self.carried.iter().map(|weight| {
@@ -242,7 +293,7 @@ impl<'a> Layout<'a> {
         if let Some(old) = entries.get_mut("torch_dtype") {
             *old = dtype.into();
         }
-        if !self.groups.is_empty() {
+        if !self.groups.is_empty() || self.small_floats.is_some() {
             entries.insert("quantization_config".to_owned(), self.quantization_config());
         }
         let file = dir.join("config.json");
@@ -251,25 +302,30 @@ impl<'a> Layout<'a> {
     }
 
     fn quantization_config(&self) -> Value {
-        let format = if self.packed { "pack-quantized" } else { "int-quantized" };
-        let groups: serde_json::Map<String, Value> = self
-            .groups
-            .iter()
-            .enumerate()
-            .map(|(index, group)| {
-                let activations = json!({
-                    "num_bits": 8, "type": "int", "symmetric": true, "strategy": "token", "dynamic": true,
-                });
-                let group = json!({
-                    "targets": group.targets,
-                    "weights": group.kind.config(),
-                    "input_activations": if group.sort.activations { activations } else { Value::Null },
-                    "output_activations": null,
-                    "format": format,
-                });
-                (format!("group_{index}"), group)
+        let format = match &self.small_floats {
+            Some(group) => group.kind.format(),
+            None if self.packed => "pack-quantized",
+            None => "int-quantized",
+        };
+        let group = |targets: &[String], weights: Value, activations: Value| {
+            json!({
+                "targets": targets,
+                "weights": weights,
+                "input_activations": activations,
+                "output_activations": null,
+                "format": format,
             })
-            .collect();
+        };
+        let of_integers = |one: &Group| {
+            let activations = json!({
+                "num_bits": 8, "type": "int", "symmetric": true, "strategy": "token", "dynamic": true,
+            });
+            group(&one.targets, one.kind.config(), if one.sort.activations { activations } else { Value::Null })
+        };
+        let of_floats = self.small_floats.as_ref().map(|one| group(&one.targets, one.kind.config(), Value::Null));
+        let all = self.groups.iter().map(of_integers).chain(of_floats);
+        let groups: serde_json::Map<String, Value> =
+            all.enumerate().map(|(index, group)| (format!("group_{index}"), group)).collect();
         let mut config = json!({
             "quant_method": "compressed-tensors",
             "format": format,
@@ -289,9 +345,15 @@ impl Form<'_> {
     fn float(&self) -> Option<FloatType> {
         match self {
             Form::Floats(dtype) => Some(*dtype),
-            Form::Table | Form::Codes(..) => None,
+            Form::Table | Form::Codes(..) | Form::SmallFloats(_) => None,
         }
     }
+}
+
+/// The classes of modules whose weights have codes.
+fn classes(tables: bool) -> Vec<String> {
+    let classes: &[&str] = if tables { &["Linear", "Embedding"] } else { &["Linear"] };
+    classes.iter().map(|class| (*class).to_owned()).collect()
 }
 
 /// The name of the module that owns a weight.

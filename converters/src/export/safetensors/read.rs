@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use checkpoint::safetensors::{Entry, entries};
-use graph::{AffineTensor, Blob, Block, FloatType, Quantized, Scratch, Weight, WeightData, Weights};
+use graph::{
+    AffineTensor, Blob, Block, Float8Tensor, FloatType, GgmlType, Quantized, ScalePer, Scratch, Weight, WeightData,
+    Weights,
+};
 use half::f16;
 use serde::Deserialize;
 
 use super::compressed::{packed_bytes, unpack};
+use super::small_floats::{MX_BLOCK, blocks};
 use crate::artifact::Artifact;
 use crate::error::ExportError;
 use crate::model::Model;
@@ -32,7 +36,7 @@ pub fn weights(model: &Model, artifact: &Artifact) -> Result<Weights, ExportErro
                 files.expect_shape(&entry, &weight.shape)?;
                 WeightData::Stored { blob: entry.bytes, dtype }
             }
-            None => WeightData::Quantized(Quantized::Affine(files.codes(weight, &scratch)?)),
+            None => WeightData::Quantized(files.quantized(weight, &scratch)?),
         };
         weights.push(Weight { name: weight.name.clone(), shape: weight.shape.clone(), data });
     }
@@ -148,6 +152,54 @@ impl Files {
 
     fn read(&self, entry: &Entry) -> Result<Vec<u8>, ExportError> {
         entry.bytes.read().map_err(|source| ExportError::Io { file: self.dir.clone(), source })
+    }
+
+    /// A weight with codes, by the type of the tensor that holds them.
+    fn quantized(&mut self, weight: &Weight, scratch: &Scratch) -> Result<Quantized, ExportError> {
+        let is = |name: &str, dtype: &str| self.tensors.get(name).is_some_and(|entry| entry.dtype == dtype);
+        if is(&weight.name, "F8_E4M3") {
+            return Ok(Quantized::Float8(self.float8(weight)?));
+        }
+        if is(&format!("{}_packed", weight.name), "U8") {
+            return Ok(Quantized::Ggml { kind: GgmlType::Mxfp4, blocks: self.mxfp4(weight, scratch)? });
+        }
+        Ok(Quantized::Affine(self.codes(weight, scratch)?))
+    }
+
+    /// E4M3 codes and their f32 scales, one per row or one.
+    fn float8(&mut self, weight: &Weight) -> Result<Float8Tensor, ExportError> {
+        let shape = weight.matrix();
+        let codes = self.take(&weight.name, "F8_E4M3", &shape)?.bytes;
+        let name = format!("{}_scale", weight.name);
+        let per = match self.tensors.get(&name).map(|entry| &entry.shape[..]) {
+            Some([1]) => ScalePer::Tensor,
+            _ => ScalePer::Row,
+        };
+        let entry = match per {
+            ScalePer::Tensor => self.take(&name, "F32", &[1])?,
+            ScalePer::Row => self.take(&name, "F32", &[shape[0], 1])?,
+        };
+        let mut scales = vec![0.0; entry.shape[0]];
+        FloatType::F32.decode(&self.read(&entry)?, &mut scales);
+        match scales.iter().all(|scale| scale.is_finite() && *scale > 0.0) {
+            true => Ok(Float8Tensor { shape, per, codes, scales }),
+            false => Err(self.malformed(format!("{name}: expected finite numbers above 0"))),
+        }
+    }
+
+    /// E2M1 codes and their E8M0 scales as blocks, in the scratch file.
+    fn mxfp4(&mut self, weight: &Weight, scratch: &Scratch) -> Result<Blob, ExportError> {
+        let [rows, columns] = weight.matrix();
+        if !columns.is_multiple_of(MX_BLOCK) {
+            return Err(self.malformed(format!("{}: rows of {columns} are not a multiple of {MX_BLOCK}", weight.name)));
+        }
+        let codes = self.take(&format!("{}_packed", weight.name), "U8", &[rows, columns / 2])?;
+        let scales = self.take(&format!("{}_scale", weight.name), "U8", &[rows, columns / MX_BLOCK])?;
+        let blocks = blocks(&self.read(&codes)?, &self.read(&scales)?);
+        let failed = |source| ExportError::Io { file: self.dir.clone(), source };
+        let room = scratch.reserve(blocks.len() as u64).map_err(failed)?;
+        room.write_at(0, &blocks).map_err(failed)?;
+        Ok(room.into_blob())
     }
 
     /// Codes, scales and zeros of a weight, packed or not.

@@ -12,7 +12,11 @@ pub(in crate::eval) fn broadcast_shape(a: &[usize], b: &[usize]) -> Vec<usize> {
     let axis = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
     (0..rank)
         .map(|i| match (axis(a, i), axis(b, i)) {
-            (1, n) | (n, _) => n,
+            (1, n) | (n, 1) => n,
+            (m, n) => {
+                assert_eq!(m, n, "inference broadcasts {a:?} and {b:?}");
+                n
+            }
         })
         .collect()
 }

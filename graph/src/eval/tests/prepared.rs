@@ -6,7 +6,9 @@ use crate::ir::fake_quant::FakeQuant;
 use crate::ir::op::{Binary, Granularity, Layout, Rope, Unary, Visible};
 use crate::weights::blob::Blob;
 use crate::weights::ggml::GgmlType;
-use crate::weights::{AffineTensor, Block, Derive, FloatType, Quantized, Weight, WeightData, WeightId};
+use crate::weights::{
+    AffineTensor, Block, Derive, Float8Tensor, FloatType, Quantized, ScalePer, Weight, WeightData, WeightId,
+};
 use half::f16;
 
 /// Relative to the largest number of a result: sums of up to some hundred terms in two orders, and functions to a unit in
@@ -296,6 +298,15 @@ fn stored() -> Vec<WeightData> {
         // Halves below 2, wherever a scale stands.
         let blocks: Vec<u8> = (0..bytes).map(|i| (i * 89 + i / 7) as u8 & 0x3d).collect();
         kinds.push(WeightData::Quantized(Quantized::Ggml { kind: *kind, blocks: Blob::memory(blocks) }));
+    }
+    for (per, scales) in [(ScalePer::Row, SHAPE[0]), (ScalePer::Tensor, 1)] {
+        kinds.push(WeightData::Quantized(Quantized::Float8(Float8Tensor {
+            shape: SHAPE,
+            per,
+            // Numbers below 2.
+            codes: Blob::memory((0..count).map(|i| (i * 89 + i / 7) as u8 & 0xbf).collect::<Vec<u8>>()),
+            scales: drawn(scales, 11).into_iter().map(|x| 0.01 + x.abs() / 100.0).collect(),
+        })));
     }
     let base = kinds[1].clone();
     kinds.push(WeightData::Derived(Derive::MulScalar(0.37), Box::new(base)));

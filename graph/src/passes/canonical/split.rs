@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::build::Build;
 use crate::ir::graph::{Def, Entry, Graph, Port, ValueId};
 use crate::ir::op::Op;
+use crate::ir::port::{Cache, DECODER_IDS, ENCODER_HIDDEN, LOGITS, PortRole, Side};
 use crate::ir::ty::{BATCH, DEC, Dim, PAST, Type};
 use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 
@@ -38,9 +39,6 @@ struct Layer {
     past: [ValueId; 2],
 }
 
-const DECODER_IDS: &str = "decoder_input_ids";
-const HIDDEN: &str = "encoder_hidden";
-
 impl Split {
     /// Its row of the table.
     pub const ABOUT: &'static About = &About {
@@ -66,7 +64,7 @@ impl Pass for Split {
         let port = |name: &str| {
             full.input(name).or_else(|| full.output(name)).ok_or_else(|| refused(format!("full has no port {name}")))
         };
-        let [decoder_ids, logits, hidden] = [port(DECODER_IDS)?, port("logits")?, port(HIDDEN)?];
+        let [decoder_ids, logits, hidden] = [port(DECODER_IDS)?, port(LOGITS)?, port(ENCODER_HIDDEN)?];
 
         let order = graph.order(&full);
         let mut of_decoder = vec![false; graph.values.len()];
@@ -105,19 +103,13 @@ impl Pass for Split {
         let step = step_values(graph, [decoder_ids, logits], &[&cross_values[..], &pasts].concat());
         proof::prove(graph, &step, &cross_values).map_err(refused)?;
 
-        let in_step = |name: &str, value: ValueId| Port { name: name.to_owned(), value };
-        let ports = |stem: &str, pairs: &mut dyn Iterator<Item = [ValueId; 2]>| -> Vec<Port> {
-            pairs
-                .enumerate()
-                .flat_map(|(i, [k, v])| [in_step(&format!("{stem}.{i}.k"), k), in_step(&format!("{stem}.{i}.v"), v)])
-                .collect()
-        };
-        let present = ports("present", &mut layers.iter().map(|layer| layer.own));
-        let past = ports("past", &mut layers.iter().map(|layer| layer.past));
-        let cut = ports("cross", &mut cross.iter().copied());
+        let present = ports(PortRole::Present, layers.iter().map(|layer| layer.own));
+        let past = ports(PortRole::Past, layers.iter().map(|layer| layer.past));
+        let cut = ports(PortRole::Cross, cross.iter().copied());
         let no_past = BTreeMap::from([(PAST, 0)]);
-        let [decoder_input_ids, logits] = [in_step(DECODER_IDS, decoder_ids), in_step("logits", logits)];
-        let encoder_hidden = in_step(HIDDEN, hidden);
+        let decoder_input_ids = Port::new(PortRole::DecoderIds, decoder_ids);
+        let logits = Port::new(PortRole::Logits, logits);
+        let encoder_hidden = Port::new(PortRole::EncoderHidden, hidden);
         let sources: Vec<Port> = full.inputs.iter().filter(|port| port.name != DECODER_IDS).cloned().collect();
         if let Some(full) = graph.entries.iter_mut().find(|e| e.name == "full") {
             full.fixed = no_past.clone();
@@ -166,11 +158,11 @@ fn slots(graph: &Graph, attention: ValueId, of_decoder: &[bool]) -> Result<Vec<[
 fn give_past(graph: &mut Graph, own: &[[Slot; 2]]) -> Result<Vec<Layer>, crate::build::BuildError> {
     let b = Build::edit(std::mem::take(graph));
     let mut layers = Vec::new();
-    for (i, pair) in own.iter().enumerate() {
-        let [k, v] = [("k", pair[0]), ("v", pair[1])].map(|(word, slot)| {
+    for (layer, pair) in own.iter().enumerate() {
+        let [k, v] = [(Side::Key, pair[0]), (Side::Value, pair[1])].map(|(side, slot)| {
             let shape = b.with_graph(|g| g.value(slot.value).ty.shape.clone());
             let past = Type::f32([Dim::from(BATCH), shape[1].clone(), PAST.into(), shape[3].clone()]);
-            let past = b.input(&format!("past.{i}.{word}"), past);
+            let past = b.input(&PortRole::Past(Cache { layer, side }).to_string(), past);
             let joined = b.concat(&[past, b.val(slot.value)], 2).id()?;
             b.with_graph_mut(|g| {
                 if let Def::Op(_, args) = &mut g.values[slot.reader.0].def {
@@ -222,6 +214,14 @@ fn infer_again(graph: &mut Graph) -> Result<(), String> {
         (value.ty, value.def) = (ty, Def::Op(op, args));
     }
     Ok(())
+}
+
+/// A port for the keys and one for the values of each layer.
+fn ports(role: fn(Cache) -> PortRole<'static>, pairs: impl Iterator<Item = [ValueId; 2]>) -> Vec<Port> {
+    let of_layer = |(layer, [k, v]): (usize, [ValueId; 2])| {
+        [(Side::Key, k), (Side::Value, v)].map(|(side, value)| Port::new(role(Cache { layer, side }), value))
+    };
+    pairs.enumerate().flat_map(of_layer).collect()
 }
 
 /// What a step computes from the decoder's ids, up to the logits, given what is cached.

@@ -4,6 +4,7 @@ use crate::eval::{Interpreter, relative_bucket};
 use crate::ir::fake_quant::FakeQuant;
 use crate::ir::graph::{Def, Entry, Graph, Port, Value, ValueId};
 use crate::ir::op::Op;
+use crate::ir::port::{POSITION, PortRole, SLOT};
 use crate::ir::ty::{BATCH, DEC, Dim, ENC, PAST, Sym, Type};
 use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 use crate::weights::{Derive, Weight, WeightData, WeightId};
@@ -28,12 +29,6 @@ pub enum Update {
     /// The step: it takes and returns the whole cache, and [`SLOT`], which is 1 at the place of the token and 0 elsewhere.
     Step,
 }
-
-/// The input of a decoder step that says where its token stands: i64[1].
-pub const POSITION: &str = "position";
-
-/// The input that marks the place of a step's token in the cache: i64[1, 1, target, 1].
-pub const SLOT: &str = "slot";
 
 /// Entries of any length  ->  `encoder` and `decoder`, in which every length is a number, for engines that compile a graph
 /// for its shapes.
@@ -94,7 +89,8 @@ fn make_static(graph: &Graph, lengths: Lengths) -> Result<Graph, PassError> {
         position: None,
         slot: None,
     };
-    let cross: Vec<Port> = step.inputs.iter().filter(|port| port.name.starts_with("cross.")).cloned().collect();
+    let cross: Vec<Port> =
+        step.inputs.iter().filter(|port| matches!(port.role(), PortRole::Cross(_))).cloned().collect();
     if lengths.target < 2 || lengths.source == 0 {
         return Err(refused(format!("expected a source of at least 1 and a target of at least 2, found {lengths:?}")));
     }
@@ -104,9 +100,9 @@ fn make_static(graph: &Graph, lengths: Lengths) -> Result<Graph, PassError> {
     let outputs: Result<Vec<Port>, String> = step
         .outputs
         .iter()
-        .map(|port| match port.name.starts_with("present.") && lengths.update == Update::Caller {
-            true => present(port),
-            false => Ok(port.clone()),
+        .map(|port| match (port.role(), lengths.update) {
+            (PortRole::Present(_), Update::Caller) => present(port),
+            _ => Ok(port.clone()),
         })
         .collect();
     let step = Entry { name: "decoder".to_owned(), outputs: outputs.map_err(refused)?, ..step.clone() };
@@ -184,7 +180,7 @@ impl Frozen<'_> {
         for port in &entry.inputs {
             let ty = &self.old.value(port.value).ty;
             let mut ty = Type { dtype: ty.dtype, shape: self.dims(&ty.shape).map_err(|m| place(port.value, m))? };
-            if port.name.starts_with("past.") && self.lengths.update == Update::Step {
+            if matches!(port.role(), PortRole::Past(_)) && self.lengths.update == Update::Step {
                 ty.shape[2] = self.lengths.target.into();
             }
             let rank = ty.shape.len();
@@ -213,10 +209,10 @@ impl Frozen<'_> {
             }
         }
         if let Some(position) = self.position {
-            inputs.insert(1, Port { name: POSITION.to_owned(), value: position });
+            inputs.insert(1, Port::new(PortRole::Position, position));
         }
         if let Some(slot) = self.slot {
-            inputs.insert(1, Port { name: SLOT.to_owned(), value: slot });
+            inputs.insert(1, Port::new(PortRole::Slot, slot));
         }
         let outputs = entry.outputs.iter().map(|port| match self.map[&port.value] {
             Known::Value(value) => Ok(Port { name: port.name.clone(), value }),

@@ -1,5 +1,6 @@
 use crate::ir::graph::{Def, Graph, ValueId};
 use crate::ir::op::{Binary, Op};
+use crate::ir::port::LOGITS;
 use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 use crate::weights::{Derive, WeightId};
 
@@ -62,7 +63,7 @@ impl Scaled {
 
 /// Errors: the norm or its weight has another reader.
 pub(super) fn scaled(graph: &Graph) -> Result<Option<Scaled>, String> {
-    let Some(logits) = graph.entries.iter().find_map(|e| e.output("logits")) else { return Ok(None) };
+    let Some(logits) = graph.entries.iter().find_map(|e| e.output(LOGITS)) else { return Ok(None) };
     let (Some(Op::Linear), &[scaled, ..]) = (graph.op(logits), graph.args(logits)) else { return Ok(None) };
     let (Some(Op::Binary(Binary::Mul)), &[a, b]) = (graph.op(scaled), graph.args(scaled)) else { return Ok(None) };
     let number = |id: ValueId| match graph.value(id).def {

@@ -3,6 +3,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::build::Build;
 use crate::ir::graph::{Def, Graph, ValueId};
 use crate::ir::op::{Binary, Op};
+use crate::ir::port::{ENCODER_HIDDEN, LOGITS};
 use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 use crate::weights::{Derive, WeightData, WeightId};
 
@@ -105,7 +106,7 @@ fn rescale(graph: &mut Graph, factors: [f32; 2]) -> Result<Vec<String>, PassErro
 }
 
 /// The stacks, each with the output before which its last norm stands.
-const STACKS: [(&str, &str); 2] = [("encoder", "encoder_hidden"), ("decoder", "logits")];
+const STACKS: [(&str, &str); 2] = [("encoder", ENCODER_HIDDEN), ("decoder", LOGITS)];
 
 /// The values of the residual streams of encoder and decoder, sums and what is added up, which [`RescaleResidual`] would
 /// scale; or why it refuses.

@@ -5,6 +5,7 @@ use half::f16;
 use graph::ggml::GgmlType;
 
 use super::parts::{Step, half_at};
+use crate::codebook::grid::rounded;
 
 /// One block type. Codes are integers; a weight means `scale·code - offset`.
 pub(super) struct BlockType {
@@ -16,8 +17,8 @@ pub(super) struct BlockType {
     pub encode_by_importance: fn(&[f32], &[f32], &mut [u8]),
     /// Weights that share a step.
     pub shared: usize,
-    /// The lowest and the highest code that is ever chosen.
-    pub bounds: [i8; 2],
+    /// The code nearest to `(w + offset) / scale`, of those that are ever chosen.
+    pub nearest: fn(f32) -> f32,
     /// Appends the steps of one block, in the order of its weights.
     pub push_steps: fn(&[u8], &mut Vec<Step>),
     /// Makes every weight of a block mean its code.
@@ -26,6 +27,11 @@ pub(super) struct BlockType {
     pub set_codes: fn(&[i8], &mut [u8]),
     /// The scale of a block as statistics show it: `d`, of a super-block where there are such.
     pub scale: fn(&[u8]) -> f32,
+}
+
+/// The nearest integer, halves to even, from `LOWEST` to `HIGHEST`.
+pub(super) fn integer<const LOWEST: i8, const HIGHEST: i8>(v: f32) -> f32 {
+    rounded(v, f32::from(LOWEST), f32::from(HIGHEST))
 }
 
 /// Encodes block after block.

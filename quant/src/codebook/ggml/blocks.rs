@@ -29,7 +29,7 @@ pub fn quantize(kind: GgmlType, row: &[f32], out: &mut [u8]) {
 /// The blocks of some rows, chosen for the least error in what a layer computes from inputs like those of a calibration.
 ///
 /// `row`: f32[rows·columns], finite, `columns` a multiple of block_len; `importance`: `f32[columns]`, the mean square of
-/// each input channel; `out`: u8[k·block_bytes]. Byte for byte `ggml_quantize_chunk(…, imatrix)`. Panics when the lengths
+/// each input channel; `out`: u8[k·block_bytes]. Byte for byte `ggml_quantize_chunk(…, imatrix)`, but for `MXFP4`, where ggml ignores importance. Panics when the lengths
 /// do not fit, and when an importance is negative, NaN or above [`IMPORTANCE_LIMIT`]. ggml tests none of this: a
 /// NaN gives it a NaN scale in `Q4_0` and `Q5_0`, the plain fit in `Q4_1` and `Q5_1`, and zeros in the K types.
 ///
@@ -38,14 +38,14 @@ pub fn quantize(kind: GgmlType, row: &[f32], out: &mut [u8]) {
 /// | `Q8_0` | without `importance`, which is not used |
 /// | `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1` | `importance·√(mean w² + w²)`, mean over the row |
 /// | `Q4_K`, `Q5_K` | `importance·√(2·mean w² + w²)`, mean over the block |
-/// | `Q6_K` | `importance` |
+/// | `Q6_K`, `MXFP4` | `importance` |
 ///
 /// Only ratios matter while products of three sums over a block stay inside f32: for weights around 0.1, from 1e-15 to
 /// 1e10. Beyond, `Q4_K` and `Q5_K` skip the last refinement of their scales.
 ///
 /// **Zeros.** A channel of importance 0 has no say. Where all channels of a block have none, the block of `Q4_0` and
 /// `Q5_0`, the super-block of `Q4_K` and `Q5_K` and the 16 weights of `Q6_K` get the scale 0 and mean zeros, whatever the
-/// weights; `Q4_1` and `Q5_1` fall back to the plain fit between extremes. That costs nothing on the calibration and may
+/// weights; `Q4_1`, `Q5_1` and `MXFP4` fall back to the plain fit. That costs nothing on the calibration and may
 /// cost much elsewhere: whoever wants such channels kept gives them a small positive importance.
 pub fn quantize_weighted(kind: GgmlType, row: &[f32], importance: &[f32], out: &mut [u8]) {
     let (len, bytes, columns) = (kind.block_len(), kind.block_bytes(), importance.len());

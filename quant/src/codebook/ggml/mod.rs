@@ -15,6 +15,7 @@ mod block_type;
 pub mod blocks;
 pub mod codes;
 mod k_search;
+mod mxfp4;
 pub mod parts;
 mod q4_0;
 mod q4_1;

@@ -4,7 +4,7 @@
 use graph::ggml::GgmlType;
 use half::f16;
 
-use super::block_type::{BlockType, each_block, first_half, push_scale, set_each, set_unit_scale};
+use super::block_type::{BlockType, each_block, first_half, integer, push_scale, set_each, set_unit_scale};
 use super::parts::{farthest, nibbles, reciprocal};
 use super::weighted::symmetric_row;
 
@@ -16,7 +16,7 @@ pub(super) const TYPE: BlockType = BlockType {
     encode: |row, out| each_block(row, out, block),
     encode_by_importance: |row, importance, out| symmetric_row(row, importance, SIDE, out, pack),
     shared: 32,
-    bounds: [-8, 7],
+    nearest: integer::<{ -8 }, 7>,
     push_steps: push_scale,
     set_unit_steps: set_unit_scale,
     set_codes: |codes, blocks| set_each(codes, 8, blocks, set_codes),

@@ -5,7 +5,7 @@ use graph::ggml::GgmlType;
 use half::f16;
 
 use super::block_type::{
-    BlockType, each_block, first_half, push_scale_and_minimum, set_each, set_unit_scale_and_no_minimum,
+    BlockType, each_block, first_half, integer, push_scale_and_minimum, set_each, set_unit_scale_and_no_minimum,
 };
 use super::parts::{extent, nibbles, reciprocal};
 use super::weighted::affine_row;
@@ -18,7 +18,7 @@ pub(super) const TYPE: BlockType = BlockType {
     encode: |row, out| each_block(row, out, block),
     encode_by_importance: |row, importance, out| affine_row(row, importance, TOP, out, pack),
     shared: 32,
-    bounds: [0, 15],
+    nearest: integer::<0, 15>,
     push_steps: push_scale_and_minimum,
     set_unit_steps: set_unit_scale_and_no_minimum,
     set_codes: |codes, blocks| set_each(codes, 0, blocks, set_codes),

@@ -4,7 +4,7 @@
 use graph::ggml::GgmlType;
 use half::f16;
 
-use super::block_type::{BlockType, each_block, each_block_by_importance, first_half, set_each};
+use super::block_type::{BlockType, each_block, each_block_by_importance, first_half, integer, set_each};
 use super::k_search::{SuperBlock, Trials, head, steps, super_block, super_block_by_importance};
 
 pub(super) const TYPE: BlockType = BlockType {
@@ -12,7 +12,7 @@ pub(super) const TYPE: BlockType = BlockType {
     encode: |row, out| each_block(row, out, block),
     encode_by_importance: |row, importance, out| each_block_by_importance(row, importance, out, block_by_importance),
     shared: 32,
-    bounds: [0, 31],
+    nearest: integer::<0, 31>,
     push_steps: |block, all| all.extend(steps(block.first_chunk().expect("a block is longer than its head"))),
     set_unit_steps: |block| block[..16].copy_from_slice(&head(f16::ONE, f16::ZERO, &[1; 8], &[0; 8])),
     set_codes: |codes, blocks| set_each(codes, 0, blocks, set_codes),

@@ -5,7 +5,7 @@
 use graph::ggml::GgmlType;
 use half::f16;
 
-use super::block_type::{BlockType, each_block, each_block_by_importance, set_each};
+use super::block_type::{BlockType, each_block, each_block_by_importance, integer, set_each};
 use super::k_search::{nearest_int, symmetric, transposed, vanishes};
 use super::parts::{Step, farthest, half_at};
 
@@ -17,7 +17,7 @@ pub(super) const TYPE: BlockType = BlockType {
     encode: |row, out| each_block(row, out, block),
     encode_by_importance: |row, importance, out| each_block_by_importance(row, importance, out, block_by_importance),
     shared: 16,
-    bounds: [-32, 31],
+    nearest: integer::<{ -32 }, 31>,
     push_steps: |block, steps| {
         let d = half_at(block, 208);
         steps.extend(block[192..208].iter().map(|&s| Step { scale: d * f32::from(s as i8), offset: 0.0 }));

@@ -3,7 +3,7 @@
 use graph::ggml::GgmlType;
 use half::f16;
 
-use super::block_type::{BlockType, each_block, first_half, push_scale, set_each, set_unit_scale};
+use super::block_type::{BlockType, each_block, first_half, integer, push_scale, set_each, set_unit_scale};
 use super::parts::reciprocal;
 
 /// The largest f32 below 0.5. Added to |v| < 2^22 before truncation, it rounds half away from zero, as C's `roundf`.
@@ -14,7 +14,7 @@ pub(super) const TYPE: BlockType = BlockType {
     encode: |row, out| each_block(row, out, block),
     encode_by_importance: |row, _, out| each_block(row, out, block),
     shared: 32,
-    bounds: [-127, 127],
+    nearest: integer::<{ -127 }, 127>,
     push_steps: push_scale,
     set_unit_steps: set_unit_scale,
     set_codes: |codes, blocks| set_each(codes, 0, blocks, set_codes),

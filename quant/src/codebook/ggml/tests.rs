@@ -146,9 +146,14 @@ fn a_million_random_weights_give_the_bytes_and_the_values_of_ggml() {
     assert_eq!(found, fixture_text("stream.txt"));
 }
 
+/// The types that ggml itself quantizes by importance, or for which it ignores it as is done here.
+fn weighted_by_ggml() -> impl Iterator<Item = GgmlType> {
+    GgmlType::ALL.iter().copied().filter(|kind| *kind != GgmlType::Mxfp4)
+}
+
 #[test]
 fn blocks_by_importance_equal_those_of_ggml() {
-    for &kind in GgmlType::ALL {
+    for kind in weighted_by_ggml() {
         let golden = fixture(&format!("{kind}.weighted.bin"));
         let mut golden = golden.chunks(kind.block_bytes());
         for Weighted { name, weights, importance } in weighted_cases() {
@@ -168,7 +173,7 @@ fn blocks_by_importance_equal_those_of_ggml() {
 fn a_million_random_weights_of_unequal_importance_give_the_bytes_of_ggml() {
     let (weights, importance) = (stream(1365 * 768), channels(768));
     let hash = |kind| fnv(weighted_blocks(kind, &weights, &importance));
-    let found: String = GgmlType::ALL.iter().map(|&kind| format!("{kind} {:016x}\n", hash(kind))).collect();
+    let found: String = weighted_by_ggml().map(|kind| format!("{kind} {:016x}\n", hash(kind))).collect();
     assert_eq!(found, fixture_text("stream.weighted.txt"));
 }
 
@@ -193,13 +198,14 @@ fn error_moves_away_from_the_channels_of_high_importance() {
         error(weighted_blocks(kind, &weights, &importance)) / error(blocks(kind, &weights))
     };
     let limits = [
-        (GgmlType::Q4_0, 0.73), // 0.716
-        (GgmlType::Q4_1, 0.55), // 0.538
-        (GgmlType::Q5_0, 0.73), // 0.721
-        (GgmlType::Q5_1, 0.55), // 0.543
-        (GgmlType::Q4K, 0.65),  // 0.639
-        (GgmlType::Q5K, 0.7),   // 0.691
-        (GgmlType::Q6K, 0.69),  // 0.680
+        (GgmlType::Q4_0, 0.73),  // 0.716
+        (GgmlType::Q4_1, 0.55),  // 0.538
+        (GgmlType::Q5_0, 0.73),  // 0.721
+        (GgmlType::Q5_1, 0.55),  // 0.543
+        (GgmlType::Q4K, 0.65),   // 0.639
+        (GgmlType::Q5K, 0.7),    // 0.691
+        (GgmlType::Q6K, 0.69),   // 0.680
+        (GgmlType::Mxfp4, 0.96), // 0.954
     ];
     for (kind, limit) in limits {
         let ratio = ratio(kind);
@@ -230,6 +236,7 @@ fn weights_of_channels_without_importance_become_what_the_documentation_says() {
             GgmlType::Q8_0 | GgmlType::Q4_1 | GgmlType::Q5_1 => {
                 assert!(!weights.iter().zip(&values).any(far), "{kind}")
             }
+            GgmlType::Mxfp4 => assert_eq!(values, decoded(kind, &blocks(kind, &weights))),
             _ => assert!(values.iter().all(|&v| v == 0.0), "{kind}"),
         }
     }
@@ -314,6 +321,22 @@ fn every_weight_lies_within_a_step_of_what_its_block_means() {
                 for (x, value) in x.iter().zip(values) {
                     assert!((x - value).abs() <= 1.0001 * limit + rounded, "{kind}, {name}: {x:e} became {value:e}");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_weight_of_mxfp4_lies_within_half_a_step_of_its_code_or_is_clipped_by_a_quarter() {
+    // Steps of E2M1 grow with the weight: half of one is at most 1/4 of what is above 1 scale and 1/4 scale below; and what lies
+    // between 6 and 8 scales becomes 6.
+    for (name, weights) in cases() {
+        let values = decoded(GgmlType::Mxfp4, &blocks(GgmlType::Mxfp4, &weights));
+        for (x, values) in weights.chunks(32).zip(values.chunks(32)) {
+            let far = x.iter().fold(0.0f32, |far, v| far.max(v.abs()));
+            for (x, value) in x.iter().zip(values) {
+                let limit = (x.abs() / 4.0).max(far / 16.0);
+                assert!((x - value).abs() <= limit || far < 2f32.powi(-125), "{name}: {x:e} became {value:e}");
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 use validate::bench::Spread;
-use validate::bench::paper::Shape;
 use validate::bench::picture::{Line, Panel};
+use validate::paper::Shape;
 
 use super::{About, Compared, Row};
 use crate::show::table::aligned;

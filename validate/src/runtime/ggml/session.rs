@@ -6,7 +6,7 @@ use graph::{Feeds, Tensor};
 use trefoil_engine as engine;
 
 use super::NAME;
-use crate::bench::paper;
+use crate::paper;
 use crate::runtime::{Engine, Options, RuntimeError, Session};
 
 pub(super) struct Ggml {
@@ -114,8 +114,8 @@ mod tests {
     use graph::eval::Interpreter;
 
     use super::*;
-    use crate::bench::paper::{Layers, Shape};
     use crate::metrics::Meter;
+    use crate::paper::{Layers, Shape};
     use crate::runtime::reference::Reference;
 
     /// The engine looks up GELU in a table of f16.

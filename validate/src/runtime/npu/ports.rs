@@ -1,5 +1,7 @@
 //! Whether a description of graphs can be run by, and whether the graphs are as it says.
 
+use graph::ir::port::{DECODER_IDS, LOGITS, POSITION, SLOT};
+use graph::{Cache, PortRole};
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
@@ -31,14 +33,6 @@ fn elements(port: &Port) -> usize {
     port.shape.iter().fold(1, |product: usize, n| product.saturating_mul(*n))
 }
 
-/// `k` or `v` of a layer: `past.3.k` is `("past", "3.k")`.
-fn cache(port: &Port) -> Option<(&str, &str)> {
-    let (kind, rest) = port.port.split_once('.')?;
-    let (layer, which) = rest.split_once('.')?;
-    let sound = layer.parse::<usize>().is_ok() && matches!(which, "k" | "v");
-    (sound && matches!(kind, "past" | "present" | "cross")).then_some((kind, rest))
-}
-
 fn find<'p>(ports: &'p [Port], name: &str) -> Option<&'p Port> {
     ports.iter().find(|port| port.port == name)
 }
@@ -47,7 +41,7 @@ fn find<'p>(ports: &'p [Port], name: &str) -> Option<&'p Port> {
 /// otherwise it returns all of them.
 pub(super) fn appends(decoder: &Place) -> bool {
     let one = |port: &Port| port.token_axis.is_some_and(|axis| port.shape.get(axis) == Some(&1));
-    find(&decoder.inputs, "slot").is_none() && decoder.outputs.iter().filter(|p| p.port != "logits").all(one)
+    find(&decoder.inputs, SLOT).is_none() && decoder.outputs.iter().filter(|p| p.port != LOGITS).all(one)
 }
 
 /// Everything in a description that a host could not run by; a sentence each.
@@ -136,11 +130,11 @@ fn check_encoder(bucket: &Bucket, say: &mut impl FnMut(&Place, String)) {
         }
     }
     for port in &place.outputs {
-        match cache(port) {
-            Some(("cross", _)) if find(&bucket.decoder.inputs, &port.port).is_none() => {
+        match PortRole::of(&port.port) {
+            PortRole::Cross(_) if find(&bucket.decoder.inputs, &port.port).is_none() => {
                 say(place, format!("{}: no input of {} takes it", port.port, bucket.decoder.file));
             }
-            Some(("cross", _)) => {}
+            PortRole::Cross(_) => {}
             _ => say(place, format!("{}: not an output of an encoder", port.port)),
         }
     }
@@ -148,27 +142,28 @@ fn check_encoder(bucket: &Bucket, say: &mut impl FnMut(&Place, String)) {
 
 fn check_decoder(bucket: &Bucket, target: usize, say: &mut impl FnMut(&Place, String)) {
     let place = &bucket.decoder;
-    integers(place, "decoder_input_ids", 1, say);
-    integers(place, "position", 1, say);
+    integers(place, DECODER_IDS, 1, say);
+    integers(place, POSITION, 1, say);
     if find(&place.inputs, "attention_mask").is_some() {
         integers(place, "attention_mask", bucket.source, say);
     }
     if find(&bucket.encoder.inputs, "input_features").is_some() && find(&place.inputs, "attention_mask").is_some() {
         say(place, "attention_mask: features have none".to_owned());
     }
-    match find(&place.outputs, "logits") {
+    match find(&place.outputs, LOGITS) {
         Some(port) if port.numbers != Numbers::Int32 && elements(port) > 0 => {}
         Some(port) => say(place, format!("logits: expected floats or their codes, found {}", ty(port))),
         None => say(place, "expected an output logits, found none".to_owned()),
     }
     let appends = appends(place);
     let past_tokens = if appends { target.saturating_sub(1) } else { target };
-    if find(&place.inputs, "slot").is_some() {
-        integers(place, "slot", past_tokens, say);
+    if find(&place.inputs, SLOT).is_some() {
+        integers(place, SLOT, past_tokens, say);
     }
     for port in &place.inputs {
-        match (cache(port), port.port.as_str()) {
-            (Some(("cross", _)), name) => match find(&bucket.encoder.outputs, name) {
+        let name = &port.port;
+        match PortRole::of(name) {
+            PortRole::Cross(_) => match find(&bucket.encoder.outputs, name) {
                 Some(made) if made.shape == port.shape && made.numbers == port.numbers => {}
                 Some(made) => say(
                     place,
@@ -183,26 +178,26 @@ fn check_decoder(bucket: &Bucket, target: usize, say: &mut impl FnMut(&Place, St
                 ),
                 None => say(place, format!("{name}: no output of {} makes it", bucket.encoder.file)),
             },
-            (Some(("past", which)), name) => {
-                if let Err(problem) = check_past(place, port, which, past_tokens, appends) {
+            PortRole::Past(cache) => {
+                if let Err(problem) = check_past(place, port, cache, past_tokens, appends) {
                     say(place, format!("{name}: {problem}"));
                 }
             }
-            (_, "decoder_input_ids" | "position" | "attention_mask" | "slot") => {}
-            (_, name) => say(place, format!("{name}: not an input of a decoder")),
+            PortRole::DecoderIds | PortRole::Position | PortRole::Slot | PortRole::Input("attention_mask") => {}
+            _ => say(place, format!("{name}: not an input of a decoder")),
         }
     }
-    for port in place.outputs.iter().filter(|port| port.port != "logits") {
-        match cache(port) {
-            Some(("present", which)) if find(&place.inputs, &format!("past.{which}")).is_some() => {}
-            Some(("present", _)) => say(place, format!("{}: no input takes it at the next step", port.port)),
+    for port in place.outputs.iter().filter(|port| port.port != LOGITS) {
+        match PortRole::of(&port.port) {
+            PortRole::Present(cache) if find(&place.inputs, &PortRole::Past(cache).to_string()).is_some() => {}
+            PortRole::Present(_) => say(place, format!("{}: no input takes it at the next step", port.port)),
             _ => say(place, format!("{}: not an output of a decoder", port.port)),
         }
     }
 }
 
 /// One cache, and what comes back for it.
-fn check_past(place: &Place, past: &Port, which: &str, tokens: usize, appends: bool) -> Result<(), String> {
+fn check_past(place: &Place, past: &Port, cache: Cache, tokens: usize, appends: bool) -> Result<(), String> {
     if past.numbers == Numbers::Int32 {
         return Err("expected floats or their codes, found int32".to_owned());
     }
@@ -212,7 +207,7 @@ fn check_past(place: &Place, past: &Port, which: &str, tokens: usize, appends: b
         let why = if appends { "target - 1, for the decoder returns one token" } else { "target" };
         return Err(format!("expected {tokens} tokens ({why}), found {}", ty(past)));
     }
-    let name = format!("present.{which}");
+    let name = PortRole::Present(cache).to_string();
     let present = find(&place.outputs, &name).ok_or_else(|| format!("no output {name} replaces it"))?;
     let mut expected = past.shape.clone();
     expected[axis] = if appends { 1 } else { tokens };

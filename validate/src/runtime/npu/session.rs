@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use converters::export::npu::{Bucket, HOST_FILE, Host, Place, Port};
-use graph::{Feeds, Tensor};
+use graph::{Cache, Feeds, PortRole, Tensor};
 
 use super::ports::{self, Signature};
 use super::value::{Codes, Value, floats, type_name, write_token, zeros};
@@ -202,11 +202,11 @@ impl<S: Step> Steps<S> {
         let id = i32::try_from(id).map_err(|_| failed(format!("expected an int32 token, found {id}")))?;
         let position = i32::try_from(row.fed).expect("below target, which is the length of an int32 input");
         let integers = |port: &Port| {
-            let codes = match port.port.as_str() {
-                "decoder_input_ids" => vec![id],
-                "position" => vec![position],
-                "attention_mask" => row.mask.clone(),
-                "slot" => (0..port.shape.iter().product()).map(|i: usize| i32::from(i == row.fed)).collect(),
+            let codes = match PortRole::of(&port.port) {
+                PortRole::DecoderIds => vec![id],
+                PortRole::Position => vec![position],
+                PortRole::Input("attention_mask") => row.mask.clone(),
+                PortRole::Slot => (0..port.shape.iter().product()).map(|i: usize| i32::from(i == row.fed)).collect(),
                 _ => return None,
             };
             Some(Value { shape: port.shape.clone(), codes: Codes::Int32(codes) })
@@ -217,7 +217,9 @@ impl<S: Step> Steps<S> {
         for (port, made) in decoder.inputs.iter().zip(&made) {
             let value = match made {
                 Some(value) => value,
-                None if port.port.starts_with("past.") => past.next().expect("one for each such input"),
+                None if matches!(PortRole::of(&port.port), PortRole::Past(_)) => {
+                    past.next().expect("one for each such input")
+                }
                 None => {
                     let place = encoder.outputs.iter().position(|output| output.port == port.port);
                     &row.cross[place.expect("checked when it was opened")]
@@ -230,14 +232,18 @@ impl<S: Step> Steps<S> {
         let outputs = outputs.and_then(|out| as_described(decoder, out)).map_err(failed)?;
 
         let appends = ports::appends(decoder);
-        let pasts: Vec<&str> = decoder.inputs.iter().filter_map(|p| p.port.strip_prefix("past.")).collect();
+        let past = |port: &Port| match PortRole::of(&port.port) {
+            PortRole::Past(cache) => Some(cache),
+            _ => None,
+        };
+        let pasts: Vec<Cache> = decoder.inputs.iter().filter_map(past).collect();
         let mut logits = Vec::new();
         for (port, value) in decoder.outputs.iter().zip(outputs) {
-            let Some(which) = port.port.strip_prefix("present.") else {
+            let PortRole::Present(cache) = PortRole::of(&port.port) else {
                 logits = floats(&value.codes, port.numbers);
                 continue;
             };
-            let place = pasts.iter().position(|p| *p == which).expect("checked when it was opened");
+            let place = pasts.iter().position(|past| *past == cache).expect("checked when it was opened");
             let axis = port.token_axis.expect("checked when it was opened");
             let past = &mut row.past[place];
             match appends {
@@ -265,7 +271,13 @@ fn as_described(place: &Place, outputs: Vec<Value>) -> Result<Vec<Value>, String
 
 /// No token yet.
 fn pasts(bucket: &Bucket) -> Vec<Value> {
-    bucket.decoder.inputs.iter().filter(|port| port.port.starts_with("past.")).map(zeros).collect()
+    bucket
+        .decoder
+        .inputs
+        .iter()
+        .filter(|port| matches!(PortRole::of(&port.port), PortRole::Past(_)))
+        .map(zeros)
+        .collect()
 }
 
 /// A source without padding.

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use converters::{ImportError, import_config};
-use graph::{Binary, Dim, Entry, Graph, Op, ValueId};
+use graph::ir::port::LOGITS;
+use graph::{Binary, Dim, Entry, Graph, Op, PortRole, ValueId};
 
 use super::Shape;
 
@@ -75,7 +76,7 @@ impl Sizes {
         let stacks = [encoder, step].map(|entry| Stack::of(graph, entry));
         let shown = |stack: &Option<Stack>| stack.map_or("none".to_owned(), |stack| stack.to_string());
         let shown = format!("{} in the encoder and {} in the decoder", shown(&stacks[0]), shown(&stacks[1]));
-        let (&[Some(stack), Some(other)], Some(vocabulary)) = (&stacks, last(graph, step, "logits")) else {
+        let (&[Some(stack), Some(other)], Some(vocabulary)) = (&stacks, last(graph, step, LOGITS)) else {
             return Err(unfit("attention and a feed-forward layer in both stacks", shown, "give another config.json"));
         };
         if stack != other {
@@ -83,7 +84,7 @@ impl Sizes {
         }
         let Stack { queries, keys, head, width, hidden, gated } = stack;
         let attentions = graph.order(encoder).into_iter().filter(|id| is_attention(graph, *id)).count();
-        let caches = step.inputs.iter().filter(|port| port.name.starts_with("past.")).count();
+        let caches = step.inputs.iter().filter(|port| matches!(port.role(), PortRole::Past(_))).count();
         let shape = Shape { width, queries, keys, head, hidden, gated, vocabulary };
         Ok(Sizes { model_type, shape, depths: [attentions, caches / 2], parameters })
     }

@@ -1,0 +1,162 @@
+//! What is known of a recipe's work before anything is calibrated, and how an artifact is made of it.
+
+use std::path::Path;
+
+use converters::{Artifact, ExportError};
+use graph::progress::Unit;
+use graph::{Progress, Scratch};
+use validate::report::Verdict;
+use validate::task::Text;
+
+use crate::build::error::PipelineError;
+use crate::build::folder::OutFolder;
+use crate::build::growth::{Grown, Need, refused};
+use crate::build::inputs::Inputs;
+use crate::build::manifest::{self, Manifest, Origin, RecipeText};
+use crate::build::observed::Observed;
+use crate::build::places;
+use crate::build::source::{Source, text_of};
+use crate::recipe::load::Loaded;
+use crate::recipe::schema::Recipe;
+use crate::recipe::target::Target;
+use crate::show::progress::Display;
+
+/// The importance matrix beside a GGUF.
+const IMATRIX_FILE: &str = "imatrix.gguf";
+
+/// What of the command line decides the work.
+pub struct Asked<'r> {
+    /// The recipe's file.
+    pub recipe: &'r Path,
+    /// Names of artifacts; all when empty.
+    pub only: &'r [String],
+    /// Where the report goes, if not beside the artifacts.
+    pub report_dir: Option<&'r Path>,
+}
+
+/// An artifact that is written and not yet in its place.
+pub struct Staged<'r> {
+    pub target: &'r Target,
+    pub grown: Grown,
+    pub artifact: Artifact,
+    pub manifest: Manifest,
+}
+
+/// A recipe's work, known before anything is calibrated or written.
+pub struct Work<'r> {
+    pub recipe: &'r Recipe,
+    pub targets: Vec<&'r Target>,
+    /// A folder of the report's own, which is another one than that of the artifacts.
+    pub report_dir: Option<&'r Path>,
+    pub source: Source,
+    /// Bytes that the artifacts take, and what waits to be written to them.
+    pub need: u64,
+    pub text: Box<dyn Text>,
+    pub inputs: Inputs,
+    pub origin: Origin,
+    pub recipe_text: RecipeText,
+}
+
+impl<'r> Work<'r> {
+    /// Reads the checkpoint, its weights last.
+    ///
+    /// Errors, in this order: places that are not this run's; a checkpoint or a setting that is wrong; all that the formats
+    /// refuse.
+    pub fn new(asked: &Asked<'r>, loaded: &'r Loaded, display: &Display) -> Result<Work<'r>, PipelineError> {
+        let recipe = &loaded.recipe;
+        let targets = chosen(&recipe.artifacts, asked.only)?;
+        let report_dir = asked.report_dir.filter(|dir| !places::is_same(dir, &recipe.out));
+        check_places(recipe, &targets, report_dir)?;
+        display.say(&format!("import {}", recipe.model.display()));
+        let inputs = Inputs::of(&recipe.model).map_err(PipelineError::io(&recipe.model))?;
+        let (text, of_languages) = text_of(&recipe.model, &[&recipe.languages])?;
+        let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?;
+        let need = all_refused(&source, &targets)?.iter().map(|need| need.scratch + need.artifact).sum();
+        let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
+        let recipe_text = RecipeText::new(asked.recipe, &loaded.text);
+        Ok(Work { recipe, targets, report_dir, source, need, text, inputs, origin, recipe_text })
+    }
+
+    /// Where the report lies.
+    pub fn report_dir(&self) -> &Path {
+        self.report_dir.unwrap_or(&self.recipe.out)
+    }
+
+    /// Grows an artifact and writes it where it waits to be committed.
+    pub fn stage(
+        &self,
+        target: &'r Target,
+        observed: Option<&Observed>,
+        folder: &OutFolder,
+        display: &Display,
+    ) -> Result<Staged<'r>, PipelineError> {
+        let (name, out) = (target.name(), &self.recipe.out);
+        let scratch = Scratch::in_dir(folder.scratch()).map_err(PipelineError::io(out))?;
+        let grown = Grown::new(&self.source, target, observed, &scratch, display)?;
+        display.stage(&format!("{name}: write"), 0, Unit::Bytes);
+        let dir = folder.stage(name)?;
+        if let (true, Some(observed)) = (target.writes_imatrix(), observed) {
+            let file = dir.join(IMATRIX_FILE);
+            observed.write_imatrix(&self.source.exact, &file).map_err(PipelineError::io(&out.join(name)))?;
+        }
+        let (artifact, manifest) = self.write(&grown, target, &dir)?;
+        Ok(Staged { target, grown, artifact, manifest })
+    }
+
+    /// Writes an artifact and its manifest into a staged folder.
+    fn write(&self, grown: &Grown, target: &Target, dir: &Path) -> Result<(Artifact, Manifest), PipelineError> {
+        let format = target.format();
+        let export = |source: ExportError| PipelineError::Export { artifact: target.name().to_owned(), source };
+        format.check(&grown.model).map_err(export)?;
+        let artifact = format.write(&grown.model, dir).map_err(export)?;
+        let manifest = Manifest {
+            trefoil: env!("CARGO_PKG_VERSION").to_owned(),
+            name: target.name().to_owned(),
+            format: format.name().to_owned(),
+            verdict: Verdict::NotValidated,
+            model: self.origin.clone(),
+            decoding: self.source.decoding.clone(),
+            recipe: self.recipe_text.clone(),
+            files: manifest::outputs(&artifact)?,
+            calibrated: grown.calibrated.clone(),
+            substitutions: grown.substitutions.clone(),
+            tensors: grown.records.clone(),
+        };
+        manifest.write(dir).map_err(PipelineError::io(&dir.join(manifest::FILE)))?;
+        let artifact = Artifact::list(format.name(), dir).map_err(PipelineError::io(dir))?;
+        Ok((artifact, manifest))
+    }
+}
+
+/// Errors: artifacts or a report would replace what is not theirs.
+pub fn check_places(recipe: &Recipe, targets: &[&Target], report_dir: Option<&Path>) -> Result<(), PipelineError> {
+    let names: Vec<&str> = targets.iter().map(|target| target.name()).collect();
+    let mut problems = places::problems(&recipe.out, &names, &recipe.model);
+    problems.extend(places::report_problem(report_dir.unwrap_or(&recipe.out)));
+    if problems.is_empty() { Ok(()) } else { Err(PipelineError::Places(problems)) }
+}
+
+/// What all targets take. Errors: all that any of them refuses without computing.
+fn all_refused(source: &Source, targets: &[&Target]) -> Result<Vec<Need>, PipelineError> {
+    let (mut needs, mut errors) = (Vec::new(), Vec::new());
+    for target in targets {
+        match refused(source, target) {
+            Ok(need) => needs.push(need),
+            Err(error) => errors.push(error),
+        }
+    }
+    match errors.len() {
+        0 => Ok(needs),
+        1 => Err(errors.remove(0)),
+        _ => Err(PipelineError::Several(errors)),
+    }
+}
+
+/// The artifacts of a recipe that `--only` asks for; all without it.
+fn chosen<'r>(targets: &'r [Target], only: &[String]) -> Result<Vec<&'r Target>, PipelineError> {
+    let known: Vec<String> = targets.iter().map(|t| t.name().to_owned()).collect();
+    if let Some(found) = only.iter().find(|name| !known.contains(name)) {
+        return Err(PipelineError::NoArtifact { found: found.clone(), known });
+    }
+    Ok(targets.iter().filter(|t| only.is_empty() || only.iter().any(|name| name == t.name())).collect())
+}
