@@ -17,16 +17,16 @@ use crate::languages::Languages;
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// A checkpoint's files, as far as its tokenizer matters.
-pub(crate) struct Folder {
-    files: Files,
+pub(crate) struct Folder<'f> {
+    files: &'f Files,
     config: Map<String, Value>,
     special: Map<String, Value>,
     /// transformers' name of the tokenizer, without `Fast`.
     class: String,
 }
 
-impl Folder {
-    pub(crate) fn open(files: Files) -> Result<Folder, TokenizerError> {
+impl<'f> Folder<'f> {
+    pub(crate) fn open(files: &'f Files) -> Result<Folder<'f>, TokenizerError> {
         let folder = Folder { files, config: Map::new(), special: Map::new(), class: String::new() };
         let config = folder.object("tokenizer_config.json")?.unwrap_or_default();
         // `added_tokens_decoder` is newer and replaces the other files.
