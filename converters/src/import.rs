@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use checkpoint::{Checkpoint, CheckpointError, Size};
 use graph::{Build, Graph, Weight, WeightData};
 
 use crate::architecture::Architecture;
 use crate::error::ImportError;
 use crate::export::gguf::names::gguf_name;
 use crate::model::{Model, norm_eps};
-use checkpoint::{Checkpoint, CheckpointError, Size};
 
 mod bart;
 mod fairseq;

@@ -3,7 +3,7 @@
 //! | a folder with | reads |
 //! | --- | --- |
 //! | a file of [`names::WEIGHTS`] | the folder |
-//! | none of them, and `model.gguf` | of each [kind](KINDS) of files what the GGUF file holds; the folder where it holds none of that kind |
+//! | none of them, and `model.gguf` | of each kind of files (configs, front end, tokenizer) what the GGUF file holds; the folder where it holds none of that kind |
 //! | neither | the folder |
 //!
 //! A GGUF file that is opened by its name reads what it holds, and nothing beside it.
@@ -55,8 +55,8 @@ impl Files {
 
     /// The GGUF file of a folder, if it counts.
     pub(crate) fn gguf_of(dir: &Path) -> Option<PathBuf> {
-        let is_there = |name: &&str| dir.join(name).is_file();
-        (!names::WEIGHTS.iter().any(|name| is_there(&name)) && is_there(&keys::FILE)).then(|| dir.join(keys::FILE))
+        let is_there = |name: &str| dir.join(name).is_file();
+        (!names::WEIGHTS.iter().any(|name| is_there(name)) && is_there(keys::FILE)).then(|| dir.join(keys::FILE))
     }
 
     /// What a GGUF file holds, and what lies beside it. Errors: a key of a file is of another type.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use checkpoint::limits::{self, PROTOBUF_BYTES};
 use graph::Blob;
 use half::{bf16, f16};
 use prost::Message;
@@ -15,7 +16,6 @@ use crate::proto::tensor_proto::{DataLocation, DataType};
 use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::{AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 use crate::weigh;
-use checkpoint::limits::{self, PROTOBUF_BYTES};
 
 /// The domain of the standard operators, which files also spell as the empty string.
 pub const STANDARD: &str = "ai.onnx";

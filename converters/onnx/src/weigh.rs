@@ -2,12 +2,13 @@
 
 use std::mem::size_of;
 
+use checkpoint::limits::Budget;
+use checkpoint::protobuf::{Field, fields};
+
 use crate::proto::{
     AttributeProto, FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto, TrainingInfoProto, TypeProto,
     ValueInfoProto,
 };
-use checkpoint::limits::Budget;
-use checkpoint::protobuf::{Field, fields};
 
 /// Messages that have messages inside, and the rest.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -23,11 +23,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use checkpoint::gguf::{Array, GgufFile, TensorType, Value};
 use graph::FloatType;
 
 use super::gguf::container::{self, Planned};
 use crate::error::ExportError;
-use checkpoint::gguf::{Array, GgufFile, TensorType, Value};
 
 const SUM_SUFFIX: &str = ".in_sum2";
 const COUNT_SUFFIX: &str = ".counts";

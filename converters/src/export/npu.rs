@@ -19,6 +19,8 @@ use graph::passes::{
     AbsorbScales, Expand, Lengths, MakeStatic, Pass, UntieEmbeddings, Update, Widths, run_each, run_one,
 };
 use graph::{Block, Cache, ENC, Graph, PortRole, Side, Weight, WeightData, WeightId, Weights};
+use onnx::tensors::{Layout, Reader};
+use onnx::{read, write};
 
 pub use crate::evidence::{EVIDENCE_FILE, Evidence, Range};
 pub use host::{Bucket, HOST_FILE, Host, Numbers, Place, Port};
@@ -31,8 +33,6 @@ use crate::export::companions::copy_companions;
 use crate::format::Format;
 use crate::model::Model;
 use lower::Lowering;
-use onnx::tensors::{Layout, Reader};
-use onnx::{read, write};
 
 const FORMAT: &str = "npu";
 

@@ -9,10 +9,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use checkpoint::Files;
 use graph::{
     AffineTensor, Cache, DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, PortRole, Side, Type,
     ValueId, WeightId, Weights,
 };
+use onnx::make::{flag_info, int, node, subgraph, value_info};
+use onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
+use onnx::read;
+use onnx::tensors::{Layout, Reader, block_of};
+use onnx::write::{self, FileGraph};
 
 pub use onnx::{
     Attribute, Constant, Declared, Description, Element, Extent, Initializer, Node, OnnxFile, STANDARD, Types, Unknown,
@@ -25,12 +31,6 @@ use crate::error::ExportError;
 use crate::export::companions::copy_companions;
 use crate::format::Format;
 use crate::model::Model;
-use checkpoint::Files;
-use onnx::make::{flag_info, int, node, subgraph, value_info};
-use onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
-use onnx::read;
-use onnx::tensors::{Layout, Reader, block_of};
-use onnx::write::{self, FileGraph};
 
 /// Options of the ONNX export.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]

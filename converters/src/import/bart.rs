@@ -1,13 +1,13 @@
 //! BART, mBART, Pegasus, Blenderbot, Blenderbot-small and PLBart: modeling_{bart,mbart,pegasus,blenderbot,blenderbot_small,plbart}.py
 //! of transformers 5.23.
 
+use checkpoint::Checkpoint;
+use checkpoint::gguf::Value;
 use graph::Build;
 
 use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, Tables};
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
-use checkpoint::Checkpoint;
-use checkpoint::gguf::Value;
 
 /// The families.
 pub(super) struct Bart;

@@ -4,14 +4,14 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
+use checkpoint::limits::COMPUTED_POSITIONS;
+use checkpoint::{Checkpoint, Size};
 use graph::{BATCH, Build, Computed, DEC, ENC, Sym, Type, Unary, Val, Visible, Weight, WeightData};
 
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation};
 use super::module::Module;
 use crate::architecture::Semantics;
 use crate::error::ImportError;
-use checkpoint::limits::COMPUTED_POSITIONS;
-use checkpoint::{Checkpoint, Size};
 
 pub(super) use gguf::{NAMES, metadata};
 

@@ -1,12 +1,12 @@
 //! What T5Gemma and T5Gemma2 share: modeling_t5gemma.py and modeling_t5gemma2.py of transformers 5.23.
 
+use checkpoint::gguf;
+use checkpoint::{Checkpoint, Config, Size};
 use graph::{Build, DEC, ENC, Layout, Rope, Unary, Val, Visible};
 use serde_json::Value;
 
 use super::layers::{WITHOUT_EFFECT, activation};
 use super::module::Module;
-use checkpoint::gguf;
-use checkpoint::{Checkpoint, Config, Size};
 
 /// Keys of a stack's section without effect on the logits, beside [`WITHOUT_EFFECT`]. What a section says of the whole model
 /// is set by the whole.

@@ -1,12 +1,12 @@
 //! M2M100 and NLLB-200: modeling_m2m_100.py of transformers 5.23.
 
+use checkpoint::Checkpoint;
+use checkpoint::gguf::Value;
 use graph::Build;
 
 use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, Tables};
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
-use checkpoint::Checkpoint;
-use checkpoint::gguf::Value;
 
 /// The family.
 pub(super) struct M2m100;

@@ -1,13 +1,13 @@
 //! Marian: modeling_marian.py of transformers 5.23.
 
+use checkpoint::gguf::Value;
+use checkpoint::{Checkpoint, Size};
 use graph::Build;
 
 use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, Tables};
 use super::layers::{TIED_HEAD, tied_or_own};
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
-use checkpoint::gguf::Value;
-use checkpoint::{Checkpoint, Size};
 
 /// The family.
 pub(super) struct Marian;

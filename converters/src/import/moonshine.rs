@@ -4,16 +4,16 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
+use checkpoint::gguf::Value;
+use checkpoint::{self, Checkpoint, Size};
+use frontend::Kind;
+use frontend::audio::Features;
 use graph::{BATCH, Build, DEC, Dim, ENC, Layout, Rope, Sym, Type, Unary, Val, Visible};
 
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation, tied_or_own};
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
-use checkpoint::gguf::Value;
-use checkpoint::{self, Checkpoint, Size};
-use frontend::Kind;
-use frontend::audio::Features;
 
 /// The family.
 pub(super) struct Moonshine;

@@ -5,14 +5,14 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
+use checkpoint::gguf::Value;
+use checkpoint::{Checkpoint, Size};
 use graph::{BATCH, Build, DEC, ENC, Layout, Rope, Sym, Type, Unary, Val, Visible};
 
 use super::layers::WITHOUT_EFFECT;
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
-use checkpoint::gguf::Value;
-use checkpoint::{Checkpoint, Size};
 
 /// The family.
 pub(super) struct Mu;

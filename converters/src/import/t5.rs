@@ -4,14 +4,14 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
+use checkpoint::gguf::Value;
+use checkpoint::{self, Checkpoint, Size};
 use graph::{BATCH, Build, DEC, ENC, Op, Sym, Type, Unary, Val, Visible};
 
 use super::layers;
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
-use checkpoint::gguf::Value;
-use checkpoint::{self, Checkpoint, Size};
 
 /// The family.
 pub(super) struct T5;

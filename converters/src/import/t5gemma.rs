@@ -4,6 +4,8 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
+use checkpoint::gguf::Value;
+use checkpoint::{self, Checkpoint};
 use graph::{BATCH, Build, DEC, ENC, Rope, Type, Val, Visible};
 
 use super::gemma::{DECODING_DEFAULTS, Stack, cap, capped, rope};
@@ -11,8 +13,6 @@ use super::layers::{WITHOUT_EFFECT, tied_or_own};
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
-use checkpoint::gguf::Value;
-use checkpoint::{self, Checkpoint};
 
 /// The family.
 pub(super) struct T5Gemma;

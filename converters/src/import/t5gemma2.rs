@@ -5,6 +5,8 @@ mod gguf;
 
 use std::collections::BTreeMap;
 
+use checkpoint::gguf::Value;
+use checkpoint::{self, Checkpoint, Size};
 use graph::{BATCH, Build, Computed, DEC, ENC, Rope, Type, Val, Visible, Weight, WeightData};
 
 use super::gemma::{Attends, DECODING_DEFAULTS, Stack, cap, capped, rope};
@@ -12,8 +14,6 @@ use super::layers::{WITHOUT_EFFECT, tied_or_own};
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
-use checkpoint::gguf::Value;
-use checkpoint::{self, Checkpoint, Size};
 
 /// The family.
 pub(super) struct T5Gemma2;

@@ -1,12 +1,12 @@
 //! ByT5's tokenizer (Xue et al., arXiv 2105.13626): id = byte + 3, and a few special tokens.
 
+use checkpoint::limits::ADDED_TOKENS;
 use serde_json::Value;
 use tokenizers::AddedToken;
 
 use crate::added::{Added, Part};
 use crate::error::TokenizerError;
 use crate::folder::Folder;
-use checkpoint::limits::ADDED_TOKENS;
 
 /// The first byte's id, after padding, end and unknown.
 const OFFSET: i64 = 3;

@@ -3,30 +3,30 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use checkpoint::Files;
+use checkpoint::json::Unique;
+use checkpoint::limits::{self, TOKEN_ID};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use crate::error::TokenizerError;
 use crate::languages::Languages;
-use checkpoint::Files;
-use checkpoint::json::Unique;
-use checkpoint::limits::{self, TOKEN_ID};
 
 /// The special tokens that transformers names.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// A checkpoint's files, as far as its tokenizer matters.
-pub(crate) struct Folder {
-    files: Files,
+pub(crate) struct Folder<'f> {
+    files: &'f Files,
     config: Map<String, Value>,
     special: Map<String, Value>,
     /// transformers' name of the tokenizer, without `Fast`.
     class: String,
 }
 
-impl Folder {
-    pub(crate) fn open(files: Files) -> Result<Folder, TokenizerError> {
+impl<'f> Folder<'f> {
+    pub(crate) fn open(files: &'f Files) -> Result<Folder<'f>, TokenizerError> {
         let folder = Folder { files, config: Map::new(), special: Map::new(), class: String::new() };
         let config = folder.object("tokenizer_config.json")?.unwrap_or_default();
         // `added_tokens_decoder` is newer and replaces the other files.

@@ -6,6 +6,7 @@ mod steps;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use checkpoint::limits;
 use serde_json::Value;
 
 use self::stage::{flatten, step_type};
@@ -16,7 +17,6 @@ use crate::framing::{Framing, Style};
 use crate::pipeline::{Pipeline, caught, encoded};
 use crate::sentencepiece::byte_of;
 use crate::vocabulary::{PieceType, Vocabulary};
-use checkpoint::limits;
 
 /// The whole, and what the crate makes of a model before it knows its type.
 const COPIES: u64 = 2;

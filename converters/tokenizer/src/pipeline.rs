@@ -1,11 +1,11 @@
 //! Tokenizers of the `tokenizers` crate.
 
+use checkpoint::limits::TEXT_BYTES;
 use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper};
 
 use crate::clean_up::cleaned_up;
 use crate::folder::Folder;
 use crate::vocabulary::Vocabulary;
-use checkpoint::limits::TEXT_BYTES;
 
 /// A pipeline: normalize, split, look up, and back.
 #[derive(Debug)]

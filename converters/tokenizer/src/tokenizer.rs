@@ -58,7 +58,7 @@ impl Tokenizer {
 
     /// The same of a checkpoint's files.
     pub fn of(files: &Files) -> Result<Tokenizer, TokenizerError> {
-        let folder = Folder::open(files.clone())?;
+        let folder = Folder::open(files)?;
         let text = folder.bytes(json::FILE)?;
         let class = folder.class();
         let bpe = "sentencepiece.bpe.model";

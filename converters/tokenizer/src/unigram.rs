@@ -1,5 +1,6 @@
 //! SentencePiece Unigram models as pipelines of the `tokenizers` crate: T5, Pegasus, mBART.
 
+use checkpoint::limits::ADDED_TOKENS;
 use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::sequence::Sequence as Decoders;
 use tokenizers::models::unigram::Unigram;
@@ -18,7 +19,6 @@ use crate::languages;
 use crate::pipeline::Pipeline;
 use crate::sentencepiece::{Algorithm, SPACE, SentencePiece};
 use crate::vocabulary::{PieceType, Vocabulary};
-use checkpoint::limits::ADDED_TOKENS;
 
 /// Sentinels that T5 adds after the pieces when tokenizer_config.json does not say (`T5Tokenizer` in transformers).
 const EXTRA_IDS: u64 = 100;

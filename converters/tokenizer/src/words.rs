@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
+use checkpoint::limits::WORD_CHARS;
 use tokenizers::AddedToken;
 
 use crate::added::{Added, Part, is_space};
 use crate::error::TokenizerError;
 use crate::folder::Folder;
-use checkpoint::limits::WORD_CHARS;
 
 const VOCABULARY: &str = "vocab.json";
 const MERGES: &str = "merges.txt";

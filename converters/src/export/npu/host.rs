@@ -7,10 +7,10 @@
 
 use std::path::Path;
 
+use checkpoint::json;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ExportError;
-use checkpoint::json;
 
 /// The file's name.
 pub const HOST_FILE: &str = "npu.json";

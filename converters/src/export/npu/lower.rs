@@ -6,16 +6,16 @@ use graph::{
     Binary, DType, Def, Dim, Entry, FakeQuant, FloatType, Graph, Op, Port as GraphPort, PortRole, Unary, ValueId,
     WeightId,
 };
-
-use super::host::{Numbers, Place, Port};
-use super::profile::{Gelu, Norm, Writes};
-use super::{Caches, Lowered, Npu};
-use crate::evidence::{Evidence, Range};
 use onnx::make::{float, int, ints, node, prune, tensor, text, typed_value_info};
 use onnx::proto::tensor_proto::DataType;
 use onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use onnx::tensors::Layout;
 use onnx::write::FileGraph;
+
+use super::host::{Numbers, Place, Port};
+use super::profile::{Gelu, Norm, Writes};
+use super::{Caches, Lowered, Npu};
+use crate::evidence::{Evidence, Range};
 
 /// One entry on its way into a file.
 pub(super) struct Lowering<'g> {

@@ -15,12 +15,12 @@ use graph::eval::relative_bucket;
 use graph::{Binary, Def, Dim, Entry, Granularity, Graph, Layout as Pairing, Op, Rope, Sym, Unary, ValueId, WeightId};
 
 use linear::Joins;
-
-use super::{Attention, Compute, Products};
 use onnx::make::{int, ints, node, prune, tensor};
 use onnx::proto::tensor_proto::DataType;
 use onnx::proto::{AttributeProto, NodeProto, TensorProto};
 use onnx::tensors::Layout;
+
+use super::{Attention, Compute, Products};
 
 /// What a masked score is added to; two of them are still finite.
 const MASKED: f32 = f32::MIN / 2.0;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use checkpoint::safetensors::{Entry, entries};
 use graph::{
     AffineTensor, Blob, Block, Float8Tensor, FloatType, GgmlType, Quantized, ScalePer, Scratch, Weight, WeightData,
     Weights,
@@ -15,7 +16,6 @@ use super::small_floats::{MX_BLOCK, blocks};
 use crate::artifact::Artifact;
 use crate::error::ExportError;
 use crate::model::Model;
-use checkpoint::safetensors::{Entry, entries};
 
 /// The weights of `model` as the artifact stores them.
 ///

@@ -1,9 +1,10 @@
 //! GGUF's keys and names. llama.cpp runs none of these families; the names follow its scheme.
 
-use super::super::layers::with_and_without_model_prefix;
-use super::{Config, EPS, Positions};
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
+
+use super::super::layers::with_and_without_model_prefix;
+use super::{Config, EPS, Positions};
 
 /// The keys below the family's `model_type`.
 pub(in super::super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(String, Value)> {

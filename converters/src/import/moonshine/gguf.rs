@@ -1,9 +1,10 @@
 //! Moonshine in GGUF: names in llama.cpp's manner and keys `moonshine.*`, both trefoil's own.
 
-use super::Config;
-use crate::import::layers::with_and_without_model_prefix;
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
+
+use super::Config;
+use crate::import::layers::with_and_without_model_prefix;
 
 /// The `moonshine.*` keys.
 pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(String, Value)> {

@@ -1,8 +1,9 @@
 //! Mu in GGUF. llama.cpp has no such architecture: the names follow those of its T5.
 
-use super::{Config, EPS};
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
+
+use super::{Config, EPS};
 
 /// The `mu.*` keys. `attention.kv_heads_repeated`: query head i reads key head i mod head_count_kv, rather than its
 /// neighbours' one.

@@ -1,11 +1,11 @@
 //! T5 as llama.cpp names and describes it: `LLM_ARCH_T5` in llama-arch.cpp and llama-model.cpp.
 
+use checkpoint::gguf::Value;
+use checkpoint::{Checkpoint, CheckpointError, Problem};
 use graph::Unary;
 
 use super::Config;
 use crate::error::ImportError;
-use checkpoint::gguf::Value;
-use checkpoint::{Checkpoint, CheckpointError, Problem};
 
 /// The `t5.*` keys. Errors: everything about this config that llama.cpp's T5 computes in another way.
 pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {

@@ -1,9 +1,10 @@
 //! T5Gemma in GGUF. llama.cpp has no such architecture: the names follow those of its Gemma 2 and T5.
 
-use super::Config;
-use crate::import::gemma;
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
+
+use super::Config;
+use crate::import::gemma;
 
 /// The `t5gemma.*` keys, those of each stack below its name.
 pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(String, Value)> {

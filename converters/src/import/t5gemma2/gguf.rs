@@ -1,9 +1,10 @@
 //! T5Gemma2 in GGUF. llama.cpp has no such architecture: the names follow those of its Gemma 3 and T5.
 
-use super::Config;
-use crate::import::gemma;
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
+
+use super::Config;
+use crate::import::gemma;
 
 /// The `t5gemma2.*` keys, those of each stack below its name and there the rotary settings by kind of layer.
 pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(String, Value)> {

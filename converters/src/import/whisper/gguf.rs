@@ -1,9 +1,10 @@
 //! Whisper in GGUF: names in llama.cpp's manner and keys `whisper.*`, both trefoil's own. (whisper.cpp reads another container.)
 
-use super::Config;
-use crate::import::layers::with_and_without_model_prefix;
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
+
+use super::Config;
+use crate::import::layers::with_and_without_model_prefix;
 
 /// The `whisper.*` keys.
 pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(String, Value)> {

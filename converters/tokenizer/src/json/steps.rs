@@ -1,10 +1,10 @@
 //! What the stages of a tokenizer.json may ask for. Steps are known by their keys: the crate takes a step without a type for
 //! the one that its keys fit.
 
+use checkpoint::limits::{FRAME_TOKENS, MARK_BYTES, REGEXES, REPLACEMENT_GROWTH, STAGE_STEPS, WORD_PIECE_CHARS};
 use serde_json::Value;
 
 use super::stage::flatten;
-use checkpoint::limits::{FRAME_TOKENS, MARK_BYTES, REGEXES, REPLACEMENT_GROWTH, STAGE_STEPS, WORD_PIECE_CHARS};
 
 /// The stages, and the key of the steps of a sequence of them.
 const STAGES: [(&str, &str); 4] = [

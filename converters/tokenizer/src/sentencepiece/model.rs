@@ -1,11 +1,11 @@
 //! SentencePiece's own file.
 
+use checkpoint::limits::{PIECE_BYTES, PIECES};
+use checkpoint::protobuf::{self, Field};
 use prost::Message;
 
 use crate::charsmap::Charsmap;
 use crate::vocabulary::PieceType;
-use checkpoint::limits::{PIECE_BYTES, PIECES};
-use checkpoint::protobuf::{self, Field};
 
 /// Fields of `ModelProto` in sentencepiece_model.proto, as far as they matter here.
 #[derive(Clone, PartialEq, Message)]

@@ -1,11 +1,11 @@
 //! `Attention` as `com.microsoft.MultiHeadAttention` or as MatMul and Softmax.
 
 use graph::{Def, Op, ValueId};
+use onnx::make::{float, int, ints, node};
+use onnx::proto::tensor_proto::DataType;
 
 use super::super::Attention;
 use super::{Block, MASKED};
-use onnx::make::{float, int, ints, node};
-use onnx::proto::tensor_proto::DataType;
 
 impl Block<'_, '_> {
     pub(super) fn attention(

@@ -1,11 +1,11 @@
 //! `Embed`: rows gathered as they are stored, and made floats after.
 
 use graph::ValueId;
-
-use super::Block;
 use onnx::make::{int, text};
 use onnx::proto::tensor_proto::DataType;
 use onnx::tensors::Layout;
+
+use super::Block;
 
 impl Block<'_, '_> {
     pub(super) fn embed(&mut self, ids: ValueId, table: ValueId) -> Result<String, String> {

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use graph::{Def, Granularity, Graph, Op, ValueId, WeightId};
-
-use super::super::{Compute, Products};
-use super::{Block, Lowering};
 use onnx::make::{int, ints, node};
 use onnx::proto::tensor_proto::DataType;
 use onnx::tensors::Layout;
+
+use super::super::{Compute, Products};
+use super::{Block, Lowering};
 
 /// Queries, keys and values; a gate and what it opens. The encoder's output is read by the keys and values of all layers, which
 /// would lie in memory together.

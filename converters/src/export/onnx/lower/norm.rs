@@ -1,9 +1,9 @@
 //! Norms.
 
 use graph::ValueId;
+use onnx::make::{float, int};
 
 use super::Block;
-use onnx::make::{float, int};
 
 impl Block<'_, '_> {
     pub(super) fn layer_norm(&mut self, args: &[ValueId], eps: f32) -> Result<String, String> {
