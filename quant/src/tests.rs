@@ -504,7 +504,8 @@ fn a_report_is_told_of_awq_before_gptq_and_of_rounding_that_calibration_did_not_
         let plan = policy.plan(&graph).expect("fits");
         if rounded {
             plan.typed(&mut graph);
-            graph::passes::quantize_activations(&mut graph, graph::Granularity::Token).expect("fits");
+            graph::passes::run_one(&mut graph, &graph::passes::QuantizeActivations::all(graph::Granularity::Token))
+                .expect("fits");
         }
         cautions(policy, &plan, &graph).into_iter().map(|caution| (caution.about, caution.text)).collect::<Vec<_>>()
     };

@@ -331,10 +331,8 @@ fn modules_of_a_crate_import_each_other_in_no_circle() {
         for root in roots.iter().filter(|root| root.exists()) {
             let imports = Imports::of(root);
             assert!(imports.0.values().any(|files| !files.is_empty()), "{}: nothing imports anything", root.display());
-            let circle = imports.circle();
-            told.extend(
-                circle.map(|files| files.iter().map(|file| relative(file)).collect::<Vec<_>>().join("\n  -> ")),
-            );
+            let text = |circle: Vec<PathBuf>| circle.iter().map(|file| relative(file)).collect::<Vec<_>>().join(" -> ");
+            told.extend(imports.circles().into_iter().map(text));
         }
     }
     assert!(told.is_empty(), "modules that import each other in a circle:\n{}", told.join("\n"));
