@@ -24,7 +24,7 @@ use validate::task::Data;
 use crate::build::cache::{self, Key, Kind};
 use crate::build::error::PipelineError;
 use crate::build::manifest::Origin;
-use crate::recipe::schema::CalibrationData;
+use crate::recipe::samples::CalibrationData;
 use crate::show::progress::Display;
 
 /// Values that a report lists as near the end of f16.

@@ -15,7 +15,8 @@ use validate::task::{Data, Ids, TaskMetric, Text};
 use crate::build::error::PipelineError;
 use crate::build::manifest::Origin;
 use crate::build::observed::Observed;
-use crate::recipe::schema::{Recipe, Validation};
+use crate::recipe::samples::Validation;
+use crate::recipe::schema::Recipe;
 use crate::recipe::target::Target;
 use crate::show::progress::Display;
 

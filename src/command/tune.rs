@@ -1,5 +1,6 @@
 //! `tune`: what each weight may lose, measured; then the smallest plan within a budget, as a recipe that `convert` takes.
 
+mod arguments;
 mod found;
 mod memory;
 mod picture;
@@ -7,12 +8,12 @@ mod search;
 mod singles;
 mod text;
 
+use std::fs;
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use graph::Progress;
-use quant::{Policy, Scheme};
+use quant::Policy;
 use serde_json::json;
 use validate::Greedy;
 use validate::chain::Floats;
@@ -31,58 +32,11 @@ use crate::command::arguments::{Common, Verdict};
 use crate::recipe::load::Loaded;
 use crate::show::progress::Display;
 use crate::show::terminal::print;
-use found::FILES;
+pub use arguments::Tune;
+use found::{FILES, Found};
 use memory::{About, Memory};
 use search::Search;
 use singles::Singles;
-
-/// Samples that judge a trial, unless told otherwise.
-const SAMPLES: usize = 128;
-
-/// Arguments of `tune`.
-#[derive(clap::Args)]
-pub struct Tune {
-    /// The recipe
-    recipe: PathBuf,
-    /// Which artifact [default: the recipe's only one]
-    #[arg(long, value_name = "NAME")]
-    only: Option<String>,
-    /// Most bytes of its weights, as 2900000 or 2.9MB
-    #[arg(long, value_name = "BYTES", value_parser = bytes, group = "budget")]
-    max_size: Option<u64>,
-    /// Most KL divergence from the float model, in nats
-    #[arg(long, value_name = "KL", group = "budget")]
-    max_kl: Option<f64>,
-    /// Most points of the task's metric lost on the calibration data
-    #[arg(long, value_name = "POINTS", group = "budget")]
-    max_drop: Option<f64>,
-    /// Schemes to choose from [default: those of the format]
-    #[arg(long, value_name = "SCHEME", value_delimiter = ',')]
-    candidates: Vec<Scheme>,
-    /// Calibration samples that judge a trial, from the first
-    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(SAMPLES).expect("not 0"))]
-    samples: NonZeroUsize,
-    /// Another checkpoint than the recipe's
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
-    /// Where the new recipe goes [default: beside the recipe, as NAME-tuned.yaml]
-    #[arg(long, value_name = "FILE")]
-    save: Option<PathBuf>,
-    /// Where tune.md, tune.json and tune.svg go [default: in the recipe's `out`]
-    #[arg(long, value_name = "DIR")]
-    report_dir: Option<PathBuf>,
-}
-
-/// `2900000`, `2.9MB`, `350kB`; in powers of 1000.
-fn bytes(text: &str) -> Result<u64, String> {
-    let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0), ("", 1.0)];
-    let found = units.iter().find_map(|(unit, size)| Some((text.trim().strip_suffix(unit)?.trim(), size)));
-    let number = found.and_then(|(number, size)| Some(number.parse::<f64>().ok()? * size));
-    number
-        .filter(|n| *n >= 1.0 && *n < 1e15)
-        .map(|n| n as u64)
-        .ok_or_else(|| "expected a size as 2900000 or 2.9MB".into())
-}
 
 /// `tune`.
 pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
@@ -148,7 +102,7 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
     let (found, policy) = search.run(arguments, memory)?;
     display.finish();
     inputs.unchanged(&origin.inputs)?;
-    found::write(&found, folder)?;
+    write(&found, folder)?;
     let saved = match &policy {
         Some(policy) => {
             let file = arguments.save.clone().unwrap_or_else(|| beside(&arguments.recipe));
@@ -181,6 +135,15 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
         return Ok(Verdict::Failed);
     }
     Ok(Verdict::Passed)
+}
+
+/// tune.json, tune.md and tune.svg, all or none of them anew.
+fn write(found: &Found, folder: OutFolder) -> Result<(), PipelineError> {
+    let json = serde_json::to_string_pretty(found).expect("plain data") + "\n";
+    for (name, text) in FILES.into_iter().zip([json, text::markdown(found), picture::svg(found)]) {
+        fs::write(folder.staged(name), text).map_err(PipelineError::io(&folder.staged(name)))?;
+    }
+    Ok(folder.commit(&FILES, &[])?)
 }
 
 fn budget(arguments: &Tune) -> String {
@@ -231,15 +194,6 @@ fn anchor(value: &mut serde_json::Value, folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read_in_powers_of_a_thousand() {
-        assert_eq!(
-            [bytes("2900000"), bytes("2.9MB"), bytes("350 kB"), bytes("1GB")].map(|b| b.ok()),
-            [Some(2_900_000), Some(2_900_000), Some(350_000), Some(1_000_000_000)]
-        );
-        assert!(["", "MB", "-3", "2 TB", "NaN", "0"].iter().all(|text| bytes(text).is_err()));
-    }
 
     #[test]
     fn a_recipe_saved_elsewhere_finds_what_it_names() {

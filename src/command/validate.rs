@@ -19,7 +19,7 @@ use crate::command::arguments::{Common, Verdict};
 use crate::command::engines::Engines;
 use crate::command::summary::told;
 use crate::recipe::load::Loaded;
-use crate::recipe::schema::Validation;
+use crate::recipe::samples::Validation;
 use crate::show::progress::Display;
 
 /// Arguments of `validate`.

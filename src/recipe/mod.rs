@@ -3,6 +3,7 @@
 pub mod load;
 mod problems;
 pub mod rescale;
+pub mod samples;
 pub mod schema;
 pub mod target;
 pub mod yaml;

@@ -1,6 +1,5 @@
 //! What a recipe says.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use converters::checkpoint::Overrides;
@@ -8,11 +7,8 @@ use converters::tokenizer::Languages;
 use quant::Policy;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use validate::calibration::Prefixes;
-use validate::chain::Limits;
-use validate::runtime::Options;
-use validate::task::TaskMetric;
 
+use crate::recipe::samples::{CalibrationData, Validation};
 use crate::recipe::target::Target;
 
 /// A recipe: a checkpoint, the artifacts grown from it, and what they must reach.
@@ -41,64 +37,6 @@ pub struct Recipe {
     /// What the artifacts must reach; without it, the chain runs on made-up inputs and has only the limits of noise.
     #[serde(default)]
     pub validate: Validation,
-}
-
-/// Samples on which the model decodes while quantizers watch. They must not be those that validate it.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CalibrationData {
-    /// Lines `{"input": …, "target": …}` or plain text, relative to the recipe's folder.
-    pub data: PathBuf,
-    /// How many of them, from the first; all when absent.
-    pub samples: Option<NonZeroUsize>,
-    /// What the decoder is fed.
-    #[serde(default)]
-    pub decode: Prefixes,
-}
-
-/// What the artifacts are measured on, and what they must reach.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Validation {
-    /// Lines `{"input": …, "target": …}` or plain text, relative to the recipe's folder; drawn inputs when absent.
-    pub data: Option<PathBuf>,
-    /// How many of them, from the first; 64 when absent.
-    pub samples: Option<NonZeroUsize>,
-    /// The figure that `limits.max_points_lost` is about.
-    pub metric: TaskMetric,
-    /// How far the artifacts may be from the float model.
-    pub limits: Limits,
-    /// Chips that the Qualcomm HTP simulator stands for, each in a run of its own: `soc_model` 60 (Snapdragon X Elite, HTP
-    /// v73) when there is none, 57 (8 Gen 3, v75), 69 (8 Elite, v79).
-    pub soc_models: Vec<u32>,
-    /// How many samples a simulator runs, from the first; all when absent, and 20 at most on chips after the first. A step
-    /// may take a second.
-    pub simulated_samples: Option<NonZeroUsize>,
-    /// Whether `convert` also times the artifacts in their engines, on a few of the samples and beside the float model; some
-    /// seconds for each.
-    pub speed: bool,
-}
-
-impl Default for Validation {
-    fn default() -> Validation {
-        Validation {
-            data: None,
-            samples: None,
-            metric: TaskMetric::default(),
-            limits: Limits::default(),
-            soc_models: Vec::new(),
-            simulated_samples: None,
-            speed: true,
-        }
-    }
-}
-
-impl Validation {
-    /// What engines are told when an artifact is opened to be validated.
-    pub fn options(&self, options: Options) -> Options {
-        let simulated_samples = self.simulated_samples.map(NonZeroUsize::get);
-        Options { soc_models: self.soc_models.clone(), simulated_samples, ..options }
-    }
 }
 
 /// The JSON schema of a recipe, for editors.

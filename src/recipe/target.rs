@@ -12,7 +12,7 @@ use serde_json::json;
 use validate::chain::Limits;
 
 use crate::recipe::rescale::RescaleResidual;
-use crate::recipe::schema::Validation;
+use crate::recipe::samples::Validation;
 
 /// One artifact: exactly one of `onnx`, `npu`, `gguf`, `safetensors` with that format's options, `{}` for its defaults.
 #[derive(Clone, Deserialize, JsonSchema)]

@@ -103,11 +103,13 @@ fn a_search_is_remembered_by_all_that_its_measurements_follow_from() {
     fs::rename(home.path("renamed.jsonl"), home.path("data.jsonl")).expect("renamed");
 
     // What does.
+    let integers =
+        |format: &str| plain.replace("gguf: {}", format).replace("q4_0", "int4-g32").replace("importance", "gptq");
     for (what, recipe) in [
         ("the metric", format!("{plain}validate: {{ metric: token_error_rate }}\n")),
         ("the fallback", recipe("gguf: { fallback: f16 }", "")),
-        ("the format", plain.replace("gguf: {}", "onnx: {}").replace("q4_0", "int4-g32")),
-        ("an option of the format", plain.replace("gguf: {}", "onnx: { compute: f32 }").replace("q4_0", "int4-g32")),
+        ("the format", integers("onnx: {}")),
+        ("an option of the format", integers("onnx: { compute: f32 }")),
         ("the method", plain.replace("importance", "nearest")),
         ("the prompt", format!("{plain}decode: {{ decoder_start_token_id: 5 }}\n")),
         ("how many samples there are", plain.replace("data.jsonl }", "data.jsonl, samples: 3 }")),
@@ -143,7 +145,7 @@ fn what_a_speech_model_is_calibrated_on_is_remembered_with_language_prompt_and_p
     // The same statistics serve every format, scheme and method.
     assert!(!miss(&plain.replace("method: gptq", "activations: { static: { bits: 8 } }")), "the method");
     assert!(!miss(&plain.replace("onnx: {}", "safetensors: {}")), "the format");
-    for (what, more) in [("the language", "decode: { language: fr }\n"), ("the task", "decode: { task: translate }\n")]
+    for (what, more) in [("the language", "decode: { language: de }\n"), ("the task", "decode: { task: transcribe }\n")]
     {
         assert!(miss(&format!("{plain}{more}")), "{what}");
         assert!(!miss(&format!("{plain}{more}")), "{what}, again");

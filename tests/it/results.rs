@@ -99,11 +99,9 @@ fn result(algorithm: &str, t5: &Seen, bart: &Seen) -> String {
             let steps = |range| t5.statistics.steps(StaticActivations { bits: 8, range }).expect("finite");
             format!("{:?}", methods.map(steps))
         }
-        "affine" => t5.weights(&[
-            ("int8", Method::Nearest),
-            ("int4-g32-asym", Method::Nearest),
-            ("int4-g32", Method::Importance),
-        ]),
+        "affine" => {
+            t5.weights(&[("int8", Method::Nearest), ("int4-g32", Method::Nearest), ("int4-g32-asym", Method::Nearest)])
+        }
         "float8" => {
             t5.weights(&[("fp8", Method::Nearest), ("fp8", Method::Importance), ("fp8-tensor", Method::Nearest)])
         }

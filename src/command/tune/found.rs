@@ -1,14 +1,9 @@
 //! What a search found, and the files that say so.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use quant::Method;
 use serde::{Deserialize, Serialize};
-
-use super::{picture, text};
-use crate::build::error::PipelineError;
-use crate::build::folder::OutFolder;
 
 /// What is written, the one for machines first.
 pub const FILES: [&str; 3] = ["tune.json", "tune.md", "tune.svg"];
@@ -94,15 +89,6 @@ pub fn grouped(rows: &[Row], by: impl Fn(&str) -> String) -> Vec<Group> {
         }
     }
     groups
-}
-
-/// tune.json, tune.md and tune.svg, all or none of them anew.
-pub fn write(found: &Found, folder: OutFolder) -> Result<(), PipelineError> {
-    let json = serde_json::to_string_pretty(found).expect("plain data") + "\n";
-    for (name, text) in FILES.into_iter().zip([json, text::markdown(found), picture::svg(found)]) {
-        fs::write(folder.staged(name), text).map_err(PipelineError::io(&folder.staged(name)))?;
-    }
-    Ok(folder.commit(&FILES, &[])?)
 }
 
 #[cfg(test)]

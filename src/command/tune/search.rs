@@ -11,7 +11,7 @@ use validate::chain::Floats;
 use validate::metrics::{self, Score};
 use validate::task::{TaskMetric, Text};
 
-use super::Tune;
+use super::arguments::Tune;
 use super::found::{Found, Row, Size, Whole, grouped, kind, layer};
 use super::memory::{Line, Memory};
 use super::singles::Singles;
