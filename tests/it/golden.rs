@@ -16,14 +16,14 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cli::{code, run, text};
-use crate::fixture::{fixtures, repository, round_to_fixed_steps};
+use crate::fixture::{arithmetic, fixtures, repository, round_to_fixed_steps};
 use crate::recipes::{chosen, recipes, stand_in};
 
 /// `checkpoint format schemes digest`, a line each.
 const SCHEMES: &str = "tests/fixtures/golden/schemes.txt";
-/// `recipe artifact kernel digest`, a line each.
+/// `recipe artifact arithmetic digest`, a line each.
 const RECIPES: &str = "tests/fixtures/golden/recipes.txt";
-/// Instead of a kernel: bytes that are the same on every processor.
+/// Instead of an arithmetic: bytes that are the same on every processor.
 const ANY: &str = "any";
 
 /// Schemes that share a line. A new scheme gets a line of its own, so that the others are seen to stay.
@@ -191,11 +191,11 @@ fn every_scheme_is_in_the_golden_list() {
     assert_eq!(listed, all);
 }
 
-/// Bytes that follow from samples depend on the order of sums in the processor's matrix kernel, so such a line names it, and is
-/// compared on processors that have it.
+/// Bytes that follow from samples depend on the last bits of floats, so such a line names what decides these, and is compared where
+/// they are the same.
 #[test]
 fn every_recipe_makes_the_same_bytes() {
-    let kernel = graph::eval::kernel();
+    let arithmetic = arithmetic();
     let lines = recipes().into_iter().flat_map(|path: PathBuf| {
         let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
         let home = tempfile::tempdir().expect("temporary folder");
@@ -214,12 +214,12 @@ fn every_recipe_makes_the_same_bytes() {
             let mut digest = Sha256::new();
             add_files(&mut digest, &Artifact::list("any", &dir).expect("listed"));
             let artifact = dir.file_name().expect("a folder").to_string_lossy().into_owned();
-            (format!("{stem} {artifact} {}", if depends { &kernel } else { ANY }), hex(digest))
+            (format!("{stem} {artifact} {}", if depends { &arithmetic } else { ANY }), hex(digest))
         };
         folders.map(line).collect::<Vec<_>>()
     });
     let found: BTreeMap<String, String> = lines.collect();
     assert!(found.len() > 40, "{}", found.len());
-    let is_other = |key: &str| ![ANY, &kernel].contains(&key.splitn(3, ' ').nth(2).expect("a kernel"));
+    let is_other = |key: &str| ![ANY, &arithmetic].contains(&key.splitn(3, ' ').nth(2).expect("what it depends on"));
     compare(RECIPES, &found, is_other);
 }

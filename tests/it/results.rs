@@ -17,9 +17,9 @@ use validate::Greedy;
 use validate::calibration::{Calibrated, Prefixes};
 use validate::task::Data;
 
-use crate::fixture::{fixture, repository};
+use crate::fixture::{arithmetic, fixture, repository};
 
-/// `algorithm number kernel digest`, a line each.
+/// `algorithm number arithmetic digest`, a line each.
 const GOLDEN: &str = "tests/fixtures/golden/results.txt";
 
 /// A model, samples and what they showed.
@@ -126,11 +126,11 @@ fn result(algorithm: &str, t5: &Seen, bart: &Seen) -> String {
 #[test]
 fn an_algorithm_whose_results_changed_has_another_number() {
     let (t5, bart) = (Seen::new("t5-rows-of-32"), Seen::new("bart-rows-of-32"));
-    let kernel = graph::eval::kernel();
+    let arithmetic = arithmetic();
     let found = RESULTS.iter().map(|(algorithm, number)| {
         let digest = Sha256::digest(result(algorithm, &t5, &bart));
         let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        (format!("{algorithm} {number} {kernel}"), digest)
+        (format!("{algorithm} {number} {arithmetic}"), digest)
     });
     let found: BTreeMap<String, String> = found.collect();
     let golden = fs::read_to_string(repository(GOLDEN)).unwrap_or_default();
@@ -145,8 +145,8 @@ fn an_algorithm_whose_results_changed_has_another_number() {
         let text: String = golden.iter().map(|(key, digest)| format!("{key} {digest}\n")).collect();
         return fs::write(repository(GOLDEN), text).expect("written");
     }
-    // Lines of another kernel say nothing of this one.
-    let is_known = |key: &String| golden.contains_key(key) || golden.keys().all(|known| !known.ends_with(&kernel));
+    // Lines of other arithmetic say nothing of this one.
+    let is_known = |key: &String| golden.contains_key(key) || golden.keys().all(|known| !known.ends_with(&arithmetic));
     let unknown: Vec<&String> = found.keys().filter(|key| !is_known(key)).collect();
     assert!(unknown.is_empty(), "numbers without results; BLESS=1 writes them to {GOLDEN}: {unknown:?}");
 }
