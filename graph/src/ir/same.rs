@@ -3,42 +3,60 @@
 use std::collections::HashMap;
 
 use super::graph::{Def, Graph, ValueId};
+use crate::weights::WeightId;
 
 /// For each value of `graph`, by its number: whether `known` has a value of its name that is the same op, with the same settings, of
-/// the same values, down to the same inputs, constants and stored bytes of weights.
+/// the same values, down to the same inputs, constants and stored bytes of weights, whatever a weight is called.
 ///
 /// A statistic of a value in one graph is one of the value in the other only then. Not bytes are compared but where they lie, so that
 /// two copies of a weight count as two. A value that no entry needs is not the same.
 pub fn same_values(known: &Graph, graph: &Graph) -> Vec<bool> {
-    let by_name: HashMap<&str, ValueId> =
-        known.values.iter().enumerate().map(|(i, value)| (&value.name[..], ValueId(i))).collect();
-    let mut same = vec![false; graph.values.len()];
+    let pairs = Pairs::new(known);
+    let mut found: Vec<Option<ValueId>> = vec![None; graph.values.len()];
     // Arguments come before what is made of them.
     for id in graph.entries.iter().flat_map(|entry| graph.order(entry)) {
-        let known_id = by_name.get(&graph.value(id).name[..]);
-        same[id.0] = known_id.is_some_and(|known_id| is_same(known, *known_id, graph, id, &same));
+        found[id.0] = pairs.of(graph, id, &found);
     }
-    same
+    found.iter().map(Option::is_some).collect()
 }
 
-fn is_same(known: &Graph, known_id: ValueId, graph: &Graph, id: ValueId, same: &[bool]) -> bool {
-    let (a, b) = (known.value(known_id), graph.value(id));
-    if a.ty != b.ty {
-        return false;
+/// Values of a graph by what others are found by.
+struct Pairs<'g> {
+    known: &'g Graph,
+    by_name: HashMap<&'g str, ValueId>,
+    weights: Vec<(ValueId, WeightId)>,
+}
+
+impl<'g> Pairs<'g> {
+    fn new(known: &'g Graph) -> Pairs<'g> {
+        let ids = || (0..known.values.len()).map(ValueId);
+        let by_name = ids().map(|id| (&known.value(id).name[..], id)).collect();
+        let weights = ids().filter_map(|id| Some((id, known.weight_of(id)?))).collect();
+        Pairs { known, by_name, weights }
     }
-    match (&a.def, &b.def) {
-        (Def::Input, Def::Input) => true,
-        (Def::Const(a), Def::Const(b)) => a.to_bits() == b.to_bits(),
-        (Def::Weight(a), Def::Weight(b)) => {
-            let (a, b) = (known.weights.get(*a), graph.weights.get(*b));
-            a.shape == b.shape && a.data.is_same(&b.data)
+
+    /// The value that holds what value `id` of `graph` does. `found`: those of its arguments.
+    fn of(&self, graph: &Graph, id: ValueId, found: &[Option<ValueId>]) -> Option<ValueId> {
+        let value = graph.value(id);
+        if let Def::Weight(weight) = value.def {
+            let weight = graph.weights.get(weight);
+            let is_same = |id: WeightId| {
+                let known = self.known.weights.get(id);
+                known.shape == weight.shape && known.data.is_same(&weight.data)
+            };
+            return self.weights.iter().find(|(_, known)| is_same(*known)).map(|(id, _)| *id);
         }
-        (Def::Op(a, of_a), Def::Op(b, of_b)) => {
-            let is_same_argument =
-                |(a, b): (&ValueId, &ValueId)| same[b.0] && known.value(*a).name == graph.value(*b).name;
-            a == b && of_a.len() == of_b.len() && of_a.iter().zip(of_b).all(is_same_argument)
-        }
-        (Def::Input | Def::Const(_) | Def::Weight(_) | Def::Op(..), _) => false,
+        let known_id = *self.by_name.get(&value.name[..])?;
+        let known = self.known.value(known_id);
+        let is_same = match (&known.def, &value.def) {
+            (Def::Input, Def::Input) => true,
+            (Def::Const(a), Def::Const(b)) => a.to_bits() == b.to_bits(),
+            (Def::Op(a, of_a), Def::Op(b, of_b)) => {
+                a == b && of_a.iter().map(|arg| Some(*arg)).eq(of_b.iter().map(|arg| found[arg.0]))
+            }
+            (Def::Input | Def::Const(_) | Def::Weight(_) | Def::Op(..), _) => false,
+        };
+        (is_same && known.ty == value.ty).then_some(known_id)
     }
 }
 
@@ -81,6 +99,17 @@ mod tests {
         let found = names(&edited);
         assert!(found.contains(&"second".to_owned()) && !found.contains(&"first".to_owned()), "{found:?}");
         assert_eq!(found.len(), 3, "the weight, its product and the sum: {found:?}");
+
+        // Another name of the same numbers changes nothing.
+        let mut renamed = exact.clone();
+        let id = renamed.weights.find("first").expect("there");
+        renamed.weights.get_mut(id).name = "another".to_owned();
+        renamed
+            .values
+            .iter_mut()
+            .filter(|value| value.name == "first")
+            .for_each(|value| value.name = "another".to_owned());
+        assert_eq!(names(&renamed), Vec::<String>::new());
 
         // The same numbers at another place are taken for others.
         let mut copied = exact.clone();
