@@ -38,7 +38,7 @@ mod tests;
 pub mod tune;
 
 pub use calibrate::{Calibration, Samples, Statistics, ranges, values};
-pub use edit::{bias, equalize, equalize as smooth, rescale};
+pub use edit::{bias, equalize, rescale};
 pub use error::{CalibrationError, QuantError, Refusal};
 pub use measure::OutputErrors;
 pub use method::QUANTIZERS;
@@ -58,9 +58,3 @@ pub use scheme::Scheme;
 pub use settings::{
     Activations, Clip, Equalize, Factors, GptqSettings, Method, RangeMethod, Smoothquant, StaticActivations,
 };
-
-/// What became of a weight, and by how much.
-pub mod record {
-    pub use crate::measure::{Errors, OutputErrors};
-    pub use crate::report::{OutputRecord, ScaleStats, TensorRecord, restored, stored_bytes};
-}

@@ -15,7 +15,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use validate::calibration::Calibrated;
 
-use crate::build::manifest::sha256;
+use crate::build::manifest::{hex, sha256};
 use crate::build::whole;
 
 /// Findings take so many bytes at most; those that nobody asked for the longest go first.
@@ -79,7 +79,7 @@ pub fn fed(calibrated: &Calibrated) -> String {
             }
         }
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest)
 }
 
 /// A finding. `None` when there is none, or when its file is damaged: it is then made anew.

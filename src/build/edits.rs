@@ -2,8 +2,7 @@
 
 use graph::passes::{RescaleResidual as Rescale, residual_streams, run_one};
 use graph::{Graph, Tensors, ValueId};
-use quant::equalize::{self, Kind};
-use quant::smooth::{self, Chosen};
+use quant::equalize::{self, Chosen, Kind};
 use quant::{Equalize, Plan, Policy, QuantError, rescale};
 use validate::Greedy;
 use validate::calibration::{Calibrated, Prefixes};
@@ -85,11 +84,11 @@ pub fn equalize(
         return Ok(Ok(Vec::new()));
     }
     let chosen = match observed.filter(|_| policy.equalize.is_calibrated()) {
-        None => smooth::choose(graph, policy.equalize, plan, None, display),
+        None => equalize::choose(graph, policy.equalize, plan, None, display),
         Some(observed) => {
             let statistics = observed.statistics(graph, &[], display)?;
             observed.with(&statistics, policy.gptq, |known| {
-                smooth::choose(graph, policy.equalize, plan, Some(known), display)
+                equalize::choose(graph, policy.equalize, plan, Some(known), display)
             })
         }
     };

@@ -246,7 +246,7 @@ pub fn refused(source: &Source, target: &Target) -> Result<Need, PipelineError> 
     .map_err(|source| export(target, source))?;
     let mut need = Need::default();
     for (_, weight) in model.graph.weights.iter() {
-        need.artifact += quant::record::stored_bytes(weight);
+        need.artifact += quant::report::stored_bytes(weight);
         need.scratch += match &weight.data {
             WeightData::Quantized(graph::Quantized::Affine(tensor)) => tensor.codes.len(),
             WeightData::Quantized(graph::Quantized::Ggml { blocks, .. }) => blocks.len(),

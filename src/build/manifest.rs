@@ -107,7 +107,12 @@ pub struct RecipeText {
 
 /// Of a text, in lowercase hexadecimal.
 pub fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(Sha256::new_with_prefix(text))
+}
+
+/// A digest, in lowercase hexadecimal.
+pub fn hex(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl RecipeText {

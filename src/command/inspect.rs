@@ -210,7 +210,7 @@ fn checkpoint(dir: &Path) -> Result<Inspection, InspectError> {
         name: weight.name.clone(),
         ty: weight.data.type_name(),
         shape: weight.shape.clone(),
-        bytes: quant::record::stored_bytes(weight),
+        bytes: quant::report::stored_bytes(weight),
     });
     let tensors: Vec<TensorRow> = tensors.collect();
     let entries = model.graph.entries.iter().map(|entry| entry_row(&model.graph, entry)).collect();

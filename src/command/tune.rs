@@ -11,12 +11,11 @@ mod text;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use graph::Progress;
 use quant::Policy;
 use serde_json::json;
-use validate::Greedy;
-use validate::chain::Floats;
 use validate::task::Data;
 
 use crate::build::error::PipelineError;
@@ -85,7 +84,6 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
     let judged = judging.samples.len();
     let (metric, with_task) = (recipe.validate.metric, arguments.max_drop.is_some());
     let memory = Memory::open(&About { target, observed: &observed, judged, metric });
-    let greedy = Greedy::from(&source.decoding);
     let search = Search {
         target,
         model: &model,
@@ -94,7 +92,8 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
         metric,
         observed: &observed,
         singles: Singles::new(&model.graph, &observed, judged)?,
-        floats: Floats::measure(&source.exact.graph, judging, &greedy, with_task, display)?,
+        judging,
+        floats: OnceLock::new(),
         judged,
         with_task,
         display,

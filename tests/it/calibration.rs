@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use converters::checkpoint::Generation;
 use converters::{Model, import};
@@ -17,27 +17,29 @@ use validate::calibration::{Calibrated, CalibratedError, Prefixes};
 use validate::task::Data;
 use validate::{ChainError, Greedy};
 
-use crate::cli::{code, text};
+use crate::cli::{code, text, trefoil};
 use crate::fixture::{fixture, fixtures};
 
 /// Short outputs keep these tests short.
 const NEW_TOKENS: usize = 6;
 
-fn split(dir: &Path) -> Model {
+/// A checkpoint after the passes.
+pub fn split(dir: &Path) -> Model {
     let mut model = import(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     graph::passes::run(&mut model.graph).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     model
 }
 
 /// Drawn inputs and the model's own words.
-fn calibrated(model: &Model, count: usize) -> Calibrated {
+pub fn calibrated(model: &Model, count: usize) -> Calibrated {
     let decoding: &Generation = model.checkpoint.generation();
     let data = Data::drawn(count, &model.graph, decoding).expect("an encoder of a known kind");
     let greedy = Greedy::from(decoding).at_most(NEW_TOKENS);
     Calibrated::new(&model.graph, data, &greedy, Prefixes::Greedy, &Quiet).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn quantized(
+/// The graph under a policy, calibrated on samples.
+pub fn quantized(
     graph: &Graph,
     samples: &Calibrated,
     statistics: &Statistics,
@@ -308,10 +310,7 @@ impl Home {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
-        for variable in ["TREFOIL_PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "ORT_DYLIB_PATH"] {
-            command.env_remove(variable);
-        }
+        let mut command = trefoil();
         command.env("XDG_CACHE_HOME", self.0.path().join("cache")).current_dir(self.0.path());
         command.args(arguments).output().expect("the binary starts")
     }

@@ -6,18 +6,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use converters::export::{npu::Npu, onnx::Onnx, safetensors::Safetensors};
-use converters::{Artifact, FORMATS, Format, Model, import};
+use converters::{Artifact, FORMATS, Format, Model};
 use graph::passes::{QuantizeActivations, QuantizeActivationsInBlocks, run_one};
-use graph::progress::Quiet;
-use graph::{AffineTensor, Granularity, Graph, Scratch};
+use graph::{AffineTensor, Granularity, Graph};
 use quant::{Policy, Role, Rule, Scheme};
 use rayon::prelude::*;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cli::{code, run, text};
-use crate::fixture::{arithmetic, fixtures, repository, round_to_fixed_steps};
+use crate::fixture::{arithmetic, repository, round_to_fixed_steps};
 use crate::recipes::{chosen, recipes, stand_in};
+use crate::safetensors::{all_models, imported, quantized};
 
 /// `checkpoint format schemes digest`, a line each.
 const SCHEMES: &str = "tests/fixtures/golden/schemes.txt";
@@ -55,18 +55,25 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("fp8", &["fp8", "fp8-tensor"]),
 ];
 
+/// The lines of a golden list: what a digest is of, and the digest.
+pub fn read(file: &str) -> BTreeMap<String, String> {
+    let golden = fs::read_to_string(repository(file)).expect("in the repository");
+    let lines = golden.lines().map(|line| line.rsplit_once(' ').expect("a digest ends the line"));
+    lines.map(|(key, digest)| (key.to_owned(), digest.to_owned())).collect()
+}
+
+/// Writes a golden list anew.
+pub fn bless(file: &str, lines: &BTreeMap<String, String>) {
+    let text: String = lines.iter().map(|(key, digest)| format!("{key} {digest}\n")).collect();
+    fs::write(repository(file), text).expect("written");
+}
+
 /// The golden list beside what was found. A line that begins alike on both sides must end alike.
 fn compare(file: &str, found: &BTreeMap<String, String>, is_kept: impl Fn(&str) -> bool) {
-    let path = repository(file);
-    let golden = fs::read_to_string(&path).unwrap_or_default();
-    let lines = golden.lines().map(|line| line.rsplit_once(' ').expect("a digest ends the line"));
-    let golden: BTreeMap<String, String> = lines.map(|(key, digest)| (key.to_owned(), digest.to_owned())).collect();
+    let golden = read(file);
     if std::env::var_os("BLESS").is_some() {
         let kept = golden.into_iter().filter(|(key, _)| is_kept(key));
-        let all: BTreeMap<String, String> = kept.chain(found.clone()).collect();
-        let text: String = all.iter().map(|(key, digest)| format!("{key} {digest}\n")).collect();
-        fs::create_dir_all(path.parent().expect("below the repository")).expect("a folder");
-        return fs::write(&path, text).expect("written");
+        return bless(file, &kept.chain(found.clone()).collect());
     }
     let expected: BTreeMap<&String, &String> = golden.iter().filter(|(key, _)| !is_kept(key)).collect();
     let moved = |key: &&String| expected.get(key).copied() != found.get(*key);
@@ -86,16 +93,9 @@ fn add_files(digest: &mut Sha256, artifact: &Artifact) {
     }
 }
 
-fn hex(digest: Sha256) -> String {
+/// A digest as a line has it.
+pub fn hex(digest: Sha256) -> String {
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The graph with one scheme for all weights that rules allow; `None` where a row does not divide into its blocks.
-fn quantized(model: &Model, policy: &Policy) -> Option<Model> {
-    let mut model = model.clone();
-    let plan = policy.plan(&model.graph).ok()?;
-    quant::quantize(&mut model.graph, &plan, &Scratch::new().expect("scratch"), &Quiet).ok()?;
-    Some(model)
 }
 
 /// What is written of a model, or that it is refused.
@@ -121,8 +121,7 @@ fn round_inside(graph: &mut Graph, format: &dyn Format) {
 
 fn lines_of(dir: &Path) -> Vec<(String, String)> {
     let name = dir.file_name().expect("a folder").to_string_lossy().into_owned();
-    let mut exact = import(dir).unwrap_or_else(|e| panic!("{e}"));
-    graph::passes::run(&mut exact.graph).expect("passes");
+    let exact = imported(dir);
     let mut lines = Vec::new();
     for format in FORMATS {
         let mut model = exact.clone();
@@ -175,9 +174,7 @@ fn rounded(model: &Model, format: &dyn Format) -> Option<String> {
 
 #[test]
 fn every_format_writes_the_same_bytes_of_every_checkpoint_in_every_scheme() {
-    let mut folders = fixtures();
-    folders.push(repository("models/g2p-t5"));
-    let found: BTreeMap<String, String> = folders.par_iter().flat_map(|dir| lines_of(dir)).collect();
+    let found: BTreeMap<String, String> = all_models().par_iter().flat_map(|dir| lines_of(dir)).collect();
     assert!(found.keys().any(|key| key.contains(Npu::DEFAULT.name())));
     compare(SCHEMES, &found, |_| false);
 }

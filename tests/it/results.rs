@@ -2,22 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
 
-use converters::import;
+use graph::Graph;
 use graph::progress::Quiet;
-use graph::{Graph, Scratch};
 use quant::values::Values;
 use quant::{
     Calibration, Equalize, Factors, GptqSettings, Method, Policy, RESULTS, RangeMethod, Samples, Smoothquant,
     StaticActivations, Statistics,
 };
 use sha2::{Digest, Sha256};
-use validate::Greedy;
-use validate::calibration::{Calibrated, Prefixes};
-use validate::task::Data;
+use validate::calibration::Calibrated;
 
-use crate::fixture::{arithmetic, fixture, repository};
+use crate::calibration::{calibrated, quantized, split};
+use crate::fixture::{arithmetic, fixture};
+use crate::golden;
 
 /// `algorithm number arithmetic digest`, a line each.
 const GOLDEN: &str = "tests/fixtures/golden/results.txt";
@@ -31,13 +29,8 @@ struct Seen {
 
 impl Seen {
     fn new(checkpoint: &str) -> Seen {
-        let mut model = import(&fixture(checkpoint)).unwrap_or_else(|e| panic!("{e}"));
-        graph::passes::run(&mut model.graph).expect("passes");
-        let decoding = model.checkpoint.generation();
-        let data = Data::drawn(6, &model.graph, decoding).expect("an encoder of a known kind");
-        let greedy = Greedy::from(decoding).at_most(6);
-        let calibrated = Calibrated::new(&model.graph, data, &greedy, Prefixes::Greedy, &Quiet);
-        let mut calibrated = calibrated.unwrap_or_else(|e| panic!("{e}"));
+        let model = split(&fixture(checkpoint));
+        let mut calibrated = calibrated(&model, 6);
         let statistics = calibrated.gather(&model.graph, &Quiet).unwrap_or_else(|e| panic!("{e}"));
         Seen { graph: model.graph, calibrated, statistics }
     }
@@ -59,13 +52,7 @@ impl Seen {
     }
 
     fn quantized(&self, policy: &Policy) -> Graph {
-        let mut graph = self.graph.clone();
-        let plan = policy.plan(&graph).unwrap_or_else(|e| panic!("{e}"));
-        let scratch = Scratch::new().expect("temporary folder");
-        let made =
-            self.with(|known| quant::quantize_calibrated(&mut graph, &plan, Some(known), &scratch, &Quiet).map(drop));
-        made.unwrap_or_else(|e| panic!("{e}"));
-        graph
+        quantized(&self.graph, &self.calibrated, &self.statistics, policy).0
     }
 
     /// The factors that a setting chooses.
@@ -128,22 +115,18 @@ fn an_algorithm_whose_results_changed_has_another_number() {
     let (t5, bart) = (Seen::new("t5-rows-of-32"), Seen::new("bart-rows-of-32"));
     let arithmetic = arithmetic();
     let found = RESULTS.iter().map(|(algorithm, number)| {
-        let digest = Sha256::digest(result(algorithm, &t5, &bart));
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = golden::hex(Sha256::new_with_prefix(result(algorithm, &t5, &bart)));
         (format!("{algorithm} {number} {arithmetic}"), digest)
     });
     let found: BTreeMap<String, String> = found.collect();
-    let golden = fs::read_to_string(repository(GOLDEN)).unwrap_or_default();
-    let golden = golden.lines().map(|line| line.rsplit_once(' ').expect("a digest ends the line"));
-    let mut golden: BTreeMap<String, String> = golden.map(|(key, digest)| (key.into(), digest.into())).collect();
+    let mut golden = golden::read(GOLDEN);
     // Also under BLESS: a number that was given stands for the results that it was given for.
     let changed = |(key, digest): &(&String, &String)| golden.get(*key).is_some_and(|known| known != *digest);
     let changed: Vec<&String> = found.iter().filter(changed).map(|(key, _)| key).collect();
     assert!(changed.is_empty(), "other results under the same number; raise RESULTS beside the algorithm: {changed:?}");
     if std::env::var_os("BLESS").is_some() {
         golden.extend(found);
-        let text: String = golden.iter().map(|(key, digest)| format!("{key} {digest}\n")).collect();
-        return fs::write(repository(GOLDEN), text).expect("written");
+        return golden::bless(GOLDEN, &golden);
     }
     // Lines of other arithmetic say nothing of this one.
     let is_known = |key: &String| golden.contains_key(key) || golden.keys().all(|known| !known.ends_with(&arithmetic));

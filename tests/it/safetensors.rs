@@ -19,7 +19,8 @@ use crate::fixture::{fixture, fixtures, repository, round_to_fixed_steps};
 
 const WIDE: Safetensors = Safetensors { widen_codes: true, ..Safetensors::DEFAULT };
 
-fn imported(checkpoint: &Path) -> Model {
+/// A checkpoint after the passes.
+pub fn imported(checkpoint: &Path) -> Model {
     let mut model = import(checkpoint).unwrap_or_else(|e| panic!("{e}"));
     graph::passes::run(&mut model.graph).expect("passes");
     model
@@ -30,7 +31,7 @@ fn rule(role: Role, scheme: Scheme) -> Rule {
 }
 
 /// The model with other weights; `None` when rows do not divide into the scheme's blocks.
-fn quantized(model: &Model, policy: &Policy) -> Option<Model> {
+pub fn quantized(model: &Model, policy: &Policy) -> Option<Model> {
     let mut model = model.clone();
     let plan = policy.plan(&model.graph).ok()?;
     quant::quantize(&mut model.graph, &plan, &Scratch::new().expect("scratch"), &Quiet).expect("quantized");
@@ -81,7 +82,8 @@ fn assert_reads_back(model: &Model, artifact: &Artifact, place: &str) {
     assert!(bits(&read) == bits(&model.graph.weights), "{place}");
 }
 
-fn all_models() -> Vec<PathBuf> {
+/// Every fixture, and the bundled model.
+pub fn all_models() -> Vec<PathBuf> {
     let mut folders = fixtures();
     folders.push(repository("models/g2p-t5"));
     folders

@@ -148,11 +148,6 @@ impl Statistics {
         (!all.sums.is_empty()).then_some(all)
     }
 
-    /// Whether every value that a Linear of the graph reads was watched.
-    pub fn covers(&self, graph: &Graph) -> bool {
-        linear_inputs(graph).into_iter().all(|id| self.inputs.contains_key(&graph.value(id).name))
-    }
-
     /// The value with the largest magnitude.
     pub fn largest(&self) -> Option<(&str, f32)> {
         let seen = self.extents.iter().map(|(name, seen)| (&name[..], seen.max_abs()));

@@ -374,7 +374,7 @@ mod tests {
             let made = outcome(&w, &planned_as(Scheme::Ggml(kind)), &shared);
             let mut decoded = vec![0.0; values.len()];
             kind.dequantize(&gptq_blocks(&w, kind, &shared), &mut decoded);
-            assert_eq!(made.errors, crate::record::Errors::between(&values, &decoded), "{kind}");
+            assert_eq!(made.errors, crate::measure::Errors::between(&values, &decoded), "{kind}");
             let error: Vec<f32> = values.iter().zip(&decoded).map(|(w, v)| w - v).collect();
             assert_eq!(made.outputs.expect("measured").noise, gram.squares(&error).iter().sum::<f64>(), "{kind}");
             assert_eq!(made.scales.len(), values.len() / kind.block_len(), "{kind}");

@@ -1,15 +1,16 @@
 //! The search itself: single weights, the frontier, plans measured as a whole.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use converters::Model;
 use graph::{Graph, Scratch, Tensors};
 use quant::tune::{Judge, Measured, Point, frontier, sensitivity, units};
 use quant::{Calibration, Method, Plan, Policy, Scheme};
-use validate::Generated;
 use validate::chain::Floats;
 use validate::metrics::{self, Score};
-use validate::task::{TaskMetric, Text};
+use validate::task::{Data, TaskMetric, Text};
+use validate::{Generated, Greedy};
 
 use super::arguments::Tune;
 use super::found::{Found, Row, Size, Whole, grouped, kind, layer};
@@ -41,8 +42,10 @@ pub struct Search<'a> {
     pub observed: &'a Observed,
     /// For trials of one weight.
     pub singles: Singles,
-    /// For plans as a whole, on the first samples of the same data.
-    pub floats: Floats,
+    /// What plans are measured on as a whole: the first samples of the same data.
+    pub judging: Data,
+    /// The float model on them; measured for the first plan that nobody remembers.
+    pub floats: OnceLock<Floats>,
     /// How many samples judge a trial of one weight.
     pub judged: usize,
     /// Plans are scored.
@@ -209,28 +212,38 @@ impl Search<'_> {
         let target = self.target.instead(policy);
         let grown = Grown::new(self.source, &target, Some(self.observed), &scratch, self.display)?;
         let progress = Of { name: &label, display: self.display };
-        let (distances, generated) = self.floats.of(&grown.model.graph, &progress)?;
+        let floats = self.floats()?;
+        let (distances, generated) = floats.of(&grown.model.graph, &progress)?;
         // Whatever they become here: those that the recipe's own plan quantizes.
         let own = self.plan(self.target.policy())?;
         let counted: Vec<&str> = units(&own).into_iter().map(|unit| &unit.name[..]).collect();
         let bytes = grown.records.iter().filter(|r| counted.contains(&&r.name[..])).map(|r| r.bytes).sum();
         let kl = distances.kl.unwrap_or(f64::INFINITY);
-        let whole = Whole { label, bytes, kl, points_lost: self.points_lost(&generated) };
+        let whole = Whole { label, bytes, kl, points_lost: self.points_lost(floats, &generated) };
         memory.remember(Line::Whole { policy: key, whole: whole.clone() });
         Ok(whole)
     }
 
+    fn floats(&self) -> Result<&Floats, PipelineError> {
+        if let Some(known) = self.floats.get() {
+            return Ok(known);
+        }
+        let (exact, greedy) = (&self.source.exact.graph, Greedy::from(&self.source.decoding));
+        let measured = Floats::measure(exact, self.judging.clone(), &greedy, self.with_task, self.display)?;
+        Ok(self.floats.get_or_init(|| measured))
+    }
+
     /// `None` when nothing was decoded, or when a sample has no target.
-    fn points_lost(&self, generated: &[Generated]) -> Option<f64> {
+    fn points_lost(&self, floats: &Floats, generated: &[Generated]) -> Option<f64> {
         if !self.with_task {
             return None;
         }
         let score = |generated: &[Generated]| -> Option<Score> {
             let found: Vec<String> = generated.iter().map(|one| self.text.decode(&one.tokens)).collect();
-            let targets: Option<Vec<&str>> = self.floats.targets().collect();
+            let targets: Option<Vec<&str>> = floats.targets().collect();
             metrics::score(found.iter().map(String::as_str).zip(targets?))
         };
-        Some(self.metric.points_lost(&score(self.floats.generated())?, &score(generated)?))
+        Some(self.metric.points_lost(&score(floats.generated())?, &score(generated)?))
     }
 }
 

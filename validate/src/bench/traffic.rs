@@ -78,7 +78,7 @@ fn of_graph(graph: &Graph) -> Option<Traffic> {
     }
     read.sort();
     read.dedup();
-    traffic.weights = read.into_iter().map(|id| quant::record::stored_bytes(graph.weights.get(id))).sum();
+    traffic.weights = read.into_iter().map(|id| quant::report::stored_bytes(graph.weights.get(id))).sum();
     for port in &entry.inputs {
         let shape = &graph.value(port.value).ty.shape;
         let elements = shape.iter().filter_map(|dim| dim.literal()).product::<usize>() as u64;
