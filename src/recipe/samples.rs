@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use validate::calibration::Prefixes;
 use validate::chain::Limits;
+use validate::metrics::TaskMetric;
 use validate::runtime::Options;
-use validate::task::TaskMetric;
 
 /// Samples on which the model decodes while quantizers watch. They must not be those that validate it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

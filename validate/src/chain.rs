@@ -34,13 +34,11 @@ pub use quantization::Floats;
 
 use crate::bench::Course;
 use crate::generate::{Generated, Greedy};
-use crate::metrics::{self, Agreement, Meter, Score};
-use crate::report::{
-    ArtifactReport, Check, DataReport, Generation, Limit, Link, Metric, Note, OutputFile, Run, TensorRow,
-};
 use crate::runtime::reference::{self, Reference, caching};
 use crate::runtime::{AllRows, Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
 use crate::task::{Data, Sample, TaskMetric};
+use metrics::{self, Agreement, Meter, Score};
+use report::{ArtifactReport, Check, DataReport, Generation, Limit, Link, Metric, Note, OutputFile, Run, TensorRow};
 
 /// Outputs that a report shows side by side.
 const GENERATIONS_SHOWN: usize = 24;
@@ -625,7 +623,7 @@ impl Walk<'_> {
 
     /// What to try when the quantized graph is too far away.
     fn cure(&self) -> String {
-        let worst = crate::report::worst(&self.context.tensors, WORST_NAMED);
+        let worst = report::worst(&self.context.tensors, WORST_NAMED);
         let names: Vec<&str> = worst.iter().map(|t| t.name.as_str()).collect();
         match names.is_empty() {
             true => "try more bits or smaller groups".to_owned(),

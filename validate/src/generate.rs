@@ -6,8 +6,8 @@ use converters::checkpoint::Generation;
 use converters::checkpoint::generation::Choice;
 use graph::{Feeds, Tensor};
 
-use crate::metrics::argmax;
 use crate::runtime::{RuntimeError, Session};
+use metrics::argmax;
 
 /// A decoding loop under the settings of a model.
 ///

@@ -7,7 +7,7 @@ use converters::Artifact;
 use graph::{Feeds, Tensor};
 
 use crate::bench::measure::{self, Course, Times};
-use crate::report::Check;
+use report::Check;
 
 mod child;
 mod environments;
@@ -190,17 +190,6 @@ impl Session for AllRows {
     fn checks(&mut self) -> Vec<Check> {
         self.0.checks()
     }
-}
-
-/// An engine as the report names it.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-pub struct Engine {
-    /// `onnxruntime`.
-    pub name: String,
-    /// Its own version.
-    pub version: String,
-    /// What was set and matters for numbers, as `optimizations off, 2 threads`.
-    pub settings: String,
 }
 
 /// An engine could not do its work.

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::metrics::Score;
+use metrics::Score;
 
 pub use frontend::{Ids, Text};
 

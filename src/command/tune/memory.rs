@@ -8,7 +8,7 @@ use quant::Scheme;
 use quant::tune::Measured;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use validate::task::TaskMetric;
+use validate::metrics::TaskMetric;
 
 use super::found::Whole;
 use crate::build::cache::{self, Key, Kind};

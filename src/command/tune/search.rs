@@ -8,8 +8,9 @@ use graph::{Graph, Scratch, Tensors};
 use quant::tune::{Judge, Measured, Point, frontier, sensitivity, units};
 use quant::{Calibration, Method, Plan, Policy, Scheme};
 use validate::chain::Floats;
+use validate::metrics::TaskMetric;
 use validate::metrics::{self, Score};
-use validate::task::{Data, TaskMetric, Text};
+use validate::task::{Data, Text};
 use validate::{Generated, Greedy};
 
 use super::arguments::Tune;

@@ -9,9 +9,11 @@ use graph::progress::Unit;
 use super::machine;
 use super::measure::{Course, Ran, Times, interleaved};
 use super::slow;
-use super::statistics::{DECIDING_ROUNDS, Spread};
-use crate::report::{AgainstFloat, Check, Link, Speed};
-use crate::runtime::{Engine, Fit, Options, RUNTIMES, Runtime, Session};
+use crate::runtime::{Fit, Options, RUNTIMES, Runtime, Session};
+use metrics::Spread;
+use metrics::spread::DECIDING_ROUNDS;
+use report::Engine;
+use report::{AgainstFloat, Check, Link, Speed};
 
 /// For all rounds of an artifact in an engine, beside the float model.
 const SECONDS: f64 = 6.0;
@@ -203,7 +205,7 @@ fn check(speed: &Speed, ratios: &[f64], float: &Float, limit: f64) -> Option<Che
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Limit, Outcome};
+    use report::{Limit, Outcome};
 
     /// Rounds of one sample with so many ms a step.
     fn rounds(steps: &[f64]) -> Vec<Vec<Times>> {

@@ -6,8 +6,8 @@ use graph::{Feeds, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::machine::Memory;
-use super::statistics::Spread;
 use crate::runtime::{RuntimeError, Session};
+use metrics::Spread;
 
 /// What an engine is to do: encode a batch and say `tokens` tokens after the prompt, whatever they are.
 ///

@@ -1,6 +1,6 @@
 //! Figures over lengths as a picture.
 
-use super::statistics::Spread;
+use metrics::Spread;
 
 const WIDTH: f64 = 900.0;
 const PANEL_HEIGHT: f64 = 260.0;

@@ -15,10 +15,10 @@ use super::measure::{self, Outputs, Plan, Way};
 use super::{ChainError, F32_NOISE, Subject};
 use crate::generate::Generated;
 use crate::lint::{self, Finding};
-use crate::metrics::{Distances, Meter};
-use crate::report::{Check, Limit, Link, Metric, OutputFile};
 use crate::runtime::reference::Reference;
 use crate::runtime::{RuntimeError, Session};
+use metrics::{Distances, Meter};
+use report::{Check, Limit, Link, Metric, OutputFile};
 
 /// A recorded file larger than this is not what `record` scripts write.
 const RECORDED_BYTES: u64 = 1 << 30;

@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use super::ChainError;
 use super::ties::Choice;
 use crate::generate::{Generated, Greedy, decode};
-use crate::metrics::Meter;
 use crate::runtime::reference::Reference;
 use crate::runtime::{RuntimeError, Session};
 use crate::task::{self, Batch, Data};
+use metrics::Meter;
 
 /// Most sequences side by side: enough that a weight is fetched for many tokens, few enough that all threads have work.
 pub const BATCH_ROWS: usize = 64;

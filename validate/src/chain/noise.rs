@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use super::ChainError;
 use super::measure::{self, BATCH_ROWS, Call, Outputs, Plan, Way};
-use crate::metrics::Meter;
 use crate::runtime::reference::{Reference, rows_are_alone};
+use metrics::Meter;
 
 /// Samples of the data, from the first.
 const SAMPLES: usize = 12;

@@ -7,9 +7,9 @@ use graph::{DEC, Graph, Progress, Scratch};
 use super::measure::{self, BATCH_ROWS, Measured, Outputs, Plan, Way};
 use super::{ChainError, too_long, vocabulary};
 use crate::generate::{Generated, Greedy};
-use crate::metrics::Distances;
 use crate::runtime::reference::caching;
 use crate::task::Data;
+use metrics::Distances;
 
 /// The float model's logits on some samples. What it says of a quantized graph equals what the chain reports of the same graph on
 /// the same samples, to the bit: calls, batches and the order of sums are those of [`super::Baseline`].

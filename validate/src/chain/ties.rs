@@ -1,7 +1,7 @@
 //! Where two decoders may part: at tokens whose scores are nearer to each other than the noise of an engine.
 
 use crate::generate::Generated;
-use crate::metrics::{common_prefix, token_agreement};
+use metrics::{common_prefix, token_agreement};
 
 /// Tokens beside the best that are remembered.
 const RIVALS: usize = 4;

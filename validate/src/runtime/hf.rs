@@ -12,7 +12,8 @@ use serde_json::json;
 use crate::runtime::child::Patience;
 use crate::runtime::environments::{active, isolated, program, python_of, variable};
 use crate::runtime::pipe::Pipe;
-use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session};
+use crate::runtime::{Options, Runtime, RuntimeError, Session};
+use report::Engine;
 
 /// The far side; the protocol is described at its top.
 const SCRIPT: &str = concat!(include_str!("far_side.py"), include_str!("hf_session.py"));

@@ -19,7 +19,7 @@ use super::child::Patience;
 use super::pipe::{HEADER_BYTES, Pipe};
 use super::{Engine, Options, RUNTIMES, RuntimeError, Session};
 use crate::bench::{Course, Times};
-use crate::report::{Check, Link};
+use report::{Check, Link};
 
 /// The command of the host program, followed by an engine's name and the folder of an artifact.
 pub const COMMAND: &str = "engine";

@@ -14,10 +14,11 @@ use converters::Artifact;
 use ort::logging::LogLevel;
 use ort::session::Session as OrtSession;
 
-use crate::report::{Check, Link};
 use crate::runtime::npu::{FORMAT, Signature, Step, Steps, Value};
 use crate::runtime::onnx::{fetch, fixed};
-use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session, host};
+use crate::runtime::{Options, Runtime, RuntimeError, Session, host};
+use report::Engine;
+use report::{Check, Link};
 
 use library::Provider;
 

@@ -22,8 +22,9 @@ use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, ValueType};
 
 use crate::runtime::npu::{self, Steps};
 use crate::runtime::reference::of_rows;
-use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session, environments, host};
+use crate::runtime::{Options, Runtime, RuntimeError, Session, environments, host};
 use fixed::FixedGraph;
+use report::Engine;
 
 const NAME: &str = "onnxruntime";
 /// As onnxruntime calls its own.

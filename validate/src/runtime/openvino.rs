@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use converters::Artifact;
 
-use crate::report::{Check, Link};
 use crate::runtime::npu::{FORMAT, PythonEngine, PythonGraph, Steps};
-use crate::runtime::{Engine, Options, Runtime, RuntimeError, Session};
+use crate::runtime::{Options, Runtime, RuntimeError, Session};
+use report::Engine;
+use report::{Check, Link};
 
 static ENGINE: PythonEngine = PythonEngine {
     runtime: "openvino",

@@ -9,9 +9,10 @@ use std::rc::Rc;
 use converters::Artifact;
 use converters::export::npu::{Host, profile};
 
-use crate::report::{Check, Link};
 use crate::runtime::npu::{FORMAT, PythonEngine, PythonGraph, Steps};
-use crate::runtime::{Engine, Fit, Options, Runtime, RuntimeError, Session};
+use crate::runtime::{Fit, Options, Runtime, RuntimeError, Session};
+use report::Engine;
+use report::{Check, Link};
 
 /// The newest opset that the toolkit reads.
 const OPSET: i64 = 19;

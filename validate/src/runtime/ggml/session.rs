@@ -7,7 +7,8 @@ use trefoil_engine as engine;
 
 use super::NAME;
 use crate::paper;
-use crate::runtime::{Engine, Options, RuntimeError, Session};
+use crate::runtime::{Options, RuntimeError, Session};
+use report::Engine;
 
 pub(super) struct Ggml {
     engine: engine::Engine,
@@ -114,9 +115,9 @@ mod tests {
     use graph::eval::Interpreter;
 
     use super::*;
-    use crate::metrics::Meter;
     use crate::paper::{Layers, Shape};
     use crate::runtime::reference::Reference;
+    use metrics::Meter;
 
     /// The engine looks up GELU in a table of f16.
     const TABLE_NOISE: f64 = 2e-3;

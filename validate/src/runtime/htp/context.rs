@@ -6,8 +6,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::{Call, HtpGraph, fixed};
-use crate::report::{Check, Link};
 use crate::runtime::npu::{Steps, Value};
+use report::{Check, Link};
 
 /// Of a name or number in a binary.
 const LONGEST_WORD: usize = 32;

@@ -11,7 +11,8 @@ use rayon::ThreadPoolBuilder;
 
 use super::contexts::{Contexts, load};
 use super::{NAME, ffi, header};
-use crate::runtime::{Engine, Options, RuntimeError, Session};
+use crate::runtime::{Options, RuntimeError, Session};
+use report::Engine;
 
 /// Tokens of a source or a target that are accepted: attention memory grows with their square.
 const MOST_TOKENS: usize = 4096;

@@ -11,11 +11,11 @@ use serde_json::json;
 use super::ports::{Found, Signature};
 use super::session::{Step, Steps};
 use super::value::{Codes, Value, with_codes};
-use crate::report::Check;
 use crate::runtime::child::Patience;
 use crate::runtime::environments::{isolated, program, python_with, roots, variable};
 use crate::runtime::pipe::Pipe;
 use crate::runtime::{Options, RuntimeError};
+use report::Check;
 
 /// The far side; the protocol is described at its top.
 const SCRIPT: &str = concat!(include_str!("../far_side.py"), include_str!("../npu_session.py"));

@@ -8,8 +8,9 @@ use graph::{Cache, Feeds, PortRole, Tensor};
 
 use super::ports::{self, Signature};
 use super::value::{Codes, Value, floats, type_name, write_token, zeros};
-use crate::report::Check;
-use crate::runtime::{Engine, RuntimeError, Session};
+use crate::runtime::{RuntimeError, Session};
+use report::Check;
+use report::Engine;
 
 /// A description is a few hundred ports.
 const HOST_BYTES: u64 = 16 << 20;

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{ArtifactReport, CalibrationReport, Check, Limit, Metric, Outcome, Report, Speed, TensorRow, worst};
-use crate::bench::Spread;
-use crate::metrics::{Distances, Score};
+use metrics::{Distances, Score, Spread, TaskMetric};
+
+use crate::artifact::{ArtifactReport, Speed, TensorRow, worst};
+use crate::check::{Check, Limit, Metric, Outcome};
+use crate::report::{CalibrationReport, Report};
 
 /// Tensors shown of each artifact.
 const WORST_SHOWN: usize = 10;
 
-pub(super) fn render(report: &Report) -> String {
+/// The text of `report.md`.
+pub fn page(report: &Report) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = write_report(&mut out, report);
@@ -51,13 +54,14 @@ fn write_overview(out: &mut String, report: &Report) -> std::fmt::Result {
     if report.artifacts.is_empty() {
         return Ok(());
     }
-    writeln!(out, "| artifact | size | bits a weight | runs in | exact match | token errors | top-1 | KL | verdict |")?;
-    writeln!(out, "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- |")?;
-    let (exact, errors) = scores(report.model.score.as_ref());
-    writeln!(out, "| float model | | | interpreter | {exact} | {errors} | | | |")?;
+    let metrics: Vec<&str> = report.data.metrics.iter().map(|metric| metric.label()).collect();
+    writeln!(out, "| artifact | size | bits a weight | runs in | {} | top-1 | KL | verdict |", metrics.join(" | "))?;
+    writeln!(out, "| --- | ---: | ---: | --- |{} ---: | ---: | --- |", " ---: |".repeat(metrics.len()))?;
+    let points = scores(&report.data.metrics, report.model.score.as_ref());
+    writeln!(out, "| float model | | | interpreter | {points} | | | |")?;
     for artifact in &report.artifacts {
         for (i, run) in artifact.runs.iter().enumerate() {
-            let (exact, errors) = scores(run.score.as_ref());
+            let points = scores(&report.data.metrics, run.score.as_ref());
             let (size, bits, verdict) = match i {
                 0 => (size(artifact.bytes), format!("{:.2}", artifact.bits_per_weight), verdict_of(&artifact.checks)),
                 _ => Default::default(),
@@ -67,7 +71,7 @@ fn write_overview(out: &mut String, report: &Report) -> std::fmt::Result {
             let kl = run.to_float.map_or(String::new(), |d| figure(Metric::Kl, d.kl));
             writeln!(
                 out,
-                "| {name} | {size} | {bits} | {} {} | {exact} | {errors} | {top1} | {kl} | {verdict} |",
+                "| {name} | {size} | {bits} | {} {} | {points} | {top1} | {kl} | {verdict} |",
                 run.engine.name, run.engine.version
             )?;
         }
@@ -75,10 +79,11 @@ fn write_overview(out: &mut String, report: &Report) -> std::fmt::Result {
             let verdict = verdict_of(&artifact.checks);
             writeln!(
                 out,
-                "| {} | {} | {:.2} | nothing | | | | | {verdict} |",
+                "| {} | {} | {:.2} | nothing |{} | | {verdict} |",
                 escaped(artifact.lies_in()),
                 size(artifact.bytes),
-                artifact.bits_per_weight
+                artifact.bits_per_weight,
+                " |".repeat(metrics.len())
             )?;
         }
     }
@@ -118,7 +123,7 @@ fn write_model(out: &mut String, report: &Report) -> std::fmt::Result {
             code(&data.source),
             grouped(data.positions),
             escaped(&data.targets),
-            code(&data.metric)
+            data.metrics.iter().map(|metric| code(metric.name())).collect::<Vec<_>>().join(", ")
         )?;
     }
     writeln!(out)?;
@@ -472,8 +477,16 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-fn scores(score: Option<&Score>) -> (String, String) {
-    score.map_or(Default::default(), |s| (percent(s.exact_match), percent(s.token_error_rate)))
+/// A cell for each metric: the figure, and its interval where there is one.
+fn scores(metrics: &[TaskMetric], score: Option<&Score>) -> String {
+    let cell = |metric: &TaskMetric| {
+        let figure = score.and_then(|score| score.figures.iter().find(|figure| figure.metric == *metric));
+        figure.map_or(String::new(), |figure| match figure.interval {
+            Some([low, high]) => format!("{:.1} ({low:.1} to {high:.1})", figure.points),
+            None => format!("{:.1}", figure.points),
+        })
+    };
+    metrics.iter().map(cell).collect::<Vec<_>>().join(" | ")
 }
 
 fn figure(metric: Metric, value: Option<f64>) -> String {
@@ -482,7 +495,9 @@ fn figure(metric: Metric, value: Option<f64>) -> String {
         (_, None) => "not a number".to_owned(),
         (Metric::Top1 | Metric::TokenAgreement, Some(share)) => percent(share),
         (Metric::Sqnr, Some(db)) => format!("{db:.1}"),
-        (Metric::MetricDrop, Some(points)) => format!("{:.1}", if points == 0.0 { 0.0 } else { points }),
+        (Metric::MetricDrop | Metric::EndlessRise, Some(points)) => {
+            format!("{:.1}", if points == 0.0 { 0.0 } else { points })
+        }
         (Metric::DifferingWeights, Some(count)) => format!("{count:.0}"),
         (Metric::Speedup, Some(ratio)) => format!("{ratio:.2}"),
         (Metric::RelL2 | Metric::Kl, Some(value)) => three(value),

@@ -1,0 +1,16 @@
+//! What was found about a model and its artifacts: `report.json` for machines, pages for people.
+//!
+//! [`Report`] is the whole; each renderer reads it and nothing else, so that a page can be made again from its JSON.
+
+mod artifact;
+mod check;
+pub mod markdown;
+mod parting;
+mod report;
+mod values;
+
+pub use artifact::*;
+pub use check::*;
+pub use parting::*;
+pub use report::*;
+pub use values::*;
