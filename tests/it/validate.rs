@@ -601,7 +601,7 @@ fn a_simulator_runs_some_samples_for_each_chip_and_the_report_says_how_many() {
     // The graph ran over all samples, each chip over some, and both are compared over what both ran.
     let [whole, a, b] = &found.runs[..] else { panic!("{} runs", found.runs.len()) };
     let counts = |run: &validate::report::Run| {
-        let (agreement, score) = (run.agreement.expect("compared"), run.score.expect("targets"));
+        let (agreement, score) = (run.agreement.expect("compared"), run.score.as_ref().expect("targets"));
         (run.to_float.expect("compared").positions, agreement.sequences, score.texts)
     };
     assert_eq!((counts(whole).1, counts(whole).2), (11, 11));
