@@ -20,8 +20,6 @@ const MOST_LINES: usize = 400;
 const LEFT: &[&str] = &[
     "converters/src/export/npu/lower.rs -> converters/src/export/npu.rs -> converters/src/export/npu/lower.rs",
     "converters/src/export/onnx/lower/attention.rs -> converters/src/export/onnx/lower.rs -> converters/src/export/onnx/lower/attention.rs",
-    "converters/src/export/safetensors/compressed.rs -> converters/src/export/safetensors/container.rs -> converters/src/export/safetensors/compressed.rs",
-    "converters/src/export/safetensors/layout.rs -> converters/src/export/safetensors.rs -> converters/src/export/safetensors/layout.rs",
     "src/command/bench/paper/table.rs -> src/command/bench/paper.rs -> src/command/bench/paper/table.rs",
     "validate/engine/src/lower.rs -> validate/engine/src/session.rs -> validate/engine/src/lower.rs",
     "validate/src/bench/measure.rs -> validate/src/runtime.rs -> validate/src/bench/measure.rs",
