@@ -10,8 +10,10 @@ use llama_cpp_2::token::LlamaToken;
 use rayon::ThreadPoolBuilder;
 
 use super::contexts::{Contexts, load};
-use super::{NAME, ffi, header};
-use crate::runtime::{Options, RuntimeError, Session};
+use super::{ffi, header};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::{Options, Session};
+use crate::runtime::names::LLAMA;
 use report::Engine;
 
 /// Tokens of a source or a target that are accepted: attention memory grows with their square.
@@ -46,7 +48,7 @@ impl Llama {
         let limit_tokens = (model.n_ctx_train() as usize).min(MOST_TOKENS);
         let (work, inbox) = channel::<Work>();
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| e.to_string())?;
-        let thread = thread::Builder::new().name(NAME.to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name(LLAMA.to_owned()).spawn(move || {
             let mut contexts = Contexts::new(&model, pool, as_used);
             inbox.into_iter().for_each(|work| work(&mut contexts));
         });
@@ -98,7 +100,7 @@ fn run(mask: &[i64]) -> Option<Range<usize>> {
 }
 
 fn failed(message: &str) -> RuntimeError {
-    RuntimeError::Failed { runtime: NAME, message: message.to_owned() }
+    RuntimeError::Failed { runtime: LLAMA, message: message.to_owned() }
 }
 
 impl Session for Llama {
@@ -107,7 +109,7 @@ impl Session for Llama {
             true => format!("CPU, {} threads, for several sequences one each", self.threads),
             false => format!("CPU, f32 cache, no flash attention, {} threads with a sequence each", self.threads),
         };
-        Engine { name: NAME.to_owned(), version: ffi::version(), settings }
+        Engine { name: LLAMA.to_owned(), version: ffi::version(), settings }
     }
 
     fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
