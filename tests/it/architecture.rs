@@ -16,10 +16,6 @@ use crate::fixture::repository;
 /// Lines of a file of the command line, at most.
 const MOST_LINES: usize = 400;
 
-/// Circles that are still there: one that is cut leaves the list, and none joins it.
-const LEFT: &[&str] =
-    &["validate/engine/src/lower.rs -> validate/engine/src/session.rs -> validate/engine/src/lower.rs"];
-
 /// A crate of the workspace.
 struct Crate {
     name: String,
@@ -341,8 +337,7 @@ fn modules_of_a_crate_import_each_other_in_no_circle() {
             told.extend(imports.circles().into_iter().map(text));
         }
     }
-    told.sort();
-    assert_eq!(told, LEFT, "modules that import each other in a circle:\n{}", told.join("\n"));
+    assert!(told.is_empty(), "modules that import each other in a circle:\n{}", told.join("\n"));
 }
 
 #[test]
