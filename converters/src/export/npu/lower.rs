@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use graph::ir::properties::Elements;
 use graph::{
     Binary, DType, Def, Dim, Entry, FakeQuant, FloatType, Graph, Op, Port as GraphPort, PortRole, Unary, ValueId,
     WeightId,
@@ -527,16 +528,11 @@ fn second_factors(graph: &Graph) -> HashSet<ValueId> {
 
 /// Whether an op's numbers are those of its arguments, rounded or not.
 fn moves(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Reshape(_)
-            | Op::Transpose(_)
-            | Op::Slice { .. }
-            | Op::Broadcast(_)
-            | Op::Concat { .. }
-            | Op::Select
-            | Op::FakeQuant(_)
-    )
+    match op.elements() {
+        Elements::Moved { .. } => true,
+        Elements::Computed => matches!(op, Op::FakeQuant(_)),
+        Elements::LookedUp { .. } | Elements::Told => false,
+    }
 }
 
 fn lengths(shape: &[Dim]) -> Result<Vec<usize>, String> {
