@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use graph::ir::port::{DECODER_IDS, ENCODER_HIDDEN, LOGITS};
 use graph::{
-    DEC, DType, Dim, Entry, Feeds, FloatType, Graph, Op, PAST, Port, PortRole, Sym, Tensor, Tensors, ValueId, Visible,
+    DEC, DType, Dim, Entry, Feeds, FloatType, Graph, Op, PAST, Port, PortRole, Side, Sym, Tensor, Tensors, ValueId,
+    Visible,
 };
 
 use crate::error::EngineError;
@@ -507,7 +508,7 @@ fn slots(model: &Loaded, ports: &[Port], shapes: &[[usize; 4]], word: &str) -> R
     };
     let slot = |(port, shape): (&Port, &[usize; 4])| {
         let [batch, heads, n, width] = *shape;
-        let transposed = port.name.ends_with(".v");
+        let transposed = port.role().cache().is_some_and(|cache| cache.side == Side::Value);
         let ne = if transposed { [n, width, heads, batch] } else { [width, n, heads, batch] };
         let tensor = context.tensor(kind, ne, &format!("{word} {}", port.name));
         Slot { tensor, transposed, capacity: n }
