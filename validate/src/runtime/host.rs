@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use converters::Artifact;
+use graph::ir::port::DECODER_IDS;
 use graph::{Feeds, Tensor};
 use report::{Check, Engine, Link};
 
@@ -134,7 +135,7 @@ impl Session for Hosted {
     }
 
     fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
-        let tensors = vec![Listed::of("decoder_input_ids", decoder_input_ids)];
+        let tensors = vec![Listed::of(DECODER_IDS, decoder_input_ids)];
         let Reply::Decoded(logits) = self.call(&Request::Decode { tensors }, vec![values(decoder_input_ids)])? else {
             return Err(self.nonsense("expected logits"));
         };

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use converters::{Artifact, FORMATS};
+use graph::ir::port::{DECODER_IDS, LOGITS};
 use graph::{Feeds, Tensor};
 
 use super::all::RUNTIMES;
@@ -121,9 +122,9 @@ fn answer(
     match request {
         Request::Encode { .. } => session.encode(&feeds).map(|()| (Reply::Encoded, None)),
         Request::Decode { .. } => {
-            let ids = feeds.get("decoder_input_ids").ok_or_else(|| failed("decoder_input_ids: expected it"))?;
+            let ids = feeds.get(DECODER_IDS).ok_or_else(|| failed(&format!("{DECODER_IDS}: expected it")))?;
             let logits = session.decode(ids)?;
-            Ok((Reply::Decoded(Listed::of("logits", &logits)), Some(logits)))
+            Ok((Reply::Decoded(Listed::of(LOGITS, &logits)), Some(logits)))
         }
         Request::Run { prompt, tokens, .. } => {
             let times = session.timed(&Course { source: feeds, prompt, tokens })?;

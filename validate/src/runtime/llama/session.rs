@@ -5,6 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use converters::Artifact;
+use graph::ir::port::DECODER_IDS;
 use graph::{Feeds, Tensor};
 use llama_cpp_2::token::LlamaToken;
 use rayon::ThreadPoolBuilder;
@@ -146,18 +147,18 @@ impl Session for Llama {
         let Some(Encoded { rows, fed }) = self.encoded else {
             return Err(failed("decode before encode"));
         };
-        let ids = self.rows("decoder_input_ids", decoder_input_ids)?;
+        let ids = self.rows(DECODER_IDS, decoder_input_ids)?;
         let (found, tokens) = (ids.len(), decoder_input_ids.shape()[1]);
         if found != rows {
-            return Err(failed(&format!("decoder_input_ids: expected {rows} sequences, as encoded, found {found}")));
+            return Err(failed(&format!("{DECODER_IDS}: expected {rows} sequences, as encoded, found {found}")));
         }
         if fed + tokens > self.limit_tokens {
             let (limit, found) = (self.limit_tokens, fed + tokens);
-            return Err(failed(&format!("decoder_input_ids: expected at most {limit} tokens, found {found}")));
+            return Err(failed(&format!("{DECODER_IDS}: expected at most {limit} tokens, found {found}")));
         }
         let mut targets = Vec::new();
         for (row, ids) in ids.enumerate() {
-            let tokens = ids.iter().enumerate().map(|(i, id)| self.token("decoder_input_ids", row, i, *id));
+            let tokens = ids.iter().enumerate().map(|(i, id)| self.token(DECODER_IDS, row, i, *id));
             targets.push(tokens.collect::<Result<Vec<LlamaToken>, RuntimeError>>()?);
         }
         // Until it has succeeded, the sequences are not in step.
