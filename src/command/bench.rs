@@ -1,13 +1,14 @@
 //! `trefoil bench`: how fast artifacts are in their engines, side by side, and in how much memory.
 
+mod arguments;
+mod error;
+mod found;
 mod paper;
 mod subject;
 mod table;
 
 use std::fs;
-use std::io;
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use converters::Artifact;
@@ -16,152 +17,23 @@ use graph::progress::Unit;
 use validate::bench::measure::{Measured, Ran, interleaved};
 use validate::bench::traffic::Traffic;
 use validate::bench::{Course, Spread, bandwidth, machine, picture};
-use validate::paper::SizesError;
-use validate::report::Engine;
 use validate::runtime::{Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
 
 use crate::build::folder::settle_around;
 use crate::command::arguments::{Common, Verdict};
-use crate::command::engines::Engines;
 use crate::show::progress::Display;
 use crate::show::terminal::{print, printable};
+use arguments::SEED;
+use found::{Contender, Found, Row};
 use subject::Subject;
+
+pub use arguments::Bench;
+pub use error::BenchError;
 
 /// Times that an engine is started and loaded.
 const LOADS: usize = 3;
-/// Where drawn sources begin.
-const SEED: u64 = 1;
-
-/// Arguments of `bench`.
-#[derive(clap::Args)]
-pub struct Bench {
-    /// Folders of artifacts of one model; ONNX folders as Optimum writes them too
-    #[arg(required_unless_present = "paper", value_name = "ARTIFACT")]
-    artifacts: Vec<PathBuf>,
-    /// Only this engine; may be given several times [default: every one that opens an artifact]. With --paper: onnxruntime, which
-    /// is its default, or ggml
-    #[arg(long, value_name = "NAME")]
-    engine: Vec<String>,
-    /// Lengths of the sources: tokens, or seconds of sound [default: 32,128,512, or what the model hears]
-    #[arg(long, value_name = "N,…", value_delimiter = ',')]
-    source: Vec<usize>,
-    /// Sequences side by side
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8")]
-    batch: Vec<NonZeroUsize>,
-    /// Tokens that are said, whatever they are
-    #[arg(long, value_name = "N", default_value = "64")]
-    tokens: NonZeroUsize,
-    /// Runs of each, in turn with the others, after one that does not count
-    #[arg(long, value_name = "N", default_value = "5")]
-    runs: NonZeroUsize,
-    /// Instead of artifacts: an encoder-decoder of the shape of Mu (330 million random weights) against a decoder-only of the same
-    /// size, beside what "Return of the Encoder" published
-    #[arg(long, conflicts_with_all = ["artifacts", "batch"])]
-    paper: bool,
-    /// With --paper: the sizes to compare instead of Mu's, of a config.json of any family that reads tokens
-    #[arg(long, value_name = "FILE", requires = "paper")]
-    config: Option<PathBuf>,
-    /// With --paper: what both compute in [default: int8]
-    #[arg(long, value_enum, requires = "paper", value_name = "WORD")]
-    precision: Option<Precision>,
-    /// Draws the figures into this file
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-    #[command(flatten)]
-    engines: Engines,
-}
-
-/// What the models of `--paper` compute in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-enum Precision {
-    /// Weights and the inputs of their products
-    Int8,
-    /// Single precision
-    F32,
-}
-
-/// Nothing can be measured.
-#[derive(Debug, thiserror::Error)]
-pub enum BenchError {
-    /// What lies there cannot be measured.
-    #[error("{}: {message}", .dir.display())]
-    Artifact {
-        /// Its folder.
-        dir: PathBuf,
-        /// Expected and found.
-        message: String,
-    },
-    /// No engine opens any of the artifacts.
-    #[error("no engine opens {}: {}", .artifacts.join(", "), .why.join("\n"))]
-    NoEngine {
-        /// As they were given.
-        artifacts: Vec<String>,
-        /// A sentence an engine.
-        why: Vec<String>,
-    },
-    /// Artifacts have sizes and types of their own.
-    #[error("{0}: expected --paper beside it, found artifacts; give --paper instead of them, or leave it out")]
-    OfPaperAlone(String),
-    /// `--paper` has no such models.
-    #[error("--engine: expected onnxruntime or ggml with --paper, found {found}; give one of the two, or leave it out")]
-    PaperEngine {
-        /// As they were given.
-        found: String,
-    },
-    /// The config gives no sizes.
-    #[error(transparent)]
-    Sizes(#[from] SizesError),
-    /// The system refused.
-    #[error("{}: {source}", .file.display())]
-    Io {
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl BenchError {
-    fn io(file: &Path) -> impl FnOnce(io::Error) -> BenchError {
-        |source| BenchError::Io { file: file.to_owned(), source }
-    }
-}
-
-/// An artifact in an engine.
-struct Contender<'s> {
-    subject: &'s Subject,
-    runtime: &'static dyn Runtime,
-    engine: Engine,
-    load_ms: Vec<f64>,
-    traffic: Option<Traffic>,
-}
-
 /// Contenders and, in their order, their sessions.
 type Opened<'s> = (Vec<Contender<'s>>, Vec<Box<dyn Session>>);
-
-/// What was measured of one contender with one kind of course.
-struct Row<'c> {
-    contender: &'c Contender<'c>,
-    source: usize,
-    batch: usize,
-    /// Or why not.
-    measured: Result<Measured, String>,
-    bytes_per_token: Option<f64>,
-    /// Processes that wanted to run, before and after.
-    load: [Option<f64>; 2],
-}
-
-/// Everything that a table shows.
-struct Found<'c> {
-    rows: Vec<Row<'c>>,
-    /// Bytes a second that all threads read.
-    bandwidth: Option<Spread>,
-    threads: usize,
-    tokens: usize,
-    runs: usize,
-    /// Of the lengths.
-    unit: &'static str,
-}
 
 /// Measures and prints.
 pub fn bench(arguments: &Bench, common: &Common, display: &Display) -> Result<Verdict, BenchError> {
@@ -307,9 +179,4 @@ fn timed(
     let start = Instant::now();
     let session = runtime.open(artifact, options)?;
     Ok((start.elapsed().as_secs_f64() * 1e3, session))
-}
-
-/// The last parts of a path that tell artifacts apart.
-fn called(dir: &Path) -> String {
-    dir.display().to_string()
 }

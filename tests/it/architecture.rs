@@ -16,24 +16,6 @@ use crate::fixture::repository;
 /// Lines of a file of the command line, at most.
 const MOST_LINES: usize = 400;
 
-/// Circles that are still there: one that is cut leaves the list, and none joins it.
-const LEFT: &[&str] = &[
-    "converters/src/export/npu/lower.rs -> converters/src/export/npu.rs -> converters/src/export/npu/lower.rs",
-    "converters/src/export/onnx/lower/attention.rs -> converters/src/export/onnx/lower.rs -> converters/src/export/onnx/lower/attention.rs",
-    "converters/src/export/safetensors/compressed.rs -> converters/src/export/safetensors/container.rs -> converters/src/export/safetensors/compressed.rs",
-    "converters/src/export/safetensors/layout.rs -> converters/src/export/safetensors.rs -> converters/src/export/safetensors/layout.rs",
-    "converters/src/import/moonshine/gguf.rs -> converters/src/import/moonshine.rs -> converters/src/import/moonshine/gguf.rs",
-    "converters/src/import/mu/gguf.rs -> converters/src/import/mu.rs -> converters/src/import/mu/gguf.rs",
-    "converters/src/import/t5/gguf.rs -> converters/src/import/t5.rs -> converters/src/import/t5/gguf.rs",
-    "converters/src/import/t5gemma/gguf.rs -> converters/src/import/t5gemma.rs -> converters/src/import/t5gemma/gguf.rs",
-    "converters/src/import/t5gemma2/gguf.rs -> converters/src/import/t5gemma2.rs -> converters/src/import/t5gemma2/gguf.rs",
-    "converters/src/import/whisper/gguf.rs -> converters/src/import/whisper.rs -> converters/src/import/whisper/gguf.rs",
-    "src/command/bench/paper/table.rs -> src/command/bench/paper.rs -> src/command/bench/paper/table.rs",
-    "validate/engine/src/lower.rs -> validate/engine/src/session.rs -> validate/engine/src/lower.rs",
-    "validate/src/bench/measure.rs -> validate/src/runtime.rs -> validate/src/bench/measure.rs",
-    "validate/src/lint/mask.rs -> validate/src/lint.rs -> validate/src/lint/mask.rs",
-];
-
 /// A crate of the workspace.
 struct Crate {
     name: String,
@@ -355,8 +337,7 @@ fn modules_of_a_crate_import_each_other_in_no_circle() {
             told.extend(imports.circles().into_iter().map(text));
         }
     }
-    told.sort();
-    assert_eq!(told, LEFT, "modules that import each other in a circle:\n{}", told.join("\n"));
+    assert!(told.is_empty(), "modules that import each other in a circle:\n{}", told.join("\n"));
 }
 
 #[test]

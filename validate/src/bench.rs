@@ -6,11 +6,12 @@
 
 pub mod bandwidth;
 pub mod compare;
+pub mod course;
 pub mod machine;
 pub mod measure;
 pub mod picture;
 pub mod slow;
 pub mod traffic;
 
-pub use measure::{Course, Times};
+pub use course::{Course, Times};
 pub use metrics::Spread;

@@ -9,92 +9,33 @@
 
 pub mod host;
 mod lower;
+mod names;
+mod options;
 pub mod profile;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use graph::passes::{
-    AbsorbScales, Expand, Lengths, MakeStatic, Pass, UntieEmbeddings, Update, Widths, run_each, run_one,
-};
-use graph::{Block, Cache, ENC, Graph, PortRole, Side, Weight, WeightData, WeightId, Weights};
+use graph::passes::{AbsorbScales, Expand, Lengths, MakeStatic, Pass, UntieEmbeddings, Update, run_each, run_one};
+use graph::{Block, ENC, Graph, Weight, WeightData, WeightId, Weights};
 use onnx::tensors::{Layout, Reader};
 use onnx::{read, write};
 
 pub use crate::evidence::{EVIDENCE_FILE, Evidence, Range};
 pub use host::{Bucket, HOST_FILE, Host, Numbers, Place, Port};
+pub use names::Names;
+pub use options::{CacheUpdate, Caches, Npu};
 pub use profile::{Form, Gelu, Norm, Operator, PROFILES, Profile, Quantized, Severity, Takes, Writes, profile};
 
-use super::onnx::{DATA_FILE, cache_name};
+use super::onnx::DATA_FILE;
 use crate::artifact::{Artifact, write_json};
 use crate::error::ExportError;
 use crate::export::companions::copy_companions;
 use crate::format::Format;
 use crate::model::Model;
-use lower::Lowering;
+use lower::{Lowered, Lowering};
 
 const FORMAT: &str = "npu";
-
-/// Options of the NPU export.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Npu {
-    /// For which toolchains; `trefoil --list profiles` shows all.
-    pub profile: Cow<'static, str>,
-    /// Lengths of the encoder's input, each with an encoder and a decoder of its own: tokens. 128 when none is given; of no
-    /// use for models whose input has one length.
-    pub source: Vec<usize>,
-    /// Target tokens that the decoder can hold.
-    pub target: usize,
-    /// Who writes a step's keys and values into the cache.
-    pub update: CacheUpdate,
-    /// What inputs and outputs are called.
-    pub names: Names,
-    /// What keys and values are between the graphs, where activations are quantized.
-    pub caches: Caches,
-    /// Bits of keys and values where activations have 16: 8, or 16 for twice the cache and less noise.
-    pub key_bits: u8,
-}
-
-/// Who writes a step's keys and values into the cache.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CacheUpdate {
-    /// The host: a step returns those of its token alone.
-    #[default]
-    Host,
-    /// The graph, by `Where` with an input that marks the place: the whole cache goes in and comes out.
-    Where,
-}
-
-/// What inputs and outputs are called.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Names {
-    /// `past_key_values.0.decoder.key`, as Optimum's decoders.
-    #[default]
-    Optimum,
-    /// `block_0_past_self_key_states`, as Opus-MT of Qualcomm AI Hub.
-    AiHub,
-}
-
-/// What keys and values are between the graphs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Caches {
-    /// Codes: smaller, and nothing is converted between two steps.
-    #[default]
-    Codes,
-    /// Floats.
-    Floats,
-}
-
-impl Default for Npu {
-    fn default() -> Npu {
-        Npu::DEFAULT
-    }
-}
 
 /// Source length of a recipe that names none.
 const SOURCE: usize = 128;
@@ -102,34 +43,7 @@ const SOURCE: usize = 128;
 /// Rows of the tables that rotary positions become before a graph gets its lengths: for sequences that only calibrate.
 const ROTARY_POSITIONS: usize = 4096;
 
-/// The least profile: what all toolchains take.
-const PORTABLE: &str = "npu-portable";
-
 impl Npu {
-    /// The options of a recipe that sets none.
-    pub const DEFAULT: Npu = Npu {
-        profile: Cow::Borrowed(PORTABLE),
-        source: Vec::new(),
-        target: 64,
-        update: CacheUpdate::Host,
-        names: Names::Optimum,
-        caches: Caches::Codes,
-        key_bits: 8,
-    };
-
-    /// The profile; `None` when no one knows its name.
-    pub fn profile(&self) -> Option<&'static Profile> {
-        profile(&self.profile)
-    }
-
-    /// Bits of activations and keys, where the profile has codes.
-    pub fn widths(&self) -> Option<Widths> {
-        let writes = self.profile()?.writes;
-        let activations = writes.activations?;
-        let keys = if activations == 8 { 8 } else { self.key_bits };
-        Some(Widths { activations, keys, scores: writes.scores })
-    }
-
     /// Spells out what toolchains have no op for, and makes masks finite; `hidden` in place of the profile's number.
     pub fn expand(&self, graph: &mut Graph, hidden: Option<f32>) -> Result<(), ExportError> {
         let lengths = self.buckets(graph).into_iter().chain([self.target, ROTARY_POSITIONS]);
@@ -137,11 +51,6 @@ impl Npu {
         let hidden = hidden.unwrap_or(self.known()?.writes.hidden);
         let split_bias = self.widths().is_some();
         run_one(graph, &Expand { hidden, split_bias, positions }).map(drop).map_err(unsupported)
-    }
-
-    /// What the profile adds to the scores of hidden keys.
-    pub fn hidden(&self) -> f32 {
-        self.profile().map_or(f32::NEG_INFINITY, |profile| profile.writes.hidden)
     }
 
     fn known(&self) -> Result<&'static Profile, ExportError> {
@@ -355,37 +264,4 @@ impl Npu {
         };
         Ok([one("encoder", encoder_file(source))?, one("decoder", decoder_file(source))?])
     }
-
-    /// What a file calls a port.
-    fn name_of(&self, entry: &str, port: &str, is_input: bool) -> Result<String, String> {
-        let role = PortRole::of(port);
-        let Some(Cache { layer, side }) = role.cache() else {
-            return Ok(match (entry, role) {
-                (_, PortRole::DecoderIds) => "input_ids".to_owned(),
-                ("decoder", PortRole::Input("attention_mask")) => "encoder_attention_mask".to_owned(),
-                _ => port.to_owned(),
-            });
-        };
-        let word = match side {
-            Side::Key => "key",
-            Side::Value => "value",
-        };
-        let is_cross = matches!(role, PortRole::Cross(_));
-        Ok(match self.names {
-            Names::Optimum => cache_name(layer, is_cross, word, is_input),
-            Names::AiHub if is_cross => format!("block_{layer}_cross_{word}_states"),
-            Names::AiHub => {
-                let cache = if matches!(role, PortRole::Past(_)) { "past" } else { "present" };
-                format!("block_{layer}_{cache}_self_{word}_states")
-            }
-        })
-    }
-}
-
-/// One file's graph and its ports.
-struct Lowered {
-    file: write::FileGraph,
-    place: Place,
-    /// What its float tensors held, by their names.
-    seen: BTreeMap<String, Range>,
 }

@@ -4,6 +4,7 @@
 //! unless `attention: standard`, and `MatMulNBits` and `GatherBlockQuantized` for codes of 4 and 8 bits.
 
 mod lower;
+mod options;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -11,15 +12,16 @@ use std::path::{Path, PathBuf};
 
 use checkpoint::Files;
 use graph::{
-    AffineTensor, Cache, DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, PortRole, Side, Type,
-    ValueId, WeightId, Weights,
+    Cache, DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, PortRole, Side, Type, ValueId,
+    WeightId, Weights,
 };
 use onnx::make::{flag_info, int, node, subgraph, value_info};
 use onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
 use onnx::read;
-use onnx::tensors::{Layout, Reader, block_of};
+use onnx::tensors::{Layout, Reader};
 use onnx::write::{self, FileGraph};
 
+pub use self::options::{Attention, Compute, Onnx, Placement, Products, Profile};
 pub use onnx::{
     Attribute, Constant, Declared, Description, Element, Extent, Initializer, Node, OnnxFile, STANDARD, Types, Unknown,
     describe,
@@ -31,98 +33,6 @@ use crate::error::ExportError;
 use crate::export::companions::copy_companions;
 use crate::format::Format;
 use crate::model::Model;
-
-/// Options of the ONNX export.
-#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Onnx {
-    /// How attention is written.
-    pub attention: Attention,
-    /// For which engines.
-    pub profile: Profile,
-    /// Where the weights are.
-    pub weights: Placement,
-    /// What linear layers are computed in.
-    pub compute: Compute,
-    /// How linear layers are written whose weights are blocks.
-    pub products: Products,
-}
-
-/// How attention is written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Attention {
-    /// `com.microsoft.MultiHeadAttention`, where it can say it: no soft cap, no shared key heads. It appends new keys and values to
-    /// those it is given, where they are not turned by their positions first.
-    #[default]
-    Cached,
-    /// The same with keys and values that are appended outside of it, for engines whose node has no past.
-    Fused,
-    /// `MatMul` and `Softmax`.
-    Standard,
-}
-
-/// How linear layers are written whose weights are blocks (`com.microsoft.MatMulNBits`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Products {
-    /// Two or three of one input, such as queries, keys and values, are one product over weights that are joined when the file is
-    /// opened; a bias is added inside.
-    #[default]
-    Joined,
-    /// One node each, and an `Add`.
-    Apart,
-}
-
-/// For which engines the file is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    /// onnxruntime and its relatives, with lengths known only when the model runs, on any processor.
-    #[default]
-    Portable,
-    /// The same for processors with dot products of 8-bit integers (x86 with VNNI, ARM with SDOT). Products of many rows, those
-    /// of the encoder, round their input with one scale and read signed codes, for which onnxruntime has its fastest kernel;
-    /// on x86 without VNNI that kernel saturates at 16 bits, and results are wrong.
-    #[serde(rename = "int8-dot")]
-    Int8Dot,
-}
-
-/// Where the weights are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Placement {
-    /// In one file for all graphs, `model.onnx_data`.
-    #[default]
-    External,
-    /// In each graph's file, which is what a browser loads; at most 2 GB a file, and each has its own copy.
-    Embedded,
-}
-
-impl Placement {
-    /// The file of the weights, if there is one.
-    fn file(self) -> Option<&'static str> {
-        (self == Placement::External).then_some(DATA_FILE)
-    }
-}
-
-/// What linear layers are computed in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Compute {
-    /// Integers, where a matrix is one: products read its codes as they are stored, and their input is rounded to 8 bits in
-    /// blocks. All else is f32.
-    #[default]
-    Int8,
-    /// Single precision, whatever the weights are stored in; matrices of 8 bits become f32 when the file is opened.
-    F32,
-    /// Half precision, for GPUs; all else stays f32, and so do inputs and outputs. Every float weight of a linear layer
-    /// must be f16.
-    F16,
-}
-
-// From here on the products cost more than reading the weights.
-const FEW_ROWS: usize = 8;
 
 /// The file of the weights of all graphs.
 pub const DATA_FILE: &str = "model.onnx_data";
@@ -145,33 +55,6 @@ const MAX_EMBEDDED_BYTES: u64 = 2_000_000_000;
 const MAX_DISTANCE: usize = 1 << 16;
 
 impl Onnx {
-    /// The options of a recipe that sets none.
-    pub const DEFAULT: Onnx = Onnx {
-        attention: Attention::Cached,
-        profile: Profile::Portable,
-        weights: Placement::External,
-        compute: Compute::Int8,
-        products: Products::Joined,
-    };
-
-    /// How many neighbours of its input share a scale when a Linear with this weight rounds it to 8 bits inside the engine;
-    /// `None` where it computes in floats.
-    pub fn rounds_blocks_of(&self, weight: &AffineTensor) -> Option<usize> {
-        match self.compute {
-            Compute::Int8 => block_of(weight).ok(),
-            Compute::F32 | Compute::F16 => None,
-        }
-    }
-
-    /// Whether a Linear with 8-bit codes and such an input rounds it with one scale, because a product of integers is fastest for
-    /// it. Rows are few where there is one a target token.
-    pub fn rounds_whole(&self, input: &Type) -> bool {
-        let rows = input.shape.len().checked_sub(2).map(|axis| &input.shape[axis]);
-        let many =
-            rows.is_some_and(|rows| !rows.symbols().contains(&DEC) && rows.literal().is_none_or(|n| n > FEW_ROWS));
-        many && (self.profile, self.compute) == (Profile::Int8Dot, Compute::Int8)
-    }
-
     fn choices(&self) -> Choices {
         Choices { attention: self.attention, compute: self.compute, products: self.products }
     }
@@ -240,7 +123,7 @@ impl Onnx {
     /// Writes the graphs and their weights, without the files copied from the checkpoint.
     pub fn write_graphs(&self, graph: &Graph, dir: &Path) -> Result<(), ExportError> {
         let layouts = self.layouts(graph)?;
-        let mut out = write::Files::create(dir, self.weights.file())?;
+        let mut out = write::Files::create(dir, (self.weights == Placement::External).then_some(DATA_FILE))?;
         for (_, file) in GRAPH_FILES {
             let file_graph = self.file(graph, file, &layouts)?;
             let version = write::Version::of(&file_graph.graph);
@@ -370,8 +253,32 @@ impl Onnx {
     }
 }
 
-/// Inputs or outputs of a file: the ONNX name, and the value behind it.
-type Ports = Vec<(String, ValueId)>;
+/// An input or output of a file.
+#[derive(Clone, PartialEq)]
+struct Named<'g> {
+    /// In ONNX.
+    name: String,
+    role: PortRole<'g>,
+    value: ValueId,
+}
+
+impl Named<'_> {
+    fn is_cross(&self) -> bool {
+        matches!(self.role, PortRole::Cross(_))
+    }
+
+    /// The type that a file declares for it. Keys and values of the encoder's output have a length that is open even where the
+    /// encoder's is not, because consumers feed empty ones in the first step.
+    fn declared(&self, graph: &Graph) -> Type {
+        let mut ty = graph.value(self.value).ty.clone();
+        if self.is_cross() {
+            ty.shape[2] = ENC.into();
+        }
+        ty
+    }
+}
+
+type Ports<'g> = Vec<Named<'g>>;
 
 /// The words of Optimum for our ports. Errors: a port that it has no word for.
 fn onnx_name(entry: &str, port: &str, is_input: bool) -> Result<String, String> {
@@ -426,12 +333,13 @@ fn rank(name: &str) -> (usize, usize, usize) {
     (1, layer, kinds.iter().position(|k| *k == kind).unwrap_or(kinds.len()))
 }
 
-fn ports(entry: &Entry, ports: &[Port], is_input: bool) -> Result<Ports, String> {
-    let mut named = ports
-        .iter()
-        .map(|port| Ok((onnx_name(&entry.name, &port.name, is_input)?, port.value)))
-        .collect::<Result<Ports, String>>()?;
-    named.sort_by_key(|(name, _)| rank(name));
+fn ports<'g>(entry: &Entry, ports: &'g [Port], is_input: bool) -> Result<Ports<'g>, String> {
+    let named = |port: &'g Port| {
+        let name = onnx_name(&entry.name, &port.name, is_input)?;
+        Ok(Named { name, role: port.role(), value: port.value })
+    };
+    let mut named = ports.iter().map(named).collect::<Result<Ports, String>>()?;
+    named.sort_by_key(|port| rank(&port.name));
     Ok(named)
 }
 
@@ -443,21 +351,11 @@ fn entry_of<'g>(graph: &'g Graph, name: &str) -> Result<&'g Entry, String> {
 }
 
 fn swapped(ports: &Ports) -> Vec<(ValueId, String)> {
-    ports.iter().map(|(name, id)| (*id, name.clone())).collect()
+    ports.iter().map(|port| (port.value, port.name.clone())).collect()
 }
 
 fn infos(graph: &Graph, ports: &Ports) -> Vec<ValueInfoProto> {
-    ports.iter().map(|(name, id)| value_info(name, &declared(graph, name, *id))).collect()
-}
-
-/// The type that a file declares for a port. Keys and values of the encoder's output have a length that is open even where
-/// the encoder's is not, because consumers feed empty ones in the first step.
-fn declared(graph: &Graph, name: &str, id: ValueId) -> Type {
-    let mut ty = graph.value(id).ty.clone();
-    if is_cross(name) {
-        ty.shape[2] = ENC.into();
-    }
-    ty
+    ports.iter().map(|port| value_info(&port.name, &port.declared(graph))).collect()
 }
 
 fn file_graph(
@@ -490,12 +388,12 @@ fn merged(graph: &Graph, mut lowering: Lowering<'_>) -> Result<FileGraph, String
     let (first, later) = (entry_of(graph, "decoder")?, entry_of(graph, "decoder_with_past")?);
     let first_inputs = ports(first, &first.inputs, true)?;
     let later_inputs = ports(later, &later.inputs, true)?;
-    let (caches, others): (Ports, Ports) = later_inputs.iter().cloned().partition(|(name, _)| is_cache(name));
+    let (caches, others): (Ports, Ports) = later_inputs.iter().cloned().partition(|port| port.role.cache().is_some());
 
     let mut inputs = others.clone();
     inputs.extend(first_inputs.iter().filter(|port| !others.contains(port)).cloned());
     inputs.extend(caches.iter().cloned());
-    inputs.sort_by_key(|(name, _)| rank(name));
+    inputs.sort_by_key(|port| rank(&port.name));
 
     // The encoder's output, or none of its rows when the caches hold what follows from it.
     let [zero, rows_axis, past_axis] = [0, 1, 2].map(|i| lowering.index(i));
@@ -505,23 +403,25 @@ fn merged(graph: &Graph, mut lowering: Lowering<'_>) -> Result<FileGraph, String
         node("Slice", &[MEMORY, &zero, "memory/wanted", &rows_axis], &["memory"], Vec::new()),
     ];
     let renamed = |name: &String| if name == MEMORY { "memory".to_owned() } else { name.clone() };
-    let first_bound: Vec<(ValueId, String)> = first_inputs.iter().map(|(name, id)| (*id, renamed(name))).collect();
-    let crosses = caches.iter().filter(|(name, _)| is_cross(name));
-    let made_crosses: Vec<(ValueId, String)> = crosses.map(|(name, id)| (*id, format!("memory/{name}"))).collect();
+    let first_bound: Vec<(ValueId, String)> =
+        first_inputs.iter().map(|port| (port.value, renamed(&port.name))).collect();
+    let crosses = caches.iter().filter(|port| port.is_cross());
+    let made_crosses: Vec<(ValueId, String)> =
+        crosses.map(|port| (port.value, format!("memory/{}", port.name))).collect();
     body.extend(lowering.block(&first_bound, &made_crosses, &first.fixed, "memory/")?);
 
     // What `If` results in, by the name of the cache: crosses are outputs of the file, pasts are not.
-    let chosen = |name: &str| match is_cross(name) {
-        true => name.replace("past_key_values", "present"),
-        false => format!("chosen/{name}"),
+    let chosen = |port: &Named| match port.is_cross() {
+        true => port.name.replace("past_key_values", "present"),
+        false => format!("chosen/{}", port.name),
     };
     let (mut given, mut made, mut given_out, mut made_out) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (name, id) in &caches {
-        let ty = declared(graph, name, *id);
+    for port in &caches {
+        let (name, ty) = (&port.name, port.declared(graph));
         let (given_name, made_name) = (format!("given/{name}"), format!("made/{name}"));
         given.push(node("Identity", &[name], &[&given_name], Vec::new()));
         given_out.push((given_name, ty.clone()));
-        if is_cross(name) {
+        if port.is_cross() {
             made.push(node("Identity", &[&format!("memory/{name}")], &[&made_name], Vec::new()));
             made_out.push((made_name, ty));
         } else {
@@ -529,30 +429,23 @@ fn merged(graph: &Graph, mut lowering: Lowering<'_>) -> Result<FileGraph, String
             made_out.push((made_name, empty_past(ty)));
         }
     }
-    let results: Vec<String> = caches.iter().map(|(name, _)| chosen(name)).collect();
+    let results: Vec<String> = caches.iter().map(chosen).collect();
     let results: Vec<&str> = results.iter().map(String::as_str).collect();
     let branches = vec![subgraph("then_branch", given, &given_out), subgraph("else_branch", made, &made_out)];
     body.push(node("If", &[USE_CACHE_BRANCH], &results, branches));
 
     let outputs = ports(later, &later.outputs, false)?;
-    let bound = |name: &String| if is_cache(name) { chosen(name) } else { name.clone() };
-    let later_bound: Vec<(ValueId, String)> = later_inputs.iter().map(|(name, id)| (*id, bound(name))).collect();
+    let bound = |port: &Named| if port.role.cache().is_some() { chosen(port) } else { port.name.clone() };
+    let later_bound: Vec<(ValueId, String)> = later_inputs.iter().map(|port| (port.value, bound(port))).collect();
     body.extend(lowering.block(&later_bound, &swapped(&outputs), &later.fixed, "")?);
 
     let mut all_outputs = outputs;
-    all_outputs.extend(caches.iter().filter(|(name, _)| is_cross(name)).map(|(name, id)| (chosen(name), *id)));
-    all_outputs.sort_by_key(|(name, _)| rank(name));
+    let crosses = caches.iter().filter(|port| port.is_cross());
+    all_outputs.extend(crosses.map(|port| Named { name: chosen(port), ..port.clone() }));
+    all_outputs.sort_by_key(|port| rank(&port.name));
     let mut input = infos(graph, &inputs);
     input.push(flag_info(USE_CACHE_BRANCH));
     Ok(file_graph(lowering, MERGED, body, input, infos(graph, &all_outputs)))
-}
-
-fn is_cache(name: &str) -> bool {
-    name.starts_with("past_key_values.")
-}
-
-fn is_cross(name: &str) -> bool {
-    name.contains(".encoder.")
 }
 
 const MEMORY: &str = "encoder_hidden_states";

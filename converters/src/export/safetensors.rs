@@ -46,15 +46,14 @@
 mod compressed;
 mod container;
 mod layout;
+mod options;
 mod read;
 mod small_floats;
+mod tensor;
 
-use std::num::NonZeroU64;
 use std::path::Path;
 
 use graph::Weights;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::artifact::Artifact;
 use crate::error::ExportError;
@@ -63,48 +62,7 @@ use crate::format::Format;
 use crate::model::Model;
 use layout::Layout;
 
-/// Options of the format.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Safetensors {
-    /// The type of weights that have no codes.
-    pub dtype: Dtype,
-    /// Megabytes (10^6 bytes) after which another file begins.
-    pub shard_size_mb: NonZeroU64,
-    /// Stores 4-bit codes in 8 bits when other weights have 8-bit codes. transformers reads one width for a whole model, so
-    /// the default refuses the mixture.
-    pub widen_codes: bool,
-}
-
-/// The type of weights that have no codes. Only widening is possible; the schemes f16 and bf16 narrow.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Dtype {
-    /// Each as it is.
-    #[default]
-    AsStored,
-    /// Single precision.
-    F32,
-    /// Half precision, which all must have already.
-    F16,
-    /// The upper half of single precision, which all must have already.
-    Bf16,
-}
-
-impl Safetensors {
-    /// As stored, in files of 5 GB as transformers writes them.
-    pub const DEFAULT: Safetensors = Safetensors {
-        dtype: Dtype::AsStored,
-        shard_size_mb: NonZeroU64::new(5000).expect("not 0"),
-        widen_codes: false,
-    };
-}
-
-impl Default for Safetensors {
-    fn default() -> Safetensors {
-        Safetensors::DEFAULT
-    }
-}
+pub use options::{Dtype, Safetensors};
 
 impl Format for Safetensors {
     fn name(&self) -> &'static str {

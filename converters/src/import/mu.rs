@@ -1,15 +1,16 @@
 //! Mu ("Return of the Encoder", Elfeki et al., arXiv 2501.16273): the authors' text model, published as a pickle of its state
 //! dict without config.json.
 
+mod config;
 mod gguf;
 
 use std::collections::BTreeMap;
 
+use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
-use checkpoint::{Checkpoint, Size};
-use graph::{BATCH, Build, DEC, ENC, Layout, Rope, Sym, Type, Unary, Val, Visible};
+use graph::{BATCH, Build, DEC, ENC, Sym, Type, Unary, Val, Visible};
 
-use super::layers::WITHOUT_EFFECT;
+use self::config::{Config, EPS, TABLE};
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
@@ -17,84 +18,7 @@ use crate::error::ImportError;
 /// The family.
 pub(super) struct Mu;
 
-const TABLE: &str = "transformer.wte.weight";
 const TIED: &str = "Mu has one matrix for embedding and head";
-/// `RMSNorm` of the authors' code.
-const EPS: f32 = 1e-6;
-/// `qkv_embd / n_head` of MuConfig.
-const HEAD_WIDTH: usize = 64;
-
-/// MuConfig: what config.json says, else what the shapes of the tensors say, else MuConfig's default.
-struct Config {
-    n_embd: Size,
-    qkv: Size,
-    kv: Size,
-    hidden: Size,
-    vocab: Size,
-    n_head: usize,
-    n_kv_head: usize,
-    is_interleaved: bool,
-    rope: Rope,
-    encoder_layers: usize,
-    decoder_layers: usize,
-}
-
-impl Config {
-    fn read(checkpoint: &Checkpoint) -> Result<Config, ImportError> {
-        let c = checkpoint.config();
-        let length = |tensor: &str, axis: usize| checkpoint.shape(tensor)?.get(axis).copied();
-        let size = |key: &'static str, tensor: &str, axis: usize, default: usize| Size {
-            len: c.usize_or(key, length(tensor, axis).unwrap_or(default)),
-            name: key,
-        };
-        let qkv = size("qkv_embd", "transformer.e.0.attn.q_linear.weight", 0, 6 * HEAD_WIDTH);
-        let n_head = c.usize_or("n_head", (qkv.len / HEAD_WIDTH).max(1));
-        let width = if c.json().get("n_head").is_some() { qkv.len / n_head } else { HEAD_WIDTH };
-        if qkv.len != n_head * width {
-            c.unsupported("n_head", format!("expected a divisor of qkv_embd = {}, or heads of {HEAD_WIDTH}", qkv.len));
-        }
-        let keys = length("transformer.e.0.attn.k_linear.weight", 0).unwrap_or(3 * width);
-        let n_kv_head = c.usize_or("n_kv_head", keys.checked_div(width).unwrap_or(1).max(1));
-        if !n_head.is_multiple_of(n_kv_head) {
-            c.unsupported("n_kv_head", format!("expected a divisor of n_head = {n_head}"));
-        }
-        if c.f32_or("rope_factor", 1.0) != 1.0 {
-            c.unsupported(
-                "rope_factor",
-                "only 1.0 is, as any other changes the frequencies with the length of a sequence",
-            );
-        }
-        let theta = c.f32_or("rope_theta", 10000.0);
-        if theta <= 0.0 {
-            c.unsupported("rope_theta", "expected a number above 0");
-        }
-        let rope = Rope { theta, factor: 1.0, dims: width, layout: Layout::Half };
-        c.ignore(WITHOUT_EFFECT);
-        c.ignore(&["block_size", "dropout"]);
-        let layers = |key, stack: &str| checkpoint.layers(c.usize_or(key, depth(checkpoint, stack)), key);
-        let config = Config {
-            n_embd: size("n_embd", TABLE, 1, 1024),
-            qkv,
-            kv: Size { len: n_kv_head * width, name: "n_kv_head·qkv_embd/n_head" },
-            hidden: size("hidden_dim", "transformer.e.0.mlp.fc1.weight", 0, 4096),
-            vocab: size("vocab_size", TABLE, 0, 32128),
-            n_head,
-            n_kv_head,
-            is_interleaved: c.bool_or("is_interleaved", false),
-            rope,
-            encoder_layers: layers("n_encoder_layer", "transformer.e"),
-            decoder_layers: layers("n_decoder_layer", "transformer.h"),
-        };
-        checkpoint.config_fits()?;
-        Ok(config)
-    }
-}
-
-/// Layers that a stack has in the file; one if none, so that the first is told as missing.
-fn depth(checkpoint: &Checkpoint, stack: &str) -> usize {
-    (0..).take_while(|i| checkpoint.has(&format!("{stack}.{i}.ln1.weight"))).count().max(1)
-}
-
 impl Architecture for Mu {
     fn model_types(&self) -> &'static [&'static str] {
         &["mu"]

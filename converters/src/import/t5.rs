@@ -1,13 +1,15 @@
 //! T5 v1.0, v1.1 and Flan, mT5, UMT5, ByT5: modeling_t5.py, modeling_mt5.py and modeling_umt5.py of transformers 5.23.
 
+mod config;
 mod gguf;
 
 use std::collections::BTreeMap;
 
+use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
-use checkpoint::{self, Checkpoint, Size};
-use graph::{BATCH, Build, DEC, ENC, Op, Sym, Type, Unary, Val, Visible};
+use graph::{BATCH, Build, DEC, ENC, Op, Sym, Type, Val, Visible};
 
+use self::config::{Config, Head};
 use super::layers;
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
@@ -24,148 +26,6 @@ const EMBEDDING: [(&str, &str); 3] = [
 ];
 const ONE_EMBEDDING: &str = "T5 has one embedding for encoder and decoder";
 const HEAD: &str = "lm_head.weight";
-
-/// Without effect on the logits, beside [`layers::WITHOUT_EFFECT`].
-const IGNORED: &[&str] = &["initializer_factor", "n_positions", "output_past", "scalable_attention", "finetuning_task"];
-
-/// config.json as T5Config, MT5Config and UMT5Config read it.
-struct Config {
-    d_model: Size,
-    d_ff: Size,
-    inner: Size,
-    vocab: Size,
-    buckets: Size,
-    heads: Size,
-    d_kv: usize,
-    max_distance: usize,
-    num_layers: usize,
-    num_decoder_layers: usize,
-    eps: f32,
-    gated: bool,
-    activation: Unary,
-    bias_in_every_layer: bool,
-    scaled: bool,
-    scale_reason: String,
-    head: Head,
-}
-
-/// Which weight makes the logits.
-enum Head {
-    /// `lm_head`, which must be there.
-    Own,
-    /// The embedding; a stored `lm_head` must equal it.
-    Tied,
-    /// `lm_head` where the file holds one of its own, else the embedding: transformers 5 writes
-    /// `tie_word_embeddings = true` for every T5, so that the key says nothing.
-    AsStored,
-}
-
-impl Config {
-    fn read(checkpoint: &Checkpoint) -> Result<Config, ImportError> {
-        let c = checkpoint.config();
-        let (heads, d_kv) = (c.size("num_heads"), c.usize("d_kv"));
-        let num_layers = checkpoint.layers(c.usize("num_layers"), "num_layers");
-        let num_decoder_layers = checkpoint.layers(c.usize_or("num_decoder_layers", num_layers), "num_decoder_layers");
-
-        let buckets =
-            Size { len: c.usize_or("relative_attention_num_buckets", 32), name: "relative_attention_num_buckets" };
-        let max_distance = c.usize_or("relative_attention_max_distance", 128);
-        // Below these, `_relative_position_bucket` divides by zero or takes the logarithm of a number up to 1.
-        if buckets.len < 4 {
-            c.unsupported(buckets.name, "expected 4 or more");
-        } else if max_distance <= buckets.len / 2 {
-            c.unsupported(
-                "relative_attention_max_distance",
-                "expected more than half of relative_attention_num_buckets",
-            );
-        }
-
-        let (gated, activation) = activation(c);
-        let (scaled, scale_reason) = logit_scale(c);
-        c.only("is_encoder_decoder", true);
-        c.only("is_decoder", false);
-        c.only("add_cross_attention", false);
-        c.only("tie_encoder_decoder", false);
-        c.ignore(layers::WITHOUT_EFFECT);
-        c.ignore(IGNORED);
-        let config = Config {
-            d_model: c.size("d_model"),
-            d_ff: c.size("d_ff"),
-            inner: Size { len: heads.len * d_kv, name: "num_heads·d_kv" },
-            vocab: c.size("vocab_size"),
-            buckets,
-            heads,
-            d_kv,
-            max_distance,
-            num_layers,
-            num_decoder_layers,
-            eps: c.f32_or("layer_norm_epsilon", 1e-6),
-            gated,
-            activation,
-            bias_in_every_layer: is(c, "umt5"),
-            scaled,
-            scale_reason,
-            head: head(c),
-        };
-        checkpoint.config_fits()?;
-        Ok(config)
-    }
-}
-
-fn is(c: &checkpoint::Config, model_type: &str) -> bool {
-    c.model_type() == Some(model_type)
-}
-
-/// Whether the feed-forward is gated, and by what. `dense_act_fn` and `is_gated_act` win over `feed_forward_proj`, from
-/// which they are derived.
-fn activation(c: &checkpoint::Config) -> (bool, Unary) {
-    let word = c.str_or("feed_forward_proj", if is(c, "mt5") || is(c, "umt5") { "gated-gelu" } else { "relu" });
-    let (gated, derived) = match word.strip_prefix("gated-") {
-        Some("gelu") => (true, "gelu_new"),
-        Some(name) => (true, name),
-        None => (false, word),
-    };
-    let key = if c.str("dense_act_fn").is_some() { "dense_act_fn" } else { "feed_forward_proj" };
-    let activation = layers::activation_called(c, key, c.str_or("dense_act_fn", derived));
-    (c.bool_or("is_gated_act", gated), activation)
-}
-
-fn head(c: &checkpoint::Config) -> Head {
-    let version = c.str("transformers_version").and_then(|version| version.split('.').next()?.parse::<u32>().ok());
-    let by_5 = version.is_some_and(|major| major >= 5) || c.json().get("scale_decoder_outputs").is_some();
-    match c.bool("tie_word_embeddings") {
-        Some(false) => Head::Own,
-        _ if by_5 => Head::AsStored,
-        // The default of MT5 is false in 4.x and true in 5.
-        None if is(c, "mt5") => Head::AsStored,
-        Some(true) | None => Head::Tied,
-    }
-}
-
-/// Whether the decoder's output is scaled before the head, and why: what transformers 5.23 does.
-fn logit_scale(c: &checkpoint::Config) -> (bool, String) {
-    let untied = c.bool("tie_word_embeddings") == Some(false);
-    let (scaled, why) = if is(c, "mt5") {
-        let tied = c.bool("tie_word_embeddings") == Some(true);
-        (false, if tied { "MT5 of 5 never scales, of 4.x does when tied" } else { "MT5 scales in neither 4.x nor 5" })
-    } else if is(c, "umt5") {
-        (
-            true,
-            if untied {
-                "UMT5 of 5 always scales, of 4.x when tied"
-            } else {
-                "UMT5 scales when tied in both 4.x and 5"
-            },
-        )
-    } else if let Some(scaled) = c.bool("scale_decoder_outputs") {
-        return (scaled, format!("scale_decoder_outputs is {scaled}"));
-    } else if untied {
-        (false, "tie_word_embeddings is false, so neither 4.x nor 5 scales")
-    } else {
-        (true, "tie_word_embeddings is not false, so both 4.x and 5 scale")
-    };
-    (scaled, why.to_owned())
-}
 
 impl Architecture for T5 {
     fn model_types(&self) -> &'static [&'static str] {

@@ -1,15 +1,17 @@
 //! T5Gemma (Zhang et al., arXiv 2504.06225): modeling_t5gemma.py of transformers 5.23.
 
+mod config;
 mod gguf;
 
 use std::collections::BTreeMap;
 
+use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
-use checkpoint::{self, Checkpoint};
-use graph::{BATCH, Build, DEC, ENC, Rope, Type, Val, Visible};
+use graph::{BATCH, Build, DEC, ENC, Type, Val, Visible};
 
-use super::gemma::{DECODING_DEFAULTS, Stack, cap, capped, rope};
-use super::layers::{WITHOUT_EFFECT, tied_or_own};
+use self::config::{Config, Section};
+use super::gemma::{DECODING_DEFAULTS, capped};
+use super::layers::tied_or_own;
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
@@ -20,54 +22,6 @@ pub(super) struct T5Gemma;
 const HEAD: &str = "lm_head.out_proj";
 const TIED_HEAD: &str = "config.json ties the head to the decoder's embedding; set tie_word_embeddings to false if it has \
                          weights of its own";
-
-/// config.json as T5GemmaConfig reads it.
-struct Config {
-    encoder: Section,
-    decoder: Section,
-    tied: bool,
-    logit_cap: Option<f32>,
-}
-
-struct Section {
-    stack: Stack,
-    rope: Rope,
-    score_cap: Option<f32>,
-}
-
-impl Config {
-    fn read(checkpoint: &Checkpoint) -> Result<Config, ImportError> {
-        let c = checkpoint.config();
-        let tied = c.bool_or("tie_word_embeddings", true);
-        c.only("is_encoder_decoder", true);
-        c.ignore(WITHOUT_EFFECT);
-        // Each stack has a vocabulary of its own.
-        c.ignore(&["attention_dropout", "vocab_size"]);
-        let sections = (c.section("encoder"), c.section("decoder"));
-        let (Some(encoder), Some(decoder)) = sections else {
-            return Err(checkpoint.does_not_fit().into());
-        };
-        // Only the decoder's makes logits.
-        encoder.ignore(&["final_logit_softcapping"]);
-        let config = Config {
-            encoder: Section::read(encoder, checkpoint),
-            decoder: Section::read(decoder, checkpoint),
-            tied,
-            logit_cap: cap(decoder, "final_logit_softcapping", Some(30.0)),
-        };
-        checkpoint.config_fits()?;
-        Ok(config)
-    }
-}
-
-impl Section {
-    fn read(c: &checkpoint::Config, checkpoint: &Checkpoint) -> Section {
-        let stack = Stack::read(c, checkpoint, 2);
-        let parameters = c.section_if_given("rope_parameters").or_else(|| c.section_if_given("rope_scaling"));
-        let rope = rope(parameters, c.f32_or("rope_theta", 10000.0), stack.head_dim);
-        Section { rope, score_cap: cap(c, "attn_logit_softcapping", Some(50.0)), stack }
-    }
-}
 
 impl Architecture for T5Gemma {
     fn model_types(&self) -> &'static [&'static str] {

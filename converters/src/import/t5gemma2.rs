@@ -1,16 +1,18 @@
 //! T5Gemma2 (modeling_t5gemma2.py of transformers 5.23), the path of text: one attention over a decoder's own tokens and the
 //! source, norms of queries and keys, rotary settings for each kind of layer.
 
+mod config;
 mod gguf;
 
 use std::collections::BTreeMap;
 
+use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
-use checkpoint::{self, Checkpoint, Size};
-use graph::{BATCH, Build, Computed, DEC, ENC, Rope, Type, Val, Visible, Weight, WeightData};
+use graph::{BATCH, Build, Computed, DEC, ENC, Type, Val, Visible, Weight, WeightData};
 
-use super::gemma::{Attends, DECODING_DEFAULTS, Stack, cap, capped, rope};
-use super::layers::{WITHOUT_EFFECT, tied_or_own};
+use self::config::{Config, Section};
+use super::gemma::{DECODING_DEFAULTS, capped};
+use super::layers::tied_or_own;
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
@@ -27,100 +29,6 @@ const ENCODERS: [&str; 2] = ["model.encoder.text_model", "model.encoder"];
 const OF_IMAGES: [&str; 2] = ["model.encoder.vision_tower.", "model.encoder.multi_modal_projector."];
 /// The weight that tells the end-of-image token from all others. Of the graph and not of the checkpoint.
 const MARKER: &str = "is_end_of_image.weight";
-
-/// config.json as T5Gemma2Config reads it.
-struct Config {
-    encoder: Section,
-    decoder: Section,
-    tied: bool,
-    logit_cap: Option<f32>,
-    /// The end-of-image token, if the vocabulary has it.
-    eoi: Option<usize>,
-}
-
-struct Section {
-    stack: Stack,
-    full: Rope,
-    sliding: Rope,
-}
-
-impl Config {
-    fn read(checkpoint: &Checkpoint) -> Result<Config, ImportError> {
-        let c = checkpoint.config();
-        let tied = c.bool_or("tie_word_embeddings", true);
-        c.only("is_encoder_decoder", true);
-        c.ignore(WITHOUT_EFFECT);
-        // The encoder's eoi_token_index replaces the one outside.
-        c.ignore(&["attention_dropout", "eoi_token_index", "image_token_index", "vocab_size"]);
-        let (Some(encoder), Some(decoder)) = (c.section("encoder"), c.section("decoder")) else {
-            return Err(checkpoint.does_not_fit().into());
-        };
-        let eoi = encoder.usize_or("eoi_token_index", 256_000);
-        encoder.ignore(WITHOUT_EFFECT);
-        encoder.ignore(&[
-            "attention_dropout",
-            "boi_token_index",
-            "image_token_index",
-            "is_encoder_decoder",
-            "mm_tokens_per_image",
-            "tie_word_embeddings",
-            "vision_config",
-            "vocab_size",
-        ]);
-        let Some(text) = encoder.section("text_config") else {
-            return Err(checkpoint.does_not_fit().into());
-        };
-        // Only the decoder's makes logits.
-        text.ignore(&["final_logit_softcapping"]);
-        let config = Config {
-            encoder: Section::read(text, checkpoint),
-            decoder: Section::read(decoder, checkpoint),
-            tied,
-            logit_cap: cap(decoder, "final_logit_softcapping", None),
-            eoi: Some(eoi),
-        };
-        for key in ["hidden_size", "vocab_size"] {
-            let [ours, theirs] = [decoder, text].map(|c| c.usize(key));
-            if ours != theirs {
-                decoder.unsupported(key, format!("expected {theirs}, as in encoder.text_config"));
-            }
-        }
-        checkpoint.config_fits()?;
-        let eoi = config.eoi.filter(|eoi| *eoi < config.encoder.stack.vocab.len);
-        Ok(Config { eoi, ..config })
-    }
-}
-
-impl Section {
-    fn read(c: &checkpoint::Config, checkpoint: &Checkpoint) -> Section {
-        if cap(c, "attn_logit_softcapping", None).is_some() {
-            c.unsupported("attn_logit_softcapping", "transformers 5.23 reads it and leaves the scores as they are");
-        }
-        // Each pattern-th layer is full, where layer_types does not say.
-        let stack = Stack::read(c, checkpoint, c.usize_or("sliding_window_pattern", 6));
-        let [full, sliding] = Section::ropes(c, stack.head_dim);
-        Section { stack, full, sliding }
-    }
-
-    /// `rope_parameters` by kind of layer. Before them, `rope_scaling` was of full layers only.
-    fn ropes(c: &checkpoint::Config, head_dim: Size) -> [Rope; 2] {
-        let by_kind = c.section_if_given("rope_parameters");
-        let [full, sliding] =
-            ["full_attention", "sliding_attention"].map(|kind| by_kind.and_then(|c| c.section_if_given(kind)));
-        let full = if by_kind.is_none() { c.section_if_given("rope_scaling") } else { full };
-        [
-            rope(full, c.f32_or("rope_theta", 1_000_000.0), head_dim),
-            rope(sliding, c.f32_or("rope_local_base_freq", 10_000.0), head_dim),
-        ]
-    }
-
-    fn rope(&self, attends: Attends) -> Rope {
-        match attends {
-            Attends::Full => self.full,
-            Attends::Sliding => self.sliding,
-        }
-    }
-}
 
 impl Architecture for T5Gemma2 {
     fn model_types(&self) -> &'static [&'static str] {

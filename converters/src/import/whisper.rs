@@ -1,5 +1,6 @@
 //! Whisper and distil-whisper: modeling_whisper.py of transformers 5.23.
 
+mod config;
 mod gguf;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,8 @@ use frontend::Kind;
 use frontend::audio::Features;
 use graph::{BATCH, Build, DEC, Dim, Type, Unary, Val, Visible};
 
-use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation, tied_or_own};
+use self::config::{Config, EPS, Layers};
+use super::layers::{TIED_HEAD, tied_or_own};
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
@@ -18,90 +20,7 @@ use crate::error::ImportError;
 /// The family.
 pub(super) struct Whisper;
 
-/// The default of `nn.LayerNorm`; no key changes it.
-const EPS: f32 = 1e-5;
 const KERNEL: Size = Size { len: 3, name: "kernel" };
-
-/// Training; `scale_embedding`, from which modeling_whisper.py computes a factor that it never applies; and what is read by
-/// WhisperForAudioClassification or for timestamps of tokens only.
-const IGNORED: &[&str] = &[
-    "activation_dropout",
-    "alignment_heads",
-    "apply_spec_augment",
-    "attention_dropout",
-    "classifier_proj_size",
-    "decoder_layerdrop",
-    "dropout",
-    "encoder_layerdrop",
-    "mask_feature_length",
-    "mask_feature_min_masks",
-    "mask_feature_prob",
-    "mask_time_length",
-    "mask_time_min_masks",
-    "mask_time_prob",
-    "median_filter_width",
-    "scale_embedding",
-    "use_weighted_layer_sum",
-];
-
-/// config.json as WhisperConfig reads it.
-struct Config {
-    d_model: Size,
-    vocab: Size,
-    mels: Size,
-    source_positions: Size,
-    target_positions: Size,
-    encoder: Layers,
-    decoder: Layers,
-    activation: Unary,
-    tied: bool,
-}
-
-/// What differs between the stacks.
-#[derive(Clone, Copy)]
-struct Layers {
-    count: usize,
-    heads: Size,
-    ffn: Size,
-}
-
-impl Config {
-    fn read(checkpoint: &Checkpoint) -> Result<Config, ImportError> {
-        let c = checkpoint.config();
-        c.only("is_encoder_decoder", true);
-        c.ignore(WITHOUT_EFFECT);
-        c.ignore(IGNORED);
-        let encoder_layers = c.usize("encoder_layers");
-        // Another name for it: 4.x takes this one where they differ, 5 the other.
-        c.only("num_hidden_layers", encoder_layers);
-        let config = Config {
-            d_model: c.size("d_model"),
-            vocab: c.size("vocab_size"),
-            mels: c.size("num_mel_bins"),
-            source_positions: c.size("max_source_positions"),
-            target_positions: c.size("max_target_positions"),
-            encoder: Layers {
-                count: checkpoint.layers(encoder_layers, "encoder_layers"),
-                heads: c.size("encoder_attention_heads"),
-                ffn: c.size("encoder_ffn_dim"),
-            },
-            decoder: Layers {
-                count: checkpoint.layers(c.usize("decoder_layers"), "decoder_layers"),
-                heads: c.size("decoder_attention_heads"),
-                ffn: c.size("decoder_ffn_dim"),
-            },
-            activation: activation(c, "activation_function", "gelu"),
-            tied: c.bool_or("tie_word_embeddings", true),
-        };
-        for heads in [config.encoder.heads, config.decoder.heads] {
-            if !config.d_model.len.is_multiple_of(heads.len) {
-                c.unsupported(heads.name, format!("it does not divide d_model = {}", config.d_model.len));
-            }
-        }
-        checkpoint.config_fits()?;
-        Ok(config)
-    }
-}
 
 impl Architecture for Whisper {
     fn model_types(&self) -> &'static [&'static str] {

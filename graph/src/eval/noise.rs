@@ -6,7 +6,7 @@ use super::interpreter::Interpreter;
 use super::schedule::Course;
 use super::tensor::{Feeds, Tensor, Tensors};
 use crate::ir::graph::{Def, ValueId};
-use crate::ir::op::Op;
+use crate::ir::ty::Dim;
 
 /// Half of the distance between 1 and the next f32: the most that one operation rounds, relative.
 const UNIT_ROUNDOFF: f64 = 1.0 / (1 << 24) as f64;
@@ -34,18 +34,11 @@ impl Interpreter<'_> {
     fn terms(&self, id: ValueId, live: &std::collections::BTreeMap<ValueId, Tensor>) -> Option<usize> {
         let graph = self.graph();
         let Def::Op(op, args) = &graph.value(id).def else { return None };
-        let last = |arg: usize| graph.value(args[arg]).ty.shape.last().and_then(|dim| dim.literal());
-        match op {
-            Op::Linear => last(0),
-            Op::Conv { .. } => {
-                let w = &graph.value(args[1]).ty.shape;
-                Some(w[1].literal()? * w[2].literal()?)
-            }
-            // The inner length of scores is a head's width; that of mixed values, the keys, whose weights sum to 1.
-            Op::Attention { .. } => last(0),
-            Op::MatMul => last(0).or(live.get(&id).and_then(|x| x.shape().last().copied())),
-            _ => None,
-        }
+        let types: Vec<_> = args.iter().map(|arg| &graph.value(*arg).ty).collect();
+        let lengths = op.terms(&types)?;
+        // Mixed values are sums over keys, as many as the graph does not say, whose weights sum to 1: a row of the result stands for them.
+        let known = lengths.iter().map(Dim::literal).product::<Option<usize>>();
+        known.or(live.get(&id).and_then(|x| x.shape().last().copied()))
     }
 }
 

@@ -236,6 +236,65 @@ impl Op {
         }
     }
 
+    /// The lengths whose product tells how many products each sum of the result adds up; `None` of what adds up no products.
+    ///
+    /// Of an attention they are those of its scores, a head's width: the weights of the keys, which it adds up after, sum to 1.
+    pub fn terms(&self, args: &[&Type]) -> Option<Vec<Dim>> {
+        match self {
+            Op::MatMul | Op::Linear | Op::Attention { .. } => Some(args[0].shape.last().into_iter().cloned().collect()),
+            Op::Conv { .. } => Some(args[1].shape[1..].to_vec()),
+            Op::Embed
+            | Op::Binary(_)
+            | Op::Unary(_)
+            | Op::Softmax
+            | Op::RmsNorm { .. }
+            | Op::LayerNorm { .. }
+            | Op::GroupNorm { .. }
+            | Op::Reshape(_)
+            | Op::Broadcast(_)
+            | Op::Slice { .. }
+            | Op::Transpose(_)
+            | Op::Concat { .. }
+            | Op::Select
+            | Op::Positions { .. }
+            | Op::Rope(_)
+            | Op::Mask { .. }
+            | Op::PaddingMask { .. }
+            | Op::RelativeBias { .. }
+            | Op::DynamicQuant(_)
+            | Op::FakeQuant(_) => None,
+        }
+    }
+
+    /// The number that a norm over the last axis adds before it takes the root; `None` of what is no such norm.
+    pub fn eps(&self) -> Option<f32> {
+        match self {
+            Op::RmsNorm { eps } | Op::LayerNorm { eps } => Some(*eps),
+            Op::MatMul
+            | Op::Linear
+            | Op::Embed
+            | Op::Binary(_)
+            | Op::Unary(_)
+            | Op::Softmax
+            | Op::GroupNorm { .. }
+            | Op::Conv { .. }
+            | Op::Reshape(_)
+            | Op::Broadcast(_)
+            | Op::Slice { .. }
+            | Op::Transpose(_)
+            | Op::Concat { .. }
+            | Op::Select
+            | Op::Positions { .. }
+            | Op::Rope(_)
+            | Op::Mask { .. }
+            | Op::PaddingMask { .. }
+            | Op::RelativeBias { .. }
+            | Op::DynamicQuant(_)
+            | Op::FakeQuant(_)
+            | Op::Attention { .. } => None,
+        }
+    }
+
     /// What a mask gives to hidden keys; `None` for what is no mask.
     pub fn hidden(&self) -> Option<f32> {
         match self {

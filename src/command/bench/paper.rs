@@ -1,9 +1,10 @@
 //! `trefoil bench --paper`: the comparison of "Return of the Encoder" on this machine.
 
+mod compared;
 mod table;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use converters::Artifact;
 use converters::export::onnx::Onnx;
@@ -12,16 +13,17 @@ use graph::passes::{QuantizeActivations, run_one};
 use graph::progress::Unit;
 use graph::{Block, GgmlType, Granularity, Graph, Progress, Scratch};
 use quant::{Activations, Policy, Scheme};
-use validate::bench::measure::{Ran, Times, interleaved};
+use validate::bench::measure::{Ran, interleaved};
 use validate::bench::picture;
-use validate::bench::{Course, Spread, machine};
-use validate::paper::{Layers, MU, MU_LAYERS, Shape, Sizes, SizesError, flops};
-use validate::report::Engine;
+use validate::bench::{Course, machine};
+use validate::paper::{Layers, Shape, flops};
 use validate::runtime::ggml::Ggml;
 use validate::runtime::onnx::OnnxRuntime;
 use validate::runtime::{Options, Runtime, Session};
 
-use super::{Bench, BenchError, Precision, SEED};
+use self::compared::{About, Compared, Row};
+use super::arguments::{Bench, Precision, SEED};
+use super::error::BenchError;
 use crate::command::arguments::{Common, Verdict};
 use crate::show::progress::Display;
 use crate::show::terminal::{print, printable};
@@ -32,72 +34,6 @@ const LENGTHS: [usize; 6] = [64, 128, 256, 512, 1024, 2048];
 const INT8: Scheme = Scheme::Affine { bits: 8, block: Block::Row, symmetric: true };
 /// The start token of Mu.
 const START: i64 = 1;
-
-/// One length.
-struct Row {
-    source: usize,
-    /// Of the encoder-decoder and of the decoder-only.
-    first_ms: [Spread; 2],
-    tokens_per_s: [Option<Spread>; 2],
-    peak_mb: [Option<f64>; 2],
-    gflops: [f64; 2],
-    /// Of pairs of rounds.
-    first_ratio: Spread,
-    rate_ratio: Option<Spread>,
-}
-
-impl Row {
-    fn new(source: usize, rounds: [Vec<Times>; 2], flops: [f64; 2]) -> Option<Row> {
-        let spread = |of: &dyn Fn(&Times) -> Option<f64>| -> [Option<Spread>; 2] {
-            [0, 1].map(|i| Spread::of(rounds[i].iter().filter_map(of)))
-        };
-        let [Some(ours), Some(theirs)] = spread(&|times| Some(times.first_token_ms())) else { return None };
-        let ratios = |of: &dyn Fn(&Times) -> Option<f64>| {
-            Spread::of(rounds[0].iter().zip(&rounds[1]).filter_map(|(a, b)| Some(of(a)? / of(b)?)))
-        };
-        let peak = |times: &Vec<Times>| Some(times.last()?.memory?.peak_bytes as f64 / 1e6);
-        Some(Row {
-            source,
-            first_ms: [ours, theirs],
-            tokens_per_s: spread(&|times| times.tokens_per_s(1)),
-            peak_mb: [peak(&rounds[0]), peak(&rounds[1])],
-            gflops: flops.map(|flops| flops / 1e9),
-            first_ratio: ratios(&|times| Some(times.first_token_ms()))?,
-            rate_ratio: ratios(&|times| times.tokens_per_s(1)),
-        })
-    }
-
-    fn memory_ratio(&self) -> Option<f64> {
-        Some(self.peak_mb[0]? / self.peak_mb[1]?)
-    }
-
-    fn flops_ratio(&self) -> f64 {
-        self.gflops[0] / self.gflops[1]
-    }
-}
-
-/// What is compared.
-struct Compared {
-    shape: Shape,
-    depths: [usize; 2],
-    /// Of the decoder-only.
-    depth: usize,
-    /// The config that the sizes are of, and what it says.
-    config: Option<(PathBuf, Sizes)>,
-}
-
-impl Compared {
-    /// Mu's shape, or that of a config. Errors: those of [`Sizes::of_config`].
-    fn new(config: Option<&Path>) -> Result<Compared, BenchError> {
-        let config = config.map(|file| Ok::<_, SizesError>((file.to_owned(), Sizes::of_config(file)?))).transpose()?;
-        let (shape, depths) = config.as_ref().map_or((MU, MU_LAYERS), |(_, sizes)| (sizes.shape, sizes.depths));
-        Ok(Compared { shape, depths, depth: shape.same_parameters(depths), config })
-    }
-
-    fn layers(&self) -> [Layers; 2] {
-        [Layers::EncoderDecoder(self.depths), Layers::DecoderOnly(self.depth)]
-    }
-}
 
 /// Writes both models, measures them in turn and prints.
 pub fn paper(arguments: &Bench, common: &Common, display: &Display) -> Result<Verdict, BenchError> {
@@ -233,16 +169,4 @@ fn course([source, vocabulary]: [usize; 2], place: usize, tokens: usize, seed: u
 
 fn parameters(graph: &Graph) -> u64 {
     graph.weights.iter().map(|(_, weight)| weight.len() as u64).sum()
-}
-
-/// What the table stands on.
-struct About {
-    parameters: [u64; 2],
-    compared: Compared,
-    engine: Engine,
-    computes: &'static str,
-    threads: usize,
-    tokens: usize,
-    runs: usize,
-    load: [Option<f64>; 2],
 }

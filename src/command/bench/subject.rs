@@ -10,7 +10,7 @@ use frontend::{Draws, Kind};
 use serde_json::Value as Json;
 use validate::Greedy;
 
-use super::BenchError;
+use super::error::BenchError;
 use crate::build::manifest::Manifest;
 use crate::command::inspect::kind;
 

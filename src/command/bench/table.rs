@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 use validate::bench::picture::{Line, Panel};
 use validate::bench::{Spread, machine};
 
-use super::{Contender, Found, Row, called};
+use super::found::{Contender, Found, Row};
 use crate::show::table::aligned;
 
 /// Megabytes are millions of bytes.
@@ -31,7 +31,7 @@ pub fn text(found: &Found) -> String {
     let mut failed = Vec::new();
     for row in &found.rows {
         let mut cells = vec![
-            called(&row.contender.subject.dir),
+            row.contender.subject.dir.display().to_string(),
             row.contender.engine.name.clone(),
             format!("{} {}", row.source, found.unit),
             row.batch.to_string(),
@@ -123,7 +123,7 @@ fn object(found: &Found, row: &Row) -> Json {
     let contender = row.contender;
     let load = Spread::of(contender.load_ms.iter().copied());
     let mut object = json!({
-        "artifact": called(&contender.subject.dir),
+        "artifact": contender.subject.dir.display().to_string(),
         "format": contender.subject.artifact.format,
         "file_mb": contender.subject.artifact.bytes().ok().map(|bytes| bytes as f64 / MB),
         "engine": contender.engine.name,
@@ -170,7 +170,7 @@ pub fn panels(found: &Found) -> Vec<Panel> {
         let mut lines: Vec<Line> = Vec::new();
         for row in &found.rows {
             let batch = if row.batch == 1 { String::new() } else { format!(", batch {}", row.batch) };
-            let name = format!("{} in {}{batch}", called(&row.contender.subject.dir), row.contender.engine.name);
+            let name = format!("{} in {}{batch}", row.contender.subject.dir.display(), row.contender.engine.name);
             let spread = row.measured.as_ref().ok().and_then(figure);
             let place = lines.iter().position(|line| line.name == name).unwrap_or_else(|| {
                 lines.push(Line { name, points: Vec::new() });

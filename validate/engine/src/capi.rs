@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use graph::{Feeds, Tensor};
 
-use crate::{Cache, Engine, Options, Repacking, Session};
+use crate::options::{Cache, Options, Repacking};
+use crate::session::{Engine, Session};
 
 /// `trefoil_options`
 #[repr(C)]

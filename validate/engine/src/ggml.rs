@@ -614,8 +614,8 @@ impl Drop for Pool {
 
 /// What computes, with a team of threads for each kind of graph.
 ///
-/// Two teams, because threads of ggml spin at each node and for a while after a graph: those of the encoder are stopped
-/// while a decoder that needs few threads runs.
+/// Threads of ggml spin at each node, and would for a while after a graph: a team is paused as soon as its graph is computed. Two
+/// teams, so that a decoder with threads of its own starts no more than those.
 pub(crate) struct Backend {
     raw: NonNull<sys::ggml_backend>,
     teams: [(usize, Pool); 2],
@@ -654,7 +654,7 @@ impl Backend {
                 sys::ggml_threadpool_resume(pool.0.as_ptr());
             }
             let result = run(self.raw.as_ptr());
-            if team != Team::Decoder {
+            if threads > 1 {
                 sys::ggml_threadpool_pause(pool.0.as_ptr());
             }
             result

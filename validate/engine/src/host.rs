@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use graph::{Def, Feeds, Graph, Op, PAST, Port, Rope, Sym, Tensor, ValueId, Visible, relative_bucket};
 
-use crate::EngineError;
+use crate::error::EngineError;
 use crate::ggml;
 
 /// A tensor of a graph that is written before the graph runs.

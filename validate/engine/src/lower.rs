@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use graph::{Binary, DType, Def, Dim, Entry, Graph, Layout, Op, Sym, Unary, ValueId};
 
+use crate::error::EngineError;
 use crate::ggml::{Context, Kind, Map, Pair, Tensor};
 use crate::host::{Bucket, Recipe, Upload, rope_factors};
+use crate::options::Options;
 use crate::store::{Role, Store};
-use crate::{EngineError, Options};
 
 /// Tensors of ggml that one value may need, at most: a gelu spelled out, a rotary embedding of five axes.
 const TENSORS_A_VALUE: usize = 24;

@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use graph::{Def, Graph, Op, Quantized, ValueId, Weight, WeightData, WeightError, WeightId};
 
+use crate::error::EngineError;
 use crate::ggml::{Backend, Context, Kind, Place, Repack, Tensor};
-use crate::session::Repacking;
-use crate::{EngineError, Options};
+use crate::options::{Options, Repacking};
 
 /// Bytes of a tensor that are in memory twice while it is uploaded.
 const CHUNK_BYTES: usize = 4 << 20;

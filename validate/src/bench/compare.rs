@@ -6,8 +6,9 @@ use converters::Artifact;
 use graph::Progress;
 use graph::progress::Unit;
 
+use super::course::{Course, Times};
 use super::machine;
-use super::measure::{Course, Ran, Times, interleaved};
+use super::measure::{Ran, interleaved};
 use super::slow;
 use crate::runtime::{Fit, Options, RUNTIMES, Runtime, Session};
 use metrics::Spread;

@@ -1,100 +1,12 @@
 //! Engines under a clock.
 
-use std::time::{Duration, Instant};
-
-use graph::{Feeds, Tensor};
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 use super::machine::Memory;
 use crate::runtime::{RuntimeError, Session};
 use metrics::Spread;
 
-/// What an engine is to do: encode a batch and say `tokens` tokens after the prompt, whatever they are.
-///
-/// The number of tokens is fixed so that each engine does the same work; which they are depends on its numbers.
-#[derive(Clone, Debug)]
-pub struct Course {
-    /// As [`Session::encode`] takes it.
-    pub source: Feeds,
-    /// What every decoder is fed first; not empty.
-    pub prompt: Vec<i64>,
-    /// At least 1.
-    pub tokens: usize,
-}
-
-impl Course {
-    /// Sequences side by side.
-    pub fn rows(&self) -> usize {
-        self.source.values().next().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(0)
-    }
-}
-
-/// What one run took, told by the process in which the engine computed.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Times {
-    /// From the source to the encoder's output.
-    pub encoder_ms: f64,
-    /// Of each token, the choice of the next included. The first is that of the prompt.
-    pub steps_ms: Vec<f64>,
-    /// After the run.
-    pub memory: Option<Memory>,
-}
-
-impl Times {
-    /// From the source to the first token.
-    pub fn first_token_ms(&self) -> f64 {
-        self.encoder_ms + self.steps_ms.first().copied().unwrap_or(0.0)
-    }
-
-    /// All tokens after the first.
-    pub fn later_ms(&self) -> f64 {
-        self.steps_ms.iter().skip(1).sum()
-    }
-
-    /// Tokens of all rows after the first, over the time that they took; `None` where there is but one.
-    pub fn tokens_per_s(&self, rows: usize) -> Option<f64> {
-        let later = self.steps_ms.len().saturating_sub(1) * rows;
-        (later > 0 && self.later_ms() > 0.0).then(|| later as f64 * 1e3 / self.later_ms())
-    }
-}
-
-/// Runs a course in this process. Errors: those of the session, and logits that are not of the batch.
-pub fn run<S: Session + ?Sized>(session: &mut S, course: &Course) -> Result<Times, RuntimeError> {
-    let rows = course.rows();
-    let mut times = Times::default();
-    let mut at = Instant::now();
-    let mut lap = || {
-        let now = Instant::now();
-        (now - std::mem::replace(&mut at, now)).as_secs_f64() * 1e3
-    };
-    session.encode(&course.source)?;
-    times.encoder_ms = lap();
-    let mut ids = Tensor::i64([rows, course.prompt.len()], course.prompt.repeat(rows));
-    for _ in 0..course.tokens {
-        let logits = session.decode(&ids)?;
-        let said = said(&logits, rows).ok_or_else(|| RuntimeError::Failed {
-            runtime: "bench",
-            message: format!("expected logits of {rows} sequences, found {:?}", logits.shape()),
-        })?;
-        ids = Tensor::i64([rows, 1], said);
-        times.steps_ms.push(lap());
-    }
-    times.memory = Memory::of(session.process());
-    Ok(times)
-}
-
-/// The token with the largest of the last logits of each row.
-fn said(logits: &Tensor, rows: usize) -> Option<Vec<i64>> {
-    let (&[found, positions, vocabulary], data) = (logits.shape(), logits.as_f32()?) else { return None };
-    if found != rows || positions == 0 || vocabulary == 0 {
-        return None;
-    }
-    let last = |row: &[f32]| {
-        // Logits that are not numbers are no token and no reason to stop a clock.
-        crate::metrics::argmax(&row[(positions - 1) * vocabulary..]).unwrap_or(0) as i64
-    };
-    Some(data.chunks_exact(positions * vocabulary).map(last).collect())
-}
+pub use super::course::{Course, Times};
 
 /// What became of one session.
 #[derive(Debug)]
@@ -170,6 +82,8 @@ impl Measured {
 
 #[cfg(test)]
 mod tests {
+    use graph::{Feeds, Tensor};
+
     use super::*;
     use report::Engine;
 
@@ -209,7 +123,7 @@ mod tests {
     #[test]
     fn a_run_feeds_the_prompt_and_then_what_the_engine_said_last_in_every_row() {
         let mut session = Counting { fed: Vec::new(), fails_after: 9 };
-        let times = run(&mut session, &course()).expect("runs");
+        let times = session.timed(&course()).expect("runs");
         assert_eq!(session.fed, [vec![5, 2, 5, 2], vec![3, 3], vec![4, 4]]);
         assert_eq!(times.steps_ms.len(), 3);
     }

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use converters::ExportError;
 use converters::export::onnx::Node;
 
+use super::found::{Found, Founds};
 use super::subject::{MOVERS, Steps, Subject, is_dequantize, is_quantize};
-use super::{Found, Founds};
 
 /// How far below the least score codes still tell probabilities apart: `e^-16` is 1e-7.
 const DEPTH: f32 = 16.0;

@@ -8,8 +8,8 @@ use std::fmt;
 use converters::export::npu::Norm;
 use converters::export::onnx::Node;
 
+use super::found::{Found, Founds};
 use super::subject::Subject;
-use super::{Found, Founds};
 
 /// How a norm is spelled.
 enum Spelling {

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use converters::ExportError;
 use converters::export::onnx::{Element, Node, STANDARD};
 
+use super::found::{Found, Founds};
 use super::mask::{behind, masks};
 use super::subject::{MOVERS, PRODUCTS, Steps, Subject, is_dequantize, is_quantize};
-use super::{Found, Founds};
 
 /// A bias's scale is a product of two floats, which rounds.
 const BIAS_SCALE_REL: f64 = 1e-6;

@@ -7,8 +7,8 @@ use converters::ExportError;
 use converters::export::npu::{Form, MAX_DATA_BYTES};
 use converters::export::onnx::{Attribute, Element, Node, STANDARD};
 
+use super::found::{Found, Founds};
 use super::subject::Subject;
-use super::{Found, Founds};
 
 /// S1
 pub fn static_shapes(subject: &Subject<'_>, founds: &mut Founds) {

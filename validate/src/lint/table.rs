@@ -2,7 +2,7 @@
 
 use converters::export::npu::{PROFILES, Severity};
 
-use super::RULES;
+use super::rules::RULES;
 
 /// Markdown: a line a rule, a column a profile.
 pub fn table() -> String {

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use converters::export::npu::profile;
 use converters::export::onnx::{Attribute, Constant, Declared, Element, Extent, STANDARD};
 
+use converters::export::onnx::Node;
+
 use super::*;
 
 /// A graph of one input `x`, written a node a line: `op result: arguments`.

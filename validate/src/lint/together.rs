@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use converters::export::npu::Host;
 use converters::export::onnx::{Element, OnnxFile};
 
+use super::found::{Found, Founds};
 use super::subject::{Steps, Subject};
-use super::{Found, Founds};
 
 /// What an input or output of a file is for: `past.0.k`, and for files without npu.json their own names.
 type Ports = BTreeMap<String, String>;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::Options;
 use super::environments::variable;
+use super::interface::Options;
 
 /// Until the first answer: Python imports torch, and a model is read and compiled, from a disk that others use too.
 const START: Duration = Duration::from_secs(30 * 60);

@@ -2,7 +2,9 @@
 
 use converters::Artifact;
 
-use crate::runtime::{Fit, Options, Runtime, RuntimeError, Session};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::{Fit, Options, Runtime, Session};
+use crate::runtime::names::GGML;
 
 #[cfg(feature = "llama-cpp")]
 use crate::runtime::host;
@@ -14,8 +16,6 @@ mod session;
 #[cfg(feature = "llama-cpp")]
 pub use trefoil_engine as engine;
 
-const NAME: &str = "ggml";
-
 /// Runs GGUF artifacts on ggml, on the CPU, with nothing but the file; without the cargo feature `llama-cpp` it is shown as
 /// not run.
 ///
@@ -25,7 +25,7 @@ pub struct Ggml;
 
 impl Runtime for Ggml {
     fn name(&self) -> &'static str {
-        NAME
+        GGML
     }
 
     fn runs(&self, format: &str) -> bool {
@@ -45,18 +45,18 @@ impl Runtime for Ggml {
     #[cfg(feature = "llama-cpp")]
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         if let Some(program) = &options.host {
-            return host::open(NAME, program, artifact, options, &[]);
+            return host::open(GGML, program, artifact, options, &[]);
         }
         match session::Ggml::open(artifact, options) {
             Ok(session) => Ok(Box::new(session)),
-            Err(message) => Err(RuntimeError::Failed { runtime: NAME, message }),
+            Err(message) => Err(RuntimeError::Failed { runtime: GGML, message }),
         }
     }
 
     #[cfg(not(feature = "llama-cpp"))]
     fn open(&self, _: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         Err(RuntimeError::Unavailable {
-            runtime: NAME,
+            runtime: GGML,
             why: "this trefoil was built without the cargo feature llama-cpp".to_owned(),
             install: "cargo build --release --features llama-cpp".to_owned(),
         })

@@ -11,8 +11,9 @@ use serde_json::json;
 
 use crate::runtime::child::Patience;
 use crate::runtime::environments::{active, isolated, program, python_of, variable};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::{Options, Runtime, Session};
 use crate::runtime::pipe::Pipe;
-use crate::runtime::{Options, Runtime, RuntimeError, Session};
 use report::Engine;
 
 /// The far side; the protocol is described at its top.

@@ -1,151 +1,28 @@
-//! Engines of native code in a process of their own: both ends of the pipe.
+//! Engines of native code in a process of their own: the near end of the pipe.
 //!
 //! llama.cpp asserts where a file is not as it expects, and a simulator may compute for minutes without an ear for anything.
 //! In a process of its own an engine ends alone, and what it prints is not this program's output.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc::{Sender, channel};
-use std::thread;
 
-use converters::{Artifact, FORMATS};
-use graph::tensor::Data;
+use converters::Artifact;
+use graph::ir::port::DECODER_IDS;
 use graph::{Feeds, Tensor};
-use serde::{Deserialize, Serialize};
+use report::{Check, Engine, Link};
 
 use super::child::Patience;
-use super::pipe::{HEADER_BYTES, Pipe};
-use report::Engine;
-
-use super::{Options, RUNTIMES, RuntimeError, Session};
-use crate::bench::{Course, Times};
-use report::{Check, Link};
+use super::error::RuntimeError;
+use super::interface::{Options, Session};
+use super::names::HOSTED;
+use super::pipe::Pipe;
+use super::protocol::{Listed, Reply, Request, values};
+use crate::bench::course::{Course, Times};
 
 /// The command of the host program, followed by an engine's name and the folder of an artifact.
 pub const COMMAND: &str = "engine";
 /// Logits of one call; a reply that announces more is nonsense.
 const LOGIT_BYTES: usize = 4 << 30;
-
-/// A call; the values of its tensors follow.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Request {
-    Open {
-        format: String,
-        files: Vec<String>,
-        threads: usize,
-        as_used: bool,
-        merged: bool,
-        soc_models: Vec<u32>,
-    },
-    Encode {
-        tensors: Vec<Listed>,
-    },
-    Decode {
-        tensors: Vec<Listed>,
-    },
-    /// A course under a clock, the tensors being its source.
-    Run {
-        tensors: Vec<Listed>,
-        prompt: Vec<i64>,
-        tokens: usize,
-    },
-    Keep {
-        rows: Vec<usize>,
-    },
-    Checks,
-}
-
-/// A tensor whose values follow.
-#[derive(Serialize, Deserialize)]
-struct Listed {
-    name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Dtype {
-    F32,
-    I64,
-}
-
-impl Listed {
-    fn of(name: &str, tensor: &Tensor) -> Listed {
-        let dtype = match tensor.data() {
-            Data::F32(_) => Dtype::F32,
-            Data::I64(_) => Dtype::I64,
-        };
-        Listed { name: name.to_owned(), dtype, shape: tensor.shape().to_vec() }
-    }
-
-    /// `None` when there are more than can be.
-    fn bytes(&self) -> Option<usize> {
-        let width = if self.dtype == Dtype::F32 { 4 } else { 8 };
-        self.shape.iter().try_fold(width, |product: usize, n| product.checked_mul(*n))
-    }
-
-    /// `data`: as many bytes as [`Listed::bytes`].
-    fn tensor(self, data: &[u8]) -> (String, Tensor) {
-        let tensor = match self.dtype {
-            Dtype::F32 => Tensor::f32(self.shape, data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-            Dtype::I64 => Tensor::i64(self.shape, data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
-        };
-        (self.name, tensor)
-    }
-}
-
-fn values(tensor: &Tensor) -> Vec<u8> {
-    match tensor.data() {
-        Data::F32(floats) => {
-            let mut bytes = vec![0; 4 * floats.len()];
-            bytes.as_chunks_mut().0.iter_mut().zip(floats.iter()).for_each(|(b, x)| *b = x.to_le_bytes());
-            bytes
-        }
-        Data::I64(ids) => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
-    }
-}
-
-/// The answer to a call.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Reply {
-    Opened {
-        engine: Engine,
-        limit_tokens: Option<usize>,
-        rows_at_once: Option<usize>,
-    },
-    Encoded,
-    /// Its values follow.
-    Decoded(Listed),
-    Ran(Times),
-    /// Whether the other sequences are gone.
-    Kept(bool),
-    Checks(Vec<Check>),
-    Unavailable {
-        runtime: String,
-        why: String,
-        install: String,
-    },
-    Failed {
-        runtime: String,
-        message: String,
-    },
-}
-
-impl From<RuntimeError> for Reply {
-    fn from(error: RuntimeError) -> Reply {
-        match error {
-            RuntimeError::Unavailable { runtime, why, install } => {
-                Reply::Unavailable { runtime: runtime.to_owned(), why, install }
-            }
-            RuntimeError::Failed { runtime, message } => Reply::Failed { runtime: runtime.to_owned(), message },
-        }
-    }
-}
 
 /// The near end: a session whose engine is elsewhere.
 struct Hosted {
@@ -216,7 +93,7 @@ impl Hosted {
         let request = serde_json::to_value(request).expect("only JSON types");
         // Whose fault it is: an engine may stand on another.
         let of = |runtime: &str| {
-            let known = RUNTIMES.iter().map(|known| known.name()).find(|name| *name == runtime);
+            let known = HOSTED.into_iter().find(|name| *name == runtime);
             known.unwrap_or(self.runtime)
         };
         let plain = |text: &str| match &self.dirs {
@@ -258,7 +135,7 @@ impl Session for Hosted {
     }
 
     fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
-        let tensors = vec![Listed::of("decoder_input_ids", decoder_input_ids)];
+        let tensors = vec![Listed::of(DECODER_IDS, decoder_input_ids)];
         let Reply::Decoded(logits) = self.call(&Request::Decode { tensors }, vec![values(decoder_input_ids)])? else {
             return Err(self.nonsense("expected logits"));
         };
@@ -296,124 +173,6 @@ impl Session for Hosted {
             Ok(_) => vec![Check::failed(Link::Runtime, what, self.nonsense("expected checks").to_string())],
             Err(error) => vec![Check::failed(Link::Runtime, what, error.to_string())],
         }
-    }
-}
-
-/// The far end: opens the artifact in `dir` and answers requests from standard input on standard output until that ends. What
-/// the engine prints goes to standard error.
-///
-/// Errors: no such engine, or no output to answer on.
-pub fn serve(runtime: &str, dir: &Path) -> io::Result<()> {
-    let known = RUNTIMES.iter().find(|known| known.name() == runtime);
-    let runtime = known.ok_or_else(|| io::Error::other(format!("no engine named {runtime}")))?;
-    let mut replies = replies()?;
-    let (calls, asked) = channel();
-    thread::spawn(move || {
-        hear(&calls);
-        // Nobody is left to answer; what is at work then would go on for nobody.
-        end_here();
-    });
-    let mut session = None;
-    for (request, feeds) in asked {
-        let (reply, data) = answer(*runtime, dir, &mut session, request, feeds).unwrap_or_else(|e| (e.into(), None));
-        let mut line = serde_json::to_vec(&reply).map_err(io::Error::other)?;
-        line.push(b'\n');
-        replies.write_all(&line)?;
-        if let Some(tensor) = data {
-            replies.write_all(&values(&tensor))?;
-        }
-        replies.flush()?;
-    }
-    Ok(())
-}
-
-/// Standard output, which the engine then does not have.
-#[cfg(unix)]
-fn replies() -> io::Result<File> {
-    let replies = rustix::io::dup(io::stdout())?;
-    rustix::stdio::dup2_stdout(io::stderr())?;
-    Ok(File::from(replies))
-}
-
-/// The same; what the engine prints there breaks the protocol, and is told as such.
-#[cfg(not(unix))]
-fn replies() -> io::Result<io::Stdout> {
-    Ok(io::stdout())
-}
-
-/// Ends this process and all that the engine has started, without a word of the engine's.
-fn end_here() -> ! {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group};
-        // Whoever starts it by hand leads the group.
-        if getpgrp() == getpid() {
-            let _ = kill_current_process_group(Signal::KILL);
-        }
-    }
-    std::process::exit(0)
-}
-
-/// Takes requests until they end.
-fn hear(calls: &Sender<(Request, Feeds)>) {
-    let mut requests = BufReader::new(io::stdin());
-    loop {
-        let mut line = Vec::new();
-        match requests.by_ref().take(HEADER_BYTES as u64).read_until(b'\n', &mut line) {
-            Ok(n) if n > 0 => {}
-            Ok(_) | Err(_) => return,
-        }
-        let Ok(mut request) = serde_json::from_slice::<Request>(&line) else { return };
-        let mut feeds = Feeds::new();
-        if let Request::Encode { tensors } | Request::Decode { tensors } | Request::Run { tensors, .. } = &mut request {
-            for listed in std::mem::take(tensors) {
-                let Some(bytes) = listed.bytes() else { return };
-                let mut data = Vec::new();
-                match requests.by_ref().take(bytes as u64).read_to_end(&mut data) {
-                    Ok(n) if n == bytes => feeds.extend([listed.tensor(&data)]),
-                    Ok(_) | Err(_) => return,
-                }
-            }
-        }
-        if calls.send((request, feeds)).is_err() {
-            return;
-        }
-    }
-}
-
-fn answer(
-    runtime: &dyn super::Runtime,
-    dir: &Path,
-    session: &mut Option<Box<dyn Session>>,
-    request: Request,
-    feeds: Feeds,
-) -> Result<(Reply, Option<Tensor>), RuntimeError> {
-    let failed = |message: &str| RuntimeError::Failed { runtime: runtime.name(), message: message.to_owned() };
-    if let Request::Open { format, files, threads, as_used, merged, soc_models } = request {
-        let format = FORMATS.iter().map(|known| known.name()).find(|known| *known == format);
-        let format = format.ok_or_else(|| failed("no such format"))?;
-        let files = files.into_iter().map(PathBuf::from).collect();
-        let artifact = Artifact { format, dir: dir.to_owned(), files };
-        // What is fetched is fetched by whoever asks.
-        let options = Options { threads, as_used, merged, soc_models, offline: true, ..Options::DEFAULT };
-        let opened = session.insert(runtime.open(&artifact, &options)?);
-        let (limit_tokens, rows_at_once) = (opened.limit_tokens(), opened.rows_at_once());
-        return Ok((Reply::Opened { engine: opened.engine(), limit_tokens, rows_at_once }, None));
-    }
-    let session = session.as_mut().ok_or_else(|| failed("expected to open an artifact first"))?;
-    match request {
-        Request::Encode { .. } => session.encode(&feeds).map(|()| (Reply::Encoded, None)),
-        Request::Decode { .. } => {
-            let ids = feeds.get("decoder_input_ids").ok_or_else(|| failed("decoder_input_ids: expected it"))?;
-            let logits = session.decode(ids)?;
-            Ok((Reply::Decoded(Listed::of("logits", &logits)), Some(logits)))
-        }
-        Request::Run { prompt, tokens, .. } => {
-            let times = session.timed(&Course { source: feeds, prompt, tokens })?;
-            Ok((Reply::Ran(times), None))
-        }
-        Request::Keep { rows } => Ok((Reply::Kept(session.keep(&rows)?), None)),
-        Request::Checks | Request::Open { .. } => Ok((Reply::Checks(session.checks()), None)),
     }
 }
 

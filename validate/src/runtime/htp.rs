@@ -3,44 +3,41 @@
 //! The provider's libraries are Qualcomm's and proprietary: they are found where the user installed them, never fetched.
 
 mod context;
+mod device;
 mod library;
 mod placement;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use converters::Artifact;
-use ort::logging::LogLevel;
 use ort::session::Session as OrtSession;
 
+use crate::runtime::error::RuntimeError;
+use crate::runtime::host;
+use crate::runtime::interface::{Options, Runtime, Session};
+use crate::runtime::names::HTP;
 use crate::runtime::npu::{FORMAT, Signature, Step, Steps, Value};
 use crate::runtime::onnx::{fetch, fixed};
-use crate::runtime::{Options, Runtime, RuntimeError, Session, host};
 use report::Engine;
 use report::{Check, Link};
 
-use library::Provider;
+use context::{Call, reloaded};
+use device::{Device, failed};
+use library::EP;
 
-const NAME: &str = "htp-simulator";
-/// As the provider calls itself.
-const EP: &str = "QNNExecutionProvider";
 /// The chip when none is asked for: Snapdragon X Elite, of HTP v73.
 pub const SOC_MODEL: u32 = 60;
 /// Samples on each chip after the first: whether it takes the graphs, and computes as the first does, is seen on few.
 const FURTHER_SAMPLES: usize = 20;
-/// Reasons that an error shows; a graph of many layers is refused for the same one in each.
-const REASONS_SHOWN: usize = 12;
-/// Nodes that an error names.
-const NODES_SHOWN: usize = 24;
-
 /// The simulator, with every node that it refuses an error.
 #[derive(Clone, Copy, Debug)]
 pub struct Htp;
 
 impl Runtime for Htp {
     fn name(&self) -> &'static str {
-        NAME
+        HTP
     }
 
     fn runs(&self, format: &str) -> bool {
@@ -66,7 +63,7 @@ impl Runtime for Htp {
         if let Some(program) = &options.host {
             let provider = library::find(options)?;
             let variables = [(library::VARIABLE, provider), (fetch::VARIABLE, fetch::library(options)?)];
-            return host::open(NAME, program, artifact, options, &variables);
+            return host::open(HTP, program, artifact, options, &variables);
         }
         let provider = library::load(options)?;
         let soc_model = options.soc_models.first().copied().unwrap_or(SOC_MODEL);
@@ -79,124 +76,13 @@ impl Runtime for Htp {
                 device.provider.loaded.version
             ),
         };
-        let steps = Steps::open(NAME, engine, &artifact.dir, |file| device.open(file))?;
+        let steps = Steps::open(HTP, engine, &artifact.dir, |file| HtpGraph::open(&device, file))?;
         Ok(Box::new(steps))
     }
 }
 
 fn called(soc_model: u32) -> String {
-    format!("{NAME} (soc {soc_model})")
-}
-
-fn failed(message: String) -> RuntimeError {
-    RuntimeError::Failed { runtime: NAME, message }
-}
-
-/// What sessions are opened on.
-#[derive(Clone)]
-struct Device {
-    provider: Provider,
-    soc_model: u32,
-}
-
-impl Device {
-    fn open(&self, file: &Path) -> Result<HtpGraph, RuntimeError> {
-        let session = self.session(file, &[]).map_err(|e| failed(format!("{}: {e}", file.display())))?;
-        let nodes = placement::nodes(&session).map_err(|e| failed(format!("{}: {e}", file.display())))?;
-        Ok(HtpGraph { device: self.clone(), file: file.to_owned(), session, nodes, last: None })
-    }
-
-    /// A session with all nodes on the simulator. Errors: the provider's words, and which nodes it refuses why.
-    fn session(&self, file: &Path, config: &[(&str, &str)]) -> Result<OrtSession, String> {
-        let heard = Arc::new(Mutex::new(Refused::default()));
-        let session = self.builder(config, &heard).and_then(|mut builder| builder.commit_from_file(file));
-        session.map_err(|error| {
-            let refused = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
-            refused.told(&error.to_string())
-        })
-    }
-
-    fn builder(
-        &self,
-        config: &[(&str, &str)],
-        heard: &Arc<Mutex<Refused>>,
-    ) -> ort::Result<ort::session::builder::SessionBuilder> {
-        let environment = &self.provider.loaded.environment;
-        let devices = environment.devices().filter(|device| device.ep().is_ok_and(|ep| ep == EP)).take(1);
-        let option = |key: &str, value: String| (format!("{EP}.{key}"), value);
-        let options = [
-            option("backend_path", self.provider.backend.to_string_lossy().into_owned()),
-            option("soc_model", self.soc_model.to_string()),
-        ];
-        let heard = heard.clone();
-        let mut builder = OrtSession::builder(environment)?
-            .with_disable_cpu_fallback()?
-            .with_config_entry("session.record_ep_graph_assignment_info", "1")?
-            // Reasons are told in its most talkative log only.
-            .with_log_level(LogLevel::Verbose)?
-            .with_logger(Arc::new(move |level, _, _, _, message: &str| {
-                heard.lock().unwrap_or_else(PoisonError::into_inner).hear(level, message);
-            }))?
-            .with_devices(devices, Some(&options))?;
-        for (key, value) in config {
-            builder = builder.with_config_entry(*key, *value)?;
-        }
-        Ok(builder)
-    }
-}
-
-/// What the provider says in its log about nodes that it does not take.
-#[derive(Default)]
-struct Refused {
-    /// `operator: reason` and the nodes.
-    reasons: BTreeMap<String, Vec<String>>,
-    /// Its own summary, and other errors.
-    errors: Vec<String>,
-}
-
-impl Refused {
-    /// onnxruntime-qnn 2.7 writes `Validation FAILED for … :`, then for each node of a unit a line `Operator type: … Node
-    /// name: … Node index: …` and one `REASON : …`.
-    fn hear(&mut self, level: LogLevel, message: &str) {
-        if message.contains("Validation FAILED") {
-            let between = |line: &str, from: &str, to: &str| {
-                let rest = &line[line.find(from)? + from.len()..];
-                Some(rest[..rest.find(to).unwrap_or(rest.len())].trim().to_owned())
-            };
-            let reason = message.lines().find_map(|line| between(line, "REASON :", "\n")).unwrap_or_default();
-            for line in message.lines() {
-                let operator = between(line, "Operator type:", "Node name:");
-                if let (Some(operator), Some(node)) = (operator, between(line, "Node name:", "Node index:")) {
-                    self.reasons.entry(format!("{operator}: {reason}")).or_default().push(node);
-                }
-            }
-        } else if matches!(level, LogLevel::Error | LogLevel::Fatal) && !self.errors.iter().any(|e| e == message) {
-            self.errors.push(message.to_owned());
-        }
-    }
-
-    /// The error with the nodes that it does not name.
-    fn told(mut self, error: &str) -> String {
-        let mut lines = vec![error.to_owned()];
-        let more = self.reasons.len().saturating_sub(REASONS_SHOWN);
-        for (reason, nodes) in self.reasons.iter_mut().take(REASONS_SHOWN) {
-            // A graph is asked about more than once.
-            nodes.sort();
-            nodes.dedup();
-            let rest = nodes.len().saturating_sub(NODES_SHOWN);
-            nodes.truncate(NODES_SHOWN);
-            let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-            lines.push(format!("{reason} ({}{rest})", nodes.join(", ")));
-        }
-        if more > 0 {
-            lines.push(format!("and {more} more reasons"));
-        }
-        if self.reasons.is_empty() {
-            let said = self.errors.iter().map(|e| e.trim()).filter(|e| !error.contains(e));
-            lines.extend(said.take(REASONS_SHOWN).map(str::to_owned));
-        }
-        lines.join("\n  ")
-    }
+    format!("{HTP} (soc {soc_model})")
 }
 
 /// A graph that was compiled for the simulator.
@@ -210,10 +96,12 @@ struct HtpGraph {
     last: Option<Call>,
 }
 
-/// Inputs and outputs of a run, by name.
-struct Call {
-    inputs: Vec<(String, Value)>,
-    outputs: Vec<(String, Value)>,
+impl HtpGraph {
+    fn open(device: &Device, file: &Path) -> Result<HtpGraph, RuntimeError> {
+        let session = device.session(file, &[]).map_err(|e| failed(format!("{}: {e}", file.display())))?;
+        let nodes = placement::nodes(&session).map_err(|e| failed(format!("{}: {e}", file.display())))?;
+        Ok(HtpGraph { device: device.clone(), file: file.to_owned(), session, nodes, last: None })
+    }
 }
 
 impl Step for HtpGraph {
@@ -236,7 +124,7 @@ impl Step for HtpGraph {
     fn checks(steps: &mut Steps<HtpGraph>) -> Vec<Check> {
         let engine = steps.engine();
         let called = format!("{} {}", engine.name, engine.version);
-        vec![placed(&called, steps), context::check(&called, steps)]
+        vec![placed(&called, steps), reloads(&called, steps)]
     }
 }
 
@@ -258,6 +146,37 @@ fn placed(called: &str, steps: &mut Steps<HtpGraph>) -> Check {
         false => {
             let places: Vec<String> = elsewhere.into_iter().map(|(place, _)| place).collect();
             Check::failed(Link::Runtime, what, format!("nodes elsewhere: {}", places.join("; ")))
+        }
+    }
+}
+
+/// Writes each graph as a context binary, opens that and runs it on what the graph was given.
+fn reloads(called: &str, steps: &mut Steps<HtpGraph>) -> Check {
+    let (mut written, mut bytes, mut took) = (0, 0, Duration::ZERO);
+    let mut chips = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for (file, graph) in steps.graphs() {
+        // Of a bucket that no sample needed.
+        let Some(call) = &graph.last else { continue };
+        match reloaded(&graph.device, &graph.file, call) {
+            Ok(context) => {
+                written += 1;
+                bytes += context.bytes;
+                took += context.took;
+                chips.insert(context.chip);
+            }
+            Err(message) => wrong.push(format!("{file}: {message}")),
+        }
+    }
+    let binaries = if written == 1 { "binary" } else { "binaries" };
+    let chips = if chips.is_empty() { String::new() } else { format!(" for {}", Vec::from_iter(chips).join(", ")) };
+    let what = format!("{called}: {written} context {binaries}{chips}, {bytes} bytes, written, reloaded, equal output");
+    match (wrong.is_empty(), written) {
+        (true, 0) => Check::not_run(Link::Runtime, what, "no graph has run"),
+        (true, _) => Check::passed(Link::Runtime, what, format!("reloaded in {:.2} s", took.as_secs_f64())),
+        (false, _) => {
+            let broken = "the binary that a device would load computes something else, or cannot be made";
+            Check::failed(Link::Runtime, what, format!("{broken}: {}", wrong.join("; ")))
         }
     }
 }

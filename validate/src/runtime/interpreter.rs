@@ -4,10 +4,11 @@ use converters::Artifact;
 use converters::export::gguf::{FILE, GgufFile, LLAMA_CPP, Value};
 use graph::Interpreter;
 
+use crate::runtime::error::RuntimeError;
+use crate::runtime::host;
+use crate::runtime::interface::{Fit, Options, Runtime, Session};
+use crate::runtime::names::INTERPRETER;
 use crate::runtime::reference::{CACHED_WEIGHTS_BYTES, Reference};
-use crate::runtime::{Fit, Options, Runtime, RuntimeError, Session, host};
-
-const NAME: &str = "interpreter";
 
 /// Opens a GGUF artifact as a checkpoint, with nothing but the file, and evaluates the graph that its config makes.
 ///
@@ -24,7 +25,7 @@ pub(super) fn family(artifact: &Artifact) -> Option<String> {
 
 impl Runtime for OwnInterpreter {
     fn name(&self) -> &'static str {
-        NAME
+        INTERPRETER
     }
 
     fn runs(&self, format: &str) -> bool {
@@ -45,9 +46,9 @@ impl Runtime for OwnInterpreter {
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         // Its memory is told apart from this program's only in a process of its own.
         if let (true, Some(program)) = (options.as_used, &options.host) {
-            return host::open(NAME, program, artifact, options, &[]);
+            return host::open(INTERPRETER, program, artifact, options, &[]);
         }
-        let failed = |message: String| RuntimeError::Failed { runtime: NAME, message };
+        let failed = |message: String| RuntimeError::Failed { runtime: INTERPRETER, message };
         let mut graph = converters::import(&artifact.dir).map_err(|error| failed(error.to_string()))?.graph;
         graph::passes::run(&mut graph).map_err(|error| failed(error.to_string()))?;
         let interpreter = Interpreter::owning(graph).prepared().with_cache(CACHED_WEIGHTS_BYTES);

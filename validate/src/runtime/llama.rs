@@ -3,8 +3,10 @@
 use converters::Artifact;
 use converters::export::gguf::LLAMA_CPP;
 
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::{Fit, Options, Runtime, Session};
 use crate::runtime::interpreter::family;
-use crate::runtime::{Fit, Options, Runtime, RuntimeError, Session};
+use crate::runtime::names::LLAMA;
 
 #[cfg(feature = "llama-cpp")]
 use crate::runtime::host;
@@ -18,8 +20,6 @@ mod header;
 #[cfg(feature = "llama-cpp")]
 mod session;
 
-const NAME: &str = "llama.cpp";
-
 /// Runs GGUF artifacts in llama.cpp on the CPU; without the cargo feature `llama-cpp` it is never available.
 ///
 /// The cache is f32 and flash attention is off. What is left of its own noise: GELU is a table in f16, 16-bit matrices
@@ -28,7 +28,7 @@ pub struct LlamaCpp;
 
 impl Runtime for LlamaCpp {
     fn name(&self) -> &'static str {
-        NAME
+        LLAMA
     }
 
     fn runs(&self, format: &str) -> bool {
@@ -51,18 +51,18 @@ impl Runtime for LlamaCpp {
     #[cfg(feature = "llama-cpp")]
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         if let Some(program) = &options.host {
-            return host::open(NAME, program, artifact, options, &[]);
+            return host::open(LLAMA, program, artifact, options, &[]);
         }
         match session::Llama::open(artifact, options) {
             Ok(session) => Ok(Box::new(session)),
-            Err(message) => Err(RuntimeError::Failed { runtime: NAME, message }),
+            Err(message) => Err(RuntimeError::Failed { runtime: LLAMA, message }),
         }
     }
 
     #[cfg(not(feature = "llama-cpp"))]
     fn open(&self, _: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         Err(RuntimeError::Unavailable {
-            runtime: NAME,
+            runtime: LLAMA,
             why: "this trefoil was built without the cargo feature llama-cpp".to_owned(),
             install:
                 "cargo build --release --features llama-cpp, which needs cmake, libclang (libclang-dev on Debian) \

@@ -20,13 +20,15 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, ValueType};
 
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::{Options, Runtime, Session};
+use crate::runtime::names::ONNXRUNTIME;
 use crate::runtime::npu::{self, Steps};
 use crate::runtime::reference::of_rows;
-use crate::runtime::{Options, Runtime, RuntimeError, Session, environments, host};
+use crate::runtime::{environments, host};
 use fixed::FixedGraph;
 use report::Engine;
 
-const NAME: &str = "onnxruntime";
 /// As onnxruntime calls its own.
 const CPU: &str = "CPUExecutionProvider";
 
@@ -36,7 +38,7 @@ pub struct OnnxRuntime;
 
 impl Runtime for OnnxRuntime {
     fn name(&self) -> &'static str {
-        NAME
+        ONNXRUNTIME
     }
 
     fn runs(&self, format: &str) -> bool {
@@ -46,7 +48,7 @@ impl Runtime for OnnxRuntime {
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         if let Some(program) = &options.host {
             let library = fetch::library(options)?;
-            return host::open(NAME, program, artifact, options, &[(fetch::VARIABLE, library)]);
+            return host::open(ONNXRUNTIME, program, artifact, options, &[(fetch::VARIABLE, library)]);
         }
         match artifact.format {
             npu::FORMAT => Ok(Box::new(open_fixed(&artifact.dir, options)?)),
@@ -61,7 +63,7 @@ pub fn open_as_written(artifact: &Artifact, options: &Options) -> Result<Box<dyn
 }
 
 fn failed(message: impl ToString) -> RuntimeError {
-    RuntimeError::Failed { runtime: NAME, message: message.to_string() }
+    RuntimeError::Failed { runtime: ONNXRUNTIME, message: message.to_string() }
 }
 
 // What is set because it matters for numbers. By default (4) onnxruntime 1.32 rounds the activations of weight-only int8
@@ -102,8 +104,8 @@ fn open_fixed(dir: &Path, options: &Options) -> Result<Steps<FixedGraph>, Runtim
     let files = files.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "onnx"));
     let config = config(files, options);
     let settings = settings(options, all, &config, "fixed shapes, one token a step");
-    let engine = Engine { name: NAME.to_owned(), version: loaded.version.clone(), settings };
-    Steps::open(NAME, engine, dir, |file| {
+    let engine = Engine { name: ONNXRUNTIME.to_owned(), version: loaded.version.clone(), settings };
+    Steps::open(ONNXRUNTIME, engine, dir, |file| {
         let session = session(&loaded.environment, file, options.threads, all, &config);
         session.map(FixedGraph).map_err(|error| failed(format!("{}: {error}", file.display())))
     })
@@ -185,7 +187,7 @@ impl OnnxSession {
         };
         let graphs = if options.merged { "merged decoder" } else { "decoder and decoder with past" };
         let settings = settings(options, optimizations, &config, graphs);
-        let engine = Engine { name: NAME.to_owned(), version: loaded.version.clone(), settings };
+        let engine = Engine { name: ONNXRUNTIME.to_owned(), version: loaded.version.clone(), settings };
         let encoder = open("encoder_model.onnx")?;
         Ok(OnnxSession { encoder, decoder, engine, source: Feeds::new(), memory: None, caches: HashMap::new() })
     }
@@ -318,11 +320,6 @@ impl Session for OnnxSession {
         self.caches.extend(made);
         from_ort("logits", &logits)
     }
-}
-
-/// Folders of this process in which a library may lie, for `fetch`.
-fn beside_the_binary() -> Option<PathBuf> {
-    Some(std::env::current_exe().ok()?.parent()?.to_owned())
 }
 
 #[cfg(test)]

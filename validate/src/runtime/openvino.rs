@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use converters::Artifact;
 
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::{Options, Runtime, Session};
 use crate::runtime::npu::{FORMAT, PythonEngine, PythonGraph, Steps};
-use crate::runtime::{Options, Runtime, RuntimeError, Session};
 use report::Engine;
 use report::{Check, Link};
 

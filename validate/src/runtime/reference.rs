@@ -7,7 +7,8 @@ use graph::eval::{EvalError, Feeds, Interpreter, Tensors};
 use graph::ir::port::{DECODER_IDS, ENCODER_HIDDEN, LOGITS};
 use graph::{DEC, Granularity, Graph, Op, PortRole, Tensor, ValueId};
 
-use crate::runtime::{RuntimeError, Session};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::Session;
 use report::Engine;
 
 /// Decodes with the entries `encoder`, `decoder` and `decoder_with_past` of a graph.

@@ -9,8 +9,9 @@ use std::rc::Rc;
 use converters::Artifact;
 use converters::export::npu::{Host, profile};
 
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::{Fit, Options, Runtime, Session};
 use crate::runtime::npu::{FORMAT, PythonEngine, PythonGraph, Steps};
-use crate::runtime::{Fit, Options, Runtime, RuntimeError, Session};
 use report::Engine;
 use report::{Check, Link};
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use graph::ir::properties::Elements;
 use graph::{
     Binary, DType, Def, Dim, Entry, FakeQuant, FloatType, Graph, Op, Port as GraphPort, PortRole, Unary, ValueId,
     WeightId,
@@ -13,9 +14,17 @@ use onnx::tensors::Layout;
 use onnx::write::FileGraph;
 
 use super::host::{Numbers, Place, Port};
+use super::options::{Caches, Npu};
 use super::profile::{Gelu, Norm, Writes};
-use super::{Caches, Lowered, Npu};
 use crate::evidence::{Evidence, Range};
+
+/// One file's graph and its ports.
+pub(super) struct Lowered {
+    pub(super) file: FileGraph,
+    pub(super) place: Place,
+    /// What its float tensors held, by their names.
+    pub(super) seen: BTreeMap<String, Range>,
+}
 
 /// One entry on its way into a file.
 pub(super) struct Lowering<'g> {
@@ -76,7 +85,7 @@ impl<'g> Lowering<'g> {
         let users = self.graph.users();
         let mut inputs = Vec::new();
         for port in &entry.inputs {
-            let name = self.options.name_of(&entry.name, &port.name, true)?;
+            let name = self.options.names.of(&entry.name, &port.name, true);
             // A cache in codes: who reads it rounds it, and finds the codes there already.
             let steps = match users[port.value.0].as_slice() {
                 [one] if self.in_codes(port) => self.steps_of(*one).map(|steps| (*one, steps)),
@@ -93,7 +102,7 @@ impl<'g> Lowering<'g> {
         }
         let mut outputs = Vec::new();
         for port in &entry.outputs {
-            let name = self.options.name_of(&entry.name, &port.name, false)?;
+            let name = self.options.names.of(&entry.name, &port.name, false);
             let steps = self.steps_of(port.value).filter(|_| self.in_codes(port)).map(|steps| (port.value, steps));
             let have = match steps {
                 Some(_) => self.codes[&port.value].clone(),
@@ -519,16 +528,11 @@ fn second_factors(graph: &Graph) -> HashSet<ValueId> {
 
 /// Whether an op's numbers are those of its arguments, rounded or not.
 fn moves(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Reshape(_)
-            | Op::Transpose(_)
-            | Op::Slice { .. }
-            | Op::Broadcast(_)
-            | Op::Concat { .. }
-            | Op::Select
-            | Op::FakeQuant(_)
-    )
+    match op.elements() {
+        Elements::Moved { .. } => true,
+        Elements::Computed => matches!(op, Op::FakeQuant(_)),
+        Elements::LookedUp { .. } | Elements::Told => false,
+    }
 }
 
 fn lengths(shape: &[Dim]) -> Result<Vec<usize>, String> {

@@ -5,69 +5,25 @@
 //! zeros, so the result of an attention whose bias holds a padding mask is multiplied by 0 there.
 
 mod attention;
+mod block;
 mod embed;
+mod file;
+mod joins;
 mod linear;
 mod norm;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use graph::eval::relative_bucket;
-use graph::{Binary, Def, Dim, Entry, Granularity, Graph, Layout as Pairing, Op, Rope, Sym, Unary, ValueId, WeightId};
-
-use linear::Joins;
-use onnx::make::{int, ints, node, prune, tensor};
+use graph::{Binary, Def, Entry, Granularity, Layout as Pairing, Op, Rope, Sym, Unary, ValueId};
+use onnx::make::{int, ints, node, prune};
+use onnx::proto::NodeProto;
 use onnx::proto::tensor_proto::DataType;
-use onnx::proto::{AttributeProto, NodeProto, TensorProto};
-use onnx::tensors::Layout;
 
-use super::{Attention, Compute, Products};
+use self::block::{Block, MASKED};
+pub use self::file::{Choices, Lowering};
 
-/// What a masked score is added to; two of them are still finite.
-const MASKED: f32 = f32::MIN / 2.0;
-
-/// What a profile decides about the nodes to use.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Choices {
-    /// `MultiHeadAttention` or `MatMul` and `Softmax`.
-    pub(super) attention: Attention,
-    /// What linear layers with f16 weights are computed in.
-    pub(super) compute: Compute,
-    /// Whether products of one input over blocks are one.
-    pub(super) products: Products,
-}
-
-/// The graph outside of any branch: what all blocks of one file share.
-pub(super) struct Lowering<'g> {
-    graph: &'g Graph,
-    layouts: &'g HashMap<WeightId, Layout>,
-    choices: Choices,
-    joins: Joins,
-    /// Weights used, by value; their initializers come from their layouts.
-    pub(super) weights: BTreeSet<WeightId>,
-    /// Small constants, inline because shapes are inferred from them.
-    pub(super) constants: BTreeMap<String, TensorProto>,
-    // Nodes that only prepare weights (Transpose, Cast): outside of branches, where an engine folds them once.
-    prepared: Vec<NodeProto>,
-    prepared_names: HashSet<String>,
-}
-
-impl<'g> Lowering<'g> {
-    pub(super) fn new(graph: &'g Graph, layouts: &'g HashMap<WeightId, Layout>, choices: Choices) -> Lowering<'g> {
-        Lowering {
-            graph,
-            layouts,
-            choices,
-            joins: match choices.products {
-                Products::Joined => Joins::of(graph, layouts),
-                Products::Apart => Joins::default(),
-            },
-            weights: BTreeSet::new(),
-            constants: BTreeMap::new(),
-            prepared: Vec::new(),
-            prepared_names: HashSet::new(),
-        }
-    }
-
+impl Lowering<'_> {
     /// The nodes that compute `outputs` from `inputs`, both as (value, ONNX name); names made on the way start with
     /// `prefix`. `fixed` as in [`Entry::fixed`].
     pub(super) fn block(
@@ -85,23 +41,8 @@ impl<'g> Lowering<'g> {
             fixed: fixed.clone(),
         };
         let order = self.graph.order(&cut);
-        let mut block = Block {
-            fixed: &cut.fixed,
-            wanted: order.iter().copied().collect(),
-            split: HashMap::new(),
-            prefix,
-            inputs,
-            names: inputs.iter().cloned().collect(),
-            nodes: Vec::new(),
-            made: HashMap::new(),
-            lengths: HashMap::new(),
-            quantized: HashMap::new(),
-            rounded_inside: HashMap::new(),
-            merged: HashMap::new(),
-            place: String::new(),
-            counts: HashMap::new(),
-            outer: self,
-        };
+        let wanted = order.iter().copied().collect();
+        let mut block = Block::new(self, inputs, &cut.fixed, wanted, prefix);
         for id in order {
             block.value(id)?;
         }
@@ -114,279 +55,9 @@ impl<'g> Lowering<'g> {
         prune(&mut nodes, outputs.iter().map(|(_, name)| name.as_str()));
         Ok(nodes)
     }
-
-    /// All nodes of the file in order, and only the weights and constants that they read.
-    pub(super) fn finish(mut self, body: Vec<NodeProto>, outputs: &[String]) -> (Vec<NodeProto>, Lowering<'g>) {
-        let mut nodes = std::mem::take(&mut self.prepared);
-        nodes.extend(body);
-        let wanted = prune(&mut nodes, outputs.iter().map(String::as_str));
-        self.constants.retain(|name, _| wanted.contains(name));
-        let (graph, layouts) = (self.graph, self.layouts);
-        self.weights.retain(|id| {
-            let weight = graph.weights.get(*id);
-            layouts.get(id).is_some_and(|l| l.parts(weight).iter().any(|part| wanted.contains(&part.name)))
-        });
-        (nodes, self)
-    }
-
-    fn constant(&mut self, name: String, data_type: DataType, dims: &[usize], bytes: Vec<u8>) -> String {
-        self.constants
-            .entry(name.clone())
-            .or_insert_with(|| TensorProto { raw_data: Some(bytes.into()), ..tensor(&name, data_type, dims) });
-        name
-    }
-
-    fn ints(&mut self, values: &[i64]) -> String {
-        let words: Vec<String> = values.iter().map(i64::to_string).collect();
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.constant(format!("const/ints/{}", words.join(",")), DataType::Int64, &[values.len()], bytes)
-    }
-
-    /// `i64[1]`.
-    pub(super) fn index(&mut self, value: i64) -> String {
-        self.ints(&[value])
-    }
-
-    fn int_scalar(&mut self, value: i64) -> String {
-        self.constant(format!("const/int/{value}"), DataType::Int64, &[], value.to_le_bytes().to_vec())
-    }
-
-    fn float_scalar(&mut self, value: f32) -> String {
-        self.constant(format!("const/float/{value:?}"), DataType::Float, &[], value.to_le_bytes().to_vec())
-    }
-
-    fn floats(&mut self, name: &str, values: &[f32]) -> String {
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.constant(format!("const/floats/{name}"), DataType::Float, &[values.len()], bytes)
-    }
-
-    fn byte_scalar(&mut self, value: u8) -> String {
-        self.constant(format!("const/byte/{value}"), DataType::Uint8, &[], vec![value])
-    }
-
-    fn word_scalar(&mut self, value: u16) -> String {
-        self.constant(format!("const/word/{value}"), DataType::Uint16, &[], value.to_le_bytes().to_vec())
-    }
-
-    /// A node that prepares a weight, made once a file; named after the first input.
-    fn prepare(&mut self, op: &str, inputs: &[&str], suffix: &str, attributes: Vec<AttributeProto>) -> String {
-        let name = format!("{}/{suffix}", inputs[0]);
-        if self.prepared_names.insert(name.clone()) {
-            self.prepared.push(node(op, inputs, &[&name], attributes));
-        }
-        name
-    }
-
-    /// `f32[n,e]`: a matrix of 8-bit codes as the numbers that they mean.
-    fn unpacked(&mut self, weight: &str, zeros: bool) -> String {
-        let codes = format!("{weight}_quantized");
-        let to_float = || vec![int("to", DataType::Float as i64)];
-        let column = self.index(1);
-        let mut floats = self.prepare("Cast", &[&codes], "f32", to_float());
-        if zeros {
-            let zero = self.prepare("Cast", &[&format!("{weight}_zero_point")], "f32", to_float());
-            let zero = self.prepare("Unsqueeze", &[&zero, &column], "column", Vec::new());
-            floats = self.prepare("Sub", &[&floats, &zero], "shifted", Vec::new());
-        }
-        let scale = self.prepare("Unsqueeze", &[&format!("{weight}_scale"), &column], "column", Vec::new());
-        self.prepare("Mul", &[&floats, &scale], "scaled", Vec::new())
-    }
-
-    fn transposed(&mut self, weight: &str) -> String {
-        self.prepare("Transpose", &[weight], "transposed", vec![ints("perm", [1, 0])])
-    }
-}
-
-/// Nodes of one graph or branch.
-struct Block<'a, 'g> {
-    outer: &'a mut Lowering<'g>,
-    fixed: &'a BTreeMap<Sym, usize>,
-    prefix: &'a str,
-    inputs: &'a [(ValueId, String)],
-    names: HashMap<ValueId, String>,
-    nodes: Vec<NodeProto>,
-    // Lengths, positions and the like, by what they are.
-    made: HashMap<String, String>,
-    // Symbols that a convolution made: its result, and the axis.
-    lengths: HashMap<Sym, (String, i64)>,
-    // Dynamically quantized values: codes, scale, zero point.
-    quantized: HashMap<ValueId, [String; 3]>,
-    // Values that products round: the value before, and the block.
-    rounded_inside: HashMap<ValueId, (String, usize)>,
-    // What is made here.
-    wanted: HashSet<ValueId>,
-    // Results of joined products that come later in the order.
-    split: HashMap<ValueId, String>,
-    // Results of fused attentions as [b, q, h·d].
-    merged: HashMap<ValueId, String>,
-    place: String,
-    counts: HashMap<String, usize>,
 }
 
 impl Block<'_, '_> {
-    fn graph(&self) -> &Graph {
-        self.outer.graph
-    }
-
-    fn shape(&self, id: ValueId) -> Vec<Dim> {
-        self.graph().value(id).ty.shape.iter().map(|d| d.fix(self.fixed)).collect()
-    }
-
-    /// A name for a result of this value's nodes.
-    fn fresh(&mut self, hint: &str) -> String {
-        let base = format!("{}{}/{hint}", self.prefix, self.place);
-        let count = self.counts.entry(base.clone()).or_default();
-        *count += 1;
-        if *count == 1 { base } else { format!("{base}_{count}") }
-    }
-
-    fn emit_with(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
-        let name = self.fresh(op);
-        self.nodes.push(node(op, inputs, &[&name], attributes));
-        name
-    }
-
-    fn emit(&mut self, op: &str, inputs: &[&str]) -> String {
-        self.emit_with(op, inputs, Vec::new())
-    }
-
-    fn cast(&mut self, x: &str, to: DataType) -> String {
-        self.emit_with("Cast", &[x], vec![int("to", to as i64)])
-    }
-
-    fn scaled(&mut self, op: &str, x: &str, by: f32) -> String {
-        let by = self.outer.float_scalar(by);
-        self.emit(op, &[x, &by])
-    }
-
-    fn unsqueeze(&mut self, x: &str, axes: &[i64]) -> String {
-        let axes = self.outer.ints(axes);
-        self.emit("Unsqueeze", &[x, &axes])
-    }
-
-    /// Makes something once a block, under a place of its own.
-    fn once(&mut self, what: String, make: impl FnOnce(&mut Self) -> Result<String, String>) -> Result<String, String> {
-        if let Some(name) = self.made.get(&what) {
-            return Ok(name.clone());
-        }
-        let place = std::mem::replace(&mut self.place, what.clone());
-        let name = make(self);
-        self.place = place;
-        self.made.insert(what, name.clone()?);
-        name
-    }
-
-    /// Gives a value the name of an output: its node has it from then on, unless it is an input or another output as well.
-    ///
-    /// An `Identity` instead would copy a cache at every step.
-    fn name_output(&mut self, id: ValueId, name: &str, named: &HashSet<&str>) -> Result<(), String> {
-        let have = self.name(id)?;
-        if have == name {
-            return Ok(());
-        }
-        let is_made = self.nodes.iter().any(|node| node.output.contains(&have));
-        if !is_made || named.contains(have.as_str()) {
-            self.nodes.push(node("Identity", &[&have], &[name], Vec::new()));
-            return Ok(());
-        }
-        let uses = self.nodes.iter_mut().flat_map(|node| node.input.iter_mut().chain(&mut node.output));
-        uses.chain(self.names.values_mut()).filter(|used| **used == have).for_each(|used| name.clone_into(used));
-        Ok(())
-    }
-
-    fn name(&mut self, id: ValueId) -> Result<String, String> {
-        if let Some(name) = self.names.get(&id) {
-            return match self.rounded_inside.contains_key(&id) {
-                false => Ok(name.clone()),
-                true => {
-                    Err(format!("{}: rounded for a product, and read by something else", self.graph().value(id).name))
-                }
-            };
-        }
-        let value = self.graph().value(id);
-        match value.def {
-            Def::Const(c) => Ok(self.outer.float_scalar(c)),
-            Def::Weight(weight) => self.weight(weight),
-            Def::Input => Err(format!("{} is neither fed nor empty", value.name)),
-            Def::Op(..) => Err(format!("{} is read before it is made", value.name)),
-        }
-    }
-
-    /// A float weight as f32.
-    fn weight(&mut self, id: WeightId) -> Result<String, String> {
-        let name = self.graph().weights.get(id).name.clone();
-        self.outer.weights.insert(id);
-        match self.outer.layouts.get(&id) {
-            Some(Layout::Float(graph::FloatType::F16)) => {
-                Ok(self.outer.prepare("Cast", &[&name], "f32", vec![int("to", DataType::Float as i64)]))
-            }
-            Some(Layout::Float(_)) => Ok(name),
-            other => Err(format!("{name}: {other:?} is read by neither a Linear nor an Embed")),
-        }
-    }
-
-    /// `i64[1]`: a length known when the model runs, or a constant.
-    fn length(&mut self, dim: &Dim) -> Result<String, String> {
-        let dim = dim.fix(self.fixed);
-        if let Some(n) = dim.literal() {
-            return Ok(self.outer.ints(&[n as i64]));
-        }
-        self.once(format!("length({dim})"), |b| {
-            let mut total: Option<String> = (dim.known() > 0).then(|| b.outer.ints(&[dim.known() as i64]));
-            for sym in dim.symbols() {
-                let one = b.symbol(*sym)?;
-                total = Some(match total {
-                    Some(sum) => b.emit("Add", &[&sum, &one]),
-                    None => one,
-                });
-            }
-            Ok(total.expect("a dimension that is no literal has a symbol"))
-        })
-    }
-
-    /// `i64[1]`: the length of a symbol, read off the first input that has it, or off the convolution that made it.
-    fn symbol(&mut self, sym: Sym) -> Result<String, String> {
-        self.once(sym.0.to_owned(), |b| {
-            let graph = b.outer.graph;
-            let found = b.inputs.iter().find_map(|(id, name)| {
-                let axis = graph.value(*id).ty.shape.iter().position(|dim| dim.symbol() == Some(sym))?;
-                Some((name.clone(), axis as i64))
-            });
-            let found = found.or_else(|| b.lengths.get(&sym).cloned());
-            let (name, axis) = found.ok_or_else(|| format!("nothing tells the length `{}`", sym.0))?;
-            Ok(b.emit_with("Shape", &[&name], vec![int("start", axis), int("end", axis + 1)]))
-        })
-    }
-
-    /// `i64[n]`: start, start + 1, ...
-    fn positions(&mut self, start: Option<&Dim>, count: &Dim) -> Result<String, String> {
-        let start = start.map(|s| s.fix(self.fixed)).filter(|s| s.literal() != Some(0));
-        let text = start.as_ref().map_or("0".to_owned(), Dim::to_string);
-        self.once(format!("positions({text}, {})", count.fix(self.fixed)), |b| {
-            let count = b.length(count)?;
-            let (zero, one) = (b.outer.int_scalar(0), b.outer.int_scalar(1));
-            let count = b.emit("Squeeze", &[&count]);
-            let range = b.emit("Range", &[&zero, &count, &one]);
-            match &start {
-                None => Ok(range),
-                Some(start) => {
-                    let start = b.length(start)?;
-                    Ok(b.emit("Add", &[&range, &start]))
-                }
-            }
-        })
-    }
-
-    /// `i64[q,k]`: position of the key minus position of the query.
-    fn distances(&mut self, start: &Dim, q: &Dim, k: &Dim) -> Result<String, String> {
-        self.once(format!("distances({start}, {q}, {k})"), |b| {
-            let queries = b.positions(Some(start), q)?;
-            let keys = b.positions(None, k)?;
-            let queries = b.unsqueeze(&queries, &[1]);
-            Ok(b.emit("Sub", &[&keys, &queries]))
-        })
-    }
-
     fn value(&mut self, id: ValueId) -> Result<(), String> {
         if self.names.contains_key(&id) {
             return Ok(());
@@ -585,22 +256,6 @@ impl Block<'_, '_> {
                 self.emit("Mul", &[x, &gate])
             }
         }
-    }
-
-    fn slice(&mut self, x: &str, axis: i64, start: usize, step: usize, len: &Dim) -> Result<String, String> {
-        let [first, axis, stride] = [start as i64, axis, step as i64].map(|i| self.outer.ints(&[i]));
-        // One past the last place: start + (len - 1) · step + 1.
-        let end = match len.fix(self.fixed).literal() {
-            Some(n) => self.outer.ints(&[(start + n.saturating_sub(1) * step + n.min(1)) as i64]),
-            None => {
-                let len = self.length(len)?;
-                let [one, step, rest] = [1, step as i64, start as i64 + 1].map(|i| self.outer.ints(&[i]));
-                let last = self.emit("Sub", &[&len, &one]);
-                let last = self.emit("Mul", &[&last, &step]);
-                self.emit("Add", &[&last, &rest])
-            }
-        };
-        Ok(self.emit("Slice", &[x, &first, &end, &axis, &stride]))
     }
 
     fn rope(&mut self, x: &str, positions: &str, rope: &Rope, width: usize) -> Result<String, String> {

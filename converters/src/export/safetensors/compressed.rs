@@ -6,8 +6,6 @@ use std::ops::Range;
 use graph::{AffineTensor, Block, Weight};
 use serde_json::{Value, json};
 
-use super::container::{Content, Tensor};
-
 /// The numbers of `weights` in a config group, common to all its members.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Kind {
@@ -80,34 +78,9 @@ pub struct Codes<'a> {
     pub packed: bool,
 }
 
-impl<'a> Codes<'a> {
-    /// The tensors that hold it.
-    pub fn tensors(self) -> Vec<Tensor<'a>> {
-        let [rows, columns] = self.tensor.shape;
-        let groups = self.groups();
-        let name = |suffix: &str| format!("{}{suffix}", self.weight.name);
-        let words = |count: usize| packed_bytes(count, self.kind.bits) / 4;
-        let mut tensors = match self.packed {
-            true => vec![
-                Tensor { name: name("_packed"), shape: vec![rows, words(columns)], content: Content::Codes(self) },
-                Tensor { name: name("_shape"), shape: vec![2], content: Content::Shape(self.tensor.shape) },
-            ],
-            false => vec![Tensor { name: name(""), shape: vec![rows, columns], content: Content::Codes(self) }],
-        };
-        tensors.push(Tensor { name: name("_scale"), shape: vec![rows, groups], content: Content::Scales(self) });
-        if !self.kind.symmetric {
-            let rows = if self.packed { words(rows) } else { rows };
-            tensors.push(Tensor {
-                name: name("_zero_point"),
-                shape: vec![rows, groups],
-                content: Content::Zeros(self),
-            });
-        }
-        tensors
-    }
-
+impl Codes<'_> {
     /// Scales a row has in the file.
-    fn groups(&self) -> usize {
+    pub fn groups(&self) -> usize {
         self.kind.group_size().map_or(1, |size| self.tensor.shape[1] / size)
     }
 

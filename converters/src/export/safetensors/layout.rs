@@ -9,9 +9,9 @@ use graph::{
 use serde_json::{Value, json};
 
 use super::compressed::{Codes, Kind};
-use super::container::{Content, Tensor};
+use super::options::{Dtype, Safetensors};
 use super::small_floats::{self, SmallFloats};
-use super::{Dtype, Safetensors};
+use super::tensor::{Content, Tensor};
 use crate::error::ExportError;
 use crate::model::Model;
 
@@ -258,11 +258,12 @@ impl<'a> Layout<'a> {
                 vec![Tensor { name: weight.name.clone(), shape: weight.shape.clone(), content }]
             }
             Form::Codes(tensor, group) => {
-                Codes { weight, tensor, kind: self.groups[*group].kind, packed: self.packed }.tensors()
+                let kind = self.groups[*group].kind;
+                Tensor::of_codes(Codes { weight, tensor, kind, packed: self.packed })
             }
             Form::SmallFloats(codes) => {
                 let group = self.small_floats.as_ref().expect("`join` saw the weight");
-                codes.tensors(weight, group.kind)
+                Tensor::of_small_floats(weight, *codes, group.kind)
             }
         };
         let carried = self.carried.iter().map(|weight| {

@@ -6,8 +6,6 @@ use std::ops::Range;
 use graph::{Blob, Float8Tensor, GgmlType, Quantized, ScalePer, Weight};
 use serde_json::{Value, json};
 
-use super::container::{Content, Tensor};
-
 /// Weights in a block of MXFP4, in the graph and in the file.
 pub const MX_BLOCK: usize = 32;
 /// Bytes of such a block in the graph: the scale, then the codes.
@@ -83,26 +81,6 @@ impl<'a> SmallFloats<'a> {
             SmallFloats::Float8(tensor) => Kind::Float8(tensor.per),
             SmallFloats::Mxfp4(_) => Kind::Mxfp4,
         }
-    }
-
-    /// The tensors that hold it in a model of this kind.
-    pub fn tensors(self, weight: &'a Weight, kind: Kind) -> Vec<Tensor<'a>> {
-        let [rows, columns] = weight.matrix();
-        let tensor = |suffix: &str, shape: Vec<usize>, content| Tensor {
-            name: format!("{}{suffix}", weight.name),
-            shape,
-            content,
-        };
-        let scales = match kind {
-            Kind::Float8(ScalePer::Row) => vec![rows, 1],
-            Kind::Float8(ScalePer::Tensor) => vec![1],
-            Kind::Mxfp4 => vec![rows, columns / MX_BLOCK],
-        };
-        let codes = match kind {
-            Kind::Float8(_) => tensor("", vec![rows, columns], Content::SmallFloats { weight, codes: self }),
-            Kind::Mxfp4 => tensor("_packed", vec![rows, columns / 2], Content::SmallFloats { weight, codes: self }),
-        };
-        vec![codes, tensor("_scale", scales, Content::SmallFloatScales { weight, codes: self, kind })]
     }
 
     /// The codes of some rows of `columns`, as the file has them.

@@ -3,7 +3,7 @@
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
 
-use super::Config;
+use super::config::{Config, EPS};
 use crate::import::layers::with_and_without_model_prefix;
 
 /// The `moonshine.*` keys.
@@ -20,7 +20,7 @@ pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(String, Valu
         count("attention.head_count", c.heads.len),
         count("attention.key_length", head_width),
         count("attention.value_length", head_width),
-        ("moonshine.attention.layer_norm_epsilon".to_owned(), Value::F32(super::EPS)),
+        ("moonshine.attention.layer_norm_epsilon".to_owned(), Value::F32(EPS)),
         count("rope.dimension_count", c.rope.dims),
         ("moonshine.rope.freq_base".to_owned(), Value::F32(c.rope.theta)),
         ("moonshine.decoder_start_token_id".to_owned(), Value::U32(start)),

@@ -3,7 +3,7 @@
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
 
-use super::{Config, EPS};
+use super::config::{Config, EPS};
 
 /// The `mu.*` keys. `attention.kv_heads_repeated`: query head i reads key head i mod head_count_kv, rather than its
 /// neighbours' one.

@@ -4,7 +4,7 @@ use checkpoint::gguf::Value;
 use checkpoint::{Checkpoint, CheckpointError, Problem};
 use graph::Unary;
 
-use super::Config;
+use super::config::Config;
 use crate::error::ImportError;
 
 /// The `t5.*` keys. Errors: everything about this config that llama.cpp's T5 computes in another way.

@@ -3,7 +3,7 @@
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
 
-use super::Config;
+use super::config::Config;
 use crate::import::gemma;
 
 /// The `t5gemma.*` keys, those of each stack below its name.

@@ -3,7 +3,7 @@
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
 
-use super::Config;
+use super::config::Config;
 use crate::import::gemma;
 
 /// The `t5gemma2.*` keys, those of each stack below its name and there the rotary settings by kind of layer.

@@ -3,7 +3,7 @@
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
 
-use super::Config;
+use super::config::{Config, EPS};
 use crate::import::layers::with_and_without_model_prefix;
 
 /// The `whisper.*` keys.
@@ -19,7 +19,7 @@ pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(String, Valu
         count("decoder.block_count", c.decoder.count),
         count("decoder.feed_forward_length", c.decoder.ffn.len),
         count("decoder.attention.head_count", c.decoder.heads.len),
-        ("whisper.attention.layer_norm_epsilon".to_owned(), Value::F32(super::EPS)),
+        ("whisper.attention.layer_norm_epsilon".to_owned(), Value::F32(EPS)),
         count("source_length", c.source_positions.len),
         count("mel_bins", c.mels.len),
         ("whisper.decoder_start_token_id".to_owned(), Value::U32(start)),

@@ -292,7 +292,26 @@ impl Frozen<'_> {
             Op::Positions { start, len } => return Ok(Known::Range { start: self.dim(start)?, len: self.dim(len)? }),
             Op::Embed => return self.embed(id, args).map(Known::Value),
             Op::Mask { .. } | Op::RelativeBias { .. } => return self.by_length(id, op, args).map(Known::Value),
-            _ => {}
+            Op::MatMul
+            | Op::Linear
+            | Op::Binary(_)
+            | Op::Unary(_)
+            | Op::Softmax
+            | Op::RmsNorm { .. }
+            | Op::LayerNorm { .. }
+            | Op::GroupNorm { .. }
+            | Op::Conv { .. }
+            | Op::Reshape(_)
+            | Op::Broadcast(_)
+            | Op::Slice { .. }
+            | Op::Transpose(_)
+            | Op::Concat { .. }
+            | Op::Select
+            | Op::Rope(_)
+            | Op::PaddingMask { .. }
+            | Op::DynamicQuant(_)
+            | Op::FakeQuant(_)
+            | Op::Attention { .. } => {}
         }
         let mut new_args = Vec::new();
         for arg in args {

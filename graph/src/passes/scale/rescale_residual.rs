@@ -4,6 +4,7 @@ use crate::build::Build;
 use crate::ir::graph::{Def, Graph, ValueId};
 use crate::ir::op::{Binary, Op};
 use crate::ir::port::{ENCODER_HIDDEN, LOGITS};
+use crate::ir::properties::Reads;
 use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 use crate::weights::{Derive, WeightData, WeightId};
 
@@ -171,15 +172,13 @@ impl Stream {
             for user in &users[id.0] {
                 match (graph.op(*user), graph.args(*user)) {
                     _ if sums.contains(user) => {}
-                    (Some(Op::RmsNorm { .. } | Op::LayerNorm { .. }), [x, scales @ ..])
-                        if x == id && !scales.contains(id) =>
-                    {
+                    (Some(op), [x, scales @ ..]) if op.eps().is_some() && x == id && !scales.contains(id) => {
                         norms.insert(*user);
                     }
                     (op, _) => {
                         let op = op.map_or_else(String::new, ToString::to_string);
                         let why = match graph.op(*id) {
-                            Some(Op::LayerNorm { .. } | Op::RmsNorm { .. }) => {
+                            Some(op) if op.eps().is_some() => {
                                 "; a model that normalizes after each sum keeps its sums small and has no stream to scale"
                             }
                             _ => "",
@@ -217,7 +216,7 @@ impl Stream {
 fn last_norm(graph: &Graph, mut id: ValueId) -> Option<ValueId> {
     loop {
         id = match (graph.op(id)?, graph.args(id)) {
-            (Op::RmsNorm { .. } | Op::LayerNorm { .. }, _) => return Some(id),
+            (op, _) if op.eps().is_some() => return Some(id),
             (Op::Binary(_), [a, b]) => *[a, b].into_iter().find(|arg| graph.op(**arg).is_some())?,
             (_, args) => *args.first()?,
         };
@@ -225,10 +224,7 @@ fn last_norm(graph: &Graph, mut id: ValueId) -> Option<ValueId> {
 }
 
 fn eps(graph: &Graph, norm: ValueId) -> f32 {
-    match graph.op(norm) {
-        Some(Op::RmsNorm { eps } | Op::LayerNorm { eps }) => *eps,
-        _ => unreachable!("norms of a stream are norms"),
-    }
+    graph.op(norm).and_then(Op::eps).expect("norms of a stream are norms")
 }
 
 fn eps_mut(graph: &mut Graph, norm: ValueId) -> &mut f32 {
@@ -240,12 +236,14 @@ fn eps_mut(graph: &mut Graph, norm: ValueId) -> &mut f32 {
 
 /// The weights in which a part is linear, if it is one of weights alone.
 fn weights_of(graph: &Graph, part: ValueId) -> Option<Vec<WeightId>> {
-    match (graph.op(part)?, graph.args(part)) {
-        (Op::Embed | Op::Linear | Op::RmsNorm { .. } | Op::LayerNorm { .. }, [_, scales @ ..]) => {
-            scales.iter().map(|scale| graph.weight_of(*scale)).collect()
-        }
-        _ => None,
-    }
+    let (op, args) = (graph.op(part)?, graph.args(part));
+    let scales: Vec<usize> = (1..args.len()).collect();
+    let is_of_weights = |place: &usize| match op.reads(*place) {
+        Reads::Matrix | Reads::Kernel | Reads::Table | Reads::Gain | Reads::Bias => true,
+        Reads::Operand | Reads::Integers | Reads::Distances => false,
+    };
+    let is_linear = op.linear_in(args.len()).contains(&scales) && scales.iter().all(is_of_weights);
+    is_linear.then(|| scales.iter().map(|place| graph.weight_of(args[*place])).collect())?
 }
 
 /// The parts whose weights can take the factor: all uses of each are in such parts, with one α.

@@ -5,7 +5,7 @@ use validate::bench::Spread;
 use validate::bench::picture::{Line, Panel};
 use validate::paper::Shape;
 
-use super::{About, Compared, Row};
+use super::compared::{About, Compared, Row};
 use crate::show::table::aligned;
 
 /// What the authors found on a Qualcomm NPU, encoder-decoder over decoder-only.

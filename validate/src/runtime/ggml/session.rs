@@ -5,9 +5,10 @@ use converters::export::gguf::FILE;
 use graph::{Feeds, Tensor};
 use trefoil_engine as engine;
 
-use super::NAME;
 use crate::paper;
-use crate::runtime::{Options, RuntimeError, Session};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::{Options, Session};
+use crate::runtime::names::GGML;
 use report::Engine;
 
 pub(super) struct Ggml {
@@ -19,7 +20,7 @@ pub(super) struct Ggml {
 }
 
 fn failed(error: impl ToString) -> RuntimeError {
-    RuntimeError::Failed { runtime: NAME, message: error.to_string() }
+    RuntimeError::Failed { runtime: GGML, message: error.to_string() }
 }
 
 impl Ggml {
@@ -51,7 +52,7 @@ impl Ggml {
 impl Session for Ggml {
     fn engine(&self) -> Engine {
         Engine {
-            name: NAME.to_owned(),
+            name: GGML.to_owned(),
             version: engine::ggml_version(),
             settings: format!(
                 "CPU, {} cache, {}, {} threads for the encoder{} where others leave them idle",

@@ -1,63 +1,42 @@
 //! Context binaries: what is shipped to a device, so that it need not compile.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Call, HtpGraph, fixed};
-use crate::runtime::npu::{Steps, Value};
-use report::{Check, Link};
+use super::device::Device;
+use crate::runtime::npu::Value;
+use crate::runtime::onnx::fixed;
 
 /// Of a name or number in a binary.
 const LONGEST_WORD: usize = 32;
 
-/// Writes each graph as a context binary, opens that and runs it on what the graph was given.
-pub(super) fn check(called: &str, steps: &mut Steps<HtpGraph>) -> Check {
-    let (mut written, mut bytes, mut took) = (0, 0, Duration::ZERO);
-    let mut chips = BTreeSet::new();
-    let mut wrong = Vec::new();
-    for (file, graph) in steps.graphs() {
-        // Of a bucket that no sample needed.
-        let Some(call) = &graph.last else { continue };
-        match reloaded(graph, call) {
-            Ok(context) => {
-                written += 1;
-                bytes += context.bytes;
-                took += context.took;
-                chips.insert(context.chip);
-            }
-            Err(message) => wrong.push(format!("{file}: {message}")),
-        }
-    }
-    let binaries = if written == 1 { "binary" } else { "binaries" };
-    let chips = if chips.is_empty() { String::new() } else { format!(" for {}", Vec::from_iter(chips).join(", ")) };
-    let what = format!("{called}: {written} context {binaries}{chips}, {bytes} bytes, written, reloaded, equal output");
-    match (wrong.is_empty(), written) {
-        (true, 0) => Check::not_run(Link::Runtime, what, "no graph has run"),
-        (true, _) => Check::passed(Link::Runtime, what, format!("reloaded in {:.2} s", took.as_secs_f64())),
-        (false, _) => {
-            let broken = "the binary that a device would load computes something else, or cannot be made";
-            Check::failed(Link::Runtime, what, format!("{broken}: {}", wrong.join("; ")))
-        }
-    }
+/// Inputs and outputs of a run, by name.
+pub(super) struct Call {
+    pub(super) inputs: Vec<(String, Value)>,
+    pub(super) outputs: Vec<(String, Value)>,
 }
 
+/// A context binary that computes what its graph does.
 pub(super) struct Context {
-    bytes: u64,
+    pub(super) bytes: u64,
     /// As the binary names it.
     pub(super) chip: String,
-    took: Duration,
+    pub(super) took: Duration,
 }
 
-pub(super) fn reloaded(graph: &HtpGraph, call: &Call) -> Result<Context, String> {
+/// Writes the graph of a file as a context binary, opens that and runs it on what the graph was given.
+///
+/// Errors: none can be made, or it computes something else; in words.
+pub(super) fn reloaded(device: &Device, file: &Path, call: &Call) -> Result<Context, String> {
     let text = |error: io::Error| error.to_string();
     let home = tempfile::tempdir().map_err(text)?;
     let path = home.path().join("context.onnx");
     let name = path.to_str().ok_or("the temporary folder's name is not UTF-8")?;
     // Beside the graph and not in it, for protobuf ends at 2 GB.
     let config = [("ep.context_enable", "1"), ("ep.context_file_path", name), ("ep.context_embed_mode", "0")];
-    drop(graph.device.session(&graph.file, &config)?);
+    drop(device.session(file, &config)?);
     if !path.is_file() {
         return Err("no context was written".to_owned());
     }
@@ -69,7 +48,7 @@ pub(super) fn reloaded(graph: &HtpGraph, call: &Call) -> Result<Context, String>
     }
 
     let start = Instant::now();
-    let mut session = graph.device.session(&path, &[])?;
+    let mut session = device.session(&path, &[])?;
     let took = start.elapsed();
     let inputs: Vec<(&str, &Value)> = call.inputs.iter().map(|(name, value)| (name.as_str(), value)).collect();
     let names: Vec<&str> = call.outputs.iter().map(|(name, _)| name.as_str()).collect();

@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::{EP, NAME, failed};
 use crate::runtime::environments::{named, site_packages, version};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::Options;
+use crate::runtime::names::HTP;
 use crate::runtime::onnx::{Loaded, load as load_onnxruntime};
-use crate::runtime::{Options, RuntimeError};
 
 /// The release that was looked at.
 const INSTALL: &str = "python3 -I -m venv .venv && .venv/bin/pip install onnxruntime-qnn==2.7.0 && export \
                        VIRTUAL_ENV=\"$PWD/.venv\" # Qualcomm's, proprietary; its licence allows development and benchmarks";
+/// As the provider calls itself.
+pub(super) const EP: &str = "QNNExecutionProvider";
 /// Names a folder like `site-packages/onnxruntime_qnn`.
 pub(super) const VARIABLE: &str = "TREFOIL_ONNXRUNTIME_QNN";
 const PACKAGE: &str = "onnxruntime_qnn";
@@ -40,7 +43,8 @@ pub(super) fn load(options: &Options) -> Result<Provider, RuntimeError> {
     let loaded = load_onnxruntime(options)?;
     let library = folder.join(PROVIDER);
     let registration = loaded.environment.register_ep_library(EP, &library);
-    registration.map_err(|e| failed(format!("{}: {e}", library.display())))?;
+    let failed = |e| RuntimeError::Failed { runtime: HTP, message: format!("{}: {e}", library.display()) };
+    registration.map_err(failed)?;
     let version = folder.parent().and_then(|packages| version(packages, PACKAGE));
     let version = version.unwrap_or_else(|| "of unknown version".to_owned());
     let provider = Provider { loaded, backend: folder.join(BACKEND), version };
@@ -58,7 +62,7 @@ pub(super) fn find(options: &Options) -> Result<PathBuf, RuntimeError> {
 }
 
 fn unavailable(why: String) -> RuntimeError {
-    RuntimeError::Unavailable { runtime: NAME, why, install: INSTALL.to_owned() }
+    RuntimeError::Unavailable { runtime: HTP, why, install: INSTALL.to_owned() }
 }
 
 /// The first folder that has both libraries.

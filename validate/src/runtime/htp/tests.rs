@@ -1,5 +1,8 @@
 use std::fs;
 
+use ort::logging::LogLevel;
+
+use super::device::Refused;
 use super::*;
 use crate::runtime::npu::Codes;
 
@@ -108,7 +111,7 @@ fn chips_stand_side_by_side_and_a_refused_node_is_named_with_its_reason() {
     let mut graphs: Vec<(HtpGraph, &str)> = [(60, "SC8380XP (v73)"), (57, "SM8650 (v75)"), (69, "SM8750 (v79)")]
         .map(|(soc_model, chip)| {
             let device = Device { provider: provider.clone(), soc_model };
-            (device.open(&file).expect("all of it is supported"), chip)
+            (HtpGraph::open(&device, &file).expect("all of it is supported"), chip)
         })
         .into();
     for (graph, chip) in &mut graphs {
@@ -119,14 +122,14 @@ fn chips_stand_side_by_side_and_a_refused_node_is_named_with_its_reason() {
             // Its floats are of 16 bits.
             assert!((found - expected).abs() <= 2e-3, "{found}, expected {expected}");
         }
-        let context = context::reloaded(graph, graph.last.as_ref().expect("it ran")).expect("equal");
+        let context = reloaded(&graph.device, &graph.file, graph.last.as_ref().expect("it ran")).expect("equal");
         assert_eq!(context.chip, *chip);
     }
 
     let refused = home.path().join("refused.onnx");
     fs::write(&refused, onnx(&[("Relu", &["x"], "a"), ("Erf", &["a"], "y")])).expect("written");
     let device = Device { provider, soc_model: SOC_MODEL };
-    let error = device.open(&refused).err().expect("nothing runs on the CPU").to_string();
+    let error = HtpGraph::open(&device, &refused).err().expect("nothing runs on the CPU").to_string();
     assert!(error.contains("refused.onnx: ") && error.contains("Erf") && error.contains("Erf_1"), "{error}");
     println!("{error}");
 }

@@ -5,13 +5,16 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use converters::Artifact;
+use graph::ir::port::DECODER_IDS;
 use graph::{Feeds, Tensor};
 use llama_cpp_2::token::LlamaToken;
 use rayon::ThreadPoolBuilder;
 
 use super::contexts::{Contexts, load};
-use super::{NAME, ffi, header};
-use crate::runtime::{Options, RuntimeError, Session};
+use super::{ffi, header};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::{Options, Session};
+use crate::runtime::names::LLAMA;
 use report::Engine;
 
 /// Tokens of a source or a target that are accepted: attention memory grows with their square.
@@ -46,7 +49,7 @@ impl Llama {
         let limit_tokens = (model.n_ctx_train() as usize).min(MOST_TOKENS);
         let (work, inbox) = channel::<Work>();
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| e.to_string())?;
-        let thread = thread::Builder::new().name(NAME.to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name(LLAMA.to_owned()).spawn(move || {
             let mut contexts = Contexts::new(&model, pool, as_used);
             inbox.into_iter().for_each(|work| work(&mut contexts));
         });
@@ -98,7 +101,7 @@ fn run(mask: &[i64]) -> Option<Range<usize>> {
 }
 
 fn failed(message: &str) -> RuntimeError {
-    RuntimeError::Failed { runtime: NAME, message: message.to_owned() }
+    RuntimeError::Failed { runtime: LLAMA, message: message.to_owned() }
 }
 
 impl Session for Llama {
@@ -107,7 +110,7 @@ impl Session for Llama {
             true => format!("CPU, {} threads, for several sequences one each", self.threads),
             false => format!("CPU, f32 cache, no flash attention, {} threads with a sequence each", self.threads),
         };
-        Engine { name: NAME.to_owned(), version: ffi::version(), settings }
+        Engine { name: LLAMA.to_owned(), version: ffi::version(), settings }
     }
 
     fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError> {
@@ -144,18 +147,18 @@ impl Session for Llama {
         let Some(Encoded { rows, fed }) = self.encoded else {
             return Err(failed("decode before encode"));
         };
-        let ids = self.rows("decoder_input_ids", decoder_input_ids)?;
+        let ids = self.rows(DECODER_IDS, decoder_input_ids)?;
         let (found, tokens) = (ids.len(), decoder_input_ids.shape()[1]);
         if found != rows {
-            return Err(failed(&format!("decoder_input_ids: expected {rows} sequences, as encoded, found {found}")));
+            return Err(failed(&format!("{DECODER_IDS}: expected {rows} sequences, as encoded, found {found}")));
         }
         if fed + tokens > self.limit_tokens {
             let (limit, found) = (self.limit_tokens, fed + tokens);
-            return Err(failed(&format!("decoder_input_ids: expected at most {limit} tokens, found {found}")));
+            return Err(failed(&format!("{DECODER_IDS}: expected at most {limit} tokens, found {found}")));
         }
         let mut targets = Vec::new();
         for (row, ids) in ids.enumerate() {
-            let tokens = ids.iter().enumerate().map(|(i, id)| self.token("decoder_input_ids", row, i, *id));
+            let tokens = ids.iter().enumerate().map(|(i, id)| self.token(DECODER_IDS, row, i, *id));
             targets.push(tokens.collect::<Result<Vec<LlamaToken>, RuntimeError>>()?);
         }
         // Until it has succeeded, the sequences are not in step.

@@ -125,7 +125,7 @@ fn check_encoder(bucket: &Bucket, say: &mut impl FnMut(&Place, String)) {
         }
     }
     for port in &place.inputs {
-        if !matches!(port.port.as_str(), "input_features" | "input_ids" | "attention_mask") {
+        if !matches!(PortRole::of(&port.port), PortRole::Input("input_features" | "input_ids" | "attention_mask")) {
             say(place, format!("{}: not an input of an encoder", port.port));
         }
     }

@@ -13,8 +13,9 @@ use super::session::{Step, Steps};
 use super::value::{Codes, Value, with_codes};
 use crate::runtime::child::Patience;
 use crate::runtime::environments::{isolated, program, python_with, roots, variable};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::Options;
 use crate::runtime::pipe::Pipe;
-use crate::runtime::{Options, RuntimeError};
 use report::Check;
 
 /// The far side; the protocol is described at its top.

@@ -8,7 +8,8 @@ use graph::{Cache, Feeds, PortRole, Tensor};
 
 use super::ports::{self, Signature};
 use super::value::{Codes, Value, floats, type_name, write_token, zeros};
-use crate::runtime::{RuntimeError, Session};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::Session;
 use report::Check;
 use report::Engine;
 

@@ -5,7 +5,8 @@ use graph::{Feeds, Tensor};
 
 use super::ports::{self, compare, ty};
 use super::{Codes, Found, Signature, Step, Steps, Value};
-use crate::runtime::{RuntimeError, Session};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::Session;
 use report::Engine;
 
 const TARGET: usize = 4;

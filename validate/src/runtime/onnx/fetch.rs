@@ -7,10 +7,11 @@ use std::process::Stdio;
 
 use sha2::{Digest, Sha256};
 
-use super::{NAME, beside_the_binary};
 use crate::runtime::child::{Child, Ended, Patience};
 use crate::runtime::environments::{folder, isolated, named, program, site_packages};
-use crate::runtime::{Options, RuntimeError};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::Options;
+use crate::runtime::names::ONNXRUNTIME;
 
 /// The release whose numbers were looked at: 1.24 to 1.31 fail on int8 in blocks, 1.24 and 1.26 on f16.
 const VERSION: &str = "1.32.0";
@@ -80,12 +81,17 @@ pub(in crate::runtime) fn library(options: &Options) -> Result<PathBuf, RuntimeE
     if options.offline {
         return Err(unavailable("not found on this machine, and fetching is off".to_owned()));
     }
-    let patience = Patience::of(options).map_err(|message| RuntimeError::Failed { runtime: NAME, message })?;
+    let patience = Patience::of(options).map_err(|message| RuntimeError::Failed { runtime: ONNXRUNTIME, message })?;
     fetch(&cache.ok_or_else(|| unavailable("no home folder to keep it in".to_owned()))?, patience)
 }
 
+/// Folders of this process in which a library may lie.
+fn beside_the_binary() -> Option<PathBuf> {
+    Some(std::env::current_exe().ok()?.parent()?.to_owned())
+}
+
 fn unavailable(why: String) -> RuntimeError {
-    RuntimeError::Unavailable { runtime: NAME, why, install: INSTALL.to_owned() }
+    RuntimeError::Unavailable { runtime: ONNXRUNTIME, why, install: INSTALL.to_owned() }
 }
 
 /// Where trefoil keeps what can be made or fetched again; `None` without a home folder.

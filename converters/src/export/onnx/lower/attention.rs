@@ -4,8 +4,8 @@ use graph::{Def, Op, ValueId};
 use onnx::make::{float, int, ints, node};
 use onnx::proto::tensor_proto::DataType;
 
-use super::super::Attention;
-use super::{Block, MASKED};
+use super::block::{Block, MASKED};
+use crate::export::onnx::options::Attention;
 
 impl Block<'_, '_> {
     pub(super) fn attention(

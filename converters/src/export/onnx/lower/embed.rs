@@ -5,7 +5,7 @@ use onnx::make::{int, text};
 use onnx::proto::tensor_proto::DataType;
 use onnx::tensors::Layout;
 
-use super::Block;
+use super::block::Block;
 
 impl Block<'_, '_> {
     pub(super) fn embed(&mut self, ids: ValueId, table: ValueId) -> Result<String, String> {

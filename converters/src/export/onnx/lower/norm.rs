@@ -3,7 +3,7 @@
 use graph::ValueId;
 use onnx::make::{float, int};
 
-use super::Block;
+use super::block::Block;
 
 impl Block<'_, '_> {
     pub(super) fn layer_norm(&mut self, args: &[ValueId], eps: f32) -> Result<String, String> {

@@ -1,0 +1,27 @@
+//! The engines that there are.
+
+use super::ggml::Ggml;
+use super::hf::Transformers;
+use super::htp::Htp;
+use super::interface::Runtime;
+use super::interpreter::OwnInterpreter;
+use super::llama::LlamaCpp;
+use super::onnx::OnnxRuntime;
+use super::openvino::OpenVino;
+use super::rknn::Rknn;
+
+/// Every engine. [`super::reference`], which gives graphs their meaning, runs no artifacts and is not among them.
+pub const RUNTIMES: &[&dyn Runtime] =
+    &[&OnnxRuntime, &Htp, &OpenVino, &Rknn, &Transformers, &Ggml, &LlamaCpp, &OwnInterpreter];
+
+#[cfg(test)]
+mod tests {
+    use super::RUNTIMES;
+    use crate::runtime::names::HOSTED;
+
+    #[test]
+    fn what_may_fail_at_the_far_end_of_a_pipe_is_an_engine_that_the_far_end_finds() {
+        let names: Vec<&str> = RUNTIMES.iter().map(|runtime| runtime.name()).collect();
+        assert_eq!(HOSTED.iter().find(|name| !names.contains(name)), None, "of {names:?}");
+    }
+}
