@@ -4,8 +4,9 @@
 //! and what crosses from a strip to the next is kept for each element of `b`. Time is `n·m / 64` steps, memory is linear.
 //! G. Myers, A fast bit-vector algorithm for approximate string matching, 1999; H. Hyyrö, Bit-parallel LCS-length computation, 2004.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
 
 /// Rows of a strip.
 const STRIP: usize = u64::BITS as usize;
@@ -72,7 +73,7 @@ struct Sides {
 
 impl Sides {
     fn of<T: Eq + Hash>(short: &[T], long: &[T]) -> Sides {
-        let mut numbers = HashMap::new();
+        let mut numbers = FxHashMap::default();
         let mut number = |element| {
             let next = numbers.len() as u32;
             *numbers.entry(element).or_insert(next)

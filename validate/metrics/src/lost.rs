@@ -113,9 +113,9 @@ impl Lost {
     }
 }
 
-/// One of 500 is 0.2 points and keeps a limit of 0.2, though 55.4 - 55.2 is a little more than 0.2 in binary.
+/// One of 500 is 0.2 points and keeps a limit of 0.2, though 55.4 - 55.2 is a little more than 0.2 in binary. No zero is negative.
 fn rounded(points: f64) -> f64 {
-    (points * 1e9).round() / 1e9
+    (points * 1e9).round() / 1e9 + 0.0
 }
 
 fn p_value(p: f64) -> String {

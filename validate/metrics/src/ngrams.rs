@@ -1,7 +1,8 @@
 //! Runs of `n` elements that two sequences share.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
 
 /// How many runs of `n` a sequence has.
 pub fn count(elements: usize, n: usize) -> usize {
@@ -11,7 +12,7 @@ pub fn count(elements: usize, n: usize) -> usize {
 /// How many runs of `n` stand in both, each as often as in the side where it is rarer. Memory is that of the shorter side's runs.
 pub fn common<T: Eq + Hash>(a: &[T], b: &[T], n: usize) -> usize {
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    let mut left: HashMap<&[T], usize> = HashMap::with_capacity(count(short.len(), n));
+    let mut left: FxHashMap<&[T], usize> = FxHashMap::default();
     short.windows(n).for_each(|run| *left.entry(run).or_default() += 1);
     let mut common = 0;
     for run in long.windows(n) {

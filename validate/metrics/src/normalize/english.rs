@@ -70,13 +70,13 @@ const ENDS: [(&str, &str); 14] = [
 
 /// Lower case; contractions, titles and numbers in one spelling; `spellings` for British words; symbols as spaces but beside numbers.
 pub fn normalized(text: &str, spellings: &BTreeMap<String, String>) -> String {
-    let text = without_contractions(&asides::removed(&text.to_lowercase()));
+    let text = without_contractions(asides::removed(&text.to_lowercase()));
     let text = symbols::spaced_without_diacritics(&points_within_numbers(&text), KEPT);
     let text = respelled(&numbers::normalized(&text), spellings);
     single_spaced(&signs_beside_numbers(&text))
 }
 
-fn without_contractions(text: &str) -> String {
+fn without_contractions(text: String) -> String {
     static HESITATION: LazyLock<BoundRule> = LazyLock::new(|| BoundRule::whole("hmm|mmm|mhm|mm|uh|um"));
     static APOSTROPHE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\s\x1c-\x1f]+'").expect("a constant"));
     static REPLACED: LazyLock<Vec<(BoundRule, &str)>> = LazyLock::new(|| {
@@ -85,7 +85,7 @@ fn without_contractions(text: &str) -> String {
     });
     let text = HESITATION.replace(text, |_| String::new());
     let text = APOSTROPHE.replace_all(&text, "'").into_owned();
-    REPLACED.iter().fold(text, |text, (rule, put)| rule.replace(&text, |_| (*put).to_owned()))
+    REPLACED.iter().fold(text, |text, (rule, put)| rule.replace(text, |_| (*put).to_owned()))
 }
 
 /// Without commas between digits, and without full stops but before one.

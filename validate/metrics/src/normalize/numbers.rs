@@ -18,7 +18,7 @@ const SIGNS: &str = "-+£€$¢";
 pub fn normalized(text: &str) -> String {
     let text = prepared(text);
     let words: Vec<&str> = words(&text).collect();
-    finished(&Reader::default().read(&words).join(" "))
+    finished(Reader::default().read(&words).join(" "))
 }
 
 /// "and a half" after a number as "point five"; numbers and letters apart, but for the ends of ordinals.
@@ -38,7 +38,7 @@ fn prepared(text: &str) -> String {
         }
     }
     let apart = APART.iter().fold(said.join(" "), |text, rule| rule.replace_all(&text, "$1 $2").into_owned());
-    ORDINAL.replace(&apart, |found| format!("{}{}", &found[1], &found[2]))
+    ORDINAL.replace(apart, |found| format!("{}{}", &found[1], &found[2]))
 }
 
 fn may_have_a_half(before: &str) -> bool {
@@ -46,17 +46,17 @@ fn may_have_a_half(before: &str) -> bool {
 }
 
 /// Cents with their currency, and a lone 1 as "one".
-fn finished(text: &str) -> String {
+fn finished(text: String) -> String {
     static WITH_CENTS: LazyLock<BoundRule> =
         LazyLock::new(|| BoundRule::ending(r"([€£$])([0-9]+) (?:and )?¢([0-9]{1,2})"));
     static ONLY_CENTS: LazyLock<BoundRule> = LazyLock::new(|| BoundRule::ending(r"[€£$]0.([0-9]{1,2})"));
     static ONE: LazyLock<BoundRule> = LazyLock::new(|| BoundRule::whole(r"1(s?)"));
     let text = WITH_CENTS.replace(text, |found| format!("{}{}.{:0>2}", &found[1], &found[2], &found[3]));
-    let text = ONLY_CENTS.replace(&text, |found| {
+    let text = ONLY_CENTS.replace(text, |found| {
         let cents = found[1].trim_start_matches('0');
         format!("¢{}", if cents.is_empty() { "0" } else { cents })
     });
-    ONE.replace(&text, |found| format!("one{}", &found[1]))
+    ONE.replace(text, |found| format!("one{}", &found[1]))
 }
 
 /// The number said so far.

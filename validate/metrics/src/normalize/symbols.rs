@@ -13,7 +13,7 @@ pub fn spaced_without_diacritics(text: &str, kept: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.nfkd() {
         match undecomposed(c) {
-            _ if kept.contains(c) => out.push(c),
+            _ if c.is_ascii_alphanumeric() || kept.contains(c) => out.push(c),
             Some(letters) => out.push_str(letters),
             None if c.general_category() == GeneralCategory::NonspacingMark => {}
             None => out.push(if is_symbol(c) { ' ' } else { c }),
@@ -24,6 +24,9 @@ pub fn spaced_without_diacritics(text: &str, kept: &str) -> String {
 
 fn is_symbol(c: char) -> bool {
     use GeneralCategoryGroup::{Mark, Punctuation, Symbol};
+    if c.is_ascii() {
+        return c.is_ascii_punctuation();
+    }
     matches!(c.general_category_group(), Mark | Symbol | Punctuation)
 }
 
