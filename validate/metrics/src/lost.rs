@@ -9,7 +9,9 @@ use crate::proportions::Pairs;
 use crate::spread::Ruling;
 use crate::sums::Sums;
 
-/// Between these nothing is said of any limit in between.
+/// Fewer pairs decide nothing by drawing them again: chance alone has five on one side once in 16, and six once in 32.
+const DECIDING_PAIRS: u64 = 6;
+/// What is lost is somewhere between.
 const ANYTHING: [f64; 2] = [-100.0, 100.0];
 
 /// How much worse one model's answers are than another's to the same questions.
@@ -42,12 +44,12 @@ impl Lost {
 
     /// About how many samples of the same kind would decide it, if they lost as many points: the interval's end that is beyond the limit
     /// comes nearer with the root of the number. Saturates. `None` when these are enough, and when no number is known: the points are at
-    /// the limit, where more samples come no nearer to a side, or there are no two pairs to tell the width from.
+    /// the limit, where more samples come no nearer to a side, or there are too few pairs to tell the width from.
     pub fn samples_to_decide(&self, limit: f64) -> Option<u64> {
         let [low, high] = self.interval;
         let away = (self.points - limit).abs();
         let reach = if self.points <= limit { high - self.points } else { self.points - low };
-        let is_open = self.ruling(limit) == Ruling::Undecided && self.samples > 1 && away > 0.0;
+        let is_open = self.ruling(limit) == Ruling::Undecided && self.samples >= DECIDING_PAIRS && away > 0.0;
         // The first whole number above: at the number itself the end is at the limit.
         is_open.then(|| ((self.samples as f64 * (reach / away).powi(2)) as u64).saturating_add(1))
     }
@@ -91,21 +93,22 @@ impl Lost {
             better: each().filter(|pair| one(*pair) < 0.0).count() as u64,
             method: String::new(),
         };
-        match bootstrap::interval(&pairs, whole) {
-            _ if pairs.is_empty() => {
-                Lost { interval: ANYTHING, method: "no pair is left to judge by".to_owned(), ..lost }
-            }
-            _ if each().all(|(found, reference)| found == reference) => lost.without_differences(),
-            None => {
-                let [low, high] = ANYTHING;
-                let interval = [low.min(lost.points), high.max(lost.points)];
-                Lost { interval, method: "one pair says nothing of others".to_owned(), ..lost }
-            }
+        if !pairs.is_empty() && each().all(|(found, reference)| found == reference) {
+            return lost.without_differences();
+        }
+        match bootstrap::interval(&pairs, whole).filter(|_| lost.samples >= DECIDING_PAIRS) {
             Some(interval) => {
                 let method = format!("paired bootstrap, {RESAMPLES} resamples");
                 Lost { interval: interval.map(rounded), method, ..lost }
             }
+            None => lost.with_few_pairs(),
         }
+    }
+
+    fn with_few_pairs(self) -> Lost {
+        let [low, high] = ANYTHING;
+        let interval = [low.min(self.points), high.max(self.points)];
+        Lost { interval, method: format!("fewer than {DECIDING_PAIRS} pairs decide nothing"), ..self }
     }
 
     fn without_differences(self) -> Lost {

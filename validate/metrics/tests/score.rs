@@ -121,17 +121,19 @@ fn no_pair_is_left_where_every_one_ran_on() {
     let scoring = only(TaskMetric::WordErrorRate);
     let endless = scored(&scoring, TARGETS.map(|target| Answer { is_endless: true, ..answer("no no", target) }));
     let lost = endless.lost(&scored(&scoring, TARGETS.map(|target| answer(target, target))), 0);
-    assert_eq!((lost.samples, lost.method.as_str()), (0, "no pair is left to judge by"));
+    assert_eq!((lost.samples, lost.method.as_str()), (0, "fewer than 6 pairs decide nothing"));
     assert_eq!((lost.ruling(0.5), lost.samples_to_decide(0.5)), (Ruling::Undecided, None));
 }
 
 #[test]
-fn one_pair_decides_nothing_unless_it_is_equal() {
+fn few_pairs_decide_nothing_unless_they_are_equal() {
     let scoring = only(TaskMetric::Chrf);
-    let (wrong, right) = (some_wrong(&scoring, 1, 1), some_wrong(&scoring, 1, 0));
-    let lost = wrong.lost(&right, 0);
-    assert_eq!((lost.ruling(50.0), lost.worse, lost.samples_to_decide(50.0)), (Ruling::Undecided, 1, None));
-    let equal = right.lost(&right, 0);
+    let lost = |pairs| some_wrong(&scoring, pairs, pairs).lost(&some_wrong(&scoring, pairs, 0), 0);
+    assert_eq!([1, 5, 6].map(|pairs| lost(pairs).ruling(1.0)), [Ruling::Undecided, Ruling::Undecided, Ruling::Broken]);
+    assert_eq!((lost(5).worse, lost(5).method.as_str()), (5, "fewer than 6 pairs decide nothing"));
+    assert_eq!(lost(5).samples_to_decide(1.0), None);
+    let equal = some_wrong(&scoring, 1, 0);
+    let equal = equal.lost(&equal, 0);
     assert_eq!((equal.interval, equal.method.as_str()), ([0.0; 2], "no pair differs"));
 }
 

@@ -86,8 +86,11 @@ impl fmt::Display for Natural {
 fn decimal_digit(c: char) -> Option<char> {
     use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
     let is_digit = |c: &char| c.general_category() == GeneralCategory::DecimalNumber;
+    if !is_digit(&c) {
+        return None;
+    }
     let below = (1..).map_while(|step| char::from_u32(u32::from(c).checked_sub(step)?)).take_while(is_digit).count();
-    is_digit(&c).then(|| char::from(b'0' + (below % 10) as u8))
+    Some(char::from(b'0' + (below % 10) as u8))
 }
 
 #[cfg(test)]

@@ -209,7 +209,8 @@ impl Reader {
                 if number < 10 && matches!(beside.before, Some(Word::Ten(_))) {
                     digits.pop();
                 }
-                Value::Digits(format!("{digits}{number}"))
+                digits.push_str(&number.to_string());
+                Value::Digits(digits)
             }
             Some(Value::Whole(before)) => {
                 let follows_one = matches!(beside.before, Some(Word::One(_)));
