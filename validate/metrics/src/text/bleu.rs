@@ -118,27 +118,48 @@ fn pairs_apart(text: &str, applies: impl Fn(char, char) -> bool, [before, betwee
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+
+    /// Corpora with what sacrebleu says of them.
+    fn recorded() -> Vec<Value> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/metrics/texts.json");
+        let recorded = std::fs::read_to_string(path).expect("a fixture");
+        let mut recorded: Value = serde_json::from_str(&recorded).expect("JSON");
+        serde_json::from_value(recorded["corpora"].take()).expect("a list")
+    }
+
+    /// Pairs of an output and its target, each with what is recorded of it under a name.
+    fn pairs_with<'a>(corpora: &'a [Value], name: &'a str) -> impl Iterator<Item = ([&'a str; 2], &'a Value)> {
+        let list = |value: &'a Value| value.as_array().expect("a list").iter();
+        let text = |value: &'a Value| value.as_str().expect("a text");
+        corpora.iter().flat_map(move |corpus| {
+            list(&corpus["pairs"]).map(move |pair| [text(&pair[0]), text(&pair[1])]).zip(list(&corpus[name]))
+        })
+    }
 
     #[test]
     fn tokens_are_those_of_sacrebleu() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/metrics/texts.json");
-        let recorded = std::fs::read_to_string(path).expect("a fixture");
-        let recorded: serde_json::Value = serde_json::from_str(&recorded).expect("JSON");
-        let corpora = recorded["corpora"].as_array().expect("a list");
+        let corpora = recorded();
         let mut compared = 0;
-        for (pair, tokens) in corpora.iter().flat_map(|corpus| {
-            let tokens = corpus["tokens_13a"].as_array().expect("a list");
-            corpus["pairs"].as_array().expect("a list").iter().zip(tokens)
-        }) {
-            for side in 0..2 {
-                let found = tokenized(pair[side].as_str().expect("a text"));
-                let found: Vec<&str> = words(&found).collect();
-                assert_eq!(serde_json::json!(found), tokens[side], "{}", pair[side]);
+        for (pair, tokens) in pairs_with(&corpora, "tokens_13a") {
+            for (text, tokens) in pair.iter().zip(tokens.as_array().expect("a list")) {
+                let found = tokenized(text);
+                assert_eq!(&serde_json::json!(words(&found).collect::<Vec<_>>()), tokens, "{text}");
                 compared += 1;
             }
         }
         assert!(compared > 100, "{compared} texts");
+    }
+
+    #[test]
+    fn one_text_is_judged_as_by_sacrebleu_s_sentence_bleu() {
+        for ([found, target], expected) in pairs_with(&recorded(), "sentence_bleu") {
+            let (points, expected) = (points_of_one(&sums(found, target)), expected.as_f64().expect("a number"));
+            // The same formula in another order of sums.
+            assert!((points - expected).abs() <= 1e-12 * expected, "{found:?}: {points}, expected {expected}");
+        }
     }
 
     #[test]
