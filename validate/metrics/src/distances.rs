@@ -61,21 +61,27 @@ impl Meter {
         self.same_top += other.same_top;
     }
 
+    /// Positions, summed KL and positions whose largest logit is the same. What cannot be trusted is not a number.
+    pub(crate) fn over_positions(&self) -> [f64; 3] {
+        // No sum that saw a value that is not a number can be trusted, top-1 included.
+        let same_top = if self.noise.is_finite() { self.same_top as f64 } else { f64::NAN };
+        [self.rows as f64, self.kl, same_top]
+    }
+
     /// The distances. A figure that is not finite is absent, except that equal logits have a relative error of 0.
     pub fn distances(&self) -> Distances {
         let finite = |x: f64| (self.rows > 0 && x.is_finite()).then_some(x);
         let rel_l2 = if self.noise == 0.0 { 0.0 } else { (self.noise / self.reference).sqrt() };
         let cosine = if self.noise == 0.0 { 1.0 } else { self.product / (self.reference * self.candidate).sqrt() };
-        // No sum that saw a value that is not a number can be trusted, top-1 included.
-        let sound = self.noise.is_finite();
+        let [_, kl, same_top] = self.over_positions();
         Distances {
             positions: self.rows,
             max_abs: finite(self.max_abs),
             rel_l2: finite(rel_l2),
             sqnr_db: finite(10.0 * (self.reference / self.noise).log10()),
             cosine: finite(cosine),
-            kl: finite(self.kl / self.rows as f64),
-            top1: finite(self.same_top as f64 / self.rows as f64).filter(|_| sound),
+            kl: finite(kl / self.rows as f64),
+            top1: finite(same_top / self.rows as f64),
         }
     }
 }

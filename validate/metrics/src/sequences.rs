@@ -11,21 +11,6 @@ pub fn token_agreement<T: PartialEq>(a: &[T], b: &[T]) -> f64 {
     share(same, a.len().max(b.len()), 1.0)
 }
 
-/// Levenshtein distance: the fewest insertions, deletions and substitutions that turn `a` into `b`.
-pub fn edit_distance<T: PartialEq>(a: &[T], b: &[T]) -> usize {
-    let mut line: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = line[0];
-        line[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(x != y);
-            diagonal = line[j + 1];
-            line[j + 1] = cost.min(line[j] + 1).min(diagonal + 1);
-        }
-    }
-    line[b.len()]
-}
-
 /// How alike the generations of a reference and a candidate are.
 #[derive(Clone, Copy, PartialEq, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Agreement {
@@ -74,18 +59,6 @@ fn share(part: usize, whole: usize, of_nothing: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn edit_distance_counts_each_kind_of_edit() {
-        let d = |a: &str, b: &str| {
-            edit_distance(&a.split_whitespace().collect::<Vec<_>>(), &b.split_whitespace().collect::<Vec<_>>())
-        };
-        assert_eq!(
-            [d("", ""), d("a b c", "a b c"), d("a c", "a b c"), d("a b c", "b c"), d("a x c", "a b c")],
-            [0, 0, 1, 1, 1]
-        );
-        assert_eq!([d("k i t t e n", "s i t t i n g"), d("", "a b"), d("b a", "a b")], [3, 2, 2]);
-    }
 
     #[test]
     fn agreement_is_the_mean_over_sequences() {
