@@ -1,5 +1,6 @@
 //! The checkpoint of a command: imported, with its passes run, and what it is measured on.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -9,7 +10,8 @@ use converters::tokenizer::{Languages, Tokenizer, TokenizerError};
 use graph::Graph;
 use validate::Greedy;
 use validate::chain::{Baseline, ChainError, Subject};
-use validate::metrics::Scoring;
+use validate::metrics::normalize::Rules;
+use validate::metrics::{Normalizer, Scoring};
 use validate::report::{ArtifactReport, ModelReport, Note, Report};
 use validate::task::{Data, Ids, Text};
 
@@ -24,6 +26,9 @@ use crate::show::progress::Display;
 
 /// As errors call it.
 const EVALUATION: &str = "the evaluation data";
+
+/// American spellings of British words, in checkpoints of Whisper.
+const SPELLINGS: &str = "normalizer.json";
 
 /// Inputs drawn when a recipe names no data.
 const DRAWN_SAMPLES: usize = 64;
@@ -90,6 +95,19 @@ impl Source {
         };
         validate::chain::too_long(&self.exact.graph, &Greedy::from(&self.decoding), &data, EVALUATION)?;
         Ok(data)
+    }
+
+    /// Puts texts by rules; British spellings by the checkpoint's `normalizer.json`, where it has one.
+    ///
+    /// Errors: that file is no table of words.
+    pub fn normalizer(&self, rules: Rules) -> Result<Normalizer, PipelineError> {
+        match rules {
+            Rules::None | Rules::WhisperBasic => Ok(Normalizer::new(rules)),
+            Rules::WhisperEnglish => {
+                let spellings: Option<BTreeMap<String, String>> = self.exact.checkpoint.files().json(SPELLINGS)?;
+                Ok(Normalizer::english(spellings.unwrap_or_default()))
+            }
+        }
     }
 
     /// Bytes of logits that validation keeps at a time, at most.

@@ -81,8 +81,9 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
     for target in &work.targets {
         staged.push(work.stage(target, observed.as_ref(), &folder, display)?);
     }
+    let scoring = recipe.validate.scoring(source.normalizer(recipe.validate.normalize)?);
     let recorded = recipe.model.join("expected.safetensors");
-    let baseline = data.map(|data| source.baseline(recipe.validate.scoring(), data, &*work.text, &recorded, display));
+    let baseline = data.map(|data| source.baseline(scoring, data, &*work.text, &recorded, display));
     let report = match baseline.transpose()? {
         None => None,
         Some(baseline) => {

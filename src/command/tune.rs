@@ -83,13 +83,16 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
     let (model, _) = prepared(&source, target)?;
     let judged = judging.samples.len();
     let (metric, with_task) = (recipe.validate.metric, arguments.max_drop.is_some());
-    let memory = Memory::open(&About { target, observed: &observed, judged, metric });
+    let rules = recipe.validate.normalize;
+    let normalizer = source.normalizer(rules)?;
+    let memory = Memory::open(&About { target, observed: &observed, judged, metric, rules });
     let search = Search {
         target,
         model: &model,
         source: &source,
         text: &*text,
         metric,
+        normalizer,
         observed: &observed,
         singles: Singles::new(&model.graph, &observed, judged)?,
         judging,

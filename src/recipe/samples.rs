@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use validate::calibration::Prefixes;
 use validate::chain::Limits;
-use validate::metrics::{Scoring, TaskMetric};
+use validate::metrics::normalize::Rules;
+use validate::metrics::{Normalizer, Scoring, TaskMetric};
 use validate::runtime::Options;
 
 /// Samples on which the model decodes while quantizers watch. They must not be those that validate it.
@@ -35,6 +36,8 @@ pub struct Validation {
     pub metric: TaskMetric,
     /// More figures, which have no limit.
     pub further_metrics: Vec<TaskMetric>,
+    /// How texts are put before they are compared word by word or character by character.
+    pub normalize: Rules,
     /// How far the artifacts may be from the float model.
     pub limits: Limits,
     /// Chips that the Qualcomm HTP simulator stands for, each in a run of its own: `soc_model` 60 (Snapdragon X Elite, HTP
@@ -55,6 +58,7 @@ impl Default for Validation {
             samples: None,
             metric: TaskMetric::default(),
             further_metrics: Vec::new(),
+            normalize: Rules::None,
             limits: Limits::default(),
             soc_models: Vec::new(),
             simulated_samples: None,
@@ -64,15 +68,15 @@ impl Default for Validation {
 }
 
 impl Validation {
-    /// What is scored, each metric once.
-    pub fn scoring(&self) -> Scoring {
+    /// What is scored, each metric once. `normalizer`: by the rules of [`Validation::normalize`].
+    pub fn scoring(&self, normalizer: Normalizer) -> Scoring {
         let mut metrics = vec![self.metric];
         for further in &self.further_metrics {
             if !metrics.contains(further) {
                 metrics.push(*further);
             }
         }
-        Scoring { metrics }
+        Scoring { metrics, normalizer }
     }
 
     /// What engines are told when an artifact is opened to be validated.

@@ -9,6 +9,7 @@ use quant::tune::Measured;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use validate::metrics::TaskMetric;
+use validate::metrics::normalize::Rules;
 
 use super::found::Whole;
 use crate::build::cache::{self, Key, Kind};
@@ -25,6 +26,8 @@ pub struct About<'a> {
     pub judged: usize,
     /// As the recipe names it.
     pub metric: TaskMetric,
+    /// How texts are put for it.
+    pub rules: Rules,
 }
 
 impl About<'_> {
@@ -32,7 +35,7 @@ impl About<'_> {
         let policy = self.target.policy();
         let chosen = json!([policy.method, policy.clip, policy.gptq]);
         let options = [json!(self.target.format_options()), json!(self.target.rescale_residual)];
-        Key::of(&json!([self.observed.key(), options, chosen, self.judged, self.metric.name()]))
+        Key::of(&json!([self.observed.key(), options, chosen, self.judged, self.metric.name(), self.rules.name()]))
     }
 }
 

@@ -8,7 +8,7 @@ use graph::{Graph, Scratch, Tensors};
 use quant::tune::{Judge, Measured, Point, frontier, sensitivity, units};
 use quant::{Calibration, Method, Plan, Policy, Scheme};
 use validate::chain::Floats;
-use validate::metrics::{Answer, Scored, Scoring, TaskMetric};
+use validate::metrics::{Answer, Normalizer, Scored, Scoring, TaskMetric};
 use validate::task::{Data, Text};
 use validate::{Generated, Greedy};
 
@@ -38,6 +38,8 @@ pub struct Search<'a> {
     pub text: &'a dyn Text,
     /// What `--max-drop` counts.
     pub metric: TaskMetric,
+    /// How texts are put for it.
+    pub normalizer: Normalizer,
     /// The calibration.
     pub observed: &'a Observed,
     /// For trials of one weight.
@@ -240,7 +242,7 @@ impl Search<'_> {
         }
         let targets: Option<Vec<&str>> = floats.targets().collect();
         let targets = targets?;
-        let scoring = Scoring { metrics: vec![self.metric] };
+        let scoring = Scoring { metrics: vec![self.metric], normalizer: self.normalizer.clone() };
         let score = |generated: &[Generated]| {
             let found: Vec<String> = generated.iter().map(|one| self.text.decode(&one.tokens)).collect();
             let answers = found.iter().zip(generated).zip(&targets);

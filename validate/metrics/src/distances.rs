@@ -43,10 +43,13 @@ impl Meter {
     ///
     /// The rows are summed in their order at any number of threads.
     pub fn add(&mut self, a: &[f32], b: &[f32], width: usize) {
+        Meter::rows(a, b, width).iter().for_each(|row| self.merge(row));
+    }
+
+    /// One for each row of `width` logits. `a`, `b`: f32[n, width].
+    pub fn rows(a: &[f32], b: &[f32], width: usize) -> Vec<Meter> {
         assert_eq!(a.len(), b.len(), "rows of the reference and of the candidate");
-        let rows: Vec<Meter> =
-            a.par_chunks(width.max(1)).zip(b.par_chunks(width.max(1))).map(|(a, b)| row(a, b)).collect();
-        rows.iter().for_each(|row| self.merge(row));
+        a.par_chunks(width.max(1)).zip(b.par_chunks(width.max(1))).map(|(a, b)| row(a, b)).collect()
     }
 
     /// Adds the sums of another meter.

@@ -34,7 +34,12 @@ pub struct Lost {
 
 impl Lost {
     /// What the pairs say of "at most `limit` points lost".
+    ///
+    /// Pairs of which none differs keep a limit that one of them would not break: fewer could not have shown it broken.
     pub fn ruling(&self, limit: f64) -> Ruling {
+        if self.is_none() && limit > 0.0 && self.of_one() > limit {
+            return Ruling::Undecided;
+        }
         match self.interval {
             [_, high] if high <= limit => Ruling::Kept,
             [low, _] if low > limit => Ruling::Broken,
@@ -46,12 +51,25 @@ impl Lost {
     /// comes nearer with the root of the number. Saturates. `None` when these are enough, and when no number is known: the points are at
     /// the limit, where more samples come no nearer to a side, or there are too few pairs to tell the width from.
     pub fn samples_to_decide(&self, limit: f64) -> Option<u64> {
+        if self.is_none() && self.ruling(limit) == Ruling::Undecided {
+            return Some((100.0 / limit).ceil() as u64);
+        }
         let [low, high] = self.interval;
         let away = (self.points - limit).abs();
         let reach = if self.points <= limit { high - self.points } else { self.points - low };
         let is_open = self.ruling(limit) == Ruling::Undecided && self.samples >= DECIDING_PAIRS && away > 0.0;
         // The first whole number above: at the number itself the end is at the limit.
         is_open.then(|| ((self.samples as f64 * (reach / away).powi(2)) as u64).saturating_add(1))
+    }
+
+    /// Whether no pair differs.
+    fn is_none(&self) -> bool {
+        self.interval == [0.0; 2]
+    }
+
+    /// Points that a single pair is worth.
+    fn of_one(&self) -> f64 {
+        100.0 / self.samples.max(1) as f64
     }
 
     /// By shares of pairs: `worse` of them say yes where the reference says no.
@@ -140,6 +158,14 @@ mod tests {
             [0.1, 0.2, 0.5, 0.8, 0.9].map(|limit| lost.ruling(limit)),
             [Ruling::Broken, Ruling::Undecided, Ruling::Undecided, Ruling::Kept, Ruling::Kept]
         );
+    }
+
+    #[test]
+    fn pairs_without_a_difference_keep_a_limit_that_one_of_them_would_have_broken() {
+        let none = |samples| lost(0.0, [0.0; 2], samples);
+        assert_eq!([none(1000), none(999)].map(|lost| lost.ruling(0.1)), [Ruling::Kept, Ruling::Undecided]);
+        assert_eq!([none(1000), none(999)].map(|lost| lost.samples_to_decide(0.1)), [None, Some(1000)]);
+        assert_eq!(none(5).ruling(0.0), Ruling::Kept, "nothing may be lost, and nothing is");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::generate::{Generated, Greedy, decode};
 use crate::runtime::reference::Reference;
 use crate::runtime::{RuntimeError, Session};
 use crate::task::{self, Batch, Data};
-use metrics::Meter;
+use metrics::{Clusters, Meter};
 
 /// Most sequences side by side: enough that a weight is fetched for many tokens, few enough that all threads have work.
 pub const BATCH_ROWS: usize = 64;
@@ -175,6 +175,14 @@ impl Call {
         self.tokens.min(limit_tokens.unwrap_or(usize::MAX))
     }
 
+    /// The position and the sequence of each row of logits: all sequences' first positions, then all second ones, and so on.
+    fn order(&self) -> impl Iterator<Item = (usize, usize)> {
+        let targets = &self.batch.target_tokens;
+        let longest = targets.iter().copied().max().unwrap_or(0);
+        let at = move |position| (0..targets.len()).map(move |sequence| (position, sequence));
+        (0..longest).flat_map(at).filter(|(position, sequence)| *position < targets[*sequence])
+    }
+
     /// Rows of logits that count: those of real targets.
     fn kept_rows(&self, tokens: usize) -> usize {
         self.batch.target_tokens.iter().map(|&n| n.min(tokens)).sum()
@@ -196,14 +204,27 @@ pub struct Outputs {
 /// Distances of a run to an earlier one, by call of the plan.
 #[derive(Debug)]
 pub struct Distance {
+    calls: Vec<OfCall>,
+}
+
+/// Distances of one call to the same of an earlier run.
+#[derive(Clone, Debug)]
+pub(super) struct OfCall {
     /// First positions and later ones.
-    calls: Vec<[Meter; 2]>,
+    pub(super) places: [Meter; 2],
+    /// By sequence of the batch.
+    sequences: Vec<Meter>,
 }
 
 impl Distance {
     /// Over all calls of a way.
     pub fn of(&self, plan: &Plan, way: Way) -> Meter {
         self.merged(plan, way, |[first, later]| [first, later])
+    }
+
+    /// The data's sequences, each a cluster of positions that are alike.
+    pub fn clusters(&self, plan: &Plan) -> Clusters {
+        plan.of(Way::Data).flat_map(|(index, _)| &self.calls[index].sequences).collect()
     }
 
     /// The same at the first target position only, and at the later ones only.
@@ -214,7 +235,7 @@ impl Distance {
     fn merged<'s>(&'s self, plan: &Plan, way: Way, pick: impl Fn(&'s [Meter; 2]) -> [&'s Meter; 2]) -> Meter {
         let mut sum = Meter::default();
         for (index, _) in plan.of(way) {
-            pick(&self.calls[index]).into_iter().for_each(|meter| sum.merge(meter));
+            pick(&self.calls[index].places).into_iter().for_each(|meter| sum.merge(meter));
         }
         sum
     }
@@ -264,7 +285,8 @@ pub fn engine(
 
 /// Runs only the calls of the given ways, without generation.
 pub fn probe(session: &mut dyn Session, plan: &Plan, ways: &[Way], against: &Outputs) -> Result<Distance, ChainError> {
-    let mut calls = vec![[Meter::default(); 2]; plan.calls.len()];
+    let nothing = OfCall { places: [Meter::ZERO; 2], sequences: Vec::new() };
+    let mut calls = vec![nothing; plan.calls.len()];
     for (index, call) in plan.calls.iter().enumerate().filter(|(_, call)| ways.contains(&call.way)) {
         calls[index] = distance(session, plan, call, against)?;
     }
@@ -277,14 +299,14 @@ pub(super) fn distance(
     plan: &Plan,
     call: &Call,
     against: &Outputs,
-) -> Result<[Meter; 2], ChainError> {
+) -> Result<OfCall, ChainError> {
     let logits = rows(session, plan, call)?;
     compare(plan, call, against, &logits)
 }
 
 struct Done {
     logits: Option<Blob>,
-    meters: Vec<[Meter; 2]>,
+    meters: Vec<OfCall>,
     generated: Vec<Generated>,
     choices: Vec<Vec<Choice>>,
 }
@@ -300,7 +322,7 @@ fn one_call(
     let call = &plan.calls[index];
     let logits = rows(session, plan, call)?;
     let meters = against.iter().map(|earlier| compare(plan, call, earlier, &logits)).collect();
-    let meters: Result<Vec<[Meter; 2]>, ChainError> = meters;
+    let meters: Result<Vec<OfCall>, ChainError> = meters;
     let (mut generated, mut choices) = (Vec::new(), vec![Vec::new(); call.batch.len()]);
     if call.way == Way::Data && plan.generates {
         let mut seen = |row: usize, logits: &[f32], scores: &[f32]| {
@@ -361,9 +383,8 @@ fn rows(session: &mut dyn Session, plan: &Plan, call: &Call) -> Result<Vec<f32>,
     Ok(out)
 }
 
-fn compare(plan: &Plan, call: &Call, reference: &Outputs, found: &[f32]) -> Result<[Meter; 2], ChainError> {
+fn compare(plan: &Plan, call: &Call, reference: &Outputs, found: &[f32]) -> Result<OfCall, ChainError> {
     let width = plan.vocabulary;
-    let first = call.batch.target_tokens.iter().filter(|n| **n > 0).count() * width;
     let reference = &reference.logits[call.whole.call];
     let mut bytes = vec![0; found.len() * 4];
     if call.whole.rows.len() == call.whole.target_tokens.len() {
@@ -376,11 +397,13 @@ fn compare(plan: &Plan, call: &Call, reference: &Outputs, found: &[f32]) -> Resu
     }
     let mut expected = vec![0.0; found.len()];
     graph::FloatType::F32.decode(&bytes, &mut expected);
-    let mut meters = [Meter::default(); 2];
-    let first = first.min(found.len());
-    meters[0].add(&expected[..first], &found[..first], width);
-    meters[1].add(&expected[first..], &found[first..], width);
-    Ok(meters)
+    let mut sums = OfCall { places: [Meter::ZERO; 2], sequences: vec![Meter::ZERO; call.batch.len()] };
+    let rows = Meter::rows(&expected, found, width);
+    for (row, (position, sequence)) in rows.iter().zip(call.order()) {
+        sums.places[usize::from(position > 0)].merge(row);
+        sums.sequences[sequence].merge(row);
+    }
+    Ok(sums)
 }
 
 fn kept(scratch: &Scratch, logits: &[f32]) -> io::Result<Blob> {
@@ -398,7 +421,7 @@ pub fn between(plan: &Plan, outputs: &Outputs, a: Way, b: Way) -> Result<Meter, 
         let bytes = outputs.logits[j].read()?;
         let mut floats = vec![0.0; bytes.len() / 4];
         graph::FloatType::F32.decode(&bytes, &mut floats);
-        compare(plan, call, outputs, &floats)?.iter().for_each(|meter| sum.merge(meter));
+        compare(plan, call, outputs, &floats)?.places.iter().for_each(|meter| sum.merge(meter));
     }
     Ok(sum)
 }

@@ -4,7 +4,7 @@ use graph::eval::Interpreter;
 use rayon::prelude::*;
 
 use super::error::ChainError;
-use super::measure::{self, BATCH_ROWS, Call, Outputs, Plan, Way};
+use super::measure::{self, BATCH_ROWS, Call, OfCall, Outputs, Plan, Way};
 use crate::runtime::reference::{Reference, rows_are_alone};
 use metrics::Meter;
 
@@ -37,9 +37,9 @@ impl Noise {
             let mut session = Reference::new(interpreter).with_noise(seed, TIMES);
             measure::distance(&mut session, plan, call, outputs)
         };
-        let meters: Result<Vec<[Meter; 2]>, ChainError> = runs.into_par_iter().with_max_len(1).map(run).collect();
+        let calls: Result<Vec<OfCall>, ChainError> = runs.into_par_iter().with_max_len(1).map(run).collect();
         let mut sum = Meter::ZERO;
-        meters?.iter().flatten().for_each(|meter| sum.merge(meter));
+        calls?.iter().flat_map(|call| &call.places).for_each(|meter| sum.merge(meter));
         Ok(Noise(sum.distances().rel_l2.unwrap_or(0.0)))
     }
 }

@@ -79,6 +79,7 @@ impl<'w> Walk<'w> {
             Err(error) => return Err(error),
         };
         let found = distances[0].of(plan, Way::Data).distances();
+        let clusters = distances[0].clusters(plan);
         let what = format!("logits of {} samples", plan.samples);
         if links::lossless(&baseline.subject.exact.graph, &quantized.graph) {
             let broken = "no weight was quantized, so the edits that the format asked for changed the result: \
@@ -92,7 +93,8 @@ impl<'w> Walk<'w> {
             let kl = Check::judge(Link::Quantization, &what, Metric::Kl, found.kl, limit, &broken);
             let limit = Limit::AtLeast(limits.min_top1);
             let top1 = Check::judge(Link::Quantization, &what, Metric::Top1, found.top1, limit, &broken);
-            self.checks.extend([kl.with(found), top1]);
+            let of = |check: Check, interval| check.of(plan.samples, interval);
+            self.checks.extend([of(kl.with(found), clusters.kl()), of(top1, clusters.top1())]);
         }
         let run = self.run(&Reference::new(&interpreter), found, &outputs.generated);
         let broken = format!("quantization costs the task too much: {}", self.cure());
