@@ -4,13 +4,17 @@
 
 mod artifact;
 mod check;
+pub mod figures;
+pub mod junit;
 pub mod markdown;
 mod parting;
 mod report;
 mod values;
+mod wrong;
 
 pub use artifact::*;
 pub use check::*;
 pub use parting::*;
 pub use report::*;
 pub use values::*;
+pub use wrong::*;

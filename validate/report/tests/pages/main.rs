@@ -1,0 +1,5 @@
+//! What each page makes of a report, also of one that nobody would want to have.
+
+mod made;
+mod markdown;
+mod xml;
