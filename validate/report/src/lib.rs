@@ -4,9 +4,12 @@
 
 mod artifact;
 mod check;
+pub mod diff;
+mod escape;
 pub mod figures;
 pub mod junit;
 pub mod markdown;
+mod markup;
 mod parting;
 mod report;
 mod values;

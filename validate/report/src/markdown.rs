@@ -2,16 +2,15 @@
 //!
 //! It is short whatever the report holds: lists end after some lines, texts after some characters. [`Report`] itself has the rest.
 
-mod escape;
 mod lists;
 mod table;
 
 use std::fmt::Write;
 
 use crate::check::Outcome;
+use crate::escape::{code, escaped};
 use crate::figures::{capitalized, counted, shortened};
 use crate::report::Report;
-use escape::{code, escaped};
 
 /// Bytes of the page, at most: GitHub takes a comment of 65,536 characters.
 pub const MOST_BYTES: usize = 65_536;

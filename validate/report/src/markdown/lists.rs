@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use super::escape::{code, escaped, quoted};
 use crate::artifact::ArtifactReport;
 use crate::check::{Check, Limit, Metric, Outcome};
+use crate::escape::{code, escaped, quoted};
 use crate::figures::{counted, figure, grouped, shortened};
 use crate::report::Report;
 use crate::wrong::newly_wrong;

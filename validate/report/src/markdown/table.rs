@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use metrics::{Score, TaskMetric};
 
-use super::escape::escaped;
 use crate::artifact::{ArtifactReport, Engine, Run, Speed};
 use crate::check::{Check, Metric, Outcome};
+use crate::escape::escaped;
 use crate::figures::{figure, median, of_metric, points, size};
 use crate::report::Report;
 

@@ -7,22 +7,39 @@ use roxmltree::{Document, Node};
 use crate::made::{good, hostile, nothing};
 
 /// Elements that may stand in another, and attributes that each must have and may have.
-const RULES: [(&str, &[&str], &[&str], &[&str]); 5] = [
-    ("testsuites", &["testsuite"], &[], &["name", "time", "tests", "failures", "disabled", "errors"]),
-    (
-        "testsuite",
-        &["properties", "testcase", "system-out", "system-err"],
-        &["name", "tests"],
-        &["failures", "errors", "time", "disabled", "skipped", "timestamp", "hostname", "id", "package"],
-    ),
-    ("testcase", &["skipped", "error", "failure"], &["name"], &["assertions", "time", "classname", "status"]),
-    ("failure", &[], &[], &["type", "message"]),
-    ("skipped", &[], &[], &["type", "message"]),
+struct Rule {
+    tag: &'static str,
+    inside: &'static [&'static str],
+    must: &'static [&'static str],
+    may: &'static [&'static str],
+}
+
+const RULES: [Rule; 5] = [
+    Rule {
+        tag: "testsuites",
+        inside: &["testsuite"],
+        must: &[],
+        may: &["name", "time", "tests", "failures", "disabled", "errors"],
+    },
+    Rule {
+        tag: "testsuite",
+        inside: &["properties", "testcase", "system-out", "system-err"],
+        must: &["name", "tests"],
+        may: &["failures", "errors", "time", "disabled", "skipped", "timestamp", "hostname", "id", "package"],
+    },
+    Rule {
+        tag: "testcase",
+        inside: &["skipped", "error", "failure"],
+        must: &["name"],
+        may: &["assertions", "time", "classname", "status"],
+    },
+    Rule { tag: "failure", inside: &[], must: &[], may: &["type", "message"] },
+    Rule { tag: "skipped", inside: &[], must: &[], may: &["type", "message"] },
 ];
 
 fn follows_the_rules(node: Node) {
     let tag = node.tag_name().name();
-    let Some((_, inside, must, may)) = RULES.iter().find(|(name, ..)| *name == tag) else { panic!("<{tag}>") };
+    let Some(Rule { inside, must, may, .. }) = RULES.iter().find(|rule| rule.tag == tag) else { panic!("<{tag}>") };
     let found: Vec<&str> = node.attributes().map(|attribute| attribute.name()).collect();
     assert!(must.iter().all(|name| found.contains(name)), "<{tag}> has {found:?}");
     assert!(found.iter().all(|name| must.contains(name) || may.contains(name)), "<{tag}> has {found:?}");
@@ -59,7 +76,7 @@ fn suites_are_of_the_model_and_of_artifacts_and_cases_are_checks() {
     follows_the_rules(document.root_element());
     counts_are_right(&document);
     let suites: Vec<Option<&str>> =
-        document.root_element().children().filter_map(|s| s.is_element().then(|| s.attribute("name"))).collect();
+        document.root_element().children().filter(Node::is_element).map(|s| s.attribute("name")).collect();
     assert_eq!(suites, [Some("leaf"), Some("leaf.onnx")]);
     let one = |tag: &str| document.descendants().filter(|node| node.has_tag_name(tag)).collect::<Vec<_>>();
     let [failure] = one("failure")[..] else { panic!("{text}") };
