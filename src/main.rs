@@ -6,6 +6,7 @@
 mod build;
 mod command;
 mod names;
+mod pages;
 mod recipe;
 mod show;
 
@@ -48,6 +49,9 @@ enum Command {
     Validate(command::validate::Validate),
     /// Makes the artifacts of a recipe again and says whether they have the bytes that lie there; changes nothing
     Verify(command::verify::Verify),
+    /// Renders a report again, or says what changed from one to another
+    #[command(subcommand)]
+    Report(command::report::ReportCommand),
     /// Feeds a text to an artifact or a checkpoint and prints what it answers
     Run(command::run::Run),
     /// Measures first token, tokens per second and memory of artifacts in their engines, side by side
@@ -144,6 +148,7 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         (None, Some(Command::Inspect(inspect))) => Ok(command::inspect::inspect(&inspect, &common)?),
         (None, Some(Command::Validate(validate))) => Ok(command::validate::validate(&validate, &common, display)?),
         (None, Some(Command::Verify(verify))) => Ok(command::verify::verify(&verify, &common, display)?),
+        (None, Some(Command::Report(report))) => Ok(command::report::report(&report, &common)?),
         (None, Some(Command::Run(run))) => Ok(command::run::run(&run, &common, display)?),
         (None, Some(Command::Bench(bench))) => Ok(command::bench::bench(&bench, &common, display)?),
         (None, Some(Command::Cache(arguments))) => Ok(command::cache::run(&arguments, &common)?),

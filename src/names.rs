@@ -8,8 +8,6 @@ pub const MANIFEST: &str = "trefoil.json";
 pub const FAILED: &str = ".failed";
 /// The report for machines.
 pub const REPORT_JSON: &str = "report.json";
-/// The report for people.
-pub const REPORT_MD: &str = "report.md";
 
 /// Whether `name` is that of one thing in a folder.
 pub fn is_name(name: &str) -> bool {

@@ -20,7 +20,8 @@ use crate::command::arguments::{Common, Verdict};
 use crate::command::engines::Engines;
 use crate::command::summary;
 use crate::command::summary::told;
-use crate::names::{REPORT_JSON, REPORT_MD, failed};
+use crate::names::failed;
+use crate::pages::{self, RENDERERS};
 use crate::recipe::load::Loaded;
 use crate::recipe::target::Target;
 use crate::show::progress::{Display, Of};
@@ -46,7 +47,7 @@ pub struct Convert {
     /// Does not time the artifacts in their engines
     #[arg(long)]
     no_bench: bool,
-    /// Puts report.json and report.md here instead of beside the artifacts
+    /// Puts report.json and its pages here instead of beside the artifacts
     #[arg(long, value_name = "DIR", conflicts_with = "no_validate")]
     report_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -233,7 +234,7 @@ impl Conversion<'_, '_> {
         if self.work.report_dir.is_none() {
             match &report {
                 Some(report) => put.extend(staged_report(report, &folder)?),
-                None => remove.extend([REPORT_JSON, REPORT_MD].map(str::to_owned)),
+                None => remove.extend(pages::names().into_iter().map(str::to_owned)),
             }
         }
         folder.commit(&borrowed(&put), &borrowed(&remove))?;
@@ -264,11 +265,11 @@ fn place(target: &Target, verdict: Judged) -> String {
     if verdict == Judged::Failed { failed(target.name()) } else { target.name().to_owned() }
 }
 
-/// Puts report.json and report.md where they wait to be committed; returns their names.
-fn staged_report(report: &Report, folder: &OutFolder) -> Result<[String; 2], PipelineError> {
-    let files = [(REPORT_JSON, report.to_json()), (REPORT_MD, validate::report::markdown::page(report))];
-    for (name, text) in &files {
-        fs::write(folder.staged(name), text).map_err(PipelineError::io(&folder.staged(name)))?;
+/// Puts the files of a report where they wait to be committed; returns their names.
+fn staged_report(report: &Report, folder: &OutFolder) -> Result<Vec<String>, PipelineError> {
+    for page in RENDERERS {
+        let file = folder.staged(page.name);
+        fs::write(&file, (page.render)(report)).map_err(PipelineError::io(&file))?;
     }
-    Ok(files.map(|(name, _)| name.to_owned()))
+    Ok(pages::names().into_iter().map(str::to_owned).collect())
 }

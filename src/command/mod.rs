@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod lint;
 pub mod list;
 pub mod recipe;
+pub mod report;
 pub mod run;
 mod summary;
 pub mod tune;
