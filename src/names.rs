@@ -4,8 +4,12 @@ use std::path::{Component, Path};
 
 /// The manifest in an artifact's folder.
 pub const MANIFEST: &str = "trefoil.json";
+/// The model card in an artifact's folder.
+pub const CARD: &str = "README.md";
 /// Of the names of artifacts that failed.
 pub const FAILED: &str = ".failed";
+/// What a search for a plan found, for machines.
+pub const TUNE_JSON: &str = "tune.json";
 /// The report for machines.
 pub const REPORT_JSON: &str = "report.json";
 

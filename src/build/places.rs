@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::build::manifest::{self, Manifest};
-use crate::names::failed;
+use crate::names::{CARD, failed};
 use crate::pages;
 
 /// A report of more is not one that this program wrote.
@@ -74,14 +74,17 @@ fn foreign(place: &Path) -> Option<String> {
         Ok(artifact) => artifact.files,
         Err(error) => return at(error.to_string()),
     };
-    let known = match Manifest::read(place) {
-        Ok(Some(manifest)) => manifest.files,
+    let (known, has_card) = match Manifest::read(place) {
+        Ok(Some(manifest)) => (manifest.files, manifest.has_card),
         Ok(None) if files.is_empty() => return None,
         Ok(None) => return at(format!("expected an artifact of trefoil or nothing, found no {}", manifest::FILE)),
         Err(error) => return at(format!("{} is not that of an artifact: {error}", manifest::FILE)),
     };
-    let is_known =
-        |file: &Path| file == Path::new(manifest::FILE) || known.iter().any(|known| Path::new(&known.path) == file);
+    let is_known = |file: &Path| {
+        file == Path::new(manifest::FILE)
+            || has_card && file == Path::new(CARD)
+            || known.iter().any(|known| Path::new(&known.path) == file)
+    };
     let others: Vec<String> = files.iter().filter(|file| !is_known(file)).map(|f| f.display().to_string()).collect();
     if others.is_empty() {
         return None;

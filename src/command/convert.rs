@@ -9,6 +9,8 @@ use validate::report::{ArtifactReport, Check, Link, Note, Report, Verdict as Jud
 use validate::runtime::Options;
 
 use crate::build::beside;
+use crate::build::card::{self, Card};
+use crate::build::costs;
 use crate::build::error::PipelineError;
 use crate::build::folder::OutFolder;
 use crate::build::manifest::{self, Manifest};
@@ -91,7 +93,9 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
             let speed = conversion.timed(&staged, &baseline, folder.scratch(), &options, display)?;
             let reports = conversion.validate(&mut staged, speed, &baseline, &options, display)?;
             let note = Note { about: work.recipe_text.file.clone(), text: work.recipe_text.text.clone() };
-            Some(source.report(work.origin.clone(), observed.as_ref(), &baseline, reports, note))
+            let report = source.report(work.origin.clone(), observed.as_ref(), &baseline, reports, note);
+            let places = [recipe.out.as_path(), arguments.recipe.parent().unwrap_or(Path::new("."))];
+            Some(Report { costs: costs::of(&places, &work.origin.inputs), ..report })
         }
     };
     let report = conversion.commit(folder, &staged, report)?;
@@ -228,6 +232,7 @@ impl Conversion<'_, '_> {
             order: &self.work.recipe.artifacts.iter().map(Target::name).collect::<Vec<_>>(),
         };
         let report = beside::account(report, &run);
+        self.write_cards(&folder, staged, report.as_ref())?;
 
         check_places(self.work.recipe, &self.work.targets, self.work.report_dir)?;
         self.work.inputs.unchanged(&self.work.origin.inputs)?;
@@ -244,6 +249,20 @@ impl Conversion<'_, '_> {
             folder.commit(&borrowed(&put), &[])?;
         }
         Ok(report)
+    }
+}
+
+impl Conversion<'_, '_> {
+    /// Writes the card of every artifact into its folder, which is not in its place yet.
+    fn write_cards(&self, folder: &OutFolder, staged: &[Staged], report: Option<&Report>) -> Result<(), PipelineError> {
+        let (model, recipe) = (self.work.source.name(), self.work.recipe);
+        let source = card::Source::of(&recipe.model, &self.work.origin.model_type);
+        for Staged { target, manifest, .. } in staged {
+            let file = folder.staged(&place(target, manifest.verdict)).join(card::FILE);
+            let card = Card { manifest, model: &model, source: &source, report };
+            fs::write(&file, card.page()).map_err(PipelineError::io(&file))?;
+        }
+        Ok(())
     }
 }
 

@@ -88,6 +88,7 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
         target,
         model: &model,
         source: &source,
+        inputs: &origin.inputs,
         text: &*text,
         metric,
         observed: &observed,

@@ -450,6 +450,11 @@ fn tune_finds_a_plan_remembers_its_measurements_and_writes_a_recipe_that_convert
         .map(|t| t["bytes"].as_u64().expect("bytes"))
         .sum();
     assert_eq!(Some(weights), chosen["bytes"].as_u64());
+    // What layers cost in a scheme is in the report of the same model.
+    let of_layers = report["costs"].as_array().expect("costs").iter().filter(|cost| cost["scheme"] == "int4");
+    let of_layers: f64 = of_layers.filter_map(|cost| cost["kl"].as_f64()).sum();
+    let of_weights: f64 = rows.iter().filter_map(|row| row["kl"]["int4"].as_f64()).sum();
+    assert!(of_weights > 0.0 && (of_layers / of_weights - 1.0).abs() < 1e-12, "{of_layers} {of_weights}");
 
     let untold = home.run(&["tune", "recipe.yaml", "--samples", "8", "--max-drop", "1"]);
     assert_eq!(code(&untold), 2);

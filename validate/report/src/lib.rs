@@ -5,7 +5,7 @@
 mod artifact;
 mod check;
 pub mod diff;
-mod escape;
+pub mod escape;
 pub mod figures;
 pub mod junit;
 pub mod markdown;
