@@ -81,7 +81,8 @@ impl Card<'_> {
     fn write_weights(&self, out: &mut String) -> fmt::Result {
         let mut types: BTreeMap<(&str, &str), [u64; 3]> = BTreeMap::new();
         for tensor in &self.manifest.tensors {
-            let sums = types.entry((&tensor.stored, tensor.method.name())).or_default();
+            let method = if tensor.scheme.is_quantized() { tensor.method.name() } else { "" };
+            let sums = types.entry((&tensor.stored, method)).or_default();
             let weights = tensor.shape.iter().product::<usize>() as u64;
             [1, weights, tensor.bytes].iter().zip(sums).for_each(|(more, sum)| *sum += more);
         }

@@ -2,19 +2,21 @@
 
 use std::fmt::{self, Write};
 
-use crate::artifact::ArtifactReport;
+use metrics::Score;
+
+use crate::artifact::{ArtifactReport, Note, Run};
 use crate::check::{Check, Limit, Metric, Outcome};
 use crate::escape::{code, escaped, quoted};
 use crate::figures::{counted, figure, grouped, shortened};
 use crate::report::Report;
-use crate::wrong::newly_wrong;
+use crate::wrong::{NewlyWrong, newly_wrong};
 
 /// Checks of one outcome, at most.
 const CHECKS: usize = 12;
 /// Sentences that are newly wrong, of each artifact.
 const SENTENCES: usize = 3;
 /// Lines of any other list.
-const LINES: usize = 10;
+const LINES: usize = 12;
 /// Characters of a sentence about a check.
 const SENTENCE: usize = 400;
 /// Characters of what a model was asked or said.
@@ -60,33 +62,47 @@ fn judged(check: &Check) -> String {
     }
 }
 
-/// How many outputs ran to the limit of their length, where some did.
+/// How many outputs ran to the limit of their length: of the float model where some did, and of runs where others did.
 pub fn write_endless(out: &mut String, report: &Report) -> fmt::Result {
-    let float = report.model.score.as_ref().map_or(0, |score| score.endless);
-    let runs = report.artifacts.iter().flat_map(|a| a.runs.iter().map(move |run| (a, run)));
-    let line = |(artifact, run): (&ArtifactReport, &crate::artifact::Run)| {
-        let score = run.score.as_ref().filter(|score| score.endless > 0)?;
-        let of = format!("{} in {} {}", artifact.name, run.engine.name, run.engine.version);
+    let told = |name: &str, score: &Score| {
         let (count, texts) = (grouped(score.endless), counted(score.texts, "output"));
-        Some(format!("{}: {count} of {texts}; float model {}", escaped(of.trim_end()), grouped(float)))
+        format!("{}: {count} of {texts}", escaped(name.trim_end()))
     };
-    list(out, "Ran to the limit of their length", runs.filter_map(line), LINES)
+    let float = report.model.score.as_ref();
+    let count = float.map_or(0, |score| score.endless);
+    let runs = report.artifacts.iter().flat_map(|a| a.runs.iter().map(move |run| (a, run)));
+    let line = |(artifact, run): (&ArtifactReport, &Run)| {
+        let score = run.score.as_ref().filter(|score| score.endless != count)?;
+        Some(told(&format!("{} in {} {}", artifact.name, run.engine.name, run.engine.version), score))
+    };
+    let of_float = float.filter(|score| score.endless > 0).map(|score| told("float model", score));
+    list(out, "Ran to the limit of their length", of_float.into_iter().chain(runs.filter_map(line)), LINES)
 }
 
-/// A few sentences of each artifact that the float model has right.
+/// A few sentences of each artifact that the float model has right, each answer once with all engines that gave it.
 pub fn write_newly_wrong(out: &mut String, report: &Report) -> fmt::Result {
     let mut lines = Vec::new();
     for artifact in &report.artifacts {
-        let all: Vec<_> = newly_wrong(artifact).collect();
-        for one in all.iter().take(SENTENCES) {
+        let mut answers: Vec<(NewlyWrong, Vec<&str>)> = Vec::new();
+        for one in newly_wrong(artifact) {
             let engine = artifact.runs.get(one.run).map_or("", |run| run.engine.name.as_str());
+            let sample = one.generation.sample;
+            // Those of a sample come one after the other.
+            let known = answers.iter_mut().rev().take_while(|(known, _)| known.generation.sample == sample);
+            match known.into_iter().find(|(known, _)| known.output == one.output) {
+                Some((_, engines)) => engines.push(engine),
+                None => answers.push((one, vec![engine])),
+            }
+        }
+        let name = escaped(&shortened(&artifact.name, OUTPUT));
+        for (one, engines) in answers.iter().take(SENTENCES) {
             let [input, right, found] =
                 [&one.generation.input, &one.generation.float, one.output].map(|text| quoted(&shortened(text, OUTPUT)));
-            let name = escaped(&artifact.name);
-            lines.push(format!("{name}, {}: {input}: {found}, right is {right}", escaped(engine)));
+            let engines = escaped(&shortened(&engines.join(", "), OUTPUT));
+            lines.push(format!("{name} ({engines}): {input}: {found}, right is {right}"));
         }
-        if all.len() > SENTENCES {
-            lines.push(format!("{}: {} more", escaped(&artifact.name), grouped((all.len() - SENTENCES) as u64)));
+        if answers.len() > SENTENCES {
+            lines.push(format!("{name}: {} more", grouped((answers.len() - SENTENCES) as u64)));
         }
     }
     list(out, "Newly wrong, right in the float model", lines.into_iter(), LINES)
@@ -94,7 +110,7 @@ pub fn write_newly_wrong(out: &mut String, report: &Report) -> fmt::Result {
 
 /// What lies in the folder too.
 pub fn write_others(out: &mut String, report: &Report) -> fmt::Result {
-    let line = |other: &crate::artifact::Note| {
+    let line = |other: &Note| {
         format!("{}: {}", code(&shortened(&other.about, OUTPUT)), escaped(&shortened(&other.text, SENTENCE)))
     };
     list(out, "Also in the folder", report.others.iter().map(line), LINES)
