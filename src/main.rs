@@ -56,6 +56,8 @@ enum Command {
     Run(command::run::Run),
     /// Measures first token, tokens per second and memory of artifacts in their engines, side by side
     Bench(command::bench::Bench),
+    /// Asks two artifacts of any tool the same questions, each in its engines, and reports how they differ
+    Compare(command::compare::Compare),
     /// Says what an NPU toolchain will refuse in ONNX files, or compute wrongly
     Lint(command::lint::Lint),
     /// Shows what is kept between runs, and clears it
@@ -151,6 +153,7 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         (None, Some(Command::Report(report))) => Ok(command::report::report(&report, &common)?),
         (None, Some(Command::Run(run))) => Ok(command::run::run(&run, &common, display)?),
         (None, Some(Command::Bench(bench))) => Ok(command::bench::bench(&bench, &common, display)?),
+        (None, Some(Command::Compare(arguments))) => Ok(command::compare::compare(&arguments, &common, display)?),
         (None, Some(Command::Cache(arguments))) => Ok(command::cache::run(&arguments, &common)?),
         (None, Some(Command::Engine { .. })) => unreachable!("it has been served"),
         (None, Some(Command::Lint(arguments))) => Ok(command::lint::run(&arguments, &common)?),

@@ -9,6 +9,7 @@ use converters::tokenizer::TokenizerError;
 use converters::{ExportError, ImportError};
 use graph::passes::PassError;
 use quant::{PolicyError, QuantError};
+use validate::RuntimeError;
 use validate::calibration::CalibratedError;
 use validate::chain::ChainError;
 use validate::report::diff::Incomparable;
@@ -151,6 +152,9 @@ pub enum PipelineError {
         /// What is wrong there.
         message: String,
     },
+    /// An engine that is compared with another.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     /// Reports of different things.
     #[error(transparent)]
     Incomparable(#[from] Incomparable),

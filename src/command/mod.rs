@@ -3,6 +3,7 @@
 pub mod arguments;
 pub mod bench;
 pub mod cache;
+pub mod compare;
 pub mod convert;
 mod engines;
 pub mod inspect;

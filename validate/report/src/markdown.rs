@@ -56,7 +56,8 @@ fn write_data(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     let source = code(&shortened(&data.source, NAME));
     let (samples, positions) = (counted(data.samples, "sample"), counted(data.positions, "target position"));
-    write!(out, "{samples} of {source}, {positions}; KL against the float model")?;
+    let against = escaped(&shortened(report.compared_with(), NAME));
+    write!(out, "{samples} of {source}, {positions}; KL against {against}")?;
     let has_interval = |score: &metrics::Score| score.figures.iter().any(|figure| figure.interval.is_some());
     let runs = report.artifacts.iter().flat_map(|artifact| &artifact.runs);
     let mut scores = runs.filter_map(|run| run.score.as_ref()).chain(&report.model.score);
@@ -65,7 +66,10 @@ fn write_data(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     let speeds = report.artifacts.iter().flat_map(|artifact| &artifact.speed);
     if speeds.clone().next().is_some() {
-        write!(out, "; speeds are medians, `~` where they scatter too much to be quoted, × float is of tokens/s")?;
+        write!(
+            out,
+            "; speeds are medians, `~` where they scatter too much to be quoted, × is of tokens/s and {against}'s"
+        )?;
     }
     writeln!(out, ".\n")
 }

@@ -105,7 +105,12 @@ pub fn write_newly_wrong(out: &mut String, report: &Report) -> fmt::Result {
             lines.push(format!("{name}: {} more", grouped((answers.len() - SENTENCES) as u64)));
         }
     }
-    list(out, "Newly wrong, right in the float model", lines.into_iter(), LINES)
+    list(
+        out,
+        &format!("Newly wrong, right in {}", escaped(&shortened(report.compared_with(), OUTPUT))),
+        lines.into_iter(),
+        LINES,
+    )
 }
 
 /// What lies in the folder too.

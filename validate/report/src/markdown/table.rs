@@ -7,11 +7,13 @@ use metrics::{Score, TaskMetric};
 use crate::artifact::{ArtifactReport, Engine, Run, Speed};
 use crate::check::{Check, Metric, Outcome};
 use crate::escape::escaped;
-use crate::figures::{figure, median, of_metric, points, size};
+use crate::figures::{figure, median, of_metric, points, shortened, size};
 use crate::report::Report;
 
 /// Lines of the table, at most; what is longer is for the page and the JSON.
 const LINES: usize = 100;
+/// Characters of a name in the head.
+const NAME: usize = 40;
 
 /// Writes the table; nothing without artifacts.
 pub fn write(out: &mut String, report: &Report) -> std::fmt::Result {
@@ -20,14 +22,18 @@ pub fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     let metrics = &report.data.metrics;
     let names: String = metrics.iter().map(|metric| format!("{} | ", metric.label())).collect();
+    let against = if report.model.reference == Report::NO_FLOAT { report.compared_with() } else { "float" };
+    let against = escaped(&shortened(against, NAME));
     writeln!(
         out,
-        "| artifact | engine | size | bits | first token, ms | tokens/s | × float | {names}KL | verdict |\n\
+        "| artifact | engine | size | bits | first token, ms | tokens/s | × {against} | {names}KL | verdict |\n\
          | --- | --- | ---: | ---: | ---: | ---: | ---: |{} ---: | --- |",
         " ---: |".repeat(metrics.len())
     )?;
-    let float = scores(metrics, report.model.score.as_ref());
-    writeln!(out, "| float model | interpreter | | | | | | {float} | |")?;
+    if report.model.reference != Report::NO_FLOAT {
+        let float = scores(metrics, report.model.score.as_ref());
+        writeln!(out, "| float model | interpreter | | | | | | {float} | |")?;
+    }
     let lines: Vec<String> = report.artifacts.iter().flat_map(|artifact| of_artifact(artifact, metrics)).collect();
     lines.iter().take(LINES).try_for_each(|line| writeln!(out, "{line}"))?;
     if lines.len() > LINES {
@@ -46,7 +52,7 @@ fn of_artifact(artifact: &ArtifactReport, metrics: &[TaskMetric]) -> Vec<String>
     }
     let told = |i: usize, engine: &str, speed: Option<&Speed>, run: Option<&Run>| {
         let head = match i {
-            0 => [escaped(artifact.lies_in()), size(artifact.bytes), format!("{:.2}", artifact.bits_per_weight)],
+            0 => [escaped(artifact.lies_in()), size(artifact.bytes), bits(artifact.bits_per_weight)],
             _ => Default::default(),
         };
         let verdict = if i == 0 { verdict_of(&artifact.checks) } else { String::new() };
@@ -67,6 +73,11 @@ fn of_artifact(artifact: &ArtifactReport, metrics: &[TaskMetric]) -> Vec<String>
         told(i, escaped(&format!("{} {}", engine.name, engine.version)).trim_end(), speed, *run)
     };
     engines.iter().enumerate().map(line).collect()
+}
+
+/// Empty where the number of weights is not known.
+fn bits(per_weight: f64) -> String {
+    if per_weight > 0.0 { format!("{per_weight:.2}") } else { String::new() }
 }
 
 /// A cell for each metric, each with the bar behind it.

@@ -18,7 +18,7 @@ fn a_good_report_is_a_verdict_a_table_and_what_is_newly_wrong() {
 | onnx | interpreter 1.2 | 4.50 MB | 8.06 |  |  |  | 75.0 (19.4 to 99.4) | 0.0100 | passed |
 |  | onnxruntime 1.2 |  |  | 12.0 | 310 | 1.80 | 75.0 (19.4 to 99.4) | 0.0120 |  |
 
-4 samples of `words.jsonl`, 20 target positions; KL against the float model; in parentheses 95 % intervals; speeds are medians, `~` where they scatter too much to be quoted, × float is of tokens/s.
+4 samples of `words.jsonl`, 20 target positions; KL against the float model; in parentheses 95 % intervals; speeds are medians, `~` where they scatter too much to be quoted, × is of tokens/s and the float model's.
 
 ## Newly wrong, right in the float model
 
