@@ -59,6 +59,13 @@ fn metric(text: &str) -> Result<TaskMetric, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
 
+/// These metrics, of texts as they are.
+fn scoring(metrics: Vec<TaskMetric>) -> Scoring {
+    let mut scoring = Scoring::default();
+    scoring.metrics.extend(metrics);
+    scoring
+}
+
 /// Asks both and tells what is found.
 pub fn compare(arguments: &Compare, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
     let out = arguments.out.as_deref();
@@ -74,7 +81,8 @@ pub fn compare(arguments: &Compare, common: &Common, display: &Display) -> Resul
         Data::load(&arguments.data, arguments.samples.into(), &*front_end).map_err(|source| asked.unread(source))?;
     let metrics = if arguments.metric.is_empty() { vec![TaskMetric::default()] } else { arguments.metric.clone() };
     let greedy = Greedy::from(&asked.decoding);
-    let mut questions = Questions { data, text: &*asked.text, greedy, scoring: Scoring { metrics } };
+    let scoring = scoring(metrics);
+    let mut questions = Questions { data, text: &*asked.text, greedy, scoring };
 
     let float = arguments.reference.as_ref().map(|dir| Source::open(dir, &[])).transpose()?;
     let (model, artifacts) = match &float {

@@ -57,7 +57,7 @@ fn the_pages_of_a_report_are_rendered_again_from_its_json() {
 #[test]
 fn a_difference_is_an_exit_code_and_other_data_is_refused() {
     let (home, _model) = small(LOOSE);
-    assert_eq!(code(&home.convert(&[])), 0);
+    assert_eq!(code(&home.convert(&["--only", "onnx"])), 0);
     let old = home.path("out");
     let same = run(&["report", "diff", &old, &old]);
     assert_eq!(code(&same), 0, "{}", text(&same.stderr));
@@ -67,7 +67,7 @@ fn a_difference_is_an_exit_code_and_other_data_is_refused() {
     let recipe = fs::read_to_string(home.recipe()).expect("there");
     fs::write(home.recipe(), recipe.replace("scheme: int8", "scheme: int4").replace("out: out", "out: new"))
         .expect("written");
-    assert_eq!(code(&home.convert(&[])), 0);
+    assert_eq!(code(&home.convert(&["--only", "onnx"])), 0);
     let new = home.path("new");
     let worse = run(&["report", "diff", &old, &new, "--json"]);
     assert_eq!(code(&worse), 1, "{}", text(&worse.stderr));
@@ -173,4 +173,81 @@ fn costs_of_layers_are_those_of_the_same_checkpoint() {
     assert_eq!(code(&home.convert(&["--only", "onnx"])), 0);
     let expected = json!([{ "layer": "encoder.block.0", "scheme": "int8", "kl": 0.25, "bytes": 640 }]);
     assert_eq!(json(home.path("out/report.json"))["costs"], expected);
+}
+
+/// Two GGUF artifacts of a tiny checkpoint, in f16 and in 8 bits, and data of token ids.
+#[cfg(feature = "llama-cpp")]
+fn two() -> Home {
+    let model = crate::fixture::fixture("t5-rows-of-32");
+    let home = Home::with(&format!(
+        "model: {}\nout: out\nartifacts:\n  - gguf: {{}}\n    name: a\n    quantize: {{ scheme: f16 }}\n  - gguf: {{}}\n    \
+         name: b\n    quantize: {{ scheme: q8_0 }}\n",
+        model.display()
+    ));
+    assert_eq!(code(&home.convert(&["--no-validate"])), 0);
+    fs::write(home.path("data.jsonl"), "{\"input\":\"3 4 1\",\"target\":\"5 6 1\"}\n{\"input\":\"7 8 9 1\"}\n")
+        .expect("written");
+    home
+}
+
+#[cfg(feature = "llama-cpp")]
+#[test]
+fn two_artifacts_answer_the_same_questions_in_their_engines() {
+    let home = two();
+    let [a, b, data, out] = ["out/a", "out/b", "data.jsonl", "compared"].map(|name| home.path(name));
+    let found = run(&["compare", &a, &b, "--data", &data, "--out", &out, "--offline", "--json"]);
+    assert_eq!(code(&found), 0, "{}{}", text(&found.stdout), text(&found.stderr));
+    let report: validate::Report = serde_json::from_slice(&found.stdout).expect("a report");
+    let engines = |at: usize| report.artifacts[at].runs.iter().map(|run| run.engine.name.as_str()).collect::<Vec<_>>();
+    assert_eq!((engines(0), engines(1)), (vec!["ggml", "llama.cpp"], vec!["ggml", "llama.cpp"]));
+    let kl = |at: usize| report.artifacts[at].runs[0].to_float.expect("logits").kl.expect("a number");
+    // What is compared with is asked again, and says the same.
+    assert_eq!(kl(0), 0.0);
+    assert!(kl(1) > 0.0 && kl(1) < 0.1, "{}", kl(1));
+    assert!(report.artifacts.iter().all(|one| one.speed.len() == 2 && one.generations.len() == 2));
+    assert_eq!(report.model.name, "a");
+    for name in ["report.json", "report.md", "report.xml"] {
+        assert!(Path::new(&out).join(name).exists(), "{name}");
+    }
+    let short = fs::read_to_string(Path::new(&out).join("report.md")).expect("there");
+    assert!(short.contains("KL against a") && !short.contains("float model"), "{short}");
+
+    // With a float checkpoint, both are compared with that, and neither is equal to it.
+    let model = crate::fixture::fixture("t5-rows-of-32").display().to_string();
+    let found = run(&["compare", &a, &b, "--data", &data, "--reference", &model, "--offline", "--json", "--no-bench"]);
+    assert_eq!(code(&found), 0, "{}{}", text(&found.stdout), text(&found.stderr));
+    let report: validate::Report = serde_json::from_slice(&found.stdout).expect("a report");
+    let kl = |at: usize| report.artifacts[at].runs[0].to_float.expect("logits").kl.expect("a number");
+    assert!(0.0 < kl(0) && kl(0) < kl(1), "{} {}", kl(0), kl(1));
+    assert!(report.model.parameters > 0 && report.artifacts.iter().all(|one| one.speed.is_empty()));
+}
+
+#[cfg(feature = "llama-cpp")]
+#[test]
+fn what_cannot_be_compared_is_a_sentence() {
+    let home = two();
+    let [a, b, data, words, other, empty] =
+        ["out/a", "out/b", "data.jsonl", "words.txt", "ct2", "empty"].map(|name| home.path(name));
+    fs::write(&words, "hello\n").expect("written");
+    for dir in [&other, &empty] {
+        fs::create_dir(dir).expect("made");
+    }
+    for name in ["model.bin", "config.json", "shared_vocabulary.json"] {
+        fs::write(Path::new(&other).join(name), "{}").expect("written");
+    }
+    let refused = |a: &str, b: &str, data: &str, expected: &str| {
+        let output = run(&["compare", a, b, "--data", data, "--offline", "--no-bench"]);
+        assert_eq!((code(&output), text(&output.stdout)), (2, String::new()), "{expected}");
+        assert!(text(&output.stderr).contains(expected), "{expected} is not in {}", text(&output.stderr));
+    };
+    refused(&a, &other, &data, "found a model of CTranslate2: no engine here opens it");
+    refused(&a, &empty, &data, "empty");
+    refused(&a, &b, &words, "no tokenizer here nor in ");
+    refused(&a, &b, &empty, "empty: ");
+    assert_eq!(code(&run(&["compare", &a, &b, "--data", &data, "--metric", "beauty"])), 2);
+    // A report of somebody else is not replaced.
+    fs::write(home.path("report.json"), "{}").expect("written");
+    let output = run(&["compare", &a, &b, "--data", &data, "--out", &home.path(""), "--offline", "--no-bench"]);
+    assert_eq!(code(&output), 2);
+    assert!(text(&output.stderr).contains("expected a report of trefoil or nothing"), "{}", text(&output.stderr));
 }

@@ -157,6 +157,8 @@ impl Questions<'_> {
             }
         };
         let generated = self.ask(session, progress)?;
+        let answered = format!("{called}: answers to {} samples", generated.len());
+        checks.push(Check::passed(Link::Runtime, answered, ""));
         if let (Some(ours), Some(theirs)) = (self.scored(&generated), &baseline.scored) {
             for (place, metric) in self.scoring.metrics.iter().enumerate() {
                 let lost = ours.lost(theirs, place);
