@@ -6,6 +6,7 @@
 mod build;
 mod command;
 mod names;
+mod pages;
 mod recipe;
 mod show;
 
@@ -48,10 +49,15 @@ enum Command {
     Validate(command::validate::Validate),
     /// Makes the artifacts of a recipe again and says whether they have the bytes that lie there; changes nothing
     Verify(command::verify::Verify),
+    /// Renders a report again, or says what changed from one to another
+    #[command(subcommand)]
+    Report(command::report::ReportCommand),
     /// Feeds a text to an artifact or a checkpoint and prints what it answers
     Run(command::run::Run),
     /// Measures first token, tokens per second and memory of artifacts in their engines, side by side
     Bench(command::bench::Bench),
+    /// Asks two artifacts of any tool the same questions, each in its engines, and reports how they differ
+    Compare(command::compare::Compare),
     /// Says what an NPU toolchain will refuse in ONNX files, or compute wrongly
     Lint(command::lint::Lint),
     /// Shows what is kept between runs, and clears it
@@ -144,8 +150,10 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         (None, Some(Command::Inspect(inspect))) => Ok(command::inspect::inspect(&inspect, &common)?),
         (None, Some(Command::Validate(validate))) => Ok(command::validate::validate(&validate, &common, display)?),
         (None, Some(Command::Verify(verify))) => Ok(command::verify::verify(&verify, &common, display)?),
+        (None, Some(Command::Report(report))) => Ok(command::report::report(&report, &common)?),
         (None, Some(Command::Run(run))) => Ok(command::run::run(&run, &common, display)?),
         (None, Some(Command::Bench(bench))) => Ok(command::bench::bench(&bench, &common, display)?),
+        (None, Some(Command::Compare(arguments))) => Ok(command::compare::compare(&arguments, &common, display)?),
         (None, Some(Command::Cache(arguments))) => Ok(command::cache::run(&arguments, &common)?),
         (None, Some(Command::Engine { .. })) => unreachable!("it has been served"),
         (None, Some(Command::Lint(arguments))) => Ok(command::lint::run(&arguments, &common)?),

@@ -4,12 +4,14 @@ use std::path::{Component, Path};
 
 /// The manifest in an artifact's folder.
 pub const MANIFEST: &str = "trefoil.json";
+/// The model card in an artifact's folder.
+pub const CARD: &str = "README.md";
 /// Of the names of artifacts that failed.
 pub const FAILED: &str = ".failed";
+/// What a search for a plan found, for machines.
+pub const TUNE_JSON: &str = "tune.json";
 /// The report for machines.
 pub const REPORT_JSON: &str = "report.json";
-/// The report for people.
-pub const REPORT_MD: &str = "report.md";
 
 /// Whether `name` is that of one thing in a folder.
 pub fn is_name(name: &str) -> bool {

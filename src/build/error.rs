@@ -9,8 +9,10 @@ use converters::tokenizer::TokenizerError;
 use converters::{ExportError, ImportError};
 use graph::passes::PassError;
 use quant::{PolicyError, QuantError};
+use validate::RuntimeError;
 use validate::calibration::CalibratedError;
 use validate::chain::ChainError;
+use validate::report::diff::Incomparable;
 use validate::task::DataError;
 
 use crate::build::folder::FolderError;
@@ -142,6 +144,20 @@ pub enum PipelineError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file that should hold a report.
+    #[error("{}: expected a report of trefoil {}: {message}", .file.display(), env!("CARGO_PKG_VERSION"))]
+    Report {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong there.
+        message: String,
+    },
+    /// An engine that is compared with another.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// Reports of different things.
+    #[error(transparent)]
+    Incomparable(#[from] Incomparable),
     /// An artifact without `trefoil.json`, or one that does not fit.
     #[error("{}: {message}", .dir.display())]
     Artifact {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use validate::report::{InputFile, Note, OutputFile, Verdict};
 
+use crate::names::CARD;
 pub use crate::names::MANIFEST as FILE;
 
 /// What `trefoil.json` says. The same inputs give the same bytes: no time, no path of the machine.
@@ -38,6 +39,9 @@ pub struct Manifest {
     pub recipe: RecipeText,
     /// What was written beside this file.
     pub files: Vec<OutputFile>,
+    /// A model card lies beside this file too. It tells measured figures, so that its bytes are nothing to be held to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_card: bool,
     /// What calibration decided; absent when nothing depends on samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibrated: Option<Calibrated>,
@@ -145,7 +149,7 @@ impl Origin {
     }
 }
 
-/// The files of an artifact with their sizes and digests, but for its manifest.
+/// The files of an artifact with their sizes and digests, but for its manifest and its card.
 pub fn outputs(artifact: &Artifact) -> Result<Vec<OutputFile>, CheckpointError> {
     let describe = |path: &PathBuf| {
         let file = artifact.dir.join(path);
@@ -153,7 +157,8 @@ pub fn outputs(artifact: &Artifact) -> Result<Vec<OutputFile>, CheckpointError> 
         let path = path.to_string_lossy().replace('\\', "/");
         Ok(OutputFile { path, bytes, sha256: converters::checkpoint::sha256(&file)? })
     };
-    let files: Vec<&PathBuf> = artifact.files.iter().filter(|file| *file != Path::new(FILE)).collect();
+    let files: Vec<&PathBuf> =
+        artifact.files.iter().filter(|file| ![FILE, CARD].map(Path::new).contains(&file.as_path())).collect();
     files.into_par_iter().map(describe).collect()
 }
 

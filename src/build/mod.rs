@@ -5,6 +5,8 @@
 
 pub mod beside;
 pub mod cache;
+pub mod card;
+pub mod costs;
 pub mod disk;
 pub mod edits;
 pub mod error;

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::build::manifest::{self, Manifest};
-use crate::names::{REPORT_JSON, REPORT_MD, failed};
+use crate::names::{CARD, failed};
+use crate::pages;
 
 /// A report of more is not one that this program wrote.
 pub const REPORT_BYTES: u64 = 1 << 30;
@@ -22,7 +23,7 @@ pub fn problems(out: &Path, names: &[&str], model: &Path) -> Vec<String> {
 
 /// Why a report of `convert` cannot be put into `dir`.
 pub fn report_problem(dir: &Path) -> Option<String> {
-    foreign_report(dir, &[REPORT_JSON, REPORT_MD], &["trefoil", "artifacts"])
+    foreign_report(dir, &pages::names(), &["trefoil", "artifacts"])
 }
 
 /// Why files of these names are not replaced, the first of which holds JSON: one of them is there, and the first is not that
@@ -73,14 +74,17 @@ fn foreign(place: &Path) -> Option<String> {
         Ok(artifact) => artifact.files,
         Err(error) => return at(error.to_string()),
     };
-    let known = match Manifest::read(place) {
-        Ok(Some(manifest)) => manifest.files,
+    let (known, has_card) = match Manifest::read(place) {
+        Ok(Some(manifest)) => (manifest.files, manifest.has_card),
         Ok(None) if files.is_empty() => return None,
         Ok(None) => return at(format!("expected an artifact of trefoil or nothing, found no {}", manifest::FILE)),
         Err(error) => return at(format!("{} is not that of an artifact: {error}", manifest::FILE)),
     };
-    let is_known =
-        |file: &Path| file == Path::new(manifest::FILE) || known.iter().any(|known| Path::new(&known.path) == file);
+    let is_known = |file: &Path| {
+        file == Path::new(manifest::FILE)
+            || has_card && file == Path::new(CARD)
+            || known.iter().any(|known| Path::new(&known.path) == file)
+    };
     let others: Vec<String> = files.iter().filter(|file| !is_known(file)).map(|f| f.display().to_string()).collect();
     if others.is_empty() {
         return None;
@@ -190,7 +194,7 @@ mod tests {
             (Some(r#"{"coverage":1}"#), None, true),
             (None, Some("# my report"), true),
         ] {
-            for (name, text) in [(REPORT_JSON, json), (REPORT_MD, text)] {
+            for (name, text) in [("report.json", json), ("report.xml", text)] {
                 let _ = fs::remove_file(home.path().join(name));
                 text.inspect(|text| fs::write(home.path().join(name), text).expect("written"));
             }

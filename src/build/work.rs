@@ -118,6 +118,7 @@ impl<'r> Work<'r> {
             decoding: self.source.decoding.clone(),
             recipe: self.recipe_text.clone(),
             files: manifest::outputs(&artifact)?,
+            has_card: true,
             calibrated: grown.calibrated.clone(),
             substitutions: grown.substitutions.clone(),
             tensors: grown.records.clone(),

@@ -9,6 +9,8 @@ use validate::report::{ArtifactReport, Check, Link, Note, Report, Verdict as Jud
 use validate::runtime::Options;
 
 use crate::build::beside;
+use crate::build::card::{self, Card};
+use crate::build::costs;
 use crate::build::error::PipelineError;
 use crate::build::folder::OutFolder;
 use crate::build::manifest::{self, Manifest};
@@ -20,7 +22,8 @@ use crate::command::arguments::{Common, Verdict};
 use crate::command::engines::Engines;
 use crate::command::summary;
 use crate::command::summary::told;
-use crate::names::{REPORT_JSON, REPORT_MD, failed};
+use crate::names::failed;
+use crate::pages::{self, RENDERERS};
 use crate::recipe::load::Loaded;
 use crate::recipe::target::Target;
 use crate::show::progress::{Display, Of};
@@ -46,7 +49,7 @@ pub struct Convert {
     /// Does not time the artifacts in their engines
     #[arg(long)]
     no_bench: bool,
-    /// Puts report.json and report.md here instead of beside the artifacts
+    /// Puts report.json and its pages here instead of beside the artifacts
     #[arg(long, value_name = "DIR", conflicts_with = "no_validate")]
     report_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -91,7 +94,9 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
             let speed = conversion.timed(&staged, &baseline, folder.scratch(), &options, display)?;
             let reports = conversion.validate(&mut staged, speed, &baseline, &options, display)?;
             let note = Note { about: work.recipe_text.file.clone(), text: work.recipe_text.text.clone() };
-            Some(source.report(work.origin.clone(), observed.as_ref(), &baseline, reports, note))
+            let report = source.report(work.origin.clone(), observed.as_ref(), &baseline, reports, note);
+            let places = [recipe.out.as_path(), arguments.recipe.parent().unwrap_or(Path::new("."))];
+            Some(Report { costs: costs::of(&places, &work.origin.inputs), ..report })
         }
     };
     let report = conversion.commit(folder, &staged, report)?;
@@ -228,13 +233,14 @@ impl Conversion<'_, '_> {
             order: &self.work.recipe.artifacts.iter().map(Target::name).collect::<Vec<_>>(),
         };
         let report = beside::account(report, &run);
+        self.write_cards(&folder, staged, report.as_ref())?;
 
         check_places(self.work.recipe, &self.work.targets, self.work.report_dir)?;
         self.work.inputs.unchanged(&self.work.origin.inputs)?;
         if self.work.report_dir.is_none() {
             match &report {
                 Some(report) => put.extend(staged_report(report, &folder)?),
-                None => remove.extend([REPORT_JSON, REPORT_MD].map(str::to_owned)),
+                None => remove.extend(pages::names().into_iter().map(str::to_owned)),
             }
         }
         folder.commit(&borrowed(&put), &borrowed(&remove))?;
@@ -244,6 +250,20 @@ impl Conversion<'_, '_> {
             folder.commit(&borrowed(&put), &[])?;
         }
         Ok(report)
+    }
+}
+
+impl Conversion<'_, '_> {
+    /// Writes the card of every artifact into its folder, which is not in its place yet.
+    fn write_cards(&self, folder: &OutFolder, staged: &[Staged], report: Option<&Report>) -> Result<(), PipelineError> {
+        let (model, recipe) = (self.work.source.name(), self.work.recipe);
+        let source = card::Source::of(&recipe.model, &self.work.origin.model_type);
+        for Staged { target, manifest, .. } in staged {
+            let file = folder.staged(&place(target, manifest.verdict)).join(card::FILE);
+            let card = Card { manifest, model: &model, source: &source, report };
+            fs::write(&file, card.page()).map_err(PipelineError::io(&file))?;
+        }
+        Ok(())
     }
 }
 
@@ -265,11 +285,11 @@ fn place(target: &Target, verdict: Judged) -> String {
     if verdict == Judged::Failed { failed(target.name()) } else { target.name().to_owned() }
 }
 
-/// Puts report.json and report.md where they wait to be committed; returns their names.
-fn staged_report(report: &Report, folder: &OutFolder) -> Result<[String; 2], PipelineError> {
-    let files = [(REPORT_JSON, report.to_json()), (REPORT_MD, validate::report::markdown::page(report))];
-    for (name, text) in &files {
-        fs::write(folder.staged(name), text).map_err(PipelineError::io(&folder.staged(name)))?;
+/// Puts the files of a report where they wait to be committed; returns their names.
+fn staged_report(report: &Report, folder: &OutFolder) -> Result<Vec<String>, PipelineError> {
+    for page in RENDERERS {
+        let file = folder.staged(page.name);
+        fs::write(&file, (page.render)(report)).map_err(PipelineError::io(&file))?;
     }
-    Ok(files.map(|(name, _)| name.to_owned()))
+    Ok(pages::names().into_iter().map(str::to_owned).collect())
 }

@@ -3,12 +3,14 @@
 pub mod arguments;
 pub mod bench;
 pub mod cache;
+pub mod compare;
 pub mod convert;
 mod engines;
 pub mod inspect;
 pub mod lint;
 pub mod list;
 pub mod recipe;
+pub mod report;
 pub mod run;
 mod summary;
 pub mod tune;

@@ -90,6 +90,7 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
         target,
         model: &model,
         source: &source,
+        inputs: &origin.inputs,
         text: &*text,
         metric,
         normalizer,

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use converters::export::npu::{Npu, PROFILES};
 use quant::{Activations, Equalize, Policy};
 
-use crate::names::{FAILED, REPORT_JSON, REPORT_MD, is_name};
+use crate::names::{FAILED, is_name};
+use crate::pages;
 use crate::recipe::rescale::RescaleResidual;
 use crate::recipe::schema::Recipe;
 use crate::recipe::yaml;
@@ -33,7 +34,7 @@ impl Recipe {
                     "artifacts[{index}].name: expected the name of a folder below `out`, found `{name}`"
                 ));
             }
-            if name.ends_with(FAILED) || [REPORT_JSON, REPORT_MD].contains(&name) {
+            if name.ends_with(FAILED) || pages::names().contains(&name) {
                 problems.push(format!(
                     "artifacts[{index}].name: expected a name that trefoil does not give itself, found `{name}`"
                 ));

@@ -340,9 +340,10 @@ fn a_calibrated_conversion_is_in_the_report_and_the_same_with_and_without_its_ca
     let report = home.json("out/report.json");
     assert_eq!(report["calibration"]["samples"], 24);
     assert_eq!(report["calibration"]["near_overflow_count"], 0);
-    let markdown = text(&home.file("out/report.md"));
-    assert!(markdown.contains("## Calibration\n\n- 24 samples of `words.txt`"), "{markdown}");
-    assert!(markdown.contains("| weight | type | method | nearest codes | this method | gain |"), "{markdown}");
+    assert_eq!(report["calibration"]["source"], "words.txt");
+    let tensors = report["artifacts"][0]["tensors"].as_array().expect("a list");
+    let measured = tensors.iter().filter(|t| t["output_sqnr_db"].is_f64() && t["nearest_output_sqnr_db"].is_f64());
+    assert!(measured.clone().count() > 0 && measured.clone().all(|t| t["method"] == "gptq"), "{tensors:#?}");
     let dir = home.0.path().join("out/onnx");
     let read = || -> BTreeMap<String, Vec<u8>> {
         let files = fs::read_dir(&dir).expect("made").map(|entry| entry.expect("readable").path());
@@ -449,6 +450,11 @@ fn tune_finds_a_plan_remembers_its_measurements_and_writes_a_recipe_that_convert
         .map(|t| t["bytes"].as_u64().expect("bytes"))
         .sum();
     assert_eq!(Some(weights), chosen["bytes"].as_u64());
+    // What layers cost in a scheme is in the report of the same model.
+    let of_layers = report["costs"].as_array().expect("costs").iter().filter(|cost| cost["scheme"] == "int4");
+    let of_layers: f64 = of_layers.filter_map(|cost| cost["kl"].as_f64()).sum();
+    let of_weights: f64 = rows.iter().filter_map(|row| row["kl"]["int4"].as_f64()).sum();
+    assert!(of_weights > 0.0 && (of_layers / of_weights - 1.0).abs() < 1e-12, "{of_layers} {of_weights}");
 
     let untold = home.run(&["tune", "recipe.yaml", "--samples", "8", "--max-drop", "1"]);
     assert_eq!(code(&untold), 2);

@@ -114,7 +114,7 @@ fn a_conversion_that_passes_leaves_artifacts_manifests_and_a_report() {
         .map(|e| e.expect("readable").file_name().to_string_lossy().into())
         .collect();
     names.sort();
-    assert_eq!(names, ["onnx", "report.json", "report.md", "safetensors"]);
+    assert_eq!(names, ["onnx", "report.json", "report.md", "report.xml", "safetensors"]);
 
     let report: Value = serde_json::from_slice(&fs::read(out.join("report.json")).expect("there")).expect("JSON");
     assert_eq!(report["artifacts"].as_array().map(Vec::len), Some(2));
@@ -448,9 +448,9 @@ fn a_recipe_says_how_a_model_decodes_and_run_may_say_otherwise() {
     let home = decoding("{ max_new_tokens: 5, suppress_tokens: [7, 8], no_repeat_ngram_size: 2 }");
     let output = home.convert(&[]);
     assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
-    let report = fs::read_to_string(home.path("out/report.md")).expect("there");
-    let line = "- decoding: starts with 0; ends at 1; at most 5 tokens; 2 tokens suppressed; no 2-gram twice\n";
-    assert!(report.contains(line), "{report}");
+    let report: Value = serde_json::from_slice(&fs::read(home.path("out/report.json")).expect("there")).expect("JSON");
+    let line = "starts with 0; ends at 1; at most 5 tokens; 2 tokens suppressed; no 2-gram twice";
+    assert_eq!(report["model"]["decoding"], line);
     let manifest: Value =
         serde_json::from_slice(&fs::read(home.path("out/safetensors/trefoil.json")).expect("there")).expect("JSON");
     let expected = serde_json::json!({

@@ -36,6 +36,7 @@ mod passes;
 mod prepared;
 mod quant;
 mod recipes;
+mod reports;
 mod results;
 mod safetensors;
 mod shapes;

@@ -13,7 +13,7 @@ use quant::Policy;
 use validate::chain::{Floor, validate_in};
 use validate::metrics::{Scoring, TaskMetric};
 use validate::report::{
-    ArtifactReport, Link, Made, Metric, ModelReport, Note, Outcome, OutputFile, TensorRow, markdown,
+    ArtifactReport, Link, Made, Metric, ModelReport, Note, Outcome, OutputFile, TensorRow, markdown, worst,
 };
 use validate::runtime::Options;
 use validate::runtime::hf::Transformers;
@@ -655,10 +655,11 @@ fn the_report_reads_back_and_shows_what_matters() {
 
     let text = markdown::page(&report);
     let at = |needle: &str| text.find(needle).unwrap_or_else(|| panic!("no {needle} in\n{text}"));
-    assert!(at("**Failed at runtime of leaf") < at("| artifact | size"));
-    assert!(at("`bad`") < at("`good`"), "worst tensors first");
-    assert!(!text.contains("`exact`"), "an exact tensor is not among the worst");
-    assert!(text.contains("in a test") && text.contains("folded") && text.contains("logit scale: "));
+    assert!(at("**Failed at runtime of leaf") < at("| artifact | engine | size"));
+    let worst: Vec<&str> = worst(&read.artifacts[0].tensors, 10).into_iter().map(|t| t.name.as_str()).collect();
+    assert_eq!(worst, ["bad", "good"], "worst tensors first, and an exact one is not among them");
+    let json = report.to_json();
+    assert!(json.contains("in a test") && json.contains("folded") && json.contains("\"logit_scale\": \""));
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod chain;
 pub mod generate;
 pub mod lint;
 pub mod paper;
+pub mod peers;
 pub mod runtime;
 pub mod task;
 

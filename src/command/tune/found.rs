@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 
 use quant::Method;
 use serde::{Deserialize, Serialize};
+use validate::report::InputFile;
+
+use crate::names::TUNE_JSON;
 
 /// What is written, the one for machines first.
-pub const FILES: [&str; 3] = ["tune.json", "tune.md", "tune.svg"];
+pub const FILES: [&str; 3] = [TUNE_JSON, "tune.md", "tune.svg"];
 
 /// What a search found, for `tune.json`.
 #[derive(Serialize)]
 pub struct Found {
     pub model: String,
+    /// Its files, by which a report knows that this speaks of the same model.
+    pub inputs: Vec<InputFile>,
     pub artifact: String,
     pub format: String,
     pub method: Method,
@@ -34,15 +39,17 @@ pub struct Found {
 pub struct Row {
     pub name: String,
     pub kl: BTreeMap<String, f64>,
+    pub bytes: BTreeMap<String, u64>,
     pub chosen: Option<String>,
 }
 
-/// Weights of one kind or layer, their distances added.
+/// Weights of one kind or layer, their distances and bytes added.
 #[derive(Serialize)]
 pub struct Group {
     pub name: String,
     pub weights: usize,
     pub kl: BTreeMap<String, f64>,
+    pub bytes: BTreeMap<String, u64>,
 }
 
 #[derive(Serialize)]
@@ -80,12 +87,15 @@ pub fn grouped(rows: &[Row], by: impl Fn(&str) -> String) -> Vec<Group> {
     for row in rows {
         let name = by(&row.name);
         if !groups.iter().any(|group| group.name == name) {
-            groups.push(Group { name: name.clone(), weights: 0, kl: BTreeMap::new() });
+            groups.push(Group { name: name.clone(), weights: 0, kl: BTreeMap::new(), bytes: BTreeMap::new() });
         }
         let group = groups.iter_mut().find(|group| group.name == name).expect("it was just pushed");
         group.weights += 1;
         for (scheme, kl) in &row.kl {
             *group.kl.entry(scheme.clone()).or_default() += kl;
+        }
+        for (scheme, bytes) in &row.bytes {
+            *group.bytes.entry(scheme.clone()).or_default() += bytes;
         }
     }
     groups

@@ -9,6 +9,7 @@ use quant::tune::{Judge, Measured, Point, frontier, sensitivity, units};
 use quant::{Calibration, Method, Plan, Policy, Scheme};
 use validate::chain::Floats;
 use validate::metrics::{Answer, Normalizer, Scored, Scoring, TaskMetric};
+use validate::report::InputFile;
 use validate::task::{Data, Text};
 use validate::{Generated, Greedy};
 
@@ -54,6 +55,8 @@ pub struct Search<'a> {
     pub with_task: bool,
     /// Where progress is shown.
     pub display: &'a Display,
+    /// The checkpoint's files.
+    pub inputs: &'a [InputFile],
 }
 
 impl Search<'_> {
@@ -150,11 +153,13 @@ impl Search<'_> {
             .map(|i| Row {
                 name: units[i].name.clone(),
                 kl: choices[i].iter().map(|m| (m.scheme.name(), m.kl)).collect(),
+                bytes: choices[i].iter().map(|m| (m.scheme.name(), m.bytes)).collect(),
                 chosen: scheme_of(i),
             })
             .collect();
         let found = Found {
             model: self.source.name(),
+            inputs: self.inputs.to_vec(),
             artifact: self.target.name().to_owned(),
             format: self.target.format().name().to_owned(),
             method: policy.method,

@@ -4,13 +4,20 @@
 
 mod artifact;
 mod check;
+pub mod diff;
+pub mod escape;
+pub mod figures;
+pub mod junit;
 pub mod markdown;
+mod markup;
 mod parting;
 mod report;
 mod values;
+mod wrong;
 
 pub use artifact::*;
 pub use check::*;
 pub use parting::*;
 pub use report::*;
 pub use values::*;
+pub use wrong::*;

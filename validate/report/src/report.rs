@@ -129,6 +129,14 @@ pub struct Overflow {
 }
 
 impl Report {
+    /// [`ModelReport::reference`] where artifacts are compared with one of them and not with a float model.
+    pub const NO_FLOAT: &'static str = "an artifact";
+
+    /// What artifacts are compared with: the float model, or the artifact that stands in its place.
+    pub fn compared_with(&self) -> &str {
+        if self.model.reference == Report::NO_FLOAT { &self.model.name } else { "the float model" }
+    }
+
     /// Every check, the model's first.
     pub fn all_checks(&self) -> impl Iterator<Item = (Option<&ArtifactReport>, &Check)> {
         let model = self.checks.iter().map(|c| (None, c));

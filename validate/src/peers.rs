@@ -1,0 +1,253 @@
+//! Artifacts of any tool against one of them or against a float model: the same questions, one decoding, each in its own engines.
+
+use converters::Artifact;
+use frontend::Input;
+use graph::Progress;
+use graph::progress::Unit;
+use metrics::{Answer, Distances, Meter, Scored, Scoring, agreement};
+use report::{ArtifactReport, Check, Generation, Link, Metric, OutputFile, Run};
+
+use crate::bench::Course;
+use crate::generate::{Generated, Greedy, decode};
+use crate::runtime::{Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
+use crate::task::{self, Batch, Data, Text};
+
+/// Sequences side by side.
+const ROWS: usize = 8;
+/// Tokens that are said of a sample under a clock.
+const TIMED_TOKENS: usize = 32;
+/// It holds graphs against themselves, and is nobody's engine.
+const NOBODYS: &str = "interpreter";
+
+/// What is asked of all, and how answers are read.
+pub struct Questions<'a> {
+    /// Inputs and right answers.
+    pub data: Data,
+    /// The tokenizer of all.
+    pub text: &'a dyn Text,
+    /// The decoding of all.
+    pub greedy: Greedy,
+    /// What is scored.
+    pub scoring: Scoring,
+}
+
+/// An artifact and what it is called.
+pub struct Peer<'a> {
+    /// Its name in the report.
+    pub name: &'a str,
+    /// The folder.
+    pub artifact: &'a Artifact,
+    /// Its files with their sizes and digests.
+    pub files: Vec<OutputFile>,
+    /// How it is opened.
+    pub options: Options,
+}
+
+/// What all others are compared with.
+pub struct Baseline<'s> {
+    /// Asked again for each that it is compared with, so that no logits are kept.
+    session: &'s mut dyn Session,
+    /// What it said, by sample.
+    generated: Vec<Generated>,
+    /// Of what it said; none when the data has no right answers.
+    pub scored: Option<Scored>,
+}
+
+impl Questions<'_> {
+    /// Asks what all others are compared with. What it says takes the place of right answers where the data has none.
+    ///
+    /// Errors: those of the session.
+    pub fn baseline<'s>(
+        &mut self,
+        session: &'s mut dyn Session,
+        progress: &dyn Progress,
+    ) -> Result<Baseline<'s>, RuntimeError> {
+        progress.stage("what is compared with", self.data.samples.len() as u64, Unit::Samples);
+        let generated = self.ask(session, progress)?;
+        let scored = self.scored(&generated);
+        for (sample, said) in self.data.samples.iter_mut().zip(&generated) {
+            if sample.target_ids.is_empty() {
+                sample.target_ids = said.tokens.clone();
+            }
+        }
+        Ok(Baseline { session, generated, scored })
+    }
+
+    /// An artifact in every engine that opens it.
+    pub fn compare(&self, peer: &Peer, baseline: &mut Baseline, progress: &dyn Progress) -> ArtifactReport {
+        let (mut checks, mut runs, mut all) = (Vec::new(), Vec::new(), Vec::new());
+        let fits = |runtime: &&&dyn Runtime| runtime.name() != NOBODYS && runtime.fit(peer.artifact) != Fit::Foreign;
+        for runtime in RUNTIMES.iter().filter(fits) {
+            progress.stage(
+                &format!("{}: {}", peer.name, runtime.name()),
+                self.data.samples.len() as u64,
+                Unit::Samples,
+            );
+            let what = format!("{} in {}", peer.name, runtime.name());
+            if let Fit::CannotRun(why) = runtime.fit(peer.artifact) {
+                checks.push(Check::not_run(Link::Runtime, what, why));
+                continue;
+            }
+            let done = runtime.open(peer.artifact, &peer.options).and_then(|mut session| {
+                let run = self.run(&mut *session, baseline, &mut checks, progress)?;
+                Ok((run, session.engine()))
+            });
+            match done {
+                Ok(((generated, distances), engine)) => {
+                    let said = baseline.generated.iter().zip(&generated);
+                    let agreement = agreement(said.map(|(a, b)| [(&a.tokens[..], a.ended), (&b.tokens[..], b.ended)]));
+                    let score = self.scored(&generated).map(|scored| scored.score());
+                    runs.push(Run { engine, to_float: distances, agreement, score });
+                    all.push(generated);
+                }
+                Err(RuntimeError::Unavailable { why, install, .. }) => {
+                    checks.push(Check::missing(Link::Runtime, what, format!("{why}; to run it: {install}")));
+                }
+                Err(error) => checks.push(Check::failed(Link::Runtime, what, error.to_string())),
+            }
+        }
+        if runs.is_empty() && checks.is_empty() {
+            let why = format!("no engine here opens {}", peer.artifact.format);
+            checks.push(Check::not_run(Link::Runtime, peer.name, why));
+        }
+        ArtifactReport {
+            name: peer.name.to_owned(),
+            folder: String::new(),
+            format: peer.artifact.format.to_owned(),
+            bytes: peer.files.iter().map(|file| file.bytes).sum(),
+            files: peer.files.clone(),
+            bits_per_weight: 0.0,
+            checks,
+            runs,
+            speed: Vec::new(),
+            tensors: Vec::new(),
+            values: Vec::new(),
+            generations: self.side_by_side(baseline, &all),
+            substitutions: Vec::new(),
+        }
+    }
+
+    /// The first samples under a clock, one at a time. Errors: those of [`Input::batch`].
+    pub fn courses(&self, samples: usize) -> Result<Vec<Course>, String> {
+        let tokens = self.greedy.new_tokens(None).clamp(1, TIMED_TOKENS);
+        let course = |sample: &task::Sample| {
+            let source = Input::batch(&[&sample.source], self.greedy.settings.pad_token_id)?;
+            Ok(Course { source, prompt: self.greedy.prompt(), tokens })
+        };
+        self.data.samples.iter().take(samples).map(course).collect()
+    }
+
+    fn run(
+        &self,
+        session: &mut dyn Session,
+        baseline: &mut Baseline,
+        checks: &mut Vec<Check>,
+        progress: &dyn Progress,
+    ) -> Result<(Vec<Generated>, Option<Distances>), RuntimeError> {
+        let called = format!("{} {}", session.engine().name, session.engine().version);
+        let what = format!("{called}: logits of {} samples", self.data.samples.len());
+        let distances = match self.distances(&mut *baseline.session, session)? {
+            Ok(distances) => {
+                checks.push(Check::info(Link::Runtime, what, Metric::Kl, distances.kl, "").with(distances));
+                Some(distances)
+            }
+            Err(why) => {
+                checks.push(Check::failed(Link::Runtime, what, why));
+                None
+            }
+        };
+        let generated = self.ask(session, progress)?;
+        let answered = format!("{called}: answers to {} samples", generated.len());
+        checks.push(Check::passed(Link::Runtime, answered, ""));
+        if let (Some(ours), Some(theirs)) = (self.scored(&generated), &baseline.scored) {
+            for (place, metric) in self.scoring.metrics.iter().enumerate() {
+                let lost = ours.lost(theirs, place);
+                let what = format!("{called}: {}", metric.name());
+                let check = Check::info(Link::Runtime, what, Metric::MetricDrop, Some(lost.points), "");
+                checks.push(check.of(self.data.samples.len(), None));
+            }
+        }
+        Ok((generated, distances))
+    }
+
+    /// What a session says, by sample.
+    fn ask(&self, session: &mut dyn Session, progress: &dyn Progress) -> Result<Vec<Generated>, RuntimeError> {
+        let mut all = vec![Generated::default(); self.data.samples.len()];
+        for batch in self.batches()? {
+            let said = self.greedy.run(session, &batch.source)?;
+            batch.samples.iter().zip(said).for_each(|(sample, said)| all[*sample] = said);
+            progress.advance(batch.len() as u64);
+        }
+        Ok(all)
+    }
+
+    /// Logits of two sessions after the same tokens. The inner error: they are not of one vocabulary.
+    fn distances(
+        &self,
+        reference: &mut dyn Session,
+        candidate: &mut dyn Session,
+    ) -> Result<Result<Distances, String>, RuntimeError> {
+        let mut meter = Meter::default();
+        let limits = [reference.limit_tokens(), candidate.limit_tokens()];
+        let most = limits.into_iter().flatten().min().unwrap_or(usize::MAX);
+        for batch in self.batches()? {
+            let ids = batch.decoder_columns(0, batch.decoder_tokens().min(most));
+            reference.encode(&batch.source)?;
+            let a = decode(reference, &ids)?;
+            candidate.encode(&batch.source)?;
+            let b = decode(candidate, &ids)?;
+            let [width, other] = [&a, &b].map(|logits| logits.shape()[2]);
+            if width != other {
+                return Ok(Err(format!("different vocabularies: expected logits of {width} tokens, found {other}")));
+            }
+            let (a, b) = (a.as_f32().expect("decode() checked"), b.as_f32().expect("decode() checked"));
+            let tokens = ids.shape()[1];
+            for (row, counted) in batch.target_tokens.iter().enumerate() {
+                let rows = row * tokens * width..(row * tokens + tokens.min(*counted)) * width;
+                meter.add(&a[rows.clone()], &b[rows], width);
+            }
+        }
+        Ok(Ok(meter.distances()))
+    }
+
+    fn batches(&self) -> Result<Vec<Batch>, RuntimeError> {
+        let pad = self.greedy.settings.pad_token_id;
+        let failed = |message| RuntimeError::Failed { runtime: "data", message };
+        task::batches(&self.data, ROWS, &self.greedy.prompt(), pad).map_err(failed)
+    }
+
+    fn said(&self, generated: &Generated) -> String {
+        self.text.decode(&generated.tokens)
+    }
+
+    fn scored(&self, generated: &[Generated]) -> Option<Scored> {
+        if !self.data.has_targets() {
+            return None;
+        }
+        let found: Vec<String> = generated.iter().map(|one| self.said(one)).collect();
+        let targets = self.data.samples.iter().filter_map(|sample| sample.target.as_deref());
+        let answers = found.iter().zip(generated).zip(targets);
+        let answer = answers.map(|((found, said), target)| Answer { found, target, is_endless: !said.ended });
+        Scored::of(&self.scoring, answer)
+    }
+
+    /// All outputs beside each other: samples on which runs differ first, each in the data's order.
+    fn side_by_side(&self, baseline: &Baseline, runs: &[Vec<Generated>]) -> Vec<Generation> {
+        let of = |(at, sample): (usize, &task::Sample)| {
+            let said = || std::iter::once(&baseline.generated[at]).chain(runs.iter().map(|run| &run[at]));
+            let endless: Vec<bool> = said().map(|one| !one.ended).collect();
+            Generation {
+                sample: at as u64,
+                input: sample.input.clone(),
+                target: sample.target.clone(),
+                float: self.said(&baseline.generated[at]),
+                outputs: runs.iter().map(|run| Some(self.said(&run[at]))).collect(),
+                endless: if endless.contains(&true) { endless } else { Vec::new() },
+                partings: Vec::new(),
+            }
+        };
+        let mut all: Vec<Generation> = self.data.samples.iter().enumerate().map(of).collect();
+        all.sort_by_key(|one| !one.differs());
+        all
+    }
+}
