@@ -3,7 +3,10 @@
 //! [`Report`] is the whole; each renderer reads it and nothing else, so that a page can be made again from its JSON.
 
 mod artifact;
+pub mod chart;
 mod check;
+mod escape;
+mod figures;
 pub mod markdown;
 mod parting;
 mod report;
