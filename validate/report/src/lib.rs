@@ -7,6 +7,7 @@ pub mod chart;
 mod check;
 mod escape;
 mod figures;
+pub mod html;
 pub mod markdown;
 mod parting;
 mod report;

@@ -15,11 +15,11 @@ pub struct Legend {
 }
 
 impl Legend {
-    /// One name is told in the title; a legend begins with two.
-    pub fn of(names: &[&str], width: f64) -> Legend {
+    /// Series with their names. One name is told in the title; a legend begins with two.
+    pub fn of<'a>(names: impl IntoIterator<Item = (usize, &'a str)>, width: f64) -> Legend {
         let mut entries = Vec::new();
         let ([mut x, mut y], [gap, apart]) = ([5.0, ROW / 2.0], GAPS);
-        for (series, name) in names.iter().enumerate() {
+        for (series, name) in names {
             let name = shortened(name, (width - gap - 10.0) / FONT);
             let right = x + gap + em(&name) * FONT;
             if right > width && x > 5.0 {

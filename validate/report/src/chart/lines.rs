@@ -38,7 +38,7 @@ pub fn panels(panels: &[Panel], width: f64) -> Svg {
 impl Panel {
     fn draw(&self, width: f64) -> Svg {
         let [left, right, bottom] = MARGIN;
-        let legend = Legend::of(&self.lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>(), width);
+        let legend = Legend::of(self.lines.iter().map(|line| line.name.as_str()).enumerate(), width);
         let top = 30.0 + legend.height + 6.0;
         let (low, height) = (top + HEIGHT, top + HEIGHT + bottom);
         let mut svg = Svg::new(width, height, &self.title);

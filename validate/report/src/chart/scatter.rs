@@ -20,8 +20,8 @@ pub struct Scatter<'a> {
     pub across: (String, Kind, &'a dyn Fn(f64) -> String),
     /// The same of the vertical one.
     pub up: (String, Kind, &'a dyn Fn(f64) -> String),
-    /// What each series is called; told when there are several.
-    pub series: Vec<String>,
+    /// What series are called: those that have dots are told when they are several. A number stands for a colour and a shape.
+    pub series: Vec<(usize, String)>,
     /// What is shown; what has no place on an axis is left out.
     pub dots: Vec<Dot>,
     /// A dotted line behind the dots.
@@ -40,7 +40,7 @@ pub struct Dot {
     pub label: Option<String>,
     /// What is told when one points at it.
     pub about: String,
-    /// Its place in [`Scatter::series`].
+    /// One of [`Scatter::series`].
     pub series: usize,
 }
 
@@ -48,7 +48,9 @@ impl Scatter<'_> {
     /// So wide, and as high as is pleasant.
     pub fn draw(&self, width: f64) -> Svg {
         let [left, right, bottom] = MARGIN;
-        let legend = Legend::of(&self.series.iter().map(String::as_str).collect::<Vec<_>>(), width);
+        let is_used = |(at, _): &(usize, &str)| self.dots.iter().any(|dot| dot.series == *at);
+        let names = self.series.iter().map(|(series, name)| (*series, name.as_str()));
+        let legend = Legend::of(names.filter(is_used), width);
         let top = 26.0 + legend.height + 20.0;
         let frame = Area { left, top, right: width - right, bottom: top + (width * 0.46).clamp(210.0, 320.0) };
         let height = frame.bottom + bottom;
@@ -177,7 +179,7 @@ mod tests {
             title: "size against quality".to_owned(),
             across: ("bytes".to_owned(), Kind::Linear, &tick),
             up: ("KL".to_owned(), Kind::Log, &tick),
-            series: vec!["passed".to_owned()],
+            series: vec![(0, "passed".to_owned())],
             dots,
             trace: Vec::new(),
             level: None,
