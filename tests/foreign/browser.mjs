@@ -191,6 +191,7 @@ try {
         const { data } = await page("Page.printToPDF", { printBackground: true, preferCSSPageSize: true });
         writeFileSync(join(folder, `${name}-print.pdf`), Buffer.from(data, "base64"));
       }
+      await run(() => scrollTo(0, 0));
       (await run(look)).forEach(fault);
       const content = (await page("Page.getLayoutMetrics")).cssContentSize;
       const clip = { x: 0, y: 0, width, height: Math.min(content.height, 15000), scale: 1 };

@@ -24,7 +24,7 @@ pub use bars::{Bar, Bars};
 pub use histogram::{Codes, Weights};
 pub use lines::{Line, Panel, panels};
 pub use ranges::{Range, Ranges};
-pub use scale::{Kind, tick};
+pub use scale::{Kind, tick, tick_of_bytes};
 pub use scatter::{Dot, Scatter};
 pub use svg::Svg;
 pub use theme::{STYLE, THEME};

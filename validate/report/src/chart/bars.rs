@@ -34,8 +34,8 @@ impl Bars {
         svg.text("c-head", [0.0, 14.0], Anchor::Start, &shortened(&self.title, width / FONT / 1.15));
         let widest =
             |words: &dyn Fn(&Bar) -> &str| self.rows.iter().map(|row| em(words(row)) * FONT).fold(0.0, f64::max);
-        let names = (widest(&|row| &row.name) + 10.0).min(width * 0.46);
-        let figures = (widest(&|row| &row.figure) + 8.0).min(width * 0.36);
+        let names = (widest(&|row| &row.name) + 10.0).min(width * 0.42);
+        let figures = (widest(&|row| &row.figure) + 8.0).min(width * 0.42);
         let (left, right) = (names, width - figures);
         let scale = Scale::from_zero(self.rows.iter().map(|row| row.value), [left, right]);
         for (i, row) in self.rows.iter().enumerate() {

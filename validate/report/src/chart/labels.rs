@@ -45,11 +45,13 @@ impl Area {
         Area { left: x - radius, top: y - radius, right: x + radius, bottom: y + radius }
     }
 
-    fn meets(&self, other: &Area) -> bool {
+    /// Whether the two have a part in common.
+    pub fn meets(&self, other: &Area) -> bool {
         self.left < other.right && other.left < self.right && self.top < other.bottom && other.top < self.bottom
     }
 
-    fn is_within(&self, frame: &Area) -> bool {
+    /// Whether all of it is inside.
+    pub fn is_within(&self, frame: &Area) -> bool {
         self.left >= frame.left && self.right <= frame.right && self.top >= frame.top && self.bottom <= frame.bottom
     }
 

@@ -125,6 +125,12 @@ pub fn tick(value: f64) -> String {
     }
 }
 
+/// A tick that is so many bytes.
+pub fn tick_of_bytes(value: f64) -> String {
+    let unit = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")].into_iter().find(|(unit, _)| value.abs() >= *unit);
+    unit.map_or(format!("{} B", tick(value)), |(unit, name)| format!("{} {name}", tick(value / unit)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +143,7 @@ mod tests {
         assert_eq!(log.ticks(6).into_iter().map(tick).collect::<Vec<_>>(), ["1e-4", "0.001", "0.01", "0.1"]);
         let signed = Scale::over(Kind::Signed, [-250.0, 3000.0], [0.0, 100.0]);
         assert!(signed.ticks(5).contains(&0.0));
+        assert_eq!([40e6, 1.5e9, 0.0, 250e3].map(tick_of_bytes), ["40 MB", "1.5 GB", "0 B", "250 kB"]);
     }
 
     #[test]

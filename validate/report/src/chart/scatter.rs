@@ -101,9 +101,6 @@ impl Scatter<'_> {
         svg.path("c-trace", &trace, None);
         let dots: Vec<(&Dot, [f64; 2])> = self.dots.iter().filter_map(|dot| Some((dot, place_of(dot.at)?))).collect();
         let mut taken: Vec<Area> = dots.iter().map(|(_, at)| Area::around(*at, RADIUS + 2.0)).collect();
-        if let Some((level, name)) = &self.level {
-            taken.extend(draw_level(svg, frame, y.at(*level), name));
-        }
         for (dot, at) in &dots {
             if let Some([low, high]) = dot.reach.map(|reach| reach.map(|value| y.at(value))) {
                 let ends = [low.unwrap_or(frame.bottom), high.unwrap_or(frame.top)];
@@ -112,6 +109,10 @@ impl Scatter<'_> {
                 let (top, bottom) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
                 taken.push(Area { left: at[0] - 3.0, right: at[0] + 3.0, top, bottom });
             }
+        }
+        if let Some((level, name)) = &self.level {
+            let level = y.at(*level).map(|at| draw_level(svg, frame, at, name, &taken));
+            taken.extend(level.into_iter().flatten());
         }
         let named: Vec<(String, [f64; 2])> =
             dots.iter().filter_map(|(dot, at)| Some((shortened(dot.label.as_ref()?, LABEL_EM), *at))).collect();
@@ -149,20 +150,20 @@ fn draw_label(svg: &mut Svg, name: &str, at: [f64; 2], area: &Area) {
     }
 }
 
-/// The name is above its line at the right end; returns what it takes.
-fn draw_level(svg: &mut Svg, frame: &Area, at: Option<f64>, name: &str) -> Vec<Area> {
-    let Some(at) = at else { return Vec::new() };
+/// The name is above or below its line, as far right as nothing else is there; returns what it takes.
+fn draw_level(svg: &mut Svg, frame: &Area, at: f64, name: &str, taken: &[Area]) -> Vec<Area> {
     svg.line("c-level", [frame.left, at], [frame.right, at]);
     let name = shortened(name, LABEL_EM);
-    let above = if at - LABEL_HEIGHT < frame.top { LABEL_HEIGHT + 2.0 } else { 0.0 };
-    svg.text("c-dim", [frame.right, at - 5.0 + above], Anchor::End, &name);
-    let words = Area {
-        left: frame.right - em(&name) * FONT,
-        right: frame.right,
-        top: at - LABEL_HEIGHT - 1.0 + above,
-        bottom: at - 1.0 + above,
-    };
-    vec![words, Area { left: frame.left, right: frame.right, top: at - 1.0, bottom: at + 1.0 }]
+    let width = em(&name) * FONT;
+    let place = |right: f64, top: f64| Area { left: right - width, right, top, bottom: top + LABEL_HEIGHT };
+    let steps = (0..).map(|i| frame.right - 12.0 * f64::from(i)).take_while(|right| right - width >= frame.left);
+    let mut places = steps.flat_map(|right| [at - LABEL_HEIGHT - 2.0, at + 2.0].map(|top| place(right, top)));
+    let found = places.find(|place| place.is_within(frame) && !taken.iter().any(|area| place.meets(area)));
+    if let Some(place) = found {
+        svg.text("c-dim", [place.right, place.bottom - 4.0], Anchor::End, &name);
+    }
+    let line = Area { left: frame.left, right: frame.right, top: at - 1.0, bottom: at + 1.0 };
+    found.into_iter().chain([line]).collect()
 }
 
 #[cfg(test)]

@@ -25,17 +25,25 @@ pub fn layers(report: &Report) -> Html {
     for (i, artifact) in looked.into_iter().enumerate() {
         out.raw(if i == 0 { "<details open>" } else { "<details>" });
         out.within("<summary><span dir=\"auto\">", artifact.lies_in(), "</span></summary><div class=\"trio\">");
-        let of_layer = |value: &ValueError| match value.layer {
-            Some(layer) => format!("{} {layer}", value.stack),
-            None if value.stack.is_empty() => "outside".to_owned(),
-            None => format!("{}, outside", value.stack),
-        };
-        out.add(&errors("Error by layer", &worst_by(&artifact.values, of_layer)));
+        out.add(&errors("Error by layer", &worst_by(&artifact.values, layer_of)));
         out.add(&errors("Error by role", &sorted(worst_by(&artifact.values, |value| value.role.clone()))));
         out.add(&activations(&artifact.values)).raw("</div></details>");
     }
     out.add(&costs(&report.costs)).raw("</section>");
     out
+}
+
+fn layer_of(value: &ValueError) -> String {
+    match value.layer {
+        Some(layer) => format!("{} {layer}", value.stack),
+        None if value.stack.is_empty() => "outside".to_owned(),
+        None => format!("{}, outside", value.stack),
+    }
+}
+
+/// Shorter than its weight's name, and as telling.
+fn named(value: &ValueError) -> String {
+    if value.role.is_empty() { value.value.clone() } else { format!("{} {}", layer_of(value), value.role) }
 }
 
 /// The worst value of each group, in the order in which groups come first.
@@ -79,7 +87,7 @@ fn activations(values: &[ValueError]) -> Html {
         let value = &values[place];
         let [low, high] = value.range.map(f64::from);
         let about = format!("{}: {} to {}", value.value, three(low), three(high));
-        Range { name: value.weight.clone(), ends: [low, high], about }
+        Range { name: named(value), ends: [low, high], about }
     };
     let title = if values.len() > SHOWN { "The widest activations" } else { "Activations" };
     let ranges = Ranges { title: title.to_owned(), rows: places.into_iter().map(row).collect() };

@@ -52,8 +52,8 @@ pub fn samples(report: &Report) -> Html {
              <label>Search <input id=\"words\" type=\"search\" autocomplete=\"off\"></label></form>",
     );
     out.raw("<div id=\"cards\">");
-    for card in differing.iter().take(FIRST) {
-        out.add(&card.html(report));
+    for (i, card) in differing.iter().take(FIRST).enumerate() {
+        out.add(&card.html(report, i == 0));
     }
     if differing.is_empty() {
         out.raw("<p class=\"nothing\">Every answer is the float model's.</p>");
@@ -114,8 +114,8 @@ fn card(report: &Report, place: usize, artifact: &ArtifactReport, generation: &G
 }
 
 impl Card {
-    /// As the script draws it too.
-    fn html(&self, report: &Report) -> Html {
+    /// As the script draws it too; the first has its partings open, so that one sees what there is.
+    fn html(&self, report: &Report, is_open: bool) -> Html {
         let mut out = Html::default();
         out.within("<article class=\"card\"><header><b>sample ", &self.sample.to_string(), "</b>");
         out.within("<span dir=\"auto\">", report.artifacts[self.artifact].lies_in(), "</span>");
@@ -134,7 +134,8 @@ impl Card {
         }
         out.raw("</dl>");
         if !self.partings.is_empty() {
-            out.raw("<details><summary>The first token that parts</summary>");
+            out.raw(if is_open { "<details open=\"\">" } else { "<details>" });
+            out.raw("<summary>The first token that parts</summary>");
             for parting in &self.partings {
                 out.add(&parting.html());
             }

@@ -40,7 +40,7 @@
     one.append(...notes.map((note) => make("p", {}, note)));
     return one;
   };
-  const drawn = ([artifact, sample, flags, lines, steps, partings]) => {
+  const drawn = ([artifact, sample, flags, lines, steps, partings], place) => {
     const head = make("header", {}, make("b", {}, `sample ${sample}`), make("span", { dir: "auto" }, artifacts[artifact]));
     if (flags & 2) head.append(make("span", { class: "badge odd" }, sign("∞"), "without an end"));
     const list = make("ol", { class: "steps" }, ...steps.map(([name, state]) => {
@@ -50,7 +50,7 @@
     const pairs = make("dl", {}, ...lines.map(([name, text]) => make("div", {}, make("dt", {}, texts[name]), marked(texts[text]))));
     const card = make("article", { class: "card" }, head, list, pairs);
     if (partings.length) {
-      card.append(make("details", {}, make("summary", {}, "The first token that parts"), ...partings.map(parting)));
+      card.append(make("details", place ? {} : { open: "" }, make("summary", {}, "The first token that parts"), ...partings.map(parting)));
     }
     return card;
   };

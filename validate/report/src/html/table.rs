@@ -8,7 +8,7 @@ use super::outcome::State;
 use crate::artifact::{ArtifactReport, Run, Speed};
 use crate::chart::{Dot, Kind, Scatter};
 use crate::check::{Check, Limit, Link, Metric};
-use crate::figures::{ABSENT, between, counted, fixed, maybe, median, size, three};
+use crate::figures::{between, counted, fixed, maybe, median, size, three};
 use crate::report::Report;
 
 /// An artifact in an engine.
@@ -81,7 +81,8 @@ fn lines(artifact: &ArtifactReport) -> Vec<Line<'_>> {
 }
 
 fn cell(out: &mut Html, open: &'static str, value: &str, more: &str) {
-    out.raw(open).raw("<span>").text(if value.is_empty() { ABSENT } else { value }).raw("</span>");
+    // The style writes the mark of what is absent, and leaves such cells out on a phone.
+    out.raw(open).within("<span>", value, "</span>");
     if !more.is_empty() {
         out.within("<small>", more, "</small>");
     }
@@ -98,9 +99,9 @@ fn float_row(report: &Report) -> Html {
         cell(&mut out, "<td class=\"n void\">", "", "");
     }
     scores(&mut out, report, report.model.score.as_ref());
-    for _ in 0..3 {
-        cell(&mut out, "<td class=\"n void\">", "", "");
-    }
+    cell(&mut out, "<td class=\"n void\">", "", "");
+    cell(&mut out, "<td class=\"void\">", "", "");
+    cell(&mut out, "<td class=\"void\">", "", "");
     out.raw("</tr></tbody>");
     out
 }
@@ -133,7 +134,7 @@ fn row(report: &Report, artifact: &ArtifactReport, line: &Line, is_first: bool) 
     cell(&mut out, "<td data-name=\"engine\">", &line.name, line.version);
     speeds(&mut out, line.speed);
     scores(&mut out, report, line.run.and_then(|run| run.score.as_ref()));
-    let kl = line.run.and_then(|run| run.to_float).map_or(ABSENT.to_owned(), |d| maybe(d.kl));
+    let kl = line.run.and_then(|run| run.to_float).map_or(String::new(), |d| maybe(d.kl));
     cell(&mut out, "<td class=\"n\" data-name=\"KL\">", &kl, "");
     let (limit, of) = limit(&line.checks);
     cell(&mut out, "<td data-name=\"limit\">", &limit, of);
@@ -221,14 +222,14 @@ fn pictures(report: &Report) -> Html {
             Some(dot(artifact, figure.points, figure.interval, metric.label()))
         });
         let words = (format!("{}, points: {better}", metric.label()), Kind::Linear);
-        out.add(&picture(&format!("{} and size", metric.label()), words, dots.collect(), level));
+        out.add(&picture(&format!("Size and {}", metric.label()), words, dots.collect(), level));
     }
     let dots = report.artifacts.iter().filter_map(|artifact| {
         let kl = artifact.runs.first()?.to_float?.kl?;
         Some(dot(artifact, kl, None, "KL"))
     });
     let words = ("KL to the float model, nats: less is better".to_owned(), Kind::Log);
-    out.add(&picture("Divergence and size", words, dots.collect(), None)).raw("</div>");
+    out.add(&picture("Size and divergence", words, dots.collect(), None)).raw("</div>");
     out
 }
 
@@ -254,8 +255,8 @@ fn picture(title: &str, (words, kind): (String, Kind), dots: Vec<Dot>, level: Op
     let states = [State::Passed, State::Failed, State::Undecided, State::NotRun];
     let scatter = Scatter {
         title: title.to_owned(),
-        across: ("bytes of all files".to_owned(), Kind::Linear, &|bytes| size(bytes)),
-        up: (words, kind, &|value| crate::chart::tick(value)),
+        across: ("bytes of all files".to_owned(), Kind::Linear, &crate::chart::tick_of_bytes),
+        up: (words, kind, &crate::chart::tick),
         series: states.iter().map(|state| (state.series(), state.word().to_owned())).collect(),
         dots,
         trace: Vec::new(),
