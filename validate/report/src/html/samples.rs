@@ -11,11 +11,13 @@ use super::partings::View;
 use super::split::{Did, steps, summary};
 use crate::artifact::{ArtifactReport, Generation};
 use crate::escape::visible;
-use crate::figures::counted;
+use crate::figures::{counted, grouped};
 use crate::report::Report;
 
 /// Answers that are there without the script.
 const FIRST: usize = 50;
+/// The same of those without an end.
+const FIRST_ENDLESS: usize = 10;
 
 /// An answer as it is shown.
 struct Card {
@@ -40,11 +42,12 @@ pub fn samples(report: &Report) -> Html {
         );
         return out;
     }
-    let differing: Vec<&Card> = cards.iter().filter(|card| card.differs).collect();
+    let differing: Vec<&Card> = cards.iter().filter(|card| card.differs && !card.endless).collect();
+    let endless: Vec<&Card> = cards.iter().filter(|card| card.endless).collect();
     out.raw("<p class=\"lead\">Conversion, quantization and engine are told apart: the quantized graph is compared with the float \
              model, each engine with the quantized graph. <ins>Put in</ins> and <del>left out</del> are against the stage before.</p>");
     out.add(&summary(report));
-    out.within("<h3>Answers</h3><p id=\"count\" class=\"lead\">", &told(&cards, &differing), "</p>");
+    out.within("<h3>Answers</h3><p id=\"count\" class=\"lead\">", &told(&cards, &differing, &endless), "</p>");
     out.raw(
         "<form id=\"find\" hidden><label>Show <select id=\"kind\"><option value=\"differing\">differing</option>\
              <option value=\"endless\">without an end</option><option value=\"all\">all</option></select></label>\
@@ -56,20 +59,28 @@ pub fn samples(report: &Report) -> Html {
         out.add(&card.html(report, i == 0));
     }
     if differing.is_empty() {
-        out.raw("<p class=\"nothing\">Every answer is the float model's.</p>");
+        out.raw("<p class=\"nothing\">Every answer that has an end is the float model's.</p>");
     }
     out.raw("</div><nav id=\"pages\" aria-label=\"Pages of answers\" hidden><button type=\"button\" id=\"back\">Back</button>\
              <span id=\"page\" aria-live=\"polite\"></span><button type=\"button\" id=\"next\">Next</button></nav>");
+    // The script shows them on demand, so that they are here for those without it alone.
+    if !endless.is_empty() {
+        out.raw("<div id=\"loops\"><h3>Answers without an end</h3>");
+        for card in endless.iter().take(FIRST_ENDLESS) {
+            out.add(&card.html(report, false));
+        }
+        out.raw("</div>");
+    }
     out.raw("<script type=\"application/json\" id=\"data\">").json(&island(report, &cards)).raw("</script></section>");
     out
 }
 
-fn told(cards: &[Card], differing: &[&Card]) -> String {
-    let endless = cards.iter().filter(|card| card.endless).count() as u64;
+fn told(cards: &[Card], differing: &[&Card], endless: &[&Card]) -> String {
     format!(
-        "{}, {} of them not the float model's, {endless} without an end.",
+        "{}: {} differ from the float model's; {} without an end are shown apart.",
         counted(cards.len() as u64, "answer"),
-        differing.len()
+        grouped(differing.len() as u64),
+        grouped(endless.len() as u64)
     )
 }
 

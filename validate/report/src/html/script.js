@@ -71,7 +71,7 @@
     const artifact = at("artifact").value;
     const words = at("words").value.toLowerCase();
     found = cards.filter(([of, sample, flags, lines]) =>
-      (kind === "all" || flags & (kind === "endless" ? 2 : 1)) && (artifact === "" || of === Number(artifact))
+      (kind === "all" || (kind === "endless" ? flags & 2 : flags === 1)) && (artifact === "" || of === Number(artifact))
       && (!words || `sample ${sample}` === words || lines.some(([, text]) => plain[text].includes(words))));
     first = 0;
     show();
@@ -81,6 +81,7 @@
   at("next").addEventListener("click", () => turn(SHOWN));
   for (const id of ["kind", "artifact", "words"]) at(id).addEventListener("input", find);
   at("find").addEventListener("submit", (event) => event.preventDefault());
+  at("loops")?.remove();
   at("find").hidden = at("pages").hidden = false;
   find();
 })();
