@@ -46,6 +46,12 @@ if [ "${1:-}" = --all ]; then
     venv .venv tools/requirements-htp.txt htp
   fi
   venv .venv-openvino tools/requirements-openvino.txt
+  # torch and its libraries are 5 GB, so this environment sees those of .venv behind its own packages.
+  if [ ! -d .venv-optimum ]; then
+    python3 -m venv .venv-optimum
+    sites() { "$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+    sites .venv >"$(sites .venv-optimum)/beside.pth"
+  fi
   venv .venv-optimum tools/requirements-optimum.txt
   if ! cmp -s tools/package.json .node/installed.json; then
     echo "setup: installing tools/package.json into .node" >&2

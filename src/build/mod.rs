@@ -12,6 +12,7 @@ pub mod folder;
 pub mod growth;
 pub mod inputs;
 pub mod journal;
+pub mod made;
 pub mod manifest;
 pub mod npu;
 pub mod observed;

@@ -9,10 +9,12 @@ use converters::tokenizer::{Languages, Tokenizer, TokenizerError};
 use graph::Graph;
 use validate::Greedy;
 use validate::chain::{Baseline, ChainError, Subject};
+use validate::metrics::Scoring;
 use validate::report::{ArtifactReport, ModelReport, Note, Report};
-use validate::task::{Data, Ids, TaskMetric, Text};
+use validate::task::{Data, Ids, Text};
 
 use crate::build::error::PipelineError;
+use crate::build::made::made;
 use crate::build::manifest::Origin;
 use crate::build::observed::Observed;
 use crate::recipe::samples::Validation;
@@ -98,14 +100,14 @@ impl Source {
     /// Runs the float model on the data.
     pub fn baseline<'a>(
         &'a self,
-        metric: TaskMetric,
+        scoring: Scoring,
         data: Data,
         text: &'a dyn Text,
         recorded: &'a Path,
         display: &Display,
     ) -> Result<Baseline<'a>, PipelineError> {
         let greedy = Greedy::from(&self.decoding);
-        let subject = Subject { imported: &self.imported, exact: &self.exact, recorded, data, text, greedy, metric };
+        let subject = Subject { imported: &self.imported, exact: &self.exact, recorded, data, text, greedy, scoring };
         Ok(Baseline::measure(subject, display)?)
     }
 
@@ -134,7 +136,7 @@ impl Source {
             decoding: self.decoding.to_string(),
             assumes: self.exact.architecture.assumes().iter().map(|assumed| (*assumed).to_owned()).collect(),
             inputs: origin.inputs,
-            score: baseline.score,
+            score: baseline.score.clone(),
         };
         Report {
             trefoil: env!("CARGO_PKG_VERSION").to_owned(),
@@ -145,6 +147,8 @@ impl Source {
             checks: baseline.checks.clone(),
             artifacts,
             others: Vec::new(),
+            costs: Vec::new(),
+            made: made(),
         }
     }
 }

@@ -53,6 +53,7 @@ fn row(record: &TensorRecord) -> TensorRow {
         method: record.method.name().to_owned(),
         output_sqnr_db: record.outputs.and_then(|outputs| outputs.sqnr_db),
         nearest_output_sqnr_db: record.outputs.and_then(|outputs| outputs.nearest_sqnr_db),
+        histogram: None,
         notes: record.notes.clone(),
     }
 }

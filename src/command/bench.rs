@@ -17,7 +17,8 @@ use validate::bench::measure::{Measured, Ran, interleaved};
 use validate::bench::traffic::Traffic;
 use validate::bench::{Course, Spread, bandwidth, machine, picture};
 use validate::paper::SizesError;
-use validate::runtime::{Engine, Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
+use validate::report::Engine;
+use validate::runtime::{Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
 
 use crate::build::folder::settle_around;
 use crate::command::arguments::{Common, Verdict};

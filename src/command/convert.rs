@@ -82,7 +82,7 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
         staged.push(work.stage(target, observed.as_ref(), &folder, display)?);
     }
     let recorded = recipe.model.join("expected.safetensors");
-    let baseline = data.map(|data| source.baseline(recipe.validate.metric, data, &*work.text, &recorded, display));
+    let baseline = data.map(|data| source.baseline(recipe.validate.scoring(), data, &*work.text, &recorded, display));
     let report = match baseline.transpose()? {
         None => None,
         Some(baseline) => {
@@ -266,7 +266,7 @@ fn place(target: &Target, verdict: Judged) -> String {
 
 /// Puts report.json and report.md where they wait to be committed; returns their names.
 fn staged_report(report: &Report, folder: &OutFolder) -> Result<[String; 2], PipelineError> {
-    let files = [(REPORT_JSON, report.to_json()), (REPORT_MD, report.to_markdown())];
+    let files = [(REPORT_JSON, report.to_json()), (REPORT_MD, validate::report::markdown::page(report))];
     for (name, text) in &files {
         fs::write(folder.staged(name), text).map_err(PipelineError::io(&folder.staged(name)))?;
     }

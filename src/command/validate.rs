@@ -70,7 +70,7 @@ pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Res
     let need = refused(&source, target)?;
     room(&tempfile::env::temp_dir(), need.scratch + source.logits_bytes(&data), display)?;
     let recorded = arguments.reference.join("expected.safetensors");
-    let baseline = source.baseline(wanted.metric, data, &*text, &recorded, display)?;
+    let baseline = source.baseline(wanted.scoring(), data, &*text, &recorded, display)?;
     let artifact = Artifact::list(target.format().name(), dir).map_err(PipelineError::io(dir))?;
     let scratch = Scratch::new().map_err(PipelineError::io(&tempfile::env::temp_dir()))?;
     let grown = Grown::stored(&source, target, &manifest, &artifact, &scratch, display)?;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use validate::calibration::Prefixes;
 use validate::chain::Limits;
-use validate::metrics::TaskMetric;
+use validate::metrics::{Scoring, TaskMetric};
 use validate::runtime::Options;
 
 /// Samples on which the model decodes while quantizers watch. They must not be those that validate it.
@@ -33,6 +33,8 @@ pub struct Validation {
     pub samples: Option<NonZeroUsize>,
     /// The figure that `limits.max_points_lost` is about.
     pub metric: TaskMetric,
+    /// More figures, which have no limit.
+    pub further_metrics: Vec<TaskMetric>,
     /// How far the artifacts may be from the float model.
     pub limits: Limits,
     /// Chips that the Qualcomm HTP simulator stands for, each in a run of its own: `soc_model` 60 (Snapdragon X Elite, HTP
@@ -52,6 +54,7 @@ impl Default for Validation {
             data: None,
             samples: None,
             metric: TaskMetric::default(),
+            further_metrics: Vec::new(),
             limits: Limits::default(),
             soc_models: Vec::new(),
             simulated_samples: None,
@@ -61,6 +64,17 @@ impl Default for Validation {
 }
 
 impl Validation {
+    /// What is scored, each metric once.
+    pub fn scoring(&self) -> Scoring {
+        let mut metrics = vec![self.metric];
+        for further in &self.further_metrics {
+            if !metrics.contains(further) {
+                metrics.push(*further);
+            }
+        }
+        Scoring { metrics }
+    }
+
     /// What engines are told when an artifact is opened to be validated.
     pub fn options(&self, options: Options) -> Options {
         let simulated_samples = self.simulated_samples.map(NonZeroUsize::get);

@@ -31,7 +31,6 @@ const LEFT: &[&str] = &[
     "src/command/bench/paper/table.rs -> src/command/bench/paper.rs -> src/command/bench/paper/table.rs",
     "validate/engine/src/lower.rs -> validate/engine/src/session.rs -> validate/engine/src/lower.rs",
     "validate/src/bench/measure.rs -> validate/src/runtime.rs -> validate/src/bench/measure.rs",
-    "validate/src/chain/links.rs -> validate/src/chain.rs -> validate/src/chain/links.rs",
     "validate/src/lint/mask.rs -> validate/src/lint.rs -> validate/src/lint/mask.rs",
 ];
 

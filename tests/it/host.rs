@@ -13,9 +13,10 @@ use converters::export::onnx::Onnx;
 use converters::{Artifact, Format, import};
 use graph::{Feeds, Tensor};
 use tempfile::TempDir;
+use validate::report::Engine;
 use validate::runtime::htp::Htp;
 use validate::runtime::onnx::OnnxRuntime;
-use validate::runtime::{Engine, Options, Runtime};
+use validate::runtime::{Options, Runtime};
 
 #[cfg(unix)]
 use crate::cli::text;

@@ -305,22 +305,92 @@ fn all_that_cannot_be_held_is_listed() {
     WIDE.check(&table).expect("a relative bias is a table of transformers too");
 }
 
+/// An artifact whose one file of weights is about to be broken.
+struct Broken {
+    model: Model,
+    home: TempDir,
+    artifact: Artifact,
+    /// As it was written.
+    whole: Vec<u8>,
+}
+
+impl Broken {
+    fn new(checkpoint: &str, scheme: &str) -> Broken {
+        let model = uniform(&imported(&fixture(checkpoint)), scheme);
+        let (home, artifact) = write(&model, &Safetensors::DEFAULT);
+        let whole = fs::read(home.path().join("model.safetensors")).expect("written");
+        Broken { model, home, artifact, whole }
+    }
+
+    /// With other bytes in the file.
+    fn read(&self, bytes: &[u8]) -> Result<Weights, String> {
+        fs::write(self.home.path().join("model.safetensors"), bytes).expect("written");
+        Safetensors::DEFAULT.read_weights(&self.model, &self.artifact).map_err(|e| e.to_string())
+    }
+
+    /// With the first `honest` of the header replaced by something as long.
+    fn read_lie(&self, honest: &str, lie: &str) -> String {
+        let header = 8 + u64::from_le_bytes(self.whole[..8].try_into().expect("8 bytes")) as usize;
+        let text = std::str::from_utf8(&self.whole[8..header]).expect("JSON");
+        assert!(text.contains(honest) && honest.len() == lie.len(), "{honest}");
+        let mut bytes = self.whole.clone();
+        bytes[8..header].copy_from_slice(text.replacen(honest, lie, 1).as_bytes());
+        self.read(&bytes).map(drop).expect_err(lie)
+    }
+
+    /// With other bytes at the beginning of a tensor's data.
+    fn read_data(&self, tensor: &str, data: &[u8]) -> Result<Weights, String> {
+        let tensors = SafeTensors::deserialize(&self.whole).expect("valid");
+        let at = tensors.tensor(tensor).expect("there").data().as_ptr() as usize - self.whole.as_ptr() as usize;
+        let mut bytes = self.whole.clone();
+        bytes[at..at + data.len()].copy_from_slice(data);
+        self.read(&bytes)
+    }
+
+    fn assert_every_cut_is_an_error(&self) {
+        for sixteenth in 0..16 {
+            self.read(&self.whole[..self.whole.len() * sixteenth / 16]).map(drop).expect_err("cut short");
+        }
+        assert_eq!(self.read(&self.whole).map(drop), Ok(()));
+    }
+}
+
+#[test]
+fn a_folder_with_small_floats_that_is_cut_short_or_lies_is_an_error() {
+    let name = "encoder.block.0.layer.0.SelfAttention.q.weight";
+    let rows = Broken::new("t5-rows-of-32", "fp8");
+    rows.assert_every_cut_is_an_error();
+    let lies = [
+        (format!("{name}_scale\""), format!("{name}_scole\""), format!("{name}_scale: expected F32 [")),
+        (format!("\"{name}\":{{\"dtype\":\"F8_E4M3"), format!("\"{name}\":{{\"dtype\":\"F8_E5M2"), name.to_owned()),
+    ];
+    for (honest, lie, message) in lies {
+        let error = rows.read_lie(&honest, &lie);
+        assert!(error.contains(&message), "{lie}: {error}");
+    }
+    for scale in [0.0_f32, -1.0, f32::NAN, f32::INFINITY] {
+        let error = rows.read_data(&format!("{name}_scale"), &scale.to_le_bytes()).map(drop).expect_err("no scale");
+        assert!(error.contains(&format!("{name}_scale: expected finite numbers above 0")), "{error}");
+    }
+    // A code that is no number is a weight that differs, which the link export names.
+    let read = rows.read_data(name, &[0x7f]).expect("as well formed as any");
+    let id = read.find(name).expect("there");
+    assert!(read.get(id).read().expect("reads").iter().any(|weight| weight.is_nan()), "no NaN of code 7f");
+
+    let blocks = Broken::new("t5-rows-of-32", "mxfp4");
+    blocks.assert_every_cut_is_an_error();
+    for (honest, lie) in [("_scale\"", "_scole\""), ("_packed\"", "_pocked\"")] {
+        let error = blocks.read_lie(&format!("{name}{honest}"), &format!("{name}{lie}"));
+        assert!(error.contains(name), "{lie}: {error}");
+    }
+    let error = blocks.read_data(&format!("{name}_scale"), &[0xff]).map(drop).expect_err("no number");
+    assert!(error.contains(&format!("{name}_scale: expected exponents below 255")), "{error}");
+}
+
 #[test]
 fn a_folder_that_is_cut_short_or_lies_is_an_error() {
-    let model = uniform(&imported(&fixture("t5-v1.1")), "int4-g32-asym");
-    let (home, artifact) = write(&model, &Safetensors::DEFAULT);
-    let file = home.path().join("model.safetensors");
-    let whole = fs::read(&file).expect("written");
-    let read = || Safetensors::DEFAULT.read_weights(&model, &artifact).map(drop).map_err(|e| e.to_string());
-    for sixteenth in 0..16 {
-        fs::write(&file, &whole[..whole.len() * sixteenth / 16]).expect("written");
-        read().expect_err("cut short");
-    }
-    fs::write(&file, &whole).expect("written");
-    assert_eq!(read(), Ok(()));
-
-    let header = 8 + u64::from_le_bytes(whole[..8].try_into().expect("8 bytes")) as usize;
-    let text = String::from_utf8(whole[8..header].to_vec()).expect("JSON");
+    let broken = Broken::new("t5-v1.1", "int4-g32-asym");
+    broken.assert_every_cut_is_an_error();
     let lies = [
         ("q.weight_scale\"", "q.weight_scole\"", "found neither floats nor scales"),
         ("q.weight_packed\"", "q.weight_pocked\"", "q.weight: expected I8"),
@@ -337,31 +407,22 @@ fn a_folder_that_is_cut_short_or_lies_is_an_error() {
         ),
     ];
     for (honest, lie, message) in lies {
-        assert!(text.contains(honest), "{honest}");
-        let mut bytes = whole.clone();
-        bytes[8..header].copy_from_slice(text.replacen(honest, lie, 1).as_bytes());
-        fs::write(&file, bytes).expect("written");
-        let error = read().expect_err(lie);
+        let error = broken.read_lie(honest, lie);
         assert!(error.contains(message), "{lie}: {error}");
     }
     // A scale that no f16 is.
-    let tensors = SafeTensors::deserialize(&whole).expect("valid");
-    let name = "lm_head.weight_scale";
-    let at = tensors.tensor(name).expect("there").data().as_ptr() as usize - whole.as_ptr() as usize;
-    let mut bytes = whole.clone();
-    bytes[at..at + 4].copy_from_slice(&0.1_f32.to_le_bytes());
-    fs::write(&file, bytes).expect("written");
-    assert!(read().expect_err("0.1").contains("lm_head.weight_scale: expected f16 numbers above 0"));
-    fs::write(&file, &whole).expect("written");
+    let error = broken.read_data("lm_head.weight_scale", &0.1_f32.to_le_bytes()).map(drop).expect_err("0.1");
+    assert!(error.contains("lm_head.weight_scale: expected f16 numbers above 0"), "{error}");
 
-    let honest = fs::read_to_string(home.path().join("config.json")).expect("written");
+    let config = broken.home.path().join("config.json");
+    let honest = fs::read_to_string(&config).expect("written");
     for (bits, message) in [
         ("8", "shared.weight_packed: expected [66, 4], found [66, 2]"),
         ("3", "expected codes of 4 or 8 bits in config.json, found 3"),
     ] {
         let lie = honest.replacen("\"num_bits\": 4", &format!("\"num_bits\": {bits}"), 1);
-        fs::write(home.path().join("config.json"), lie).expect("written");
-        let error = read().expect_err("another width");
+        fs::write(&config, lie).expect("written");
+        let error = broken.read(&broken.whole).map(drop).expect_err("another width");
         assert!(error.contains(message), "{error}");
     }
 }

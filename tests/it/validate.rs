@@ -11,13 +11,16 @@ use graph::progress::Quiet;
 use graph::{Def, Derive, Feeds, Granularity, Graph, Op, PAST, Scratch, Tensor, WeightData, Weights};
 use quant::Policy;
 use validate::chain::{Floor, validate_in};
-use validate::report::{ArtifactReport, Link, Metric, ModelReport, Note, Outcome, OutputFile, TensorRow};
+use validate::metrics::{Scoring, TaskMetric};
+use validate::report::{
+    ArtifactReport, Link, Made, Metric, ModelReport, Note, Outcome, OutputFile, TensorRow, markdown,
+};
 use validate::runtime::Options;
 use validate::runtime::hf::Transformers;
 use validate::runtime::reference::Reference;
 use validate::task::Ids;
 use validate::{
-    Baseline, Check, Context, Data, Engine, Greedy, Limits, Report, Runtime, RuntimeError, Session, Subject, TaskMetric,
+    Baseline, Check, Context, Data, Engine, Greedy, Limits, Report, Runtime, RuntimeError, Session, Subject,
 };
 
 use crate::fixture::{fixture, fixtures, repository};
@@ -59,7 +62,7 @@ impl Grown {
             data,
             text: &Ids,
             greedy,
-            metric: TaskMetric::ExactMatch,
+            scoring: Scoring { metrics: vec![TaskMetric::ExactMatch] },
         };
         Baseline::measure(subject, &Quiet).expect("the float model runs")
     }
@@ -242,6 +245,7 @@ fn validated_as(
         method: "nearest".to_owned(),
         output_sqnr_db: None,
         nearest_output_sqnr_db: None,
+        histogram: None,
         notes: Vec::new(),
     };
     let context = Context {
@@ -279,6 +283,8 @@ fn report(baseline: &Baseline, artifacts: Vec<ArtifactReport>) -> Report {
         checks: baseline.checks.clone(),
         artifacts,
         others: Vec::new(),
+        costs: Vec::new(),
+        made: Made::default(),
     }
 }
 
@@ -343,7 +349,7 @@ fn a_wrong_import_is_found_by_the_recording_and_by_nothing_else() {
     assert_eq!(failed_links(&baseline.checks), [Link::Import]);
     let report = report(&baseline, Vec::new());
     assert!(!report.passed() && report.verdict().starts_with("failed at import: "), "{}", report.verdict());
-    assert!(report.to_markdown().contains("importer computes something else than transformers"));
+    assert!(markdown::page(&report).contains("importer computes something else than transformers"));
 }
 
 #[test]
@@ -391,7 +397,7 @@ fn a_model_without_a_recording_is_not_run_and_never_passed() {
     assert_eq!(import.iter().map(|c| c.outcome).collect::<Vec<_>>(), [Outcome::NotRun]);
     let report = report(&baseline, Vec::new());
     assert!(report.verdict().ends_with("; 1 not run"), "{}", report.verdict());
-    let text = report.to_markdown();
+    let text = markdown::page(&report);
     assert!(text.contains("## Not run") && text.contains("is not in the model's folder"), "{text}");
 }
 
@@ -462,7 +468,7 @@ fn a_file_that_holds_other_weights_is_found_at_export() {
     let cut = || Err(ExportError::Malformed { file: file.clone(), message: "expected 9 bytes, found 3".to_owned() });
     let artifact = validated(&baseline, &grown.exact, &engine, cut);
     assert_eq!(failed_links(&artifact.checks), [Link::Export]);
-    let text = report(&baseline, vec![artifact]).to_markdown();
+    let text = markdown::page(&report(&baseline, vec![artifact]));
     assert!(text.contains("Failed at export of leaf") && text.contains("expected 9 bytes, found 3"), "{text}");
 }
 
@@ -579,7 +585,7 @@ fn a_simulator_runs_some_samples_for_each_chip_and_the_report_says_how_many() {
     let others: Vec<&Check> = found.checks.iter().filter(|c| c.outcome != Outcome::Passed).collect();
     let points = "not judged: one sample is 20.0 points, and the limit is 1";
     assert!(others.len() == 2 && others.iter().all(|c| c.sentence == points), "of five samples: {others:#?}");
-    let told = report(&baseline, vec![found.clone()]).to_markdown();
+    let told = markdown::page(&report(&baseline, vec![found.clone()]));
     let line = format!(
         "onnxruntime 0.0: the first 5 of 11 samples: exact_match against the quantized graph and 1 more: {points}"
     );
@@ -595,7 +601,7 @@ fn a_simulator_runs_some_samples_for_each_chip_and_the_report_says_how_many() {
     // The graph ran over all samples, each chip over some, and both are compared over what both ran.
     let [whole, a, b] = &found.runs[..] else { panic!("{} runs", found.runs.len()) };
     let counts = |run: &validate::report::Run| {
-        let (agreement, score) = (run.agreement.expect("compared"), run.score.expect("targets"));
+        let (agreement, score) = (run.agreement.expect("compared"), run.score.as_ref().expect("targets"));
         (run.to_float.expect("compared").positions, agreement.sequences, score.texts)
     };
     assert_eq!((counts(whole).1, counts(whole).2), (11, 11));
@@ -626,7 +632,7 @@ fn an_engine_that_is_not_here_is_shown_as_not_run_with_the_command_that_brings_i
     assert!(artifact.checks.iter().filter(|c| c.link == Link::Runtime).all(|c| c.outcome == Outcome::NotRun));
     let report = report(&baseline, vec![artifact]);
     assert!(report.passed() && report.verdict().ends_with("; 1 not run"), "{}", report.verdict());
-    let text = report.to_markdown();
+    let text = markdown::page(&report);
     assert!(text.contains("no library; to run it: pip install it") && text.contains("passed, 1 not run"), "{text}");
 }
 
@@ -640,13 +646,13 @@ fn the_report_reads_back_and_shows_what_matters() {
     let report = report(&baseline, vec![artifact]);
     let read: Report = serde_json::from_str(&report.to_json()).expect("its own JSON");
     // The text, because a reader of JSON may be off by the last bit of a float.
-    assert_eq!(read.to_markdown(), report.to_markdown());
+    assert_eq!(markdown::page(&read), markdown::page(&report));
 
     let differs = validate::report::Generation::differs;
     let order: Vec<bool> = report.artifacts[0].generations.iter().map(differs).collect();
     assert!(order[0] && order.windows(2).all(|w| w[0] || !w[1]), "differing ones first: {order:?}");
 
-    let text = report.to_markdown();
+    let text = markdown::page(&report);
     let at = |needle: &str| text.find(needle).unwrap_or_else(|| panic!("no {needle} in\n{text}"));
     assert!(at("**Failed at runtime of leaf") < at("| artifact | size"));
     assert!(at("`bad`") < at("`good`"), "worst tensors first");

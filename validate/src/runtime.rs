@@ -7,7 +7,7 @@ use converters::Artifact;
 use graph::{Feeds, Tensor};
 
 use crate::bench::measure::{self, Course, Times};
-use report::Check;
+use report::{Check, Engine};
 
 mod child;
 mod environments;

@@ -7,47 +7,13 @@ use converters::checkpoint::Generation;
 use converters::limits::LINE_BYTES;
 use frontend::{Draw, FrontEnd, Input, Noise};
 use graph::{Feeds, Graph, Tensor};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
-
-use metrics::Score;
 
 pub use frontend::{Ids, Text};
 
 /// Most numbers of sources in one batch: encoders of features hold memory for the square of their frames.
 const SOURCE_ELEMENTS: usize = 1 << 20;
-
-/// The figure that says how well the model does its task.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskMetric {
-    /// Share of outputs whose words equal the target's.
-    #[default]
-    ExactMatch,
-    /// Edit distance over words, over words of the target.
-    TokenErrorRate,
-}
-
-impl TaskMetric {
-    /// As the recipe spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            TaskMetric::ExactMatch => "exact_match",
-            TaskMetric::TokenErrorRate => "token_error_rate",
-        }
-    }
-
-    /// Points (hundredths) by which `found` is worse than `reference`; negative when better.
-    pub fn points_lost(self, reference: &Score, found: &Score) -> f64 {
-        let lost = match self {
-            TaskMetric::ExactMatch => reference.exact_match - found.exact_match,
-            TaskMetric::TokenErrorRate => found.token_error_rate - reference.token_error_rate,
-        };
-        // One of 500 is 0.2 points and keeps a limit of 0.2, though 0.554 - 0.552 is a little more than 0.002 in binary.
-        (lost * 1e11).round() / 1e9
-    }
-}
 
 /// One input and, if known, the right answer.
 #[derive(Clone, PartialEq, Debug)]

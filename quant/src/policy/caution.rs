@@ -21,9 +21,9 @@ pub fn cautions(policy: &Policy, plan: &Plan, graph: &Graph) -> Vec<Caution> {
     let compensated = plan.weights.iter().filter(|planned| planned.method == Method::Gptq).count();
     if let (Equalize::Awq(_), 1..) = (policy.equalize, compensated) {
         let text = format!(
-            "awq chooses factors for nearest codes, and {compensated} weights get theirs by gptq, which such factors make worse: on \
-             models/g2p-t5 in int4-g32 both leave a KL of 1.3e-3 and gptq alone 9.3e-4; `equalize: none` goes with \
-             `method: gptq`, awq with `importance`"
+            "awq chooses factors for nearest codes, and {compensated} weights get theirs by gptq; together they were worse than gptq \
+             alone where both were measured (docs/measurements.md): try `equalize: none` with `method: gptq`, or awq with \
+             `importance`"
         );
         found.push(Caution { about: "equalize", text });
     }

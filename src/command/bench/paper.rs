@@ -16,9 +16,10 @@ use validate::bench::measure::{Ran, Times, interleaved};
 use validate::bench::picture;
 use validate::bench::{Course, Spread, machine};
 use validate::paper::{Layers, MU, MU_LAYERS, Shape, Sizes, SizesError, flops};
+use validate::report::Engine;
 use validate::runtime::ggml::Ggml;
 use validate::runtime::onnx::OnnxRuntime;
-use validate::runtime::{Engine, Options, Runtime, Session};
+use validate::runtime::{Options, Runtime, Session};
 
 use super::{Bench, BenchError, Precision, SEED};
 use crate::command::arguments::{Common, Verdict};

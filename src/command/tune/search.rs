@@ -8,8 +8,7 @@ use graph::{Graph, Scratch, Tensors};
 use quant::tune::{Judge, Measured, Point, frontier, sensitivity, units};
 use quant::{Calibration, Method, Plan, Policy, Scheme};
 use validate::chain::Floats;
-use validate::metrics::TaskMetric;
-use validate::metrics::{self, Score};
+use validate::metrics::{Answer, Scored, Scoring, TaskMetric};
 use validate::task::{Data, Text};
 use validate::{Generated, Greedy};
 
@@ -239,12 +238,16 @@ impl Search<'_> {
         if !self.with_task {
             return None;
         }
-        let score = |generated: &[Generated]| -> Option<Score> {
+        let targets: Option<Vec<&str>> = floats.targets().collect();
+        let targets = targets?;
+        let scoring = Scoring { metrics: vec![self.metric] };
+        let score = |generated: &[Generated]| {
             let found: Vec<String> = generated.iter().map(|one| self.text.decode(&one.tokens)).collect();
-            let targets: Option<Vec<&str>> = floats.targets().collect();
-            metrics::score(found.iter().map(String::as_str).zip(targets?))
+            let answers = found.iter().zip(generated).zip(&targets);
+            let answer = answers.map(|((found, one), target)| Answer { found, target, is_endless: !one.ended });
+            Scored::of(&scoring, answer)
         };
-        Some(self.metric.points_lost(&score(floats.generated())?, &score(generated)?))
+        Some(score(generated)?.lost(&score(floats.generated())?, 0).points)
     }
 }
 

@@ -171,7 +171,7 @@ impl Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::Engine;
+    use report::Engine;
 
     /// Says the token after the last one it was fed, and fails after some calls.
     struct Counting {

@@ -1,6 +1,6 @@
 //! What counts as broken: the recipe's limits, and the noise that each engine is known to add.
 
-use super::Noise;
+use super::noise::Noise;
 use graph::{Def, FakeQuant, FloatType, Graph, Op, WeightData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,8 +17,11 @@ pub struct Limits {
     pub max_kl: f64,
     /// Share of target positions where both prefer the same token.
     pub min_top1: f64,
-    /// Points (hundredths) of the task metric that may be lost, in the quantized graph and in each engine.
+    /// Points (hundredths) of the first task metric that may be lost, in the quantized graph against the float model and in each
+    /// engine against the quantized graph. Judged on pairs of answers: undecided where the samples are too few to tell.
     pub max_points_lost: f64,
+    /// How many more outputs of a hundred may run to the limit of their length, judged in the same way.
+    pub max_endless_rise: f64,
     /// Relative L2 of an engine's logits to the quantized graph's, in place of the engine's known noise.
     pub runtime_rel_l2: Option<f64>,
     /// Signal to noise of an engine's logits against the float model's, in decibels at least; for artifacts of the format
@@ -35,6 +38,7 @@ impl Default for Limits {
             max_kl: 0.01,
             min_top1: 0.98,
             max_points_lost: 1.0,
+            max_endless_rise: 1.0,
             runtime_rel_l2: None,
             npu_sqnr_db: None,
             min_speedup: None,

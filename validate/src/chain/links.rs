@@ -11,11 +11,14 @@ use graph::{DType, Graph, Tensor, WeightData, WeightError, Weights};
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 
+use super::agreement::agreement;
+use super::error::ChainError;
+use super::limits::{Arithmetic, F32_NOISE};
 use super::measure::{self, Outputs, Plan, Way};
-use super::{ChainError, F32_NOISE, Subject};
+use super::subject::Subject;
 use crate::generate::Generated;
 use crate::lint::{self, Finding};
-use crate::runtime::reference::Reference;
+use crate::runtime::reference::{Reference, caching};
 use crate::runtime::{RuntimeError, Session};
 use metrics::{Distances, Meter};
 use report::{Check, Limit, Link, Metric, OutputFile};
@@ -175,7 +178,7 @@ fn compare_recorded(subject: &Subject, recorded: &Recorded) -> Result<[Meter; 2]
 }
 
 fn greedy_check(subject: &Subject, recorded: &Recorded, greedy: &Tensor) -> Check {
-    let interpreter = super::interpreter(&subject.exact.graph);
+    let interpreter = caching(&subject.exact.graph);
     let mut session = Reference::new(&interpreter);
     let width = greedy.shape()[1];
     // The recording has the prompt, and ends where its longest sequence does. It was made with the checkpoint's own settings,
@@ -193,8 +196,7 @@ fn greedy_check(subject: &Subject, recorded: &Recorded, greedy: &Tensor) -> Chec
                 .chunks(width.max(1))
                 .map(|row| until_end(row, prompt, &limit.settings.eos_token_ids))
                 .collect();
-            let tokens =
-                super::agreement(&expected[..expected.len().min(found.len())], &found, usize::MAX).map(|a| a.tokens);
+            let tokens = agreement(&expected[..expected.len().min(found.len())], &found, usize::MAX).map(|a| a.tokens);
             let broken =
                 "greedy decoding differs from transformers: if the logits above agree, look at the generation config";
             Check::judge(Link::Import, what, Metric::TokenAgreement, tokens, Limit::AtLeast(1.0), broken)
@@ -233,7 +235,7 @@ pub fn passes(
         let mut out = interpreter.call("full", &feeds).map_err(failed)?;
         out.remove("logits").ok_or(ChainError::Lacks { expected: "an output logits of the entry full" })
     };
-    let before = whole(&super::interpreter(subject.imported))?;
+    let before = whole(&caching(subject.imported))?;
     let mut session = Reference::new(interpreter);
     session.encode(&batch.source)?;
     let split = crate::generate::decode(&mut session, &decoder_input_ids)?;
@@ -274,7 +276,7 @@ pub fn lossless(exact: &Graph, quantized: &Graph) -> bool {
             (data, Some(original)) => wide(data) || data.base().type_name() == original.base().type_name(),
             (_, None) => false,
         }
-    }) && super::Arithmetic::of(quantized) == super::Arithmetic::of(exact)
+    }) && Arithmetic::of(quantized) == Arithmetic::of(exact)
 }
 
 /// The graph's weights against those read back from the artifact, bit for bit.

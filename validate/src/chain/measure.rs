@@ -6,7 +6,7 @@ use graph::eval::Interpreter;
 use graph::{Blob, Progress, Scratch};
 use rayon::prelude::*;
 
-use super::ChainError;
+use super::error::ChainError;
 use super::ties::Choice;
 use crate::generate::{Generated, Greedy, decode};
 use crate::runtime::reference::Reference;

@@ -3,7 +3,7 @@
 use graph::eval::Interpreter;
 use rayon::prelude::*;
 
-use super::ChainError;
+use super::error::ChainError;
 use super::measure::{self, BATCH_ROWS, Call, Outputs, Plan, Way};
 use crate::runtime::reference::{Reference, rows_are_alone};
 use metrics::Meter;

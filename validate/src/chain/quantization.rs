@@ -4,8 +4,9 @@ use graph::eval::Interpreter;
 use graph::progress::Unit;
 use graph::{DEC, Graph, Progress, Scratch};
 
+use super::error::ChainError;
 use super::measure::{self, BATCH_ROWS, Measured, Outputs, Plan, Way};
-use super::{ChainError, too_long, vocabulary};
+use super::subject::{too_long, vocabulary};
 use crate::generate::{Generated, Greedy};
 use crate::runtime::reference::caching;
 use crate::task::Data;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::runtime::Engine;
+use report::Engine;
 
 /// Says the tokens it is given, row by row; shows an exploding value where a token is negative. A token is ahead of all
 /// others by 1, these of the next ids by less and less.

@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::child::Patience;
 use super::pipe::{HEADER_BYTES, Pipe};
-use super::{Engine, Options, RUNTIMES, RuntimeError, Session};
+use report::Engine;
+
+use super::{Options, RUNTIMES, RuntimeError, Session};
 use crate::bench::{Course, Times};
 use report::{Check, Link};
 

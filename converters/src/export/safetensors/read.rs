@@ -195,7 +195,12 @@ impl Files {
         }
         let codes = self.take(&format!("{}_packed", weight.name), "U8", &[rows, columns / 2])?;
         let scales = self.take(&format!("{}_scale", weight.name), "U8", &[rows, columns / MX_BLOCK])?;
-        let blocks = blocks(&self.read(&codes)?, &self.read(&scales)?);
+        let exponents = self.read(&scales)?;
+        // OCP Microscaling v1.0, 5.4.1: this one is no number. ggml takes it for 2^128.
+        if exponents.contains(&u8::MAX) {
+            return Err(self.malformed(format!("{}: expected exponents below 255, found 255", scales.name)));
+        }
+        let blocks = blocks(&self.read(&codes)?, &exponents);
         let failed = |source| ExportError::Io { file: self.dir.clone(), source };
         let room = scratch.reserve(blocks.len() as u64).map_err(failed)?;
         room.write_at(0, &blocks).map_err(failed)?;
