@@ -49,7 +49,7 @@ impl Weights<'_> {
                 [[left, top], [left + wide, top]]
             })
             .collect();
-        svg.path("c-outline", &outline, None);
+        svg.path("c-outline", &outline);
         let [low, high] = self.range;
         ends(&mut svg, width, &tick(low), &tick(high));
         svg

@@ -15,7 +15,7 @@ pub struct Legend {
 }
 
 impl Legend {
-    /// Series with their names. One name is told in the title; a legend begins with two.
+    /// Series with their names.
     pub fn of<'a>(names: impl IntoIterator<Item = (usize, &'a str)>, width: f64) -> Legend {
         let mut entries = Vec::new();
         let ([mut x, mut y], [gap, apart]) = ([5.0, ROW / 2.0], GAPS);
@@ -29,7 +29,7 @@ impl Legend {
             entries.push(([x, y], series, name));
             x += room;
         }
-        let height = if entries.len() < 2 { 0.0 } else { y + ROW / 2.0 + 4.0 };
+        let height = if entries.is_empty() { 0.0 } else { y + ROW / 2.0 + 4.0 };
         Legend { entries, height }
     }
 

@@ -91,7 +91,7 @@ impl Line {
         let colour = format!("c-k{}", series % SERIES);
         let at = |length: f64, value: f64| Some([x.at(length)?, y.at(value)?]);
         let path: Vec<[f64; 2]> = self.placed().filter_map(|(length, s)| at(*length, s.median)).collect();
-        svg.path(&format!("c-line {colour}"), &path, None);
+        svg.path(&format!("c-line {colour}"), &path);
         for (length, spread) in self.placed() {
             if let (Some(low), Some(high)) = (at(*length, spread.low), at(*length, spread.high)) {
                 svg.line(&format!("c-reach {colour}"), low, high);
@@ -121,14 +121,15 @@ mod tests {
             assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
         }
         let text = panels(&[panel("x", &[(32.0, 10.0), (512.0, 200.0)])], 800.0).alone();
-        assert_eq!(text.matches("class=\"c-dot").count(), 2);
+        // And one in the legend.
+        assert_eq!(text.matches("class=\"c-dot").count(), 3);
     }
 
     #[test]
     fn more_is_higher_and_longer_is_further_right() {
         let text = panels(&[panel("x", &[(32.0, 10.0), (512.0, 200.0)])], 800.0).alone();
-        let at = text.split("c-line c-k0\" d=\"M").nth(1).and_then(|rest| rest.split('"').next()).expect("a line");
-        let numbers: Vec<f64> = at.split([' ', 'L']).map(|n| n.parse().expect("a number")).collect();
+        let at = text.split("c-line c-k0\" points=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a line");
+        let numbers: Vec<f64> = at.split([' ', ',']).map(|n| n.parse().expect("a number")).collect();
         assert!(numbers[0] < numbers[2] && numbers[1] > numbers[3], "{numbers:?}");
     }
 }

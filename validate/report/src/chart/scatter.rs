@@ -98,7 +98,7 @@ impl Scatter<'_> {
     fn draw_dots(&self, svg: &mut Svg, frame: &Area, x: &Scale, y: &Scale) {
         let place_of = |at: [f64; 2]| Some([x.at(at[0])?, y.at(at[1])?]);
         let trace: Vec<[f64; 2]> = self.trace.iter().filter_map(|at| place_of(*at)).collect();
-        svg.path("c-trace", &trace, None);
+        svg.path("c-trace", &trace);
         let dots: Vec<(&Dot, [f64; 2])> = self.dots.iter().filter_map(|dot| Some((dot, place_of(dot.at)?))).collect();
         let mut taken: Vec<Area> = dots.iter().map(|(_, at)| Area::around(*at, RADIUS + 2.0)).collect();
         for (dot, at) in &dots {
@@ -191,7 +191,8 @@ mod tests {
     #[test]
     fn every_dot_that_has_a_place_is_drawn_and_named() {
         let text = drawn(vec![dot([1e6, 0.1], "small"), dot([4e6, 1e-3], "large"), dot([2e6, f64::NAN], "placeless")]);
-        assert_eq!(text.matches("class=\"c-dot").count(), 2);
+        // And one in the legend.
+        assert_eq!(text.matches("class=\"c-dot").count(), 3);
         assert_eq!(text.matches("class=\"c-name\"").count(), 2);
         assert!(!text.contains("placeless") && !text.contains("NaN"), "{text}");
     }

@@ -33,19 +33,19 @@ impl Svg {
     }
 
     pub(super) fn line(&mut self, class: &str, from: [f64; 2], to: [f64; 2]) {
-        self.path(class, &[from, to], None);
+        if [from, to].iter().flatten().all(|x| x.is_finite()) {
+            let [[x1, y1], [x2, y2]] = [from, to].map(|point| point.map(short));
+            self.element(&format!("line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\""), None);
+        }
     }
 
     /// Straight lines through points; none when some point is no number.
-    pub(super) fn path(&mut self, class: &str, points: &[[f64; 2]], title: Option<&str>) {
+    pub(super) fn path(&mut self, class: &str, points: &[[f64; 2]]) {
         if points.len() < 2 || points.iter().flatten().any(|x| !x.is_finite()) {
             return;
         }
-        let mut d = String::new();
-        for (i, [x, y]) in points.iter().enumerate() {
-            let _ = write!(d, "{}{} {}", if i == 0 { 'M' } else { 'L' }, short(*x), short(*y));
-        }
-        self.element(&format!("path class=\"{class}\" d=\"{d}\""), title);
+        let points: Vec<String> = points.iter().map(|[x, y]| format!("{},{}", short(*x), short(*y))).collect();
+        self.element(&format!("polyline class=\"{class}\" points=\"{}\"", points.join(" ")), None);
     }
 
     pub(super) fn rect(&mut self, class: &str, [x, y]: [f64; 2], [width, height]: [f64; 2], title: Option<&str>) {

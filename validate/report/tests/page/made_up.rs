@@ -1,6 +1,7 @@
 //! A report as rich as reports get, of figures that are made up: two thousand samples, five artifacts, every kind of finding.
 
 use metrics::{Agreement, Distances, Figure, Score, Spread, TaskMetric};
+use report::chart::{Dot, Kind, Line, Panel, Scatter, panels, tick, tick_of_bytes};
 use report::*;
 
 /// Samples of the data.
@@ -431,4 +432,46 @@ fn parting(stage: Link, run: u64, position: u64, float: &str, changed: &str, dra
             String::new()
         },
     }
+}
+
+/// Plans as `tune` draws them, many of them nearly on one point: what names get to avoid.
+pub fn crowded_scatter() -> String {
+    let mut draws = Draws(11);
+    let dot = |i: u64| {
+        let bytes = if i < 8 { 48e6 + 2e5 * i as f64 } else { 40e6 + 60e6 * draws.share() };
+        let label = (!i.is_multiple_of(2)).then(|| format!("uniform int{i} by name"));
+        Dot {
+            at: [bytes, 1e-4 * 1e9 / bytes],
+            reach: None,
+            label,
+            about: format!("plan {i}"),
+            series: (i % 2) as usize,
+        }
+    };
+    let dots: Vec<Dot> = (0..24).map(dot).collect();
+    let scatter = Scatter {
+        title: "Plans".to_owned(),
+        across: ("bytes of the weights".to_owned(), Kind::Linear, &tick_of_bytes),
+        up: ("KL to the float model, nats".to_owned(), Kind::Log, &tick),
+        series: vec![(0, "plans".to_owned()), (1, "uniform".to_owned())],
+        trace: dots.iter().map(|dot| dot.at).collect(),
+        dots,
+        level: None,
+    };
+    scatter.draw(860.0).alone()
+}
+
+/// Engines over lengths as `bench` draws them.
+pub fn lines() -> String {
+    let line = |i: u32| {
+        let spread = |median: f64| Spread { median, low: median * 0.9, high: median * 1.2 };
+        let points = (0..6).map(|at| (f64::from(16 << at), spread(f64::from((i + 1) * (at + 2)) * 3.0))).collect();
+        Line { name: format!("onnx-int{i}, onnxruntime 1.23.2"), points }
+    };
+    let panel = |title: &str| Panel {
+        title: title.to_owned(),
+        across: "source, tokens".to_owned(),
+        lines: (0..7).map(line).collect(),
+    };
+    panels(&[panel("first token, ms"), panel("tokens per second")], 860.0).alone()
 }

@@ -52,6 +52,14 @@ fn every_answer_is_in_the_file_and_the_first_fifty_that_differ_without_a_script(
 }
 
 #[test]
+fn pictures_alone_are_files_without_variables_of_a_page() {
+    for text in [made_up::crowded_scatter(), made_up::lines()] {
+        assert!(text.starts_with("<svg ") && text.ends_with("</svg>\n"));
+        assert!(!text.contains("var(") && !text.contains("NaN"));
+    }
+}
+
+#[test]
 fn the_page_asks_for_nothing_and_is_the_same_each_time() {
     let text = page(&report());
     for outside in ["http://", "https://", "url(", "@import", " src=", "<iframe", "<object", "<base"] {
