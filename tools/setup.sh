@@ -4,11 +4,14 @@
 #
 # usage: tools/setup.sh [--all]      --all: also Qualcomm's HTP simulator in .venv, which is proprietary (its licence allows
 #                                    development and benchmarks), OpenVINO in .venv-openvino, and what only the tests use:
-#                                    Optimum in .venv-optimum and transformers.js in .node
+#                                    Optimum in .venv-optimum, transformers.js in .node, and Chromium
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(cmake libclang-dev g++ python3-venv)
+if [ "${1:-}" = --all ] && ! command -v chromium >/dev/null; then
+  packages+=(chromium)
+fi
 if [ "${1:-}" = --all ] && ! command -v npm >/dev/null; then
   packages+=(nodejs npm)
 fi

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use converters::export::gguf::LLAMA_CPP;
-use validate::report::escape::{code, escaped};
+use validate::report::escape::markdown::{code, escaped};
 use validate::report::figures::{figure, median, of_metric, points, size};
 use validate::report::{ArtifactReport, DataReport, Metric, Report, Verdict};
 

@@ -32,6 +32,7 @@ mod npu_graph;
 mod npu_recipes;
 mod onnx;
 mod onnx_file;
+mod page;
 mod passes;
 mod prepared;
 mod quant;

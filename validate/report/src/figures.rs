@@ -4,16 +4,18 @@ use metrics::{Figure, Score, Spread, TaskMetric};
 
 use crate::check::Metric;
 
+/// What stands where there is no figure.
+pub const ABSENT: &str = "–";
+const NOT_A_NUMBER: &str = "not a number";
+
 /// A figure of a check, in the words of its metric; `not a number` where there is none.
 pub fn figure(metric: Metric, value: Option<f64>) -> String {
     match (metric, value) {
         (Metric::Works, _) => String::new(),
-        (_, None) => "not a number".to_owned(),
+        (_, None) => NOT_A_NUMBER.to_owned(),
         (Metric::Top1 | Metric::TokenAgreement, Some(share)) => percent(share),
         (Metric::Sqnr, Some(db)) => format!("{db:.1}"),
-        (Metric::MetricDrop | Metric::EndlessRise, Some(points)) => {
-            format!("{:.1}", if points == 0.0 { 0.0 } else { points })
-        }
+        (Metric::MetricDrop | Metric::EndlessRise, Some(points)) => fixed(points, 1),
         (Metric::DifferingWeights, Some(count)) => format!("{count:.0}"),
         (Metric::Speedup, Some(ratio)) => format!("{ratio:.2}"),
         (Metric::RelL2 | Metric::Kl, Some(value)) => three(value),
@@ -22,16 +24,19 @@ pub fn figure(metric: Metric, value: Option<f64>) -> String {
 
 /// A share as percent; what is not all is never shown as 100 %.
 pub fn percent(share: f64) -> String {
-    let text = format!("{:.1}", share * 100.0);
-    match text.as_str() {
+    match fixed(share * 100.0, 1).as_str() {
+        NOT_A_NUMBER => NOT_A_NUMBER.to_owned(),
         "100.0" if share < 1.0 => "> 99.9 %".to_owned(),
         "100.0" => "100 %".to_owned(),
-        _ => format!("{text} %"),
+        text => format!("{text} %"),
     }
 }
 
-/// Two or three significant digits.
+/// Three significant digits.
 pub fn three(value: f64) -> String {
+    if !value.is_finite() {
+        return NOT_A_NUMBER.to_owned();
+    }
     match value.abs() {
         0.0 => "0".to_owned(),
         x if !(1e-3..1e4).contains(&x) => format!("{value:.1e}"),
@@ -43,13 +48,39 @@ pub fn three(value: f64) -> String {
 }
 
 /// `4.50 MB`, in powers of 1000.
-pub fn size(bytes: u64) -> String {
-    match bytes as f64 {
-        b if b < 1e3 => format!("{b:.0} B"),
-        b if b < 1e6 => format!("{} kB", three(b / 1e3)),
-        b if b < 1e9 => format!("{} MB", three(b / 1e6)),
+pub fn size(count: u64) -> String {
+    bytes(count as f64)
+}
+
+/// Bytes that are no whole number, an axis's or a mean's.
+pub fn bytes(bytes: f64) -> String {
+    match bytes {
+        b if !b.is_finite() => NOT_A_NUMBER.to_owned(),
+        b if b.abs() < 1e3 => format!("{b:.0} B"),
+        b if b.abs() < 1e6 => format!("{} kB", three(b / 1e3)),
+        b if b.abs() < 1e9 => format!("{} MB", three(b / 1e6)),
         b => format!("{} GB", three(b / 1e9)),
     }
+}
+
+/// [`three`], or the mark of what is absent.
+pub fn maybe(value: Option<f64>) -> String {
+    value.map_or(ABSENT.to_owned(), three)
+}
+
+/// With so many decimals; -0 is 0.
+pub fn fixed(value: f64, decimals: usize) -> String {
+    if !value.is_finite() {
+        return NOT_A_NUMBER.to_owned();
+    }
+    let text = format!("{value:.decimals$}");
+    let is_zero = text.bytes().all(|b| matches!(b, b'-' | b'0' | b'.'));
+    if is_zero { text.trim_start_matches('-').to_owned() } else { text }
+}
+
+/// `low to high`.
+pub fn between([low, high]: [f64; 2], decimals: usize) -> String {
+    format!("{} to {}", fixed(low, decimals), fixed(high, decimals))
 }
 
 /// `1,234,567`.
@@ -66,8 +97,8 @@ pub fn grouped(n: u64) -> String {
 }
 
 /// `1 sample`, `2,000 samples`.
-pub fn counted(n: u64, what: &str) -> String {
-    format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" })
+pub fn counted(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" })
 }
 
 /// `37.1 (36.8 to 37.5)`: a median with its quartiles, and a `~` before one that they are too far apart to quote.
@@ -78,10 +109,10 @@ pub fn spread(spread: Option<Spread>) -> String {
     })
 }
 
-/// `37.1`, or `~37.1` where its quartiles are too far apart for it to be quoted.
+/// A median; `~` before it where the quartiles are too far apart for it to be quoted.
 pub fn median(spread: &Spread) -> String {
-    let wide = if spread.is_wide() { "~" } else { "" };
-    format!("{wide}{}", three(spread.median))
+    let about = if spread.is_wide() { "~" } else { "" };
+    format!("{about}{}", three(spread.median))
 }
 
 /// `55.4 (53.0 to 57.7)`: points of a task metric with their interval, where there is one.
@@ -140,5 +171,19 @@ mod tests {
             [shortened("é", 1), shortened("éa", 1), shortened("abc", 3), shortened("abcd", 3)].join(" "),
             "é … abc ab…"
         );
+    }
+
+    #[test]
+    fn what_is_no_number_says_so() {
+        let [nan, inf] = [f64::NAN, f64::INFINITY];
+        for text in [three(nan), three(inf), fixed(nan, 1), percent(nan), bytes(inf), maybe(Some(nan))] {
+            assert_eq!(text, "not a number");
+        }
+        assert_eq!(maybe(None), "–");
+    }
+
+    #[test]
+    fn a_median_between_distant_quartiles_is_marked() {
+        assert_eq!(median(&Spread { median: 10.0, low: 5.0, high: 15.0 }), "~10.0");
     }
 }

@@ -6,8 +6,8 @@
 use std::fmt::{self, Write};
 
 use crate::check::{Check, Limit, Metric, Outcome};
+use crate::escape::xml::{attribute, content};
 use crate::figures::figure;
-use crate::markup::{attribute, content};
 use crate::report::Report;
 
 /// The text of `report.xml`.

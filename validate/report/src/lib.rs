@@ -3,13 +3,14 @@
 //! [`Report`] is the whole; each renderer reads it and nothing else, so that a page can be made again from its JSON.
 
 mod artifact;
+pub mod chart;
 mod check;
 pub mod diff;
 pub mod escape;
 pub mod figures;
+pub mod html;
 pub mod junit;
 pub mod markdown;
-mod markup;
 mod parting;
 mod report;
 mod values;

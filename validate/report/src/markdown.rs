@@ -8,7 +8,7 @@ mod table;
 use std::fmt::Write;
 
 use crate::check::Outcome;
-use crate::escape::{code, escaped};
+use crate::escape::markdown::{code, escaped};
 use crate::figures::{capitalized, counted, shortened};
 use crate::report::Report;
 

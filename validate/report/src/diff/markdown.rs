@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::found::Diff;
 use super::outline::{Block, Part, outline};
-use crate::escape::{escaped, quoted};
+use crate::escape::markdown::{escaped, quoted};
 
 /// The page.
 pub fn markdown(diff: &Diff) -> String {

@@ -6,7 +6,7 @@ use metrics::Score;
 
 use crate::artifact::{ArtifactReport, Note, Run};
 use crate::check::{Check, Limit, Metric, Outcome};
-use crate::escape::{code, escaped, quoted};
+use crate::escape::markdown::{code, escaped, quoted};
 use crate::figures::{counted, figure, grouped, shortened};
 use crate::report::Report;
 use crate::wrong::{NewlyWrong, newly_wrong};

@@ -6,7 +6,7 @@ use metrics::{Score, TaskMetric};
 
 use crate::artifact::{ArtifactReport, Engine, Run, Speed};
 use crate::check::{Check, Metric, Outcome};
-use crate::escape::escaped;
+use crate::escape::markdown::escaped;
 use crate::figures::{figure, median, of_metric, points, shortened, size};
 use crate::report::Report;
 
