@@ -11,6 +11,8 @@ pub const FAILED: &str = ".failed";
 /// What a search for a plan found, for machines.
 pub const TUNE_JSON: &str = "tune.json";
 /// The report for machines.
+/// The report for people.
+pub const REPORT_HTML: &str = "report.html";
 pub const REPORT_JSON: &str = "report.json";
 
 /// Whether `name` is that of one thing in a folder.

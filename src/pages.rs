@@ -1,8 +1,8 @@
 //! The files of a report: a row each, and whoever writes, replaces or removes them goes by the rows.
 
-use validate::report::{Report, junit, markdown};
+use validate::report::{Report, html, junit, markdown};
 
-use crate::names::REPORT_JSON;
+use crate::names::{REPORT_HTML, REPORT_JSON};
 
 /// A file and what is in it.
 pub struct Renderer {
@@ -15,6 +15,7 @@ pub struct Renderer {
 /// Every file, the one for machines first.
 pub const RENDERERS: &[Renderer] = &[
     Renderer { name: REPORT_JSON, render: Report::to_json },
+    Renderer { name: REPORT_HTML, render: html::page },
     Renderer { name: "report.md", render: markdown::page },
     Renderer { name: "report.xml", render: junit::page },
 ];

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use validate::report::Report;
 use validate::report::diff::{self, Rules, diff};
-use validate::report::{junit, markdown};
+use validate::report::{html, junit, markdown};
 
 use crate::build::error::PipelineError;
 use crate::build::places::REPORT_BYTES;
@@ -32,6 +32,9 @@ pub struct Show {
     /// As report.md [default]
     #[arg(long, group = "page")]
     markdown: bool,
+    /// As report.html
+    #[arg(long, group = "page")]
+    html: bool,
     /// As report.xml
     #[arg(long, group = "page")]
     junit: bool,
@@ -73,10 +76,11 @@ pub fn report(command: &ReportCommand, common: &Common) -> Result<Verdict, Pipel
 
 fn show(arguments: &Show, common: &Common) -> Result<Verdict, PipelineError> {
     let report = read(&arguments.report)?;
-    let text = match (common.json, arguments.junit) {
-        (true, _) => report.to_json(),
-        (_, true) => junit::page(&report),
-        (_, false) => printable(&markdown::page(&report)).into_owned(),
+    let text = match (common.json, arguments.html, arguments.junit) {
+        (true, ..) => report.to_json(),
+        (_, true, _) => html::page(&report),
+        (.., true) => junit::page(&report),
+        _ => printable(&markdown::page(&report)).into_owned(),
     };
     printed(&text)?;
     Ok(Verdict::Passed)

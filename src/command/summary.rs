@@ -11,6 +11,7 @@ use validate::report::{Check, Limit, Outcome};
 use crate::build::error::PipelineError;
 use crate::build::manifest::Manifest;
 use crate::command::arguments::{Common, Verdict};
+use crate::names::REPORT_HTML;
 use crate::show::table::{aligned, size};
 use crate::show::terminal::{print, printable};
 
@@ -59,7 +60,7 @@ pub fn report(report: &Report, dir: Option<&Path>) -> String {
     }
     text.push_str(&format!("{}\n", report.verdict()));
     if let Some(dir) = dir {
-        text.push_str(&format!("report: {}\n", dir.join("report.md").display()));
+        text.push_str(&format!("report: {}\n", dir.join(REPORT_HTML).display()));
     }
     text
 }

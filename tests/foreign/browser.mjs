@@ -2,7 +2,7 @@
 //
 // usage: node browser.mjs FOLDER FILE...      screenshots and papers go into FOLDER
 //
-// Prints one JSON object: { "faults": ["report.html, phone: …"], "opened_ms": { "report.html": 300 } }.
+// Prints one JSON object: { "faults": ["report.html, phone: …"], "opened": { "report.html": { "ms": 300, "elements": 9000 } } }.
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -138,7 +138,7 @@ const run = async (what) => {
 for (const domain of ["Page", "Runtime", "Log", "Network"]) await page(`${domain}.enable`);
 
 const faults = [];
-const opened_ms = {};
+const opened = {};
 try {
   for (const file of files) {
     const name = basename(file);
@@ -178,7 +178,8 @@ try {
       await page("Emulation.setEmulatedMedia", { media: view.print ? "print" : "screen", features });
       const took = await open();
       if (view.name === "desktop") {
-        opened_ms[name] = Math.round(took);
+        const elements = await run(() => document.querySelectorAll("*").length);
+        opened[name] = { ms: Math.round(took), elements };
         const drawn = await run(answers);
         drawn.forEach((answer, i) => { if (answer !== written[i]) fault(`answer ${i} with the script: ${answer}\nwithout: ${written[i]}`); });
         (await run(search)).forEach(fault);
@@ -200,7 +201,7 @@ try {
       writeFileSync(join(folder, `${name}-${view.name}.png`), Buffer.from(data, "base64"));
     }
   }
-  console.log(JSON.stringify({ faults, opened_ms }));
+  console.log(JSON.stringify({ faults, opened }));
   end(0);
 } catch (e) {
   console.error(e.stack);

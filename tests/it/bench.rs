@@ -159,7 +159,8 @@ fn a_conversion_times_its_artifacts_beside_the_float_model_and_leaves_nothing_of
         .expect("listed")
         .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
         .filter(|name| {
-            !name.starts_with('.') && !["gguf", "report.json", "report.md", "report.xml"].contains(&name.as_str())
+            !name.starts_with('.')
+                && !["gguf", "report.html", "report.json", "report.md", "report.xml"].contains(&name.as_str())
         })
         .collect();
     assert!(left.is_empty(), "{left:?}");

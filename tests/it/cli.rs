@@ -114,7 +114,7 @@ fn a_conversion_that_passes_leaves_artifacts_manifests_and_a_report() {
         .map(|e| e.expect("readable").file_name().to_string_lossy().into())
         .collect();
     names.sort();
-    assert_eq!(names, ["onnx", "report.json", "report.md", "report.xml", "safetensors"]);
+    assert_eq!(names, ["onnx", "report.html", "report.json", "report.md", "report.xml", "safetensors"]);
 
     let report: Value = serde_json::from_slice(&fs::read(out.join("report.json")).expect("there")).expect("JSON");
     assert_eq!(report["artifacts"].as_array().map(Vec::len), Some(2));

@@ -102,7 +102,10 @@ fn killed_or_interrupted_at_any_moment_every_artifact_is_old_or_new_and_the_next
         .expect("listed")
         .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
         .collect();
-    assert_eq!(names, ["onnx", "report.json", "report.md", "report.xml", "safetensors"].map(str::to_owned).into());
+    assert_eq!(
+        names,
+        ["onnx", "report.html", "report.json", "report.md", "report.xml", "safetensors"].map(str::to_owned).into()
+    );
 }
 
 #[test]

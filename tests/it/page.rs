@@ -10,8 +10,10 @@ use crate::fixture::repository;
 #[path = "../../validate/report/tests/page/made_up.rs"]
 mod made_up;
 
-/// A reader waits no longer for two thousand samples of five artifacts.
-const OPENED_MS: u64 = 1000;
+/// What a browser builds and reads before a page of two thousand samples of five artifacts is there. So large, it takes 0.4 to 0.9 s
+/// on two busy cores.
+const MOST_ELEMENTS: u64 = 12_000;
+const MOST_BYTES: usize = 4_000_000;
 
 /// Opens files in Chromium; what it found, once for all faults.
 fn looked_at(folder: &Path, files: &[&str]) -> Value {
@@ -39,6 +41,8 @@ fn pages_and_pictures_fit_screens_and_paper_and_no_label_lies_on_another() {
     let found = looked_at(home.path(), &files.each_ref().map(|(name, _)| *name));
     let faults = found["faults"].as_array().expect("a list");
     assert!(faults.is_empty(), "{faults:#?}");
-    let opened = found["opened_ms"]["report.html"].as_u64().expect("a number");
-    assert!(opened <= OPENED_MS, "{opened} ms");
+    let opened = &found["opened"]["report.html"];
+    println!("opened: {opened}");
+    assert!(opened["elements"].as_u64().expect("a number") <= MOST_ELEMENTS, "{opened}");
+    assert!(files[0].1.len() <= MOST_BYTES, "{} bytes", files[0].1.len());
 }

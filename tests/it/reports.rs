@@ -34,7 +34,9 @@ fn card(home: &Home, name: &str) -> String {
 fn the_pages_of_a_report_are_rendered_again_from_its_json() {
     let (home, _model) = small(LOOSE);
     assert_eq!(code(&home.convert(&[])), 0);
-    for (option, file) in [("--markdown", "report.md"), ("--junit", "report.xml"), ("--json", "report.json")] {
+    for (option, file) in
+        [("--html", "report.html"), ("--markdown", "report.md"), ("--junit", "report.xml"), ("--json", "report.json")]
+    {
         for place in ["out", "out/report.json"] {
             let output = run(&["report", "show", &home.path(place), option]);
             assert_eq!(code(&output), 0, "{}", text(&output.stderr));
@@ -206,7 +208,7 @@ fn two_artifacts_answer_the_same_questions_in_their_engines() {
     assert!(kl(1) > 0.0 && kl(1) < 0.1, "{}", kl(1));
     assert!(report.artifacts.iter().all(|one| one.speed.len() == 2 && one.generations.len() == 2));
     assert_eq!(report.model.name, "a");
-    for name in ["report.json", "report.md", "report.xml"] {
+    for name in ["report.html", "report.json", "report.md", "report.xml"] {
         assert!(Path::new(&out).join(name).exists(), "{name}");
     }
     let short = fs::read_to_string(Path::new(&out).join("report.md")).expect("there");
