@@ -10,9 +10,9 @@ pub const CARD: &str = "README.md";
 pub const FAILED: &str = ".failed";
 /// What a search for a plan found, for machines.
 pub const TUNE_JSON: &str = "tune.json";
-/// The report for machines.
 /// The report for people.
 pub const REPORT_HTML: &str = "report.html";
+/// The report for machines.
 pub const REPORT_JSON: &str = "report.json";
 
 /// Whether `name` is that of one thing in a folder.
