@@ -75,6 +75,7 @@ pub fn compare(arguments: &Compare, common: &Common, display: &Display) -> Resul
     [&arguments.a, &arguments.b].into_iter().for_each(|dir| settle_around(dir));
     let options = arguments.engines.options();
     let sides = [Side::open(&arguments.a, &options)?, Side::open(&arguments.b, &options)?];
+    sides[1].speaks_as(&sides[0])?;
     let asked = Asked::of(arguments.reference.as_deref(), [&arguments.a, &arguments.b])?;
     let front_end = asked.kind.open(&asked.files, &*asked.text, asked.decoding.eos_token_ids.first().copied())?;
     let data =

@@ -32,7 +32,8 @@ fn whole(dir: &Path) -> Result<String, String> {
         }
     }
     let there: BTreeSet<_> = files(dir).into_keys().collect();
-    if there.len() != listed.len() + 1 {
+    // The manifest and the card.
+    if there.len() != listed.len() + 2 || !there.contains(&dir.join("README.md")) {
         return Err(format!("{}: {there:?}", dir.display()));
     }
     Ok(manifest["recipe"]["text"].as_str().ok_or("no recipe")?.to_owned())

@@ -244,6 +244,8 @@ fn what_cannot_be_compared_is_a_sentence() {
     };
     refused(&a, &other, &data, "found a model of CTranslate2: no engine here opens it");
     refused(&a, &empty, &data, "empty");
+    let byt5 = crate::fixture::fixture("byt5").display().to_string();
+    refused(&a, &byt5, &data, "different vocabularies: expected 64 tokens as ");
     refused(&a, &b, &words, "no tokenizer here nor in ");
     refused(&a, &b, &empty, "empty: ");
     assert_eq!(code(&run(&["compare", &a, &b, "--data", &data, "--metric", "beauty"])), 2);

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use converters::checkpoint::{Files, Generation};
 use converters::import::family;
 use converters::tokenizer::{Languages, Tokenizer, TokenizerError};
-use converters::{Artifact, Checkpoint, FORMATS};
+use converters::{Artifact, Checkpoint, FORMATS, limits};
 use frontend::Kind;
+use serde_json::Value;
 use validate::runtime::Options;
 use validate::task::{DataError, Text};
 use validate::{Fit, RUNTIMES, RuntimeError, Session};
@@ -61,6 +62,23 @@ impl Side {
         };
         let is_alone = of(&sides[0]) != of(&sides[1]);
         if is_alone { of(self) } else { self.artifact.dir.display().to_string() }
+    }
+
+    /// Errors: another vocabulary than the other's, as far as both have a config.json that tells it.
+    pub fn speaks_as(&self, other: &Side) -> Result<(), PipelineError> {
+        let size = |side: &Side| {
+            let config: Value = limits::read_json(&side.artifact.dir.join("config.json")).ok()?;
+            config.get("vocab_size")?.as_u64()
+        };
+        match (size(other), size(self)) {
+            (Some(expected), Some(found)) if expected != found => {
+                let first = other.artifact.dir.display();
+                let message =
+                    format!("different vocabularies: expected {expected} tokens as {first} has, found {found}");
+                Err(PipelineError::Artifact { dir: self.artifact.dir.clone(), message })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The first engine that opens it. Errors: no engine does, each with its reason.
