@@ -42,4 +42,5 @@ mod shapes;
 mod speech;
 mod surroundings;
 mod tokenizer;
+mod trace;
 mod validate;

@@ -107,6 +107,13 @@ impl Recorded {
         mask.as_i64().expect("read as i64")[sequence * fed + frame * fed / frames] != 0
     }
 
+    /// The token that a row of a recorded tensor stands at or after; `None` for sound.
+    fn token(&self, name: &str, sequence: usize, position: usize) -> Option<i64> {
+        let ids = if name == "logits" { &self.decoder_input_ids } else { self.source.get("input_ids")? };
+        let &[_, width] = ids.shape() else { return None };
+        ids.as_i64()?.get(sequence * width + position).copied()
+    }
+
     /// What the recorded logits are multiplied with to follow the semantics `ours`, which a checkpoint may leave open:
     /// versions of transformers differ there, and only there.
     fn rescaling(&self, ours: &str) -> f32 {
@@ -137,10 +144,11 @@ pub fn import(subject: &Subject) -> Vec<Check> {
         Err(sentence) => return vec![Check::failed(Link::Import, what, sentence)],
     };
     let limit = Limit::AtMost(F32_NOISE);
-    let judge = |what: &str, meter: &Meter| {
-        let found = meter.distances();
+    let judge = |what: &str, compared: &Compared| {
+        let found = compared.meter.distances();
         let what = format!("{what} against transformers {}", recorded.version);
-        Check::judge(Link::Import, what, Metric::RelL2, found.rel_l2, limit, broken).with(found)
+        let broken = format!("{broken}{}", compared.first(&recorded));
+        Check::judge(Link::Import, what, Metric::RelL2, found.rel_l2, limit, &broken).with(found)
     };
     let rescaled = recorded.rescaling(&subject.exact.semantics.logit_scale);
     let scale = if rescaled == 1.0 { String::new() } else { format!(" (recorded ones x {rescaled}, see logit scale)") };
@@ -151,30 +159,61 @@ pub fn import(subject: &Subject) -> Vec<Check> {
     checks
 }
 
-fn compare_recorded(subject: &Subject, recorded: &Recorded) -> Result<[Meter; 2], String> {
+/// A recorded tensor beside the graph's, row by row: what stands at one position of one sequence.
+struct Compared {
+    name: &'static str,
+    meter: Meter,
+    /// Of rows that count: sequence, position, and the squares of the distance and of what was recorded.
+    rows: Vec<([usize; 2], [f64; 2])>,
+}
+
+impl Compared {
+    fn row(&mut self, place: [usize; 2], a: &[f32], b: &[f32]) {
+        self.meter.add(a, b, a.len());
+        let square = |x: f64| x * x;
+        let apart = a.iter().zip(b).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+        self.rows.push((place, [apart, a.iter().map(|a| square(f64::from(*a))).sum()]));
+    }
+
+    /// Where it differs first, for a sentence; rows are related to the mean of all.
+    fn first(&self, recorded: &Recorded) -> String {
+        let size = self.rows.iter().map(|(_, [_, size])| size).sum::<f64>() / self.rows.len().max(1) as f64;
+        let is_off = |apart: f64| !((apart / size).sqrt() <= F32_NOISE);
+        let Some((place, [apart, _])) = self.rows.iter().find(|(_, [apart, _])| is_off(*apart)) else {
+            return String::new();
+        };
+        let [sequence, position] = *place;
+        let token = recorded.token(self.name, sequence, position).map(|id| format!(" (token {id})"));
+        format!(
+            "; {} differs first in sequence {sequence} at position {position}{}, relative L2 {:.2e}",
+            self.name,
+            token.unwrap_or_default(),
+            (apart / size).sqrt()
+        )
+    }
+}
+
+fn compare_recorded(subject: &Subject, recorded: &Recorded) -> Result<[Compared; 2], String> {
     let out = Interpreter::new(subject.imported).call("full", &recorded.feeds()).map_err(|e| e.to_string())?;
-    let mut meters = [Meter::ZERO; 2];
-    for (meter, (name, expected)) in
-        meters.iter_mut().zip([("encoder_hidden", &recorded.encoder_hidden), ("logits", &recorded.logits)])
-    {
+    let tensors = [("encoder_hidden", &recorded.encoder_hidden), ("logits", &recorded.logits)];
+    let mut all = tensors.map(|(name, _)| Compared { name, meter: Meter::ZERO, rows: Vec::new() });
+    for (compared, (name, expected)) in all.iter_mut().zip(tensors) {
         let found = out.get(name).ok_or_else(|| format!("expected an output {name} of full, found none"))?;
         let (Some(a), Some(b), true) = (expected.as_f32(), found.as_f32(), expected.shape() == found.shape()) else {
             return Err(format!("{name}: expected {:?} as recorded, found {:?}", expected.shape(), found.shape()));
         };
-        let width = *expected.shape().last().expect("of rank 3");
-        if name == "logits" {
-            let scale = recorded.rescaling(&subject.exact.semantics.logit_scale);
-            meter.add(&a.iter().map(|x| x * scale).collect::<Vec<f32>>(), b, width);
-            continue;
-        }
-        // What the encoder says at padding is never looked at, and differs between implementations.
+        let &[_, positions, width] = expected.shape() else { return Err(format!("{name}: expected rank 3")) };
+        let is_logits = name == "logits";
+        let scale = if is_logits { recorded.rescaling(&subject.exact.semantics.logit_scale) } else { 1.0 };
         for (row, (a, b)) in a.chunks(width).zip(b.chunks(width)).enumerate() {
-            if recorded.is_real(row) {
-                meter.add(a, b, width);
+            // What the encoder says at padding is never looked at, and differs between implementations.
+            if is_logits || recorded.is_real(row) {
+                let a: Vec<f32> = a.iter().map(|x| x * scale).collect();
+                compared.row([row / positions, row % positions], &a, b);
             }
         }
     }
-    Ok(meters)
+    Ok(all)
 }
 
 fn greedy_check(subject: &Subject, recorded: &Recorded, greedy: &Tensor) -> Check {
@@ -197,11 +236,22 @@ fn greedy_check(subject: &Subject, recorded: &Recorded, greedy: &Tensor) -> Chec
                 .map(|row| until_end(row, prompt, &limit.settings.eos_token_ids))
                 .collect();
             let tokens = agreement(&expected[..expected.len().min(found.len())], &found, usize::MAX).map(|a| a.tokens);
-            let broken =
-                "greedy decoding differs from transformers: if the logits above agree, look at the generation config";
-            Check::judge(Link::Import, what, Metric::TokenAgreement, tokens, Limit::AtLeast(1.0), broken)
+            let broken = format!(
+                "greedy decoding differs from transformers: if the logits above agree, look at the generation config{}",
+                first_token(&expected, &found)
+            );
+            Check::judge(Link::Import, what, Metric::TokenAgreement, tokens, Limit::AtLeast(1.0), &broken)
         }
     }
+}
+
+/// Where sequences part first, for a sentence.
+fn first_token(expected: &[Generated], found: &[Generated]) -> String {
+    let parted = expected.iter().zip(found).enumerate().find(|(_, (a, b))| a.tokens != b.tokens);
+    let Some((sequence, (a, b))) = parted else { return String::new() };
+    let position = metrics::common_prefix(&a.tokens, &b.tokens);
+    let told = |said: &Generated| said.tokens.get(position).map_or("the end".to_owned(), |id| format!("token {id}"));
+    format!("; sequence {sequence} at position {position}: expected {}, found {}", told(a), told(b))
 }
 
 fn until_end(row: &[i64], prompt: usize, eos: &[i64]) -> Generated {

@@ -11,15 +11,16 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use converters::{Artifact, FORMATS};
+use graph::ir::port::DECODER_IDS;
 use graph::tensor::Data;
-use graph::{Feeds, Tensor};
+use graph::{Feeds, Tensor, Tensors};
 use serde::{Deserialize, Serialize};
 
 use super::child::Patience;
 use super::pipe::{HEADER_BYTES, Pipe};
 use report::Engine;
 
-use super::{Options, RUNTIMES, RuntimeError, Session};
+use super::{Between, Options, RUNTIMES, RuntimeError, Session};
 use crate::bench::{Course, Times};
 use report::{Check, Link};
 
@@ -44,6 +45,10 @@ enum Request {
         tensors: Vec<Listed>,
     },
     Decode {
+        tensors: Vec<Listed>,
+    },
+    /// A source and the targets of its decoder.
+    Between {
         tensors: Vec<Listed>,
     },
     /// A course under a clock, the tensors being its source.
@@ -121,6 +126,8 @@ enum Reply {
     Encoded,
     /// Its values follow.
     Decoded(Listed),
+    /// Those of the encoder and of the decoder, if the engine shows them; their values follow.
+    Between(Option<[Vec<Listed>; 2]>),
     Ran(Times),
     /// Whether the other sequences are gone.
     Kept(bool),
@@ -211,6 +218,19 @@ impl Hosted {
         self.failed(message)
     }
 
+    /// A tensor that was announced: its values are next in the pipe.
+    fn received(&mut self, listed: Listed, what: &str) -> Result<(String, Tensor), RuntimeError> {
+        let Some(bytes) = listed.bytes().filter(|bytes| *bytes <= LOGIT_BYTES) else {
+            return Err(self.nonsense(&format!("expected {what}, found a shape {:?}", listed.shape)));
+        };
+        let data = self.pipe.values(bytes, what).map_err(|message| self.failed(message))?;
+        Ok(listed.tensor(&data))
+    }
+
+    fn tensors(&mut self, listed: Vec<Listed>) -> Result<Tensors, RuntimeError> {
+        listed.into_iter().map(|listed| self.received(listed, "values")).collect()
+    }
+
     /// A reply that is no refusal. Errors: the engine's, with paths as the user wrote them.
     fn call(&mut self, request: &Request, values: Vec<Vec<u8>>) -> Result<Reply, RuntimeError> {
         let request = serde_json::to_value(request).expect("only JSON types");
@@ -262,11 +282,20 @@ impl Session for Hosted {
         let Reply::Decoded(logits) = self.call(&Request::Decode { tensors }, vec![values(decoder_input_ids)])? else {
             return Err(self.nonsense("expected logits"));
         };
-        let Some(bytes) = logits.bytes().filter(|bytes| *bytes <= LOGIT_BYTES) else {
-            return Err(self.nonsense(&format!("expected logits, found a shape {:?}", logits.shape)));
-        };
-        let data = self.pipe.values(bytes, "logits").map_err(|message| self.failed(message))?;
-        Ok(logits.tensor(&data).1)
+        Ok(self.received(logits, "logits")?.1)
+    }
+
+    fn between(&mut self, source: &Feeds, decoder_input_ids: &Tensor) -> Result<Option<Between>, RuntimeError> {
+        let all =
+            || source.iter().map(|(name, tensor)| (name.as_str(), tensor)).chain([(DECODER_IDS, decoder_input_ids)]);
+        let request = Request::Between { tensors: all().map(|(name, tensor)| Listed::of(name, tensor)).collect() };
+        match self.call(&request, all().map(|(_, tensor)| values(tensor)).collect())? {
+            Reply::Between(None) => Ok(None),
+            Reply::Between(Some([encoder, decoder])) => {
+                Ok(Some(Between { encoder: self.tensors(encoder)?, decoder: self.tensors(decoder)? }))
+            }
+            _ => Err(self.nonsense("expected values")),
+        }
     }
 
     fn timed(&mut self, course: &Course) -> Result<Times, RuntimeError> {
@@ -315,11 +344,12 @@ pub fn serve(runtime: &str, dir: &Path) -> io::Result<()> {
     });
     let mut session = None;
     for (request, feeds) in asked {
-        let (reply, data) = answer(*runtime, dir, &mut session, request, feeds).unwrap_or_else(|e| (e.into(), None));
+        let (reply, data) =
+            answer(*runtime, dir, &mut session, request, feeds).unwrap_or_else(|e| (e.into(), Vec::new()));
         let mut line = serde_json::to_vec(&reply).map_err(io::Error::other)?;
         line.push(b'\n');
         replies.write_all(&line)?;
-        if let Some(tensor) = data {
+        for tensor in data {
             replies.write_all(&values(&tensor))?;
         }
         replies.flush()?;
@@ -365,7 +395,11 @@ fn hear(calls: &Sender<(Request, Feeds)>) {
         }
         let Ok(mut request) = serde_json::from_slice::<Request>(&line) else { return };
         let mut feeds = Feeds::new();
-        if let Request::Encode { tensors } | Request::Decode { tensors } | Request::Run { tensors, .. } = &mut request {
+        if let Request::Encode { tensors }
+        | Request::Decode { tensors }
+        | Request::Between { tensors }
+        | Request::Run { tensors, .. } = &mut request
+        {
             for listed in std::mem::take(tensors) {
                 let Some(bytes) = listed.bytes() else { return };
                 let mut data = Vec::new();
@@ -387,7 +421,7 @@ fn answer(
     session: &mut Option<Box<dyn Session>>,
     request: Request,
     feeds: Feeds,
-) -> Result<(Reply, Option<Tensor>), RuntimeError> {
+) -> Result<(Reply, Vec<Tensor>), RuntimeError> {
     let failed = |message: &str| RuntimeError::Failed { runtime: runtime.name(), message: message.to_owned() };
     if let Request::Open { format, files, threads, as_used, merged, soc_models } = request {
         let format = FORMATS.iter().map(|known| known.name()).find(|known| *known == format);
@@ -398,22 +432,32 @@ fn answer(
         let options = Options { threads, as_used, merged, soc_models, offline: true, ..Options::DEFAULT };
         let opened = session.insert(runtime.open(&artifact, &options)?);
         let (limit_tokens, rows_at_once) = (opened.limit_tokens(), opened.rows_at_once());
-        return Ok((Reply::Opened { engine: opened.engine(), limit_tokens, rows_at_once }, None));
+        return Ok((Reply::Opened { engine: opened.engine(), limit_tokens, rows_at_once }, Vec::new()));
     }
     let session = session.as_mut().ok_or_else(|| failed("expected to open an artifact first"))?;
     match request {
-        Request::Encode { .. } => session.encode(&feeds).map(|()| (Reply::Encoded, None)),
+        Request::Encode { .. } => session.encode(&feeds).map(|()| (Reply::Encoded, Vec::new())),
         Request::Decode { .. } => {
             let ids = feeds.get("decoder_input_ids").ok_or_else(|| failed("decoder_input_ids: expected it"))?;
             let logits = session.decode(ids)?;
-            Ok((Reply::Decoded(Listed::of("logits", &logits)), Some(logits)))
+            Ok((Reply::Decoded(Listed::of("logits", &logits)), vec![logits]))
+        }
+        Request::Between { .. } => {
+            let mut source = feeds;
+            let ids = source.remove(DECODER_IDS).ok_or_else(|| failed("decoder_input_ids: expected it"))?;
+            let Some(Between { encoder, decoder }) = session.between(&source, &ids)? else {
+                return Ok((Reply::Between(None), Vec::new()));
+            };
+            let listed =
+                [&encoder, &decoder].map(|of| of.iter().map(|(name, tensor)| Listed::of(name, tensor)).collect());
+            Ok((Reply::Between(Some(listed)), encoder.into_values().chain(decoder.into_values()).collect()))
         }
         Request::Run { prompt, tokens, .. } => {
             let times = session.timed(&Course { source: feeds, prompt, tokens })?;
-            Ok((Reply::Ran(times), None))
+            Ok((Reply::Ran(times), Vec::new()))
         }
-        Request::Keep { rows } => Ok((Reply::Kept(session.keep(&rows)?), None)),
-        Request::Checks | Request::Open { .. } => Ok((Reply::Checks(session.checks()), None)),
+        Request::Keep { rows } => Ok((Reply::Kept(session.keep(&rows)?), Vec::new())),
+        Request::Checks | Request::Open { .. } => Ok((Reply::Checks(session.checks()), Vec::new())),
     }
 }
 
