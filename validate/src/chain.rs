@@ -21,6 +21,7 @@ mod engine;
 mod error;
 mod explained;
 mod histograms;
+mod import;
 pub mod limits;
 mod links;
 pub mod measure;
