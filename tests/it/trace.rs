@@ -195,6 +195,8 @@ fn products_are_listed_in_order_with_stack_layer_and_role_and_a_fault_shows_from
     let honest = validated(&baseline, &model, &records);
     let weights: Vec<&str> = honest.values.iter().map(|value| value.weight.as_str()).collect();
     let place = |weight: &str| weights.iter().position(|found| *found == weight).expect("a product of each weight");
+    let decoder = place("decoder.block.0.layer.0.SelfAttention.q.weight");
+    assert!(place(Q[1]) < decoder, "{weights:?}");
     assert!(place("shared.weight") < place(Q[0]) && place(Q[0]) < place(Q[1]), "{weights:?}");
     let of = &honest.values[place(Q[1])];
     assert_eq!((of.stack.as_str(), of.layer, of.role.as_str()), ("encoder", Some(1), "linear"));
@@ -242,6 +244,30 @@ fn an_import_with_swapped_tensors_is_told_by_recorded_tensor_sequence_and_token(
         let greedy = failed.iter().find(|check| check.what.contains("greedy")).expect("other tokens");
         assert!(greedy.sentence.contains(": expected token "), "{}", greedy.sentence);
     }
+}
+
+#[test]
+fn a_pass_that_changes_one_op_is_told_by_the_first_value_that_is_another() {
+    let mut grown = grown(&fixture("t5-v1.1"));
+    let values = &mut grown.exact.graph.values;
+    let attention = |value: &graph::Value| match value.def {
+        Def::Op(Op::Attention { scale, .. }, _) => Some(scale),
+        _ => None,
+    };
+    let second = (0..values.len()).filter(|place| attention(&values[*place]).is_some()).nth(1).expect("two layers");
+    if let Def::Op(Op::Attention { scale, .. }, _) = &mut values[second].def {
+        *scale *= 0.9;
+    }
+    // What the pass made has no name from before: the first value behind it that has one.
+    let (graph, mut off) = (&grown.exact.graph, graph::ValueId(second));
+    while !grown.imported.values.iter().any(|value| value.name == graph.value(off).name) {
+        off = graph.users()[off.0][0];
+    }
+    let name = graph.value(off).name.clone();
+    let recorded = grown.recorded();
+    let baseline = grown.baseline(&recorded);
+    let check = baseline.checks.iter().find(|check| check.what.contains("before and after")).expect("compared");
+    assert!(check.sentence.contains(&format!("; {name} differs first, relative L2 ")), "{name}: {}", check.sentence);
 }
 
 #[test]

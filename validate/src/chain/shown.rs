@@ -8,6 +8,10 @@ use super::apart::relative;
 use super::culprit::weight_of;
 use crate::runtime::Between;
 
+/// How many times as far off as its logits a value of a sound engine may be. Where activations are rounded, a step that one of them is
+/// off shows in the value itself, and logits have many of them: on models/g2p-t5 in blocks of int8, 1.4 of onnxruntime's limit.
+const INSIDE: f64 = 4.0;
+
 /// The values that were compared, and the first one that is farther off.
 #[derive(Default)]
 pub(super) struct Compared {
@@ -15,7 +19,7 @@ pub(super) struct Compared {
     pub(super) first: Option<TensorParting>,
 }
 
-/// Compares what an engine shows with what a graph computes, in its order. `rel_l2`: how far its logits may be off, and so its values.
+/// Compares what an engine shows with what a graph computes, in its order. `rel_l2`: how far its logits may be off.
 ///
 /// Errors: those of a call.
 pub(super) fn compare(
@@ -55,10 +59,10 @@ impl Compared {
             let Some(expected) = found.and_then(|found| laid_as(expected, found)) else { return };
             let apart = relative(&expected, &shown[value]);
             self.values += 1;
-            if apart > rel_l2 || apart.is_nan() {
+            let expected_rel_l2 = INSIDE * rel_l2;
+            if apart > expected_rel_l2 || apart.is_nan() {
                 let weight = weight_of(graph, id);
-                self.first =
-                    Some(TensorParting { value: value.clone(), weight, rel_l2: apart, expected_rel_l2: rel_l2 });
+                self.first = Some(TensorParting { value: value.clone(), weight, rel_l2: apart, expected_rel_l2 });
             }
         })
     }

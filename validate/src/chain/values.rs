@@ -1,6 +1,6 @@
 //! Values between input and logits: how large they are in the float model, and how far off in the quantized graph.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use graph::eval::{EvalError, Feeds};
 use graph::{Graph, Op, Tensor};
@@ -22,7 +22,7 @@ struct Sums {
     size: f64,
 }
 
-/// The products of weights on some inputs, in the order of the computation, each graph on values of its own.
+/// The products of weights on some inputs, in the order of the computation with the encoder first, each graph on values of its own.
 ///
 /// Errors: those of a call.
 pub(super) fn errors(pair: &Pair, inputs: &[Feeds], tensors: &[TensorRow]) -> Result<Vec<ValueError>, EvalError> {
@@ -43,7 +43,17 @@ pub(super) fn errors(pair: &Pair, inputs: &[Feeds], tensors: &[TensorRow]) -> Re
         all.iter_mut().zip(more).for_each(|(sums, more)| sums.add(&more));
         all
     });
-    Ok(all.into_iter().map(|sums| sums.row(&roles)).collect())
+    let mut rows: Vec<ValueError> = all.into_iter().map(|sums| sums.row(&roles)).collect();
+    // The encoder needs nothing of the decoder, and is what a reader looks for first.
+    let encoder = encoder(pair.graph());
+    rows.sort_by_key(|row| !encoder.contains(row.value.as_str()));
+    Ok(rows)
+}
+
+/// The names of the values that the encoder computes.
+fn encoder(graph: &Graph) -> HashSet<&str> {
+    let order = graph.entry("encoder").map(|entry| graph.order(entry)).unwrap_or_default();
+    order.into_iter().map(|id| graph.value(id).name.as_str()).collect()
 }
 
 impl Sums {
