@@ -44,4 +44,5 @@ mod shapes;
 mod speech;
 mod surroundings;
 mod tokenizer;
+mod trace;
 mod validate;

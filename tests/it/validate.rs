@@ -28,7 +28,7 @@ use crate::fixture::{fixture, fixtures, repository};
 /// A checkpoint after import and after the passes.
 pub struct Grown {
     pub dir: PathBuf,
-    imported: Graph,
+    pub imported: Graph,
     pub exact: Model,
 }
 
@@ -73,7 +73,7 @@ impl Grown {
 }
 
 /// A format whose file is memory: what it reads back is what the test says.
-struct Memory<F>(F);
+pub struct Memory<F>(pub F);
 
 impl<F: Fn() -> Result<Weights, ExportError> + Sync> Format for Memory<F> {
     fn name(&self) -> &'static str {
@@ -97,18 +97,18 @@ impl<F: Fn() -> Result<Weights, ExportError> + Sync> Format for Memory<F> {
     }
 }
 
-fn artifact(dir: &Path) -> Artifact {
+pub fn artifact(dir: &Path) -> Artifact {
     Artifact { format: "memory", dir: dir.to_owned(), files: Vec::new() }
 }
 
 /// An engine made of the interpreter, under the name of one whose noise is known, and what it does wrong.
-struct Fake {
-    graph: Graph,
-    fault: Fault,
+pub struct Fake {
+    pub graph: Graph,
+    pub fault: Fault,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Fault {
+pub enum Fault {
     None,
     Missing,
     Refuses,
@@ -288,7 +288,7 @@ fn report(baseline: &Baseline, artifacts: Vec<ArtifactReport>) -> Report {
     }
 }
 
-fn failed(checks: &[Check]) -> Vec<&Check> {
+pub fn failed(checks: &[Check]) -> Vec<&Check> {
     checks.iter().filter(|c| c.outcome == Outcome::Failed).collect()
 }
 
@@ -300,7 +300,7 @@ fn failed_links(checks: &[Check]) -> Vec<Link> {
 }
 
 /// The same graph with the rows of two weights exchanged.
-fn swapped(graph: &Graph, a: &str, b: &str) -> Graph {
+pub fn swapped(graph: &Graph, a: &str, b: &str) -> Graph {
     let mut graph = graph.clone();
     let [a, b] = [a, b].map(|name| graph.weights.find(name).expect("a weight of the fixture"));
     let (first, second) = (graph.weights.get(a).data.clone(), graph.weights.get(b).data.clone());
@@ -309,13 +309,13 @@ fn swapped(graph: &Graph, a: &str, b: &str) -> Graph {
     graph
 }
 
-fn scaled(graph: &mut Graph, weight: &str, by: f32) {
+pub fn scaled(graph: &mut Graph, weight: &str, by: f32) {
     let id = graph.weights.find(weight).expect("a weight of the fixture");
     let weight = graph.weights.get_mut(id);
     weight.data = WeightData::Derived(Derive::MulScalar(by), Box::new(weight.data.clone()));
 }
 
-const Q: [&str; 2] =
+pub const Q: [&str; 2] =
     ["encoder.block.0.layer.0.SelfAttention.q.weight", "encoder.block.1.layer.0.SelfAttention.q.weight"];
 
 #[test]

@@ -13,17 +13,27 @@
 
 mod agreement;
 mod answers;
+mod apart;
 mod artifact;
 mod baseline;
+mod culprit;
 mod engine;
 mod error;
+mod explained;
+mod histograms;
+mod import;
 pub mod limits;
 mod links;
 pub mod measure;
 mod noise;
+mod pair;
+mod partings;
 mod quantization;
+mod shown;
 mod subject;
 mod ties;
+mod trace;
+mod values;
 mod walk;
 
 pub use artifact::{validate_artifact, validate_in};

@@ -25,5 +25,5 @@ pub use all::RUNTIMES;
 pub use child::end_children;
 pub use error::RuntimeError;
 pub use host::COMMAND;
-pub use interface::{AllRows, Fit, Options, Runtime, Session};
+pub use interface::{AllRows, Between, Fit, Options, Runtime, Session};
 pub use serve::serve;

@@ -9,6 +9,7 @@ pub mod model;
 #[rustfmt::skip]
 pub mod proto;
 pub mod read;
+pub mod shown;
 pub mod tensors;
 mod weigh;
 pub mod write;

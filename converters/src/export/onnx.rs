@@ -3,6 +3,7 @@
 //! Standard operators of opset 18, of opset 21 in a file with activations of 16 bits; of `com.microsoft`, `MultiHeadAttention`
 //! unless `attention: standard`, and `MatMulNBits` and `GatherBlockQuantized` for codes of 4 and 8 bits.
 
+mod between;
 mod lower;
 mod options;
 
@@ -27,6 +28,7 @@ pub use onnx::{
     describe,
 };
 
+pub use self::between::show_values;
 use self::lower::{Choices, Lowering};
 use crate::artifact::Artifact;
 use crate::error::ExportError;

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use converters::export::npu::HOST_FILE;
-use graph::{Progress, progress};
+use graph::{Progress, WeightError, progress};
 use report::{ArtifactReport, Check, Link};
 
 use super::error::ChainError;
 use super::walk::{Context, Walk, in_engine};
-use super::{answers, links};
+use super::{answers, histograms, links};
 use crate::runtime::{Fit, RUNTIMES, Runtime};
 
 /// Tests the links quantization, export and runtime of one artifact, in every engine that opens its format.
@@ -28,6 +28,9 @@ pub fn validate_in(
     let mut walk = Walk::new(&context);
     progress.stage(&format!("{name}: quantized graph"), baseline.plan.samples as u64, progress::Unit::Samples);
     let quantized = walk.quantization(progress)?;
+    if let Some(quantized) = &quantized {
+        walk.trace_quantization(quantized)?;
+    }
     walk.checks.push(links::export(&context.quantized.graph, context.format.read_weights(context.quantized, artifact)));
     walk.checks.extend(context.manifest.map(|manifest| links::digests(manifest, &context.files)));
     // Engines of the host take much that toolchains refuse, so this comes before them.
@@ -56,9 +59,12 @@ pub fn validate_in(
         walk.checks.push(Check::not_run(Link::Runtime, "the artifact in an engine", why));
     }
 
-    let Walk { checks, runs, generated, .. } = walk;
-    let weights: u64 = context.tensors.iter().map(|t| t.shape.iter().product::<usize>() as u64).sum();
-    let weight_bytes: u64 = context.tensors.iter().map(|t| t.bytes).sum();
+    let Walk { checks, runs, generated, partings, values, .. } = walk;
+    let mut tensors = context.tensors;
+    histograms::fill(&mut tensors, &baseline.subject.exact.graph, &context.quantized.graph)
+        .map_err(|WeightError { source, .. }| ChainError::Io(source))?;
+    let weights: u64 = tensors.iter().map(|t| t.shape.iter().product::<usize>() as u64).sum();
+    let weight_bytes: u64 = tensors.iter().map(|t| t.bytes).sum();
     Ok(ArtifactReport {
         name: name.to_owned(),
         folder: name.to_owned(),
@@ -69,9 +75,9 @@ pub fn validate_in(
         checks,
         runs,
         speed: Vec::new(),
-        generations: answers::side_by_side(baseline, &generated),
-        values: Vec::new(),
-        tensors: context.tensors,
+        generations: answers::side_by_side(baseline, &generated, partings),
+        values,
+        tensors,
         substitutions: context.substitutions,
     })
 }

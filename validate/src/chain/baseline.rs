@@ -8,7 +8,7 @@ use report::{Check, DataReport};
 use super::error::ChainError;
 use super::measure::{self, Outputs, Plan};
 use super::subject::{Subject, too_long, vocabulary};
-use super::{links, quantization};
+use super::{import, links, quantization};
 use crate::bench::Course;
 use crate::generate::Generated;
 use crate::runtime::reference::caching;
@@ -47,7 +47,7 @@ impl<'a> Baseline<'a> {
         let scratch = Scratch::new()?;
         progress.stage("float model", samples, progress::Unit::Samples);
         let outputs = measure::graph(&interpreter, &plan, &[], &scratch, progress)?.outputs;
-        let mut checks = links::import(&subject);
+        let mut checks = import::checks(&subject);
         checks.extend(links::passes(&subject, &interpreter, &plan, &outputs)?);
         let mut baseline = Baseline { subject, plan, outputs, targets, score: None, checks };
         baseline.score = baseline.scored(&baseline.outputs.generated).map(|scored| scored.score());

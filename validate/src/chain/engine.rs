@@ -91,6 +91,9 @@ impl Walk<'_> {
             format!("{called}: ")
         };
         self.judge_task(Link::Runtime, &prefix, &outputs.generated[..plan.samples], broken);
+        // A simulator takes seconds for a token.
+        let is_slow = runtime.samples(options).is_some();
+        self.trace_engine(&mut *session, [quantized, &outputs], limit, rel_l2, is_slow);
         self.runs.push(run);
         self.generated.push(outputs.generated);
         self.checks.extend(session.checks());

@@ -37,8 +37,18 @@ impl Choice {
     }
 
     /// Whether logits that are `rel_l2` off may choose `token` instead.
-    fn is_tie(&self, token: i64, rel_l2: f64) -> bool {
-        let noise = rel_l2 * self.size * std::f64::consts::SQRT_2;
+    pub(super) fn is_tie(&self, token: i64, rel_l2: f64) -> bool {
+        self.is_nearer(token, rel_l2 * self.size)
+    }
+
+    /// Whether logits may choose `token` instead whose distribution is `kl` nats off: noise with variance `σ²` on each logit costs `σ² / 2`.
+    pub(super) fn is_within(&self, token: i64, kl: f64) -> bool {
+        self.is_nearer(token, (2.0 * kl).sqrt())
+    }
+
+    /// Whether `token` is nearer than the difference of two logits that have so much noise each.
+    fn is_nearer(&self, token: i64, noise: f64) -> bool {
+        let noise = noise * std::f64::consts::SQRT_2;
         self.rivals.iter().any(|(rival, gap)| *rival == token && *gap <= WIDTH * noise)
     }
 }

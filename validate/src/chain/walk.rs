@@ -3,7 +3,7 @@
 use converters::{Artifact, Format, Model};
 use graph::{Progress, Scratch};
 use metrics::{Distances, TaskMetric};
-use report::{Check, Limit, Link, Metric, Note, OutputFile, Run, TensorRow};
+use report::{Check, Limit, Link, Metric, Note, OutputFile, Run, TensorRow, ValueError};
 
 use super::agreement::agreement;
 use super::baseline::Baseline;
@@ -12,6 +12,7 @@ use super::limits::{Arithmetic, F32_NOISE, Limits};
 use super::links;
 use super::measure::{self, Measured, Outputs, Way};
 use super::noise::Noise;
+use super::partings::Parted;
 use crate::generate::Generated;
 use crate::runtime::reference::{Reference, caching};
 use crate::runtime::{Options, Session};
@@ -55,11 +56,23 @@ pub(super) struct Walk<'w> {
     pub(super) generated: Vec<Vec<Generated>>,
     /// What f32 noise does to the quantized graph, where it rounds activations.
     pub(super) noise: Option<Noise>,
+    /// Where runs leave what they are judged against, by run.
+    pub(super) partings: Vec<Parted>,
+    /// How far off the quantized graph's values are.
+    pub(super) values: Vec<ValueError>,
 }
 
 impl<'w> Walk<'w> {
     pub(super) fn new(context: &'w Context<'w>) -> Walk<'w> {
-        Walk { context, checks: Vec::new(), runs: Vec::new(), generated: Vec::new(), noise: None }
+        Walk {
+            context,
+            checks: Vec::new(),
+            runs: Vec::new(),
+            generated: Vec::new(),
+            noise: None,
+            partings: Vec::new(),
+            values: Vec::new(),
+        }
     }
 
     /// The quantized graph against the exact one. `None` when it cannot be evaluated, which is a failed check.

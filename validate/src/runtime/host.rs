@@ -8,12 +8,12 @@ use std::process::Command;
 
 use converters::Artifact;
 use graph::ir::port::DECODER_IDS;
-use graph::{Feeds, Tensor};
+use graph::{Feeds, Tensor, Tensors};
 use report::{Check, Engine, Link};
 
 use super::child::Patience;
 use super::error::RuntimeError;
-use super::interface::{Options, Session};
+use super::interface::{Between, Options, Session};
 use super::names::HOSTED;
 use super::pipe::Pipe;
 use super::protocol::{Listed, Reply, Request, values};
@@ -88,6 +88,19 @@ impl Hosted {
         self.failed(message)
     }
 
+    /// A tensor that was announced: its values are next in the pipe.
+    fn received(&mut self, listed: Listed, what: &str) -> Result<(String, Tensor), RuntimeError> {
+        let Some(bytes) = listed.bytes().filter(|bytes| *bytes <= LOGIT_BYTES) else {
+            return Err(self.nonsense(&format!("expected {what}, found a shape {:?}", listed.shape)));
+        };
+        let data = self.pipe.values(bytes, what).map_err(|message| self.failed(message))?;
+        Ok(listed.tensor(&data))
+    }
+
+    fn tensors(&mut self, listed: Vec<Listed>) -> Result<Tensors, RuntimeError> {
+        listed.into_iter().map(|listed| self.received(listed, "values")).collect()
+    }
+
     /// A reply that is no refusal. Errors: the engine's, with paths as the user wrote them.
     fn call(&mut self, request: &Request, values: Vec<Vec<u8>>) -> Result<Reply, RuntimeError> {
         let request = serde_json::to_value(request).expect("only JSON types");
@@ -139,11 +152,20 @@ impl Session for Hosted {
         let Reply::Decoded(logits) = self.call(&Request::Decode { tensors }, vec![values(decoder_input_ids)])? else {
             return Err(self.nonsense("expected logits"));
         };
-        let Some(bytes) = logits.bytes().filter(|bytes| *bytes <= LOGIT_BYTES) else {
-            return Err(self.nonsense(&format!("expected logits, found a shape {:?}", logits.shape)));
-        };
-        let data = self.pipe.values(bytes, "logits").map_err(|message| self.failed(message))?;
-        Ok(logits.tensor(&data).1)
+        Ok(self.received(logits, "logits")?.1)
+    }
+
+    fn between(&mut self, source: &Feeds, decoder_input_ids: &Tensor) -> Result<Option<Between>, RuntimeError> {
+        let all =
+            || source.iter().map(|(name, tensor)| (name.as_str(), tensor)).chain([(DECODER_IDS, decoder_input_ids)]);
+        let request = Request::Between { tensors: all().map(|(name, tensor)| Listed::of(name, tensor)).collect() };
+        match self.call(&request, all().map(|(_, tensor)| values(tensor)).collect())? {
+            Reply::Between(None) => Ok(None),
+            Reply::Between(Some([encoder, decoder])) => {
+                Ok(Some(Between { encoder: self.tensors(encoder)?, decoder: self.tensors(decoder)? }))
+            }
+            _ => Err(self.nonsense("expected values")),
+        }
     }
 
     fn timed(&mut self, course: &Course) -> Result<Times, RuntimeError> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use converters::Artifact;
-use graph::{Feeds, Tensor};
+use graph::{Feeds, Tensor, Tensors};
 use report::{Check, Engine};
 
 use super::error::RuntimeError;
@@ -114,6 +114,12 @@ pub trait Session {
     /// `decoder_input_ids`: i64[b, n], n ≥ 1. Returns the logits f32[b, n, vocabulary] after each of them.
     fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError>;
 
+    /// Values between inputs and logits when a batch is encoded and its targets are fed whole, by the names that they have in the
+    /// graph: as many as the engine can show. `None` when it shows none.
+    fn between(&mut self, _source: &Feeds, _decoder_input_ids: &Tensor) -> Result<Option<Between>, RuntimeError> {
+        Ok(None)
+    }
+
     /// Runs a course under a clock, in the process in which the engine computes: logits that cross a pipe would be timed too.
     ///
     /// Errors: those of the session, and logits that are not of the batch.
@@ -169,6 +175,15 @@ pub trait Session {
     }
 }
 
+/// What an engine computed on the way.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Between {
+    /// Of the encoder.
+    pub encoder: Tensors,
+    /// Of the decoder's first step.
+    pub decoder: Tensors,
+}
+
 /// A session that keeps all sequences of a batch to its end, for artifacts in which they are not alone.
 pub struct AllRows(pub Box<dyn Session>);
 
@@ -183,6 +198,10 @@ impl Session for AllRows {
 
     fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
         self.0.decode(decoder_input_ids)
+    }
+
+    fn between(&mut self, source: &Feeds, decoder_input_ids: &Tensor) -> Result<Option<Between>, RuntimeError> {
+        self.0.between(source, decoder_input_ids)
     }
 
     fn limit_tokens(&self) -> Option<usize> {

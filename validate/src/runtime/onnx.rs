@@ -1,5 +1,6 @@
 //! onnxruntime through its C library, found or fetched: ONNX artifacts as Optimum and transformers.js call them.
 
+mod between;
 pub(super) mod fetch;
 pub(super) mod fixed;
 
@@ -21,11 +22,12 @@ use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, ValueType};
 
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Options, Runtime, Session};
+use crate::runtime::interface::{Between, Options, Runtime, Session};
 use crate::runtime::names::ONNXRUNTIME;
 use crate::runtime::npu::{self, Steps};
 use crate::runtime::reference::of_rows;
 use crate::runtime::{environments, host};
+use between::Shown;
 use fixed::FixedGraph;
 use report::Engine;
 
@@ -170,26 +172,44 @@ struct OnnxSession {
     memory: Option<(DynValue, Option<DynValue>)>,
     /// By the names of the inputs they go to; empty before the first step.
     caches: HashMap<String, DynValue>,
+    /// How copies of the graphs that show their values are opened, and where the graphs are.
+    opening: Opening,
+    shown: Option<Shown>,
+}
+
+/// How graphs of one folder are opened.
+struct Opening {
+    environment: Environment,
+    dir: PathBuf,
+    threads: usize,
+    optimizations: GraphOptimizationLevel,
+    config: Config,
+}
+
+impl Opening {
+    fn session(&self, path: &Path) -> Result<OrtSession, RuntimeError> {
+        session(&self.environment, path, self.threads, self.optimizations, &self.config)
+            .map_err(|error| failed(format!("{}: {error}", path.display())))
+    }
 }
 
 impl OnnxSession {
     fn open(dir: &Path, options: &Options, optimizations: GraphOptimizationLevel) -> Result<OnnxSession, RuntimeError> {
         let loaded = load(options)?;
         let config = config(GRAPH_FILES.iter().map(|(_, file)| dir.join(file)), options);
-        let open = |file: &str| {
-            let path = dir.join(file);
-            session(&loaded.environment, &path, options.threads, optimizations, &config)
-                .map_err(|error| failed(format!("{}: {error}", path.display())))
-        };
+        let graphs = if options.merged { "merged decoder" } else { "decoder and decoder with past" };
+        let settings = settings(options, optimizations, &config, graphs);
+        let engine = Engine { name: ONNXRUNTIME.to_owned(), version: loaded.version.clone(), settings };
+        let (environment, dir, threads) = (loaded.environment, dir.to_owned(), options.threads);
+        let opening = Opening { environment, dir, threads, optimizations, config };
+        let open = |file: &str| opening.session(&opening.dir.join(file));
         let decoder = match options.merged {
             true => Decoder::Merged(open("decoder_model_merged.onnx")?),
             false => Decoder::Pair(open("decoder_model.onnx")?, open("decoder_with_past_model.onnx")?),
         };
-        let graphs = if options.merged { "merged decoder" } else { "decoder and decoder with past" };
-        let settings = settings(options, optimizations, &config, graphs);
-        let engine = Engine { name: ONNXRUNTIME.to_owned(), version: loaded.version.clone(), settings };
         let encoder = open("encoder_model.onnx")?;
-        Ok(OnnxSession { encoder, decoder, engine, source: Feeds::new(), memory: None, caches: HashMap::new() })
+        let (source, caches) = (Feeds::new(), HashMap::new());
+        Ok(OnnxSession { encoder, decoder, engine, source, memory: None, caches, opening, shown: None })
     }
 }
 
@@ -266,6 +286,14 @@ impl Session for OnnxSession {
         self.memory = Some((hidden, source.get("attention_mask").map(to_ort).transpose()?));
         self.source = source.clone();
         Ok(())
+    }
+
+    fn between(&mut self, source: &Feeds, decoder_input_ids: &Tensor) -> Result<Option<Between>, RuntimeError> {
+        let shown = match &mut self.shown {
+            Some(shown) => shown,
+            none => none.insert(Shown::open(&self.opening)?),
+        };
+        shown.run(source, decoder_input_ids).map(Some)
     }
 
     fn keep(&mut self, rows: &[usize]) -> Result<bool, RuntimeError> {

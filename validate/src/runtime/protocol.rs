@@ -26,6 +26,10 @@ pub(super) enum Request {
     Decode {
         tensors: Vec<Listed>,
     },
+    /// A source and the targets of its decoder.
+    Between {
+        tensors: Vec<Listed>,
+    },
     /// A course under a clock, the tensors being its source.
     Run {
         tensors: Vec<Listed>,
@@ -101,6 +105,8 @@ pub(super) enum Reply {
     Encoded,
     /// Its values follow.
     Decoded(Listed),
+    /// Those of the encoder and of the decoder, if the engine shows them; their values follow.
+    Between(Option<[Vec<Listed>; 2]>),
     Ran(Times),
     /// Whether the other sequences are gone.
     Kept(bool),

@@ -12,7 +12,7 @@ use graph::{Feeds, Tensor};
 
 use super::all::RUNTIMES;
 use super::error::RuntimeError;
-use super::interface::{Options, Runtime, Session};
+use super::interface::{Between, Options, Runtime, Session};
 use super::pipe::HEADER_BYTES;
 use super::protocol::{Listed, Reply, Request, values};
 use crate::bench::course::Course;
@@ -33,11 +33,12 @@ pub fn serve(runtime: &str, dir: &Path) -> io::Result<()> {
     });
     let mut session = None;
     for (request, feeds) in asked {
-        let (reply, data) = answer(*runtime, dir, &mut session, request, feeds).unwrap_or_else(|e| (e.into(), None));
+        let (reply, data) =
+            answer(*runtime, dir, &mut session, request, feeds).unwrap_or_else(|e| (e.into(), Vec::new()));
         let mut line = serde_json::to_vec(&reply).map_err(io::Error::other)?;
         line.push(b'\n');
         replies.write_all(&line)?;
-        if let Some(tensor) = data {
+        for tensor in data {
             replies.write_all(&values(&tensor))?;
         }
         replies.flush()?;
@@ -83,7 +84,11 @@ fn hear(calls: &Sender<(Request, Feeds)>) {
         }
         let Ok(mut request) = serde_json::from_slice::<Request>(&line) else { return };
         let mut feeds = Feeds::new();
-        if let Request::Encode { tensors } | Request::Decode { tensors } | Request::Run { tensors, .. } = &mut request {
+        if let Request::Encode { tensors }
+        | Request::Decode { tensors }
+        | Request::Between { tensors }
+        | Request::Run { tensors, .. } = &mut request
+        {
             for listed in std::mem::take(tensors) {
                 let Some(bytes) = listed.bytes() else { return };
                 let mut data = Vec::new();
@@ -105,7 +110,7 @@ fn answer(
     session: &mut Option<Box<dyn Session>>,
     request: Request,
     feeds: Feeds,
-) -> Result<(Reply, Option<Tensor>), RuntimeError> {
+) -> Result<(Reply, Vec<Tensor>), RuntimeError> {
     let failed = |message: &str| RuntimeError::Failed { runtime: runtime.name(), message: message.to_owned() };
     if let Request::Open { format, files, threads, as_used, merged, soc_models } = request {
         let format = FORMATS.iter().map(|known| known.name()).find(|known| *known == format);
@@ -116,21 +121,31 @@ fn answer(
         let options = Options { threads, as_used, merged, soc_models, offline: true, ..Options::DEFAULT };
         let opened = session.insert(runtime.open(&artifact, &options)?);
         let (limit_tokens, rows_at_once) = (opened.limit_tokens(), opened.rows_at_once());
-        return Ok((Reply::Opened { engine: opened.engine(), limit_tokens, rows_at_once }, None));
+        return Ok((Reply::Opened { engine: opened.engine(), limit_tokens, rows_at_once }, Vec::new()));
     }
     let session = session.as_mut().ok_or_else(|| failed("expected to open an artifact first"))?;
     match request {
-        Request::Encode { .. } => session.encode(&feeds).map(|()| (Reply::Encoded, None)),
+        Request::Encode { .. } => session.encode(&feeds).map(|()| (Reply::Encoded, Vec::new())),
         Request::Decode { .. } => {
             let ids = feeds.get(DECODER_IDS).ok_or_else(|| failed(&format!("{DECODER_IDS}: expected it")))?;
             let logits = session.decode(ids)?;
-            Ok((Reply::Decoded(Listed::of(LOGITS, &logits)), Some(logits)))
+            Ok((Reply::Decoded(Listed::of(LOGITS, &logits)), vec![logits]))
+        }
+        Request::Between { .. } => {
+            let mut source = feeds;
+            let ids = source.remove(DECODER_IDS).ok_or_else(|| failed(&format!("{DECODER_IDS}: expected it")))?;
+            let Some(Between { encoder, decoder }) = session.between(&source, &ids)? else {
+                return Ok((Reply::Between(None), Vec::new()));
+            };
+            let listed =
+                [&encoder, &decoder].map(|of| of.iter().map(|(name, tensor)| Listed::of(name, tensor)).collect());
+            Ok((Reply::Between(Some(listed)), encoder.into_values().chain(decoder.into_values()).collect()))
         }
         Request::Run { prompt, tokens, .. } => {
             let times = session.timed(&Course { source: feeds, prompt, tokens })?;
-            Ok((Reply::Ran(times), None))
+            Ok((Reply::Ran(times), Vec::new()))
         }
-        Request::Keep { rows } => Ok((Reply::Kept(session.keep(&rows)?), None)),
-        Request::Checks | Request::Open { .. } => Ok((Reply::Checks(session.checks()), None)),
+        Request::Keep { rows } => Ok((Reply::Kept(session.keep(&rows)?), Vec::new())),
+        Request::Checks | Request::Open { .. } => Ok((Reply::Checks(session.checks()), Vec::new())),
     }
 }

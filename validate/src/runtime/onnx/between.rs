@@ -1,0 +1,79 @@
+//! What an ONNX artifact computes on the way, by copies of its graphs that return it.
+
+use std::collections::BTreeMap;
+
+use converters::export::onnx::show_values;
+use graph::{Feeds, Tensor, Tensors};
+use ort::session::{Session as OrtSession, SessionInputValue};
+use ort::value::DynValue;
+use tempfile::TempDir;
+
+use super::{Opening, failed, from_ort, nothing_for, to_ort};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::Between;
+
+/// The encoder and the decoder of the first step.
+const FILES: [&str; 2] = ["encoder_model.onnx", "decoder_model.onnx"];
+
+/// Copies of the graphs, opened as the graphs are.
+pub(super) struct Shown {
+    graphs: [Graph; 2],
+    /// Their files, which an engine may still read.
+    _home: TempDir,
+}
+
+struct Graph {
+    session: OrtSession,
+    /// Of the values that it returns, by output.
+    names: BTreeMap<String, String>,
+}
+
+impl Shown {
+    pub(super) fn open(opening: &Opening) -> Result<Shown, RuntimeError> {
+        let home = tempfile::tempdir().map_err(failed)?;
+        let open = |file: &str| {
+            let names = show_values(&opening.dir.join(file), home.path()).map_err(failed)?;
+            Ok(Graph { session: opening.session(&home.path().join(file))?, names })
+        };
+        Ok(Shown { graphs: [open(FILES[0])?, open(FILES[1])?], _home: home })
+    }
+
+    /// Encodes a batch and feeds its targets.
+    pub(super) fn run(&mut self, source: &Feeds, decoder_input_ids: &Tensor) -> Result<Between, RuntimeError> {
+        let [encoder, decoder] = &mut self.graphs;
+        let mut feeds = BTreeMap::new();
+        for (name, tensor) in source {
+            feeds.insert(name.clone(), to_ort(tensor)?);
+        }
+        let (encoded, hidden) = encoder.run(&feeds, Some("last_hidden_state"))?;
+        let hidden = hidden.ok_or_else(|| failed("no output last_hidden_state"))?;
+        let mask = source.get("attention_mask").map(to_ort).transpose()?;
+        let mut feeds: BTreeMap<String, DynValue> = BTreeMap::new();
+        feeds.insert("input_ids".to_owned(), to_ort(decoder_input_ids)?);
+        feeds.insert("encoder_hidden_states".to_owned(), hidden);
+        feeds.extend(mask.map(|mask| ("encoder_attention_mask".to_owned(), mask)));
+        let (decoded, _) = decoder.run(&feeds, None)?;
+        Ok(Between { encoder: encoded, decoder: decoded })
+    }
+}
+
+impl Graph {
+    /// The values that are floats, and the output named `kept` as it is.
+    fn run(
+        &mut self,
+        feeds: &BTreeMap<String, DynValue>,
+        kept: Option<&str>,
+    ) -> Result<(Tensors, Option<DynValue>), RuntimeError> {
+        let inputs = self.session.inputs().iter().map(|input| {
+            let value = feeds.get(input.name()).ok_or_else(|| nothing_for(input.name()))?;
+            Ok((input.name().to_owned(), SessionInputValue::from(value)))
+        });
+        let inputs = inputs.collect::<Result<Vec<_>, RuntimeError>>()?;
+        let mut outputs = self.session.run(inputs).map_err(failed)?;
+        let kept = kept.and_then(|name| outputs.remove(name));
+        let floats = self.names.iter().filter_map(|(output, value)| {
+            Some((value.clone(), from_ort(output, outputs.get(output)?).ok()?)) //
+        });
+        Ok((floats.collect(), kept))
+    }
+}
