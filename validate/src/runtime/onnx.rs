@@ -3,6 +3,8 @@
 mod between;
 pub(super) mod fetch;
 pub(super) mod fixed;
+mod opening;
+mod tensors;
 
 pub use fetch::cache_folder;
 
@@ -13,10 +15,8 @@ use std::sync::Mutex;
 
 use converters::Artifact;
 use converters::export::onnx::{GRAPH_FILES, describe};
-use graph::tensor::Data;
 use graph::{Feeds, Tensor};
 use ort::environment::Environment;
-use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, ValueType};
@@ -29,10 +29,9 @@ use crate::runtime::reference::of_rows;
 use crate::runtime::{environments, host};
 use between::Shown;
 use fixed::FixedGraph;
+use opening::{Config, Opening, session};
 use report::Engine;
-
-/// As onnxruntime calls its own.
-const CPU: &str = "CPUExecutionProvider";
+use tensors::{failed, from_ort, nothing_for, to_ort};
 
 /// `onnxruntime` on the CPU.
 #[derive(Clone, Copy, Debug)]
@@ -64,10 +63,6 @@ pub fn open_as_written(artifact: &Artifact, options: &Options) -> Result<Box<dyn
     Ok(Box::new(OnnxSession::open(&artifact.dir, options, GraphOptimizationLevel::Disable)?))
 }
 
-fn failed(message: impl ToString) -> RuntimeError {
-    RuntimeError::Failed { runtime: ONNXRUNTIME, message: message.to_string() }
-}
-
 // What is set because it matters for numbers. By default (4) onnxruntime 1.32 rounds the activations of weight-only int8
 // layers to int8, which would be told as an error of the artifact; 1 keeps them in f32.
 const CONFIG: [(&str, &str); 1] = [("session.qdq_matmulnbits_accuracy_level", "1")];
@@ -76,8 +71,6 @@ const CONFIG: [(&str, &str); 1] = [("session.qdq_matmulnbits_accuracy_level", "1
 // layers stay as the file has them: rounded, and multiplied in f32. (`session.x64quantprecision` is for this too, but with
 // it onnxruntime 1.32 does not run some graphs with a Relu.)
 const FIXED_STEPS: (&str, &str) = ("session.disable_quant_qdq", "1");
-
-type Config = Vec<(&'static str, &'static str)>;
 
 /// What to set for graphs. One that cannot be read is told when it is opened.
 fn config(files: impl IntoIterator<Item = PathBuf>, options: &Options) -> Config {
@@ -111,10 +104,6 @@ fn open_fixed(dir: &Path, options: &Options) -> Result<Steps<FixedGraph>, Runtim
         let session = session(&loaded.environment, file, options.threads, all, &config);
         session.map(FixedGraph).map_err(|error| failed(format!("{}: {error}", file.display())))
     })
-}
-
-fn nothing_for(input: &str) -> RuntimeError {
-    failed(format!("nothing to feed to the input {input}"))
 }
 
 /// The library of this process; it cannot be loaded twice.
@@ -177,22 +166,6 @@ struct OnnxSession {
     shown: Option<Shown>,
 }
 
-/// How graphs of one folder are opened.
-struct Opening {
-    environment: Environment,
-    dir: PathBuf,
-    threads: usize,
-    optimizations: GraphOptimizationLevel,
-    config: Config,
-}
-
-impl Opening {
-    fn session(&self, path: &Path) -> Result<OrtSession, RuntimeError> {
-        session(&self.environment, path, self.threads, self.optimizations, &self.config)
-            .map_err(|error| failed(format!("{}: {error}", path.display())))
-    }
-}
-
 impl OnnxSession {
     fn open(dir: &Path, options: &Options, optimizations: GraphOptimizationLevel) -> Result<OnnxSession, RuntimeError> {
         let loaded = load(options)?;
@@ -210,46 +183,6 @@ impl OnnxSession {
         let encoder = open("encoder_model.onnx")?;
         let (source, caches) = (Feeds::new(), HashMap::new());
         Ok(OnnxSession { encoder, decoder, engine, source, memory: None, caches, opening, shown: None })
-    }
-}
-
-fn session(
-    environment: &Environment,
-    path: &Path,
-    threads: usize,
-    optimizations: GraphOptimizationLevel,
-    config: &Config,
-) -> Result<OrtSession, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let mut builder = OrtSession::builder(environment).map_err(|e| text(&e))?;
-    // `ort` lets onnxruntime choose the most efficient device, and once a plugin is registered that is the plugin's.
-    let cpu = environment.devices().filter(|device| device.ep().is_ok_and(|ep| ep == CPU));
-    builder = builder.with_devices(cpu.take(1), None).map_err(|e| text(&e))?;
-    builder = builder.with_optimization_level(optimizations).map_err(|e| text(&e))?;
-    builder = builder.with_intra_threads(threads.max(1)).map_err(|e| text(&e))?;
-    // Its remarks about the graph are not this program's output; its errors come back as errors.
-    builder = builder.with_log_level(LogLevel::Fatal).map_err(|e| text(&e))?;
-    for (key, value) in config {
-        builder = builder.with_config_entry(*key, value).map_err(|e| text(&e))?;
-    }
-    builder.commit_from_file(path).map_err(|e| text(&e))
-}
-
-fn to_ort(tensor: &Tensor) -> Result<DynValue, RuntimeError> {
-    let shape = tensor.shape().to_vec();
-    match tensor.data() {
-        Data::F32(data) => OrtTensor::from_array((shape, data.to_vec())).map(|t| t.into_dyn()).map_err(failed),
-        Data::I64(data) => OrtTensor::from_array((shape, data.to_vec())).map(|t| t.into_dyn()).map_err(failed),
-    }
-}
-
-fn from_ort(name: &str, value: &DynValue) -> Result<Tensor, RuntimeError> {
-    let (shape, data) = value.try_extract_tensor::<f32>().map_err(|e| failed(format!("{name}: {e}")))?;
-    let shape: Option<Vec<usize>> = shape.iter().map(|d| usize::try_from(*d).ok()).collect();
-    let shape = shape.ok_or_else(|| failed(format!("{name}: a negative length")))?;
-    match shape.iter().product::<usize>() == data.len() {
-        true => Ok(Tensor::f32(shape, data.to_vec())),
-        false => Err(failed(format!("{name}: {} floats for {shape:?}", data.len()))),
     }
 }
 

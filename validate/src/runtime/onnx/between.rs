@@ -8,7 +8,8 @@ use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::DynValue;
 use tempfile::TempDir;
 
-use super::{Opening, failed, from_ort, nothing_for, to_ort};
+use super::opening::Opening;
+use super::tensors::{failed, from_ort, nothing_for, to_ort};
 use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::Between;
 
