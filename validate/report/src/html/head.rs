@@ -42,7 +42,7 @@ pub fn headline(report: &Report, state: State) -> String {
         (_, Some((None, check))) => format!("Failed at {}", check.link),
         (_, Some((Some(artifact), check))) => format!("Failed at {} of {}", check.link, artifact.name),
         (State::Passed, None) => "Passed".to_owned(),
-        (State::Undecided, None) => "Undecided".to_owned(),
+        (State::Undecided, None) => "Nothing failed, and not all is decided".to_owned(),
         (State::NoLimit, None) => "Nothing was held to a limit".to_owned(),
         (_, None) => "Not run".to_owned(),
     }
