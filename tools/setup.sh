@@ -9,8 +9,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(cmake libclang-dev g++ python3-venv)
-if [ "${1:-}" = --all ] && ! command -v chromium >/dev/null; then
-  packages+=(chromium)
+if [ "${1:-}" = --all ]; then
+  # A page without a font has no text to look at.
+  packages+=(fonts-dejavu-core)
+  command -v chromium >/dev/null || packages+=(chromium)
 fi
 if [ "${1:-}" = --all ] && ! command -v npm >/dev/null; then
   packages+=(nodejs npm)
