@@ -374,7 +374,13 @@ fn a_family_that_llama_cpp_does_not_know_is_run_on_ggml_and_by_the_interpreter_w
         quantized: &model,
         artifact: &artifact,
         format: &Gguf::DEFAULT,
-        limits: &Limits { max_kl: 1.0, min_top1: 0.0, max_points_lost: 100.0, ..Limits::default() },
+        limits: &Limits {
+            max_kl: 1.0,
+            min_top1: 0.0,
+            max_points_lost: 100.0,
+            max_endless_rise: 100.0,
+            ..Limits::default()
+        },
         options: &OPTIONS,
         tensors: Vec::new(),
         substitutions: said.into_iter().map(|text| validate::Note { about: "gguf".to_owned(), text }).collect(),
