@@ -29,9 +29,9 @@ use side::{Asked, Side};
 /// Arguments of `compare`.
 #[derive(clap::Args)]
 pub struct Compare {
-    /// The folder of an artifact, which B is compared with
+    /// The folder of an artifact, which B is compared with: ONNX, GGUF, safetensors, or with --reference CTranslate2
     a: PathBuf,
-    /// The folder of another artifact of the same model
+    /// The folder of another artifact of the same model: ONNX, GGUF, safetensors or CTranslate2
     b: PathBuf,
     /// Lines {"input": …, "target": …} or plain text
     #[arg(long, value_name = "FILE")]

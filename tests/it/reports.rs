@@ -1,12 +1,13 @@
 //! Reports as a person and a CI service meet them: the files of a conversion, the commands that read them, and the cards of artifacts.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use validate::report::diff::Diff;
 
-use crate::cli::{Home, bless_or_compare, code, run, text};
+use crate::cli::{Home, bless_or_compare, code, run, text, trefoil};
 use crate::fixture::{copy, repository};
 
 /// A copy of a tiny checkpoint and a recipe for it.
@@ -254,4 +255,97 @@ fn what_cannot_be_compared_is_a_sentence() {
     let output = run(&["compare", &a, &b, "--data", &data, "--out", &home.path(""), "--offline", "--no-bench"]);
     assert_eq!(code(&output), 2);
     assert!(text(&output.stderr).contains("expected a report of trefoil or nothing"), "{}", text(&output.stderr));
+}
+
+/// A folder as CTranslate2's converters write it, without weights.
+fn without_weights(home: &Home, spec: &str) -> String {
+    let dir = home.path("ct2");
+    fs::create_dir(&dir).expect("made");
+    let length = u16::try_from(spec.len() + 1).expect("short").to_le_bytes();
+    let head = [&6_u32.to_le_bytes()[..], &length, spec.as_bytes(), &[0]].concat();
+    fs::write(Path::new(&dir).join("model.bin"), head).expect("written");
+    fs::write(Path::new(&dir).join("config.json"), "{}").expect("written");
+    let tokens: Vec<String> = (0..64).map(|id| format!("t{id}")).collect();
+    fs::write(Path::new(&dir).join("shared_vocabulary.txt"), tokens.join("\n")).expect("written");
+    dir
+}
+
+#[cfg(feature = "llama-cpp")]
+#[test]
+fn a_folder_of_ctranslate2_without_its_engine_is_not_run_and_is_no_baseline() {
+    let home = two();
+    let (a, data, other) = (home.path("out/a"), home.path("data.jsonl"), without_weights(&home, "TransformerSpec"));
+    let ask = |arguments: &[&str]| {
+        run(&[&["compare"], arguments, &["--data", &data, "--offline", "--no-bench", "--json"]].concat())
+    };
+    let found = ask(&[&a, &other]);
+    assert_eq!(code(&found), 0, "{}", text(&found.stderr));
+    let report: validate::Report = serde_json::from_slice(&found.stdout).expect("a report");
+    let [check] = &report.artifacts[1].checks[..] else { panic!("{:?}", report.artifacts[1].checks) };
+    assert!(check.engine_is_missing, "{check:?}");
+    assert!(check.sentence.ends_with("; to run it: pip install ctranslate2==4.8.5"), "{}", check.sentence);
+    assert_eq!(code(&ask(&[&a, &other, "--strict"])), 1);
+
+    let refused = ask(&[&other, &a]);
+    assert_eq!((code(&refused), text(&refused.stdout)), (2, String::new()));
+    let expected =
+        "gives no logits that others could be compared with: name it as B, or give a float checkpoint with --reference";
+    assert!(text(&refused.stderr).contains(expected), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn speech_in_ctranslate2_is_not_asked() {
+    let home = Home::with("");
+    let speech = without_weights(&home, "WhisperSpec");
+    let output = run(&["compare", &speech, &speech, "--data", &home.recipe(), "--offline"]);
+    assert_eq!((code(&output), text(&output.stdout)), (2, String::new()));
+    let expected = "found a speech model of CTranslate2 (WhisperSpec): these are not asked yet";
+    assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+}
+
+/// The Python that has ctranslate2, and transformers for its converter.
+fn with_ctranslate2() -> PathBuf {
+    std::env::var_os("TREFOIL_CTRANSLATE2_PYTHON").map_or_else(|| repository(".venv/bin/python"), PathBuf::from)
+}
+
+#[test]
+#[ignore = "needs ctranslate2 in .venv or in $TREFOIL_CTRANSLATE2_PYTHON; CI turns it on"]
+fn ctranslate2_says_what_the_interpreter_does() {
+    const WORDS: usize = 50;
+    let (python, model) = (with_ctranslate2(), repository("models/g2p-t5"));
+    let home = Home::with(&format!("model: {}\nout: out\nartifacts:\n  - onnx: {{}}\n", model.display()));
+    assert_eq!(code(&home.convert(&["--no-validate"])), 0);
+    let [ours, theirs] = ["out/onnx", "ct2"].map(|name| home.path(name));
+    let script = repository("tests/foreign/ctranslate2_convert.py");
+    let made = Command::new(&python).arg(script).arg(&model).arg(&theirs).output().expect("Python starts");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+
+    let (words, reference) = (WORDS.to_string(), model.display().to_string());
+    let data = repository("models/g2p-t5/data/test.jsonl").display().to_string();
+    // As B, and as A.
+    for (sides, at) in [([&ours, &theirs], 1), ([&theirs, &ours], 0)] {
+        let mut command = trefoil();
+        command.env("TREFOIL_CTRANSLATE2_PYTHON", &python).args(["compare", sides[0], sides[1], "--data", &data]);
+        command.args(["--reference", &reference, "--samples", &words, "--offline", "--no-bench", "--json"]);
+        let found = command.output().expect("the binary starts");
+        assert_eq!(code(&found), 0, "{}{}", text(&found.stdout), text(&found.stderr));
+        let report: validate::Report = serde_json::from_slice(&found.stdout).expect("a report");
+        let [ran] = &report.artifacts[at].runs[..] else { panic!("{:?}", report.artifacts[at].checks) };
+        assert_eq!((ran.engine.name.as_str(), ran.engine.version.as_str()), ("ctranslate2", "4.8.5"));
+        // It computes in floats of 32 bits what is stored in 16, as the interpreter does.
+        assert!(ran.engine.settings.contains("float32"), "{}", ran.engine.settings);
+        let answers = &report.artifacts[at].generations;
+        assert_eq!(answers.len(), WORDS);
+        let others: Vec<_> = answers.iter().filter(|one| one.outputs != [Some(one.float.clone())]).collect();
+        assert!(others.is_empty(), "{others:?}");
+        let agreement = ran.agreement.expect("answers");
+        assert_eq!((agreement.tokens, agreement.identical), (1.0, 1.0));
+        assert_eq!((ran.to_float, ran.score.is_some()), (None, true));
+        let sentences: Vec<&str> = report.artifacts[at].checks.iter().map(|check| check.sentence.as_str()).collect();
+        assert!(
+            sentences.iter().any(|sentence| sentence.contains("gives no logits over the vocabulary")),
+            "{sentences:?}"
+        );
+        assert!(sentences.iter().any(|sentence| sentence.starts_with("not timed: ")), "{sentences:?}");
+    }
 }

@@ -109,7 +109,13 @@ impl Hostile {
     /// The program in this folder, with no engine but those that the variables name and none from the network.
     fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
-        let known = ["TREFOIL_PYTHON", "TREFOIL_OPENVINO_PYTHON", "TREFOIL_RKNN_PYTHON", "TREFOIL_ONNXRUNTIME_QNN"];
+        let known = [
+            "TREFOIL_PYTHON",
+            "TREFOIL_OPENVINO_PYTHON",
+            "TREFOIL_RKNN_PYTHON",
+            "TREFOIL_ONNXRUNTIME_QNN",
+            "TREFOIL_CTRANSLATE2_PYTHON",
+        ];
         let others = ["VIRTUAL_ENV", "CONDA_PREFIX", "ORT_DYLIB_PATH", "XDG_CACHE_HOME"];
         for name in known.into_iter().chain(others) {
             command.env_remove(name);

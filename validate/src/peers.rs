@@ -5,10 +5,11 @@ use frontend::Input;
 use graph::Progress;
 use graph::progress::Unit;
 use metrics::{Answer, Distances, Meter, Scored, Scoring, agreement};
-use report::{ArtifactReport, Check, Generation, Link, Metric, OutputFile, Run};
+use report::{ArtifactReport, Check, Engine, Generation, Link, Metric, OutputFile, Run};
 
 use crate::bench::Course;
 use crate::generate::{Generated, Greedy, decode};
+use crate::runtime::ctranslate2::{self, Translator};
 use crate::runtime::{Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
 use crate::task::{self, Batch, Data, Text};
 
@@ -53,6 +54,39 @@ pub struct Baseline<'s> {
     pub scored: Option<Scored>,
 }
 
+/// What came of an artifact.
+#[derive(Default)]
+struct Found {
+    checks: Vec<Check>,
+    runs: Vec<Run>,
+    /// By run and sample.
+    said: Vec<Vec<Generated>>,
+}
+
+impl Found {
+    fn take(&mut self, what: String, done: Result<(Run, Vec<Generated>), RuntimeError>) {
+        match done {
+            Ok((run, said)) => {
+                self.runs.push(run);
+                self.said.push(said);
+            }
+            Err(RuntimeError::Unavailable { why, install, .. }) => {
+                self.checks.push(Check::missing(Link::Runtime, what, format!("{why}; to run it: {install}")));
+            }
+            Err(error) => self.checks.push(Check::failed(Link::Runtime, what, error.to_string())),
+        }
+    }
+}
+
+/// As checks name an engine.
+fn called(engine: &Engine) -> String {
+    format!("{} {}", engine.name, engine.version)
+}
+
+fn failed(message: String) -> RuntimeError {
+    RuntimeError::Failed { runtime: "data", message }
+}
+
 impl Questions<'_> {
     /// Asks what all others are compared with. What it says takes the place of right answers where the data has none.
     ///
@@ -75,41 +109,10 @@ impl Questions<'_> {
 
     /// An artifact in every engine that opens it.
     pub fn compare(&self, peer: &Peer, baseline: &mut Baseline, progress: &dyn Progress) -> ArtifactReport {
-        let (mut checks, mut runs, mut all) = (Vec::new(), Vec::new(), Vec::new());
-        let fits = |runtime: &&&dyn Runtime| runtime.name() != NOBODYS && runtime.fit(peer.artifact) != Fit::Foreign;
-        for runtime in RUNTIMES.iter().filter(fits) {
-            progress.stage(
-                &format!("{}: {}", peer.name, runtime.name()),
-                self.data.samples.len() as u64,
-                Unit::Samples,
-            );
-            let what = format!("{} in {}", peer.name, runtime.name());
-            if let Fit::CannotRun(why) = runtime.fit(peer.artifact) {
-                checks.push(Check::not_run(Link::Runtime, what, why));
-                continue;
-            }
-            let done = runtime.open(peer.artifact, &peer.options).and_then(|mut session| {
-                let run = self.run(&mut *session, baseline, &mut checks, progress)?;
-                Ok((run, session.engine()))
-            });
-            match done {
-                Ok(((generated, distances), engine)) => {
-                    let said = baseline.generated.iter().zip(&generated);
-                    let agreement = agreement(said.map(|(a, b)| [(&a.tokens[..], a.ended), (&b.tokens[..], b.ended)]));
-                    let score = self.scored(&generated).map(|scored| scored.score());
-                    runs.push(Run { engine, to_float: distances, agreement, score });
-                    all.push(generated);
-                }
-                Err(RuntimeError::Unavailable { why, install, .. }) => {
-                    checks.push(Check::missing(Link::Runtime, what, format!("{why}; to run it: {install}")));
-                }
-                Err(error) => checks.push(Check::failed(Link::Runtime, what, error.to_string())),
-            }
-        }
-        if runs.is_empty() && checks.is_empty() {
-            let why = format!("no engine here opens {}", peer.artifact.format);
-            checks.push(Check::not_run(Link::Runtime, peer.name, why));
-        }
+        let found = match peer.artifact.format {
+            ctranslate2::FORMAT => self.in_ctranslate2(peer, baseline, progress),
+            _ => self.in_sessions(peer, baseline, progress),
+        };
         ArtifactReport {
             name: peer.name.to_owned(),
             folder: String::new(),
@@ -117,12 +120,12 @@ impl Questions<'_> {
             bytes: peer.files.iter().map(|file| file.bytes).sum(),
             files: peer.files.clone(),
             bits_per_weight: 0.0,
-            checks,
-            runs,
+            checks: found.checks,
+            runs: found.runs,
             speed: Vec::new(),
             tensors: Vec::new(),
             values: Vec::new(),
-            generations: self.side_by_side(baseline, &all),
+            generations: self.side_by_side(baseline, &found.said),
             substitutions: Vec::new(),
         }
     }
@@ -137,6 +140,54 @@ impl Questions<'_> {
         self.data.samples.iter().take(samples).map(course).collect()
     }
 
+    fn in_sessions(&self, peer: &Peer, baseline: &mut Baseline, progress: &dyn Progress) -> Found {
+        let mut found = Found::default();
+        let fits = |runtime: &&&dyn Runtime| runtime.name() != NOBODYS && runtime.fit(peer.artifact) != Fit::Foreign;
+        for runtime in RUNTIMES.iter().filter(fits) {
+            self.begin(peer, runtime.name(), progress);
+            let what = format!("{} in {}", peer.name, runtime.name());
+            if let Fit::CannotRun(why) = runtime.fit(peer.artifact) {
+                found.checks.push(Check::not_run(Link::Runtime, what, why));
+                continue;
+            }
+            let done = runtime.open(peer.artifact, &peer.options).and_then(|mut session| {
+                let (said, distances) = self.run(&mut *session, baseline, &mut found.checks, progress)?;
+                Ok((self.ran(session.engine(), &said, distances, baseline), said))
+            });
+            found.take(what, done);
+        }
+        if found.runs.is_empty() && found.checks.is_empty() {
+            let why = format!("no engine here opens {}", peer.artifact.format);
+            found.checks.push(Check::not_run(Link::Runtime, peer.name, why));
+        }
+        found
+    }
+
+    /// In the engine that says tokens alone.
+    fn in_ctranslate2(&self, peer: &Peer, baseline: &Baseline, progress: &dyn Progress) -> Found {
+        let mut found = Found::default();
+        self.begin(peer, ctranslate2::FORMAT, progress);
+        let opened = Translator::open(peer.artifact, &peer.options, &self.greedy.settings);
+        let done = opened.and_then(|mut translator| {
+            let said = self.translations(&mut translator, progress)?;
+            let engine = translator.engine();
+            let called = called(&engine);
+            let no_logits =
+                "the engine says tokens and gives no logits over the vocabulary: answers alone are compared";
+            found.checks.push(Check::seen(Link::Runtime, format!("{called}: logits"), no_logits));
+            let not_timed = "not timed: the engine is asked for whole answers, and its clock is not ours";
+            found.checks.push(Check::not_run(Link::Runtime, format!("{called}: speed"), not_timed));
+            self.answered(&called, &said, baseline, &mut found.checks);
+            Ok((self.ran(engine, &said, None, baseline), said))
+        });
+        found.take(format!("{} in {}", peer.name, ctranslate2::FORMAT), done);
+        found
+    }
+
+    fn begin(&self, peer: &Peer, engine: &str, progress: &dyn Progress) {
+        progress.stage(&format!("{}: {engine}", peer.name), self.data.samples.len() as u64, Unit::Samples);
+    }
+
     fn run(
         &self,
         session: &mut dyn Session,
@@ -144,7 +195,7 @@ impl Questions<'_> {
         checks: &mut Vec<Check>,
         progress: &dyn Progress,
     ) -> Result<(Vec<Generated>, Option<Distances>), RuntimeError> {
-        let called = format!("{} {}", session.engine().name, session.engine().version);
+        let called = called(&session.engine());
         let what = format!("{called}: logits of {} samples", self.data.samples.len());
         let distances = match self.distances(&mut *baseline.session, session)? {
             Ok(distances) => {
@@ -157,9 +208,15 @@ impl Questions<'_> {
             }
         };
         let generated = self.ask(session, progress)?;
-        let answered = format!("{called}: answers to {} samples", generated.len());
+        self.answered(&called, &generated, baseline, checks);
+        Ok((generated, distances))
+    }
+
+    /// That there are answers, and how much worse they are.
+    fn answered(&self, called: &str, said: &[Generated], baseline: &Baseline, checks: &mut Vec<Check>) {
+        let answered = format!("{called}: answers to {} samples", said.len());
         checks.push(Check::passed(Link::Runtime, answered, ""));
-        if let (Some(ours), Some(theirs)) = (self.scored(&generated), &baseline.scored) {
+        if let (Some(ours), Some(theirs)) = (self.scored(said), &baseline.scored) {
             for (place, metric) in self.scoring.metrics.iter().enumerate() {
                 let lost = ours.lost(theirs, place);
                 let what = format!("{called}: {}", metric.name());
@@ -167,7 +224,34 @@ impl Questions<'_> {
                 checks.push(check.of(self.data.samples.len(), None));
             }
         }
-        Ok((generated, distances))
+    }
+
+    /// What an engine said, held against the baseline.
+    fn ran(&self, engine: Engine, said: &[Generated], to_float: Option<Distances>, baseline: &Baseline) -> Run {
+        let both = baseline.generated.iter().zip(said);
+        let agreement = agreement(both.map(|(a, b)| [(&a.tokens[..], a.ended), (&b.tokens[..], b.ended)]));
+        Run { engine, to_float, agreement, score: self.scored(said).map(|scored| scored.score()) }
+    }
+
+    /// What a translator says, by sample.
+    fn translations(
+        &self,
+        translator: &mut Translator,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Generated>, RuntimeError> {
+        let mut all = vec![Generated::default(); self.data.samples.len()];
+        for batch in self.batches()? {
+            let sources = batch.samples.iter().map(|sample| self.data.samples[*sample].source.ids());
+            let sources: Option<Vec<&[i64]>> = sources.collect();
+            let no_texts = || failed("expected texts, found inputs without tokens".to_owned());
+            let said = translator.say(&sources.ok_or_else(no_texts)?)?;
+            for (sample, tokens) in batch.samples.iter().zip(said) {
+                let ended = tokens.last().is_some_and(|last| self.greedy.settings.eos_token_ids.contains(last));
+                all[*sample] = Generated { prompt: self.greedy.prompt(), tokens, ended };
+            }
+            progress.advance(batch.len() as u64);
+        }
+        Ok(all)
     }
 
     /// What a session says, by sample.
@@ -212,7 +296,6 @@ impl Questions<'_> {
 
     fn batches(&self) -> Result<Vec<Batch>, RuntimeError> {
         let pad = self.greedy.settings.pad_token_id;
-        let failed = |message| RuntimeError::Failed { runtime: "data", message };
         task::batches(&self.data, ROWS, &self.greedy.prompt(), pad).map_err(failed)
     }
 

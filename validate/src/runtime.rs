@@ -2,6 +2,7 @@
 
 mod all;
 mod child;
+pub mod ctranslate2;
 mod environments;
 mod error;
 pub mod ggml;

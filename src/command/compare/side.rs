@@ -8,7 +8,7 @@ use converters::tokenizer::{Languages, Tokenizer, TokenizerError};
 use converters::{Artifact, Checkpoint, FORMATS, limits};
 use frontend::Kind;
 use serde_json::Value;
-use validate::runtime::Options;
+use validate::runtime::{Options, ctranslate2};
 use validate::task::{DataError, Text};
 use validate::{Fit, RUNTIMES, RuntimeError, Session};
 
@@ -17,9 +17,6 @@ use crate::build::manifest::Manifest;
 use crate::build::source::text_of;
 use crate::command::inspect::kind;
 
-/// Files of CTranslate2's models.
-const CTRANSLATE2: [&str; 4] =
-    ["shared_vocabulary.json", "shared_vocabulary.txt", "source_vocabulary.json", "source_vocabulary.txt"];
 /// It holds graphs against themselves, and is nobody's engine.
 const NOBODYS: &str = "interpreter";
 
@@ -30,12 +27,13 @@ pub struct Side {
 }
 
 impl Side {
-    /// Tells what lies in a folder. Errors: no artifact; one of CTranslate2.
+    /// Tells what lies in a folder. Errors: no artifact; one of CTranslate2 that reads no texts.
     pub fn open(dir: &Path, options: &Options) -> Result<Side, PipelineError> {
         let wrong = |message: String| PipelineError::Artifact { dir: dir.to_owned(), message };
-        if dir.join("model.bin").exists() && CTRANSLATE2.iter().any(|name| dir.join(name).exists()) {
-            let why = "expected ONNX, GGUF or safetensors, found a model of CTranslate2: no engine here opens it";
-            return Err(wrong(why.to_owned()));
+        if ctranslate2::is_ctranslate2(dir) {
+            ctranslate2::asked(dir).map_err(wrong)?;
+            let artifact = Artifact::list(ctranslate2::FORMAT, dir).map_err(PipelineError::io(dir))?;
+            return Ok(Side { artifact, options: options.clone() });
         }
         let manifest = Manifest::read(dir).map_err(PipelineError::io(dir))?;
         let found = kind(dir).map_err(|error| wrong(error.to_string()))?;
@@ -81,8 +79,14 @@ impl Side {
         }
     }
 
-    /// The first engine that opens it. Errors: no engine does, each with its reason.
+    /// The first engine that opens it. Errors: no engine does, each with its reason, or none that gives logits.
     pub fn first_engine(&self) -> Result<Box<dyn Session>, PipelineError> {
+        if self.artifact.format == ctranslate2::FORMAT {
+            let message = "a model of CTranslate2 gives no logits that others could be compared with: name it as B, or give a float \
+                           checkpoint with --reference"
+                .to_owned();
+            return Err(PipelineError::Artifact { dir: self.artifact.dir.clone(), message });
+        }
         let mut refused = Vec::new();
         let fits =
             RUNTIMES.iter().filter(|runtime| runtime.name() != NOBODYS && runtime.fit(&self.artifact) == Fit::Runs);

@@ -1,0 +1,165 @@
+//! CTranslate2 in a Python process of its own: folders of its converters, as their users load them.
+//!
+//! It says tokens and shows no logits, so it is no [`Session`](super::interface::Session): what it says is its own search, under the
+//! settings of ours.
+
+mod decoding;
+mod folder;
+mod vocabulary;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use converters::Artifact;
+use converters::checkpoint::Generation;
+use report::Engine;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::runtime::child::Patience;
+use crate::runtime::environments::{isolated, program, python_with, roots, variable};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::interface::Options;
+use crate::runtime::pipe::Pipe;
+use decoding::Decoding;
+use folder::Folder;
+pub use folder::{asked, is_ctranslate2};
+
+/// Of an [`Artifact`] that only [`Translator`] opens.
+pub const FORMAT: &str = "ctranslate2";
+const ENGINE: &str = "ctranslate2";
+/// The far side; the protocol is described at the top of the second.
+const SCRIPT: &str = concat!(include_str!("far_side.py"), include_str!("ctranslate2/session.py"));
+const PYTHON: &str = "TREFOIL_CTRANSLATE2_PYTHON";
+const INSTALL: &str = "pip install ctranslate2==4.8.5";
+
+/// Every reply.
+#[derive(Deserialize)]
+struct Reply {
+    ok: bool,
+    error: Option<String>,
+    /// The package that is not installed, when that is why.
+    lacks: Option<String>,
+    version: Option<String>,
+    compute_type: Option<String>,
+    tokens: Option<Vec<Vec<String>>>,
+}
+
+/// A model that is asked sources and says tokens.
+pub struct Translator {
+    pipe: Pipe,
+    engine: Engine,
+    folder: Folder,
+    decoding: Decoding,
+}
+
+impl Translator {
+    /// Starts the engine on a folder, with one decoding for all sources.
+    ///
+    /// Errors: [`RuntimeError::Unavailable`] when it is not on this machine; a folder without config.json or vocabularies; a
+    /// decoding that is not the model's; what the engine refuses.
+    pub fn open(artifact: &Artifact, options: &Options, settings: &Generation) -> Result<Translator, RuntimeError> {
+        let folder = Folder::read(&artifact.dir).map_err(failed)?;
+        let decoding = Decoding::of(settings, &folder).map_err(failed)?;
+        let dir = std::path::absolute(&artifact.dir)
+            .map_err(|error| failed(format!("{}: {error}", artifact.dir.display())))?;
+        let python = python(variable(PYTHON), &roots(options.python.as_deref()))?;
+        let patience = Patience::of(options).map_err(failed)?;
+        let pipe = spawn(&python, &dir, options.threads.max(1), patience)?;
+        let engine = Engine { name: ENGINE.to_owned(), version: String::new(), settings: String::new() };
+        let mut translator = Translator { pipe, engine, folder, decoding };
+        translator.greet(options.threads.max(1))?;
+        Ok(translator)
+    }
+
+    /// What runs, for the report.
+    pub fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
+    /// What is said of each source after the start token; an end-of-sequence token is the last where it ended by itself.
+    ///
+    /// `sources`: ids without padding. Errors: ids and tokens that the vocabularies do not have; those of the engine.
+    pub fn say(&mut self, sources: &[&[i64]]) -> Result<Vec<Vec<i64>>, RuntimeError> {
+        let tokens =
+            sources.iter().map(|ids| self.folder.source(ids)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let mut options = self.decoding.options.clone();
+        if !self.decoding.prefix.is_empty() {
+            options.insert("target_prefix".to_owned(), json!(vec![&self.decoding.prefix; sources.len()]));
+        }
+        let request = json!({ "call": "say", "sources": tokens, "options": options });
+        let said = self.call(&request)?.tokens.unwrap_or_default();
+        if said.len() != sources.len() {
+            let what = format!("expected {} answers, found {}", sources.len(), said.len());
+            return Err(failed(self.pipe.nonsense(&what)));
+        }
+        let ids = |tokens: &Vec<String>| tokens.iter().map(|token| self.folder.target.id(token)).collect();
+        said.iter().map(ids).collect::<Result<_, String>>().map_err(failed)
+    }
+
+    fn greet(&mut self, threads: usize) -> Result<(), RuntimeError> {
+        let reply = self.call(&json!({ "call": "versions" }))?;
+        let (Some(version), Some(compute_type)) = (reply.version, reply.compute_type) else {
+            return Err(failed(self.pipe.nonsense("expected versions, found none")));
+        };
+        self.engine.version = version;
+        self.engine.settings = described(&compute_type, threads, &self.decoding.left_out);
+        Ok(())
+    }
+
+    fn call(&mut self, request: &Value) -> Result<Reply, RuntimeError> {
+        let reply: Reply = self.pipe.call(request, Vec::new()).map_err(failed)?;
+        if reply.ok {
+            return Ok(reply);
+        }
+        let error = reply.error.unwrap_or_else(|| "refused without a reason".to_owned());
+        Err(if reply.lacks.is_some() { unavailable(error) } else { failed(error) })
+    }
+}
+
+/// The settings of a report.
+fn described(compute_type: &str, threads: usize, left_out: &[&str]) -> String {
+    let counted = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+    let without = if left_out.is_empty() { String::new() } else { format!(", without {}", left_out.join(", ")) };
+    format!("compute type {compute_type}, its own greedy search, {counted}{without}")
+}
+
+/// The Python that has it: as the variable names it, then that of an environment.
+fn python(named: Option<PathBuf>, roots: &[PathBuf]) -> Result<PathBuf, RuntimeError> {
+    match named {
+        Some(named) => {
+            program(&named).ok_or_else(|| unavailable(format!("{PYTHON} is {}, which is not there", named.display())))
+        }
+        None => python_with(ENGINE, roots).ok_or_else(|| {
+            unavailable(format!(
+                "not installed in the environment of --python, {PYTHON}, $VIRTUAL_ENV or $CONDA_PREFIX"
+            ))
+        }),
+    }
+}
+
+fn spawn(python: &Path, dir: &Path, threads: usize, patience: Patience) -> Result<Pipe, RuntimeError> {
+    let mut command = isolated(python);
+    command
+        .args(["-c", SCRIPT])
+        .arg(dir)
+        .arg(threads.to_string())
+        // Waiting threads that spin would take the processor from the one that works.
+        .env("OMP_WAIT_POLICY", "PASSIVE");
+    Pipe::spawn("the Python process", ENGINE, &mut command, patience).map_err(|error| {
+        let message = format!("{}: {error}", python.display());
+        let absent = error.kind() == io::ErrorKind::NotFound && !python.exists();
+        if absent { unavailable(message) } else { failed(message) }
+    })
+}
+
+fn unavailable(why: String) -> RuntimeError {
+    RuntimeError::Unavailable { runtime: ENGINE, why, install: INSTALL.to_owned() }
+}
+
+fn failed(message: String) -> RuntimeError {
+    RuntimeError::Failed { runtime: ENGINE, message }
+}
+
+#[cfg(test)]
+mod tests;
