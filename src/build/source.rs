@@ -154,7 +154,7 @@ impl Source {
             decoding: self.decoding.to_string(),
             assumes: self.exact.architecture.assumes().iter().map(|assumed| (*assumed).to_owned()).collect(),
             inputs: origin.inputs,
-            score: baseline.score.clone(),
+            score: baseline.score(),
         };
         Report {
             trefoil: env!("CARGO_PKG_VERSION").to_owned(),

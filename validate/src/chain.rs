@@ -11,7 +11,6 @@
 //! [`Baseline::measure`] runs the first two links and the float model once; [`validate_artifact`] runs the others for each
 //! artifact. Logits of the evaluation data are kept in a scratch file, so that memory holds one batch a thread.
 
-mod agreement;
 mod answers;
 mod apart;
 mod artifact;

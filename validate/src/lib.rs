@@ -3,6 +3,7 @@
 //! [`chain`] says what is compared with what; [`runtime`] opens artifacts; [`task`] holds the evaluation data;
 //! [`report`] is what comes out. [`lint`] judges ONNX files for NPUs without running them.
 
+pub mod answers;
 pub mod bench;
 pub mod calibration;
 pub mod chain;

@@ -4,9 +4,10 @@ use converters::Artifact;
 use frontend::Input;
 use graph::Progress;
 use graph::progress::Unit;
-use metrics::{Answer, Distances, Meter, Scored, Scoring, agreement};
+use metrics::{Distances, Meter, Scored, Scoring};
 use report::{ArtifactReport, Check, Engine, Generation, Link, Metric, OutputFile, Run};
 
+use crate::answers;
 use crate::bench::Course;
 use crate::generate::{Generated, Greedy, decode};
 use crate::runtime::ctranslate2::{self, Translator};
@@ -228,8 +229,7 @@ impl Questions<'_> {
 
     /// What an engine said, held against the baseline.
     fn ran(&self, engine: Engine, said: &[Generated], to_float: Option<Distances>, baseline: &Baseline) -> Run {
-        let both = baseline.generated.iter().zip(said);
-        let agreement = agreement(both.map(|(a, b)| [(&a.tokens[..], a.ended), (&b.tokens[..], b.ended)]));
+        let agreement = answers::agreement(&baseline.generated, said, usize::MAX);
         Run { engine, to_float, agreement, score: self.scored(said).map(|scored| scored.score()) }
     }
 
@@ -299,37 +299,15 @@ impl Questions<'_> {
         task::batches(&self.data, ROWS, &self.greedy.prompt(), pad).map_err(failed)
     }
 
-    fn said(&self, generated: &Generated) -> String {
-        self.text.decode(&generated.tokens)
-    }
-
     fn scored(&self, generated: &[Generated]) -> Option<Scored> {
-        if !self.data.has_targets() {
-            return None;
-        }
-        let found: Vec<String> = generated.iter().map(|one| self.said(one)).collect();
-        let targets = self.data.samples.iter().filter_map(|sample| sample.target.as_deref());
-        let answers = found.iter().zip(generated).zip(targets);
-        let answer = answers.map(|((found, said), target)| Answer { found, target, is_endless: !said.ended });
-        Scored::of(&self.scoring, answer)
+        answers::scored(&self.scoring, self.text, &self.data.samples, generated)
     }
 
     /// All outputs beside each other: samples on which runs differ first, each in the data's order.
     fn side_by_side(&self, baseline: &Baseline, runs: &[Vec<Generated>]) -> Vec<Generation> {
-        let of = |(at, sample): (usize, &task::Sample)| {
-            let said = || std::iter::once(&baseline.generated[at]).chain(runs.iter().map(|run| &run[at]));
-            let endless: Vec<bool> = said().map(|one| !one.ended).collect();
-            Generation {
-                sample: at as u64,
-                input: sample.input.clone(),
-                target: sample.target.clone(),
-                float: self.said(&baseline.generated[at]),
-                outputs: runs.iter().map(|run| Some(self.said(&run[at]))).collect(),
-                endless: if endless.contains(&true) { endless } else { Vec::new() },
-                partings: Vec::new(),
-            }
-        };
-        let mut all: Vec<Generation> = self.data.samples.iter().enumerate().map(of).collect();
+        let said = self.data.samples.iter().enumerate().zip(&baseline.generated);
+        let of = |(sample, reference)| answers::beside(self.text, sample, reference, runs, Vec::new());
+        let mut all: Vec<Generation> = said.map(of).collect();
         all.sort_by_key(|one| !one.differs());
         all
     }

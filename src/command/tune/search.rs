@@ -7,8 +7,9 @@ use converters::Model;
 use graph::{Graph, Scratch, Tensors};
 use quant::tune::{Judge, Measured, Point, frontier, sensitivity, units};
 use quant::{Calibration, Method, Plan, Policy, Scheme};
+use validate::answers;
 use validate::chain::Floats;
-use validate::metrics::{Answer, Normalizer, Scored, Scoring, TaskMetric};
+use validate::metrics::{Normalizer, Scoring, TaskMetric};
 use validate::report::InputFile;
 use validate::task::{Data, Text};
 use validate::{Generated, Greedy};
@@ -245,15 +246,8 @@ impl Search<'_> {
         if !self.with_task {
             return None;
         }
-        let targets: Option<Vec<&str>> = floats.targets().collect();
-        let targets = targets?;
         let scoring = Scoring { metrics: vec![self.metric], normalizer: self.normalizer.clone() };
-        let score = |generated: &[Generated]| {
-            let found: Vec<String> = generated.iter().map(|one| self.text.decode(&one.tokens)).collect();
-            let answers = found.iter().zip(generated).zip(&targets);
-            let answer = answers.map(|((found, one), target)| Answer { found, target, is_endless: !one.ended });
-            Scored::of(&scoring, answer)
-        };
+        let score = |generated: &[Generated]| answers::scored(&scoring, self.text, floats.samples(), generated);
         Some(score(generated)?.lost(&score(floats.generated())?, 0).points)
     }
 }

@@ -102,6 +102,11 @@ impl Scored {
         }
     }
 
+    /// How many.
+    pub fn texts(&self) -> usize {
+        self.endless.len()
+    }
+
     /// Figures with their intervals.
     pub fn score(&self) -> Score {
         Score {

@@ -4,6 +4,7 @@ use report::{Generation, Parting};
 
 use super::baseline::Baseline;
 use super::partings::Parted;
+use crate::answers::beside;
 use crate::generate::Generated;
 
 /// All outputs beside each other: samples on which runs differ first, then the others, each in the data's order.
@@ -16,21 +17,10 @@ pub(super) fn side_by_side(baseline: &Baseline, runs: &[Vec<Generated>], parted:
     for Parted { sample, parting } in parted {
         partings[sample].push(parting);
     }
-    order.into_iter().map(|sample| beside(baseline, runs, sample, std::mem::take(&mut partings[sample]))).collect()
-}
-
-fn beside(baseline: &Baseline, runs: &[Vec<Generated>], at: usize, partings: Vec<Parting>) -> Generation {
-    let (float, sample) = (&baseline.outputs.generated[at], &baseline.subject.data.samples[at]);
-    let found = || runs.iter().map(|run| run.get(at));
-    let endless: Vec<bool> =
-        std::iter::once(Some(float)).chain(found()).map(|said| said.is_some_and(|g| !g.ended)).collect();
-    Generation {
-        sample: at as u64,
-        input: sample.input.clone(),
-        target: sample.target.clone(),
-        float: baseline.text_of(float),
-        outputs: found().map(|said| said.map(|said| baseline.text_of(said))).collect(),
-        endless: if endless.contains(&true) { endless } else { Vec::new() },
-        partings,
-    }
+    let subject = &baseline.subject;
+    let of = |at: usize| {
+        let partings = std::mem::take(&mut partings[at]);
+        beside(subject.text, (at, &subject.data.samples[at]), &float[at], runs, partings)
+    };
+    order.into_iter().map(of).collect()
 }

@@ -2,7 +2,7 @@
 
 use frontend::Input;
 use graph::{DEC, Progress, Scratch, progress};
-use metrics::{Answer, Score, Scored};
+use metrics::{Score, Scored};
 use report::{Check, DataReport};
 
 use super::error::ChainError;
@@ -10,7 +10,6 @@ use super::measure::{self, Outputs, Plan};
 use super::subject::{Subject, too_long, vocabulary};
 use super::{import, links, quantization};
 use crate::bench::Course;
-use crate::generate::Generated;
 use crate::runtime::reference::caching;
 use crate::task::Sample;
 
@@ -23,8 +22,8 @@ pub struct Baseline<'a> {
     pub(super) plan: Plan,
     pub(super) outputs: Outputs,
     targets: &'static str,
-    /// Of the float model in the interpreter; absent when the data has no targets.
-    pub score: Option<Score>,
+    /// What each of the float model's outputs is worth; absent when the data has no targets.
+    pub(super) scored: Option<Scored>,
     /// The links import and passes.
     pub checks: Vec<Check>,
 }
@@ -49,9 +48,8 @@ impl<'a> Baseline<'a> {
         let outputs = measure::graph(&interpreter, &plan, &[], &scratch, progress)?.outputs;
         let mut checks = import::checks(&subject);
         checks.extend(links::passes(&subject, &interpreter, &plan, &outputs)?);
-        let mut baseline = Baseline { subject, plan, outputs, targets, score: None, checks };
-        baseline.score = baseline.scored(&baseline.outputs.generated).map(|scored| scored.score());
-        Ok(baseline)
+        let scored = subject.scored(&outputs.generated);
+        Ok(Baseline { subject, plan, outputs, targets, scored, checks })
     }
 
     /// What was measured on, for the report.
@@ -80,19 +78,8 @@ impl<'a> Baseline<'a> {
         self.subject.data.samples.iter().take(samples).map(course).collect()
     }
 
-    pub(super) fn text_of(&self, generated: &Generated) -> String {
-        self.subject.text.decode(&generated.tokens)
-    }
-
-    /// What each of these texts, of the first samples, is worth; `None` when the data has no targets.
-    pub(super) fn scored(&self, generated: &[Generated]) -> Option<Scored> {
-        if !self.subject.data.has_targets() {
-            return None;
-        }
-        let found: Vec<String> = generated.iter().map(|g| self.text_of(g)).collect();
-        let targets = self.subject.data.samples.iter().filter_map(|s| s.target.as_deref());
-        let answers = found.iter().zip(generated).zip(targets);
-        let answer = answers.map(|((found, generated), target)| Answer { found, target, is_endless: !generated.ended });
-        Scored::of(&self.subject.scoring, answer)
+    /// The score of the float model in the interpreter; `None` when the data has no targets.
+    pub fn score(&self) -> Option<Score> {
+        self.scored.as_ref().map(Scored::score)
     }
 }

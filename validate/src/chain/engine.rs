@@ -83,14 +83,15 @@ impl Walk<'_> {
             }
             None => Check::info(Link::Runtime, what, Metric::TokenAgreement, tokens, UNKNOWN_FLOOR),
         });
-        let run = self.run(&*session, to_float, &outputs.generated);
+        let scored = baseline.subject.scored(&outputs.generated);
+        let run = self.run(&*session, to_float, &outputs.generated, scored.as_ref());
         let broken = "the engine loses what the quantized graph does not: see its logits";
         let prefix = if plan.samples < baseline.plan.samples {
             format!("{called}: {}: ", self.samples(plan))
         } else {
             format!("{called}: ")
         };
-        self.judge_task(Link::Runtime, &prefix, &outputs.generated[..plan.samples], broken);
+        self.judge_task(Link::Runtime, &prefix, scored.as_ref(), broken);
         // A simulator takes seconds for a token.
         let is_slow = runtime.samples(options).is_some();
         self.trace_engine(&mut *session, [quantized, &outputs], limit, rel_l2, is_slow);

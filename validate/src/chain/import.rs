@@ -9,9 +9,9 @@ use metrics::{Distances, Meter};
 use report::{Check, Limit, Link, Metric};
 use safetensors::{Dtype, SafeTensors};
 
-use super::agreement::agreement;
 use super::limits::F32_NOISE;
 use super::subject::Subject;
+use crate::answers::agreement;
 use crate::generate::{Generated, Greedy};
 use crate::runtime::reference::{Reference, caching};
 

@@ -9,7 +9,7 @@ use super::measure::{self, BATCH_ROWS, Measured, Outputs, Plan, Way};
 use super::subject::{too_long, vocabulary};
 use crate::generate::{Generated, Greedy};
 use crate::runtime::reference::caching;
-use crate::task::Data;
+use crate::task::{Data, Sample};
 use metrics::Distances;
 
 /// The float model's logits on some samples. What it says of a quantized graph equals what the chain reports of the same graph on
@@ -57,14 +57,9 @@ impl Floats {
         &self.outputs.generated
     }
 
-    /// What the data has as the answer of each sample.
-    pub fn targets(&self) -> impl Iterator<Item = Option<&str>> {
-        self.data.samples.iter().map(|sample| sample.target.as_deref())
-    }
-
-    /// How many samples there are.
-    pub fn samples(&self) -> usize {
-        self.data.samples.len()
+    /// The samples, those without a target with the float model's own answer as tokens.
+    pub fn samples(&self) -> &[Sample] {
+        &self.data.samples
     }
 }
 

@@ -5,11 +5,12 @@ use std::path::Path;
 use converters::Model;
 use frontend::Text;
 use graph::{DEC, ENC, Graph};
-use metrics::Scoring;
+use metrics::{Scored, Scoring};
 
 use super::error::ChainError;
 use super::measure;
-use crate::generate::Greedy;
+use crate::answers;
+use crate::generate::{Generated, Greedy};
 use crate::task::{Data, Sample};
 
 /// The float model and what it is measured on.
@@ -28,6 +29,13 @@ pub struct Subject<'a> {
     pub greedy: Greedy,
     /// What is scored; the first metric has a limit.
     pub scoring: Scoring,
+}
+
+impl Subject<'_> {
+    /// What each of these outputs, of the first samples, is worth; `None` when the data has no targets.
+    pub(super) fn scored(&self, generated: &[Generated]) -> Option<Scored> {
+        answers::scored(&self.scoring, self.text, &self.data.samples, generated)
+    }
 }
 
 /// Errors: inputs and targets that the model has no positions for; the worst of them, and how many there are.

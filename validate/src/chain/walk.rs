@@ -2,10 +2,9 @@
 
 use converters::{Artifact, Format, Model};
 use graph::{Progress, Scratch};
-use metrics::{Distances, TaskMetric};
+use metrics::{Distances, Scored, TaskMetric};
 use report::{Check, Limit, Link, Metric, Note, OutputFile, Run, TensorRow, ValueError};
 
-use super::agreement::agreement;
 use super::baseline::Baseline;
 use super::error::ChainError;
 use super::limits::{Arithmetic, F32_NOISE, Limits};
@@ -13,6 +12,7 @@ use super::links;
 use super::measure::{self, Measured, Outputs, Way};
 use super::noise::Noise;
 use super::partings::Parted;
+use crate::answers::agreement;
 use crate::generate::Generated;
 use crate::runtime::reference::{Reference, caching};
 use crate::runtime::{Options, Session};
@@ -54,6 +54,8 @@ pub(super) struct Walk<'w> {
     pub(super) runs: Vec<Run>,
     /// Of each run, in its order.
     pub(super) generated: Vec<Vec<Generated>>,
+    /// What each of the quantized graph's outputs is worth; absent when the data has no targets.
+    scored: Option<Scored>,
     /// What f32 noise does to the quantized graph, where it rounds activations.
     pub(super) noise: Option<Noise>,
     /// Where runs leave what they are judged against, by run.
@@ -69,6 +71,7 @@ impl<'w> Walk<'w> {
             checks: Vec::new(),
             runs: Vec::new(),
             generated: Vec::new(),
+            scored: None,
             noise: None,
             partings: Vec::new(),
             values: Vec::new(),
@@ -109,9 +112,11 @@ impl<'w> Walk<'w> {
             let of = |check: Check, interval| check.of(plan.samples, interval);
             self.checks.extend([of(kl.with(found), clusters.kl()), of(top1, clusters.top1())]);
         }
-        let run = self.run(&Reference::new(&interpreter), found, &outputs.generated);
+        let scored = baseline.subject.scored(&outputs.generated);
+        let run = self.run(&Reference::new(&interpreter), found, &outputs.generated, scored.as_ref());
         let broken = format!("quantization costs the task too much: {}", self.cure());
-        self.judge_task(Link::Quantization, "", &outputs.generated, &broken);
+        self.judge_task(Link::Quantization, "", scored.as_ref(), &broken);
+        self.scored = scored;
         self.runs.push(run);
         self.generated.push(outputs.generated.clone());
         if Arithmetic::of(&quantized.graph).rounds() {
@@ -120,31 +125,38 @@ impl<'w> Walk<'w> {
         Ok(Some(outputs))
     }
 
-    pub(super) fn run(&self, session: &dyn Session, to_float: Distances, generated: &[Generated]) -> Run {
+    /// `scored`: what each of `generated` is worth.
+    pub(super) fn run(
+        &self,
+        session: &dyn Session,
+        to_float: Distances,
+        generated: &[Generated],
+        scored: Option<&Scored>,
+    ) -> Run {
         let baseline = self.context.baseline;
         let limit = baseline.plan.greedy.new_tokens(session.limit_tokens());
         let agreement = agreement(&baseline.outputs.generated, generated, limit);
-        let score = baseline.scored(generated).map(|scored| scored.score());
+        let score = scored.map(Scored::score);
         Run { engine: session.engine(), to_float: Some(to_float), agreement, score }
     }
 
     /// Quantization is judged against the float model, and an engine against the quantized graph: what quantization lost is told once.
     ///
-    /// `generated`: of the first samples, or of all.
-    pub(super) fn judge_task(&mut self, link: Link, prefix: &str, generated: &[Generated], broken: &str) {
+    /// `found`: of the first samples, or of all.
+    pub(super) fn judge_task(&mut self, link: Link, prefix: &str, found: Option<&Scored>, broken: &str) {
         let Context { baseline, limits, .. } = *self.context;
         let metrics = &baseline.subject.scoring.metrics;
-        let (reference, of) = match (link, self.generated.first()) {
-            (Link::Runtime, Some(quantized)) => (quantized, "the quantized graph"),
-            _ => (&baseline.outputs.generated, "the float model"),
+        let (reference, of) = match link {
+            Link::Runtime => (&self.scored, "the quantized graph"),
+            _ => (&baseline.scored, "the float model"),
         };
         let what = |metric: TaskMetric| format!("{prefix}{} against {of}", metric.name());
-        let reference = baseline.scored(&reference[..generated.len().min(reference.len())]);
-        let Some((reference, found)) = reference.zip(baseline.scored(generated)) else {
+        let Some((reference, found)) = reference.as_ref().zip(found) else {
             let why = "the data has no targets; give `validate: data:` a .jsonl file with both";
             self.checks.push(Check::not_run(link, what(metrics[0]), why));
             return;
         };
+        let reference = reference.first(found.texts());
         for (place, metric) in metrics.iter().enumerate() {
             let lost = found.lost(&reference, place);
             let check = Check::lost(link, what(*metric), Metric::MetricDrop, &lost, limits.max_points_lost, broken);
