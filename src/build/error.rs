@@ -152,6 +152,14 @@ pub enum PipelineError {
         /// What is wrong there.
         message: String,
     },
+    /// Scores that do not fit a report.
+    #[error("{}: {message}", .file.display())]
+    Scores {
+        /// The file of the scores.
+        file: PathBuf,
+        /// What does not fit, and what to do.
+        message: String,
+    },
     /// An engine that is compared with another.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),

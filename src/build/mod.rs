@@ -18,6 +18,7 @@ pub mod made;
 pub mod manifest;
 pub mod npu;
 pub mod observed;
+pub mod paged;
 pub mod places;
 pub mod room;
 pub mod source;

@@ -166,6 +166,7 @@ impl Source {
             artifacts,
             others: Vec::new(),
             costs: Vec::new(),
+            columns: Vec::new(),
             made: made(),
         }
     }

@@ -14,14 +14,14 @@ use validate::task::Data;
 use validate::{Greedy, RuntimeError, Session};
 
 use crate::build::error::PipelineError;
-use crate::build::folder::{OutFolder, settle_around};
+use crate::build::folder::settle_around;
 use crate::build::made::made;
 use crate::build::manifest::{self, Origin};
+use crate::build::paged;
 use crate::build::places;
 use crate::build::source::Source;
 use crate::command::arguments::{Common, Verdict};
 use crate::command::engines::Engines;
-use crate::pages::{self, RENDERERS};
 use crate::show::progress::{Display, Of};
 use crate::show::terminal::{print, printable};
 use side::{Asked, Side};
@@ -118,10 +118,11 @@ pub fn compare(arguments: &Compare, common: &Common, display: &Display) -> Resul
         artifacts,
         others: Vec::new(),
         costs: Vec::new(),
+        columns: Vec::new(),
         made: made(),
     };
     if let Some(dir) = out {
-        put(&report, dir)?;
+        paged::put(&report, dir)?;
     }
     let text = if common.json { report.to_json() } else { printable(&markdown::page(&report)).into_owned() };
     print(&text).map_err(PipelineError::io(Path::new("stdout")))?;
@@ -189,14 +190,4 @@ fn of_data(questions: &Questions) -> DataReport {
         targets: "the data, else what is compared with".to_owned(),
         metrics: questions.scoring.metrics.clone(),
     }
-}
-
-/// Puts the files of a report into a folder, all of them or none.
-fn put(report: &Report, dir: &Path) -> Result<(), PipelineError> {
-    let folder = OutFolder::open(dir)?;
-    for page in RENDERERS {
-        let file = folder.staged(page.name);
-        std::fs::write(&file, (page.render)(report)).map_err(PipelineError::io(&file))?;
-    }
-    Ok(folder.commit(&pages::names(), &[])?)
 }

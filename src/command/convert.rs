@@ -14,6 +14,7 @@ use crate::build::costs;
 use crate::build::error::PipelineError;
 use crate::build::folder::OutFolder;
 use crate::build::manifest::{self, Manifest};
+use crate::build::paged;
 use crate::build::room::room;
 use crate::build::twin::{self, Twin};
 use crate::build::validated::validated;
@@ -23,7 +24,7 @@ use crate::command::engines::Engines;
 use crate::command::summary;
 use crate::command::summary::told;
 use crate::names::failed;
-use crate::pages::{self, RENDERERS};
+use crate::pages;
 use crate::recipe::load::Loaded;
 use crate::recipe::target::Target;
 use crate::show::progress::{Display, Of};
@@ -239,15 +240,13 @@ impl Conversion<'_, '_> {
         self.work.inputs.unchanged(&self.work.origin.inputs)?;
         if self.work.report_dir.is_none() {
             match &report {
-                Some(report) => put.extend(staged_report(report, &folder)?),
+                Some(report) => put.extend(paged::staged(report, &folder)?.into_iter().map(str::to_owned)),
                 None => remove.extend(pages::names().into_iter().map(str::to_owned)),
             }
         }
         folder.commit(&borrowed(&put), &borrowed(&remove))?;
         if let (Some(dir), Some(report)) = (self.work.report_dir, &report) {
-            let folder = OutFolder::open(dir)?;
-            let put = staged_report(report, &folder)?;
-            folder.commit(&borrowed(&put), &[])?;
+            paged::put(report, dir)?;
         }
         Ok(report)
     }
@@ -283,13 +282,4 @@ fn rename_in(report: &mut ArtifactReport, staged: &Path, place: &Path) {
 /// Where an artifact is to lie.
 fn place(target: &Target, verdict: Judged) -> String {
     if verdict == Judged::Failed { failed(target.name()) } else { target.name().to_owned() }
-}
-
-/// Puts the files of a report where they wait to be committed; returns their names.
-fn staged_report(report: &Report, folder: &OutFolder) -> Result<Vec<String>, PipelineError> {
-    for page in RENDERERS {
-        let file = folder.staged(page.name);
-        fs::write(&file, (page.render)(report)).map_err(PipelineError::io(&file))?;
-    }
-    Ok(pages::names().into_iter().map(str::to_owned).collect())
 }

@@ -349,3 +349,103 @@ fn ctranslate2_says_what_the_interpreter_does() {
         assert!(sentences.iter().any(|sentence| sentence.starts_with("not timed: ")), "{sentences:?}");
     }
 }
+
+/// The lines of `report outputs`, scored by a judge that likes what the right answer says and dislikes what it does not.
+fn judged(outputs: &str, of: impl Fn(&Value) -> Option<f64>) -> String {
+    let line = |line: &str| {
+        let mut output: Value = serde_json::from_str(line).expect("JSON");
+        output["score"] = json!(of(&output)?);
+        Some(output.to_string() + "\n")
+    };
+    outputs.lines().filter_map(line).collect()
+}
+
+#[test]
+fn another_judge_s_scores_are_a_column_with_intervals_and_a_limit_on_pairs() {
+    let (home, _model) = small(&LOOSE.replace("samples: 3", "samples: 8"));
+    assert_eq!(code(&home.convert(&[])), 0);
+    let dir = home.path("out");
+    let outputs = run(&["report", "outputs", &dir]);
+    assert_eq!(code(&outputs), 0, "{}", text(&outputs.stderr));
+    let outputs = text(&outputs.stdout);
+    let report = json(home.path("out/report.json"));
+    let runs: usize =
+        report["artifacts"].as_array().expect("two").iter().map(|a| a["runs"].as_array().expect("runs").len()).sum();
+    assert_eq!(outputs.lines().count(), 8 * (1 + runs), "the float model and every run said something of each sample");
+
+    // Every engine is as good as the float model but for the quantized graph of onnx, which loses 0.1 everywhere.
+    let loses = |output: &Value| output["artifact"] == "onnx" && output["run"] == 0;
+    let score = |output: &Value| {
+        let of_sample = output["sample"].as_f64().expect("a number") / 10.0;
+        Some(if loses(output) { of_sample - 0.1 } else { of_sample })
+    };
+    let scores = home.path("scores.jsonl");
+    fs::write(&scores, judged(&outputs, score)).expect("written");
+    let add =
+        |more: &[&str]| run(&[&["report", "column", &dir, "--name", "CO<MET|", "--scores", &scores], more].concat());
+    let plain = add(&[]);
+    assert_eq!(code(&plain), 0, "{}", text(&plain.stderr));
+    let report = json(home.path("out/report.json"));
+    let column = &report["columns"][0];
+    let means: Vec<f64> = column["runs"]
+        .as_array()
+        .expect("runs")
+        .iter()
+        .map(|run| run["score"]["mean"].as_f64().expect("mean"))
+        .collect();
+    assert!((column["float"]["mean"].as_f64().expect("mean") - 0.35).abs() < 1e-12);
+    assert!((means[0] - 0.25).abs() < 1e-12 && means[1..].iter().all(|mean| (mean - 0.35).abs() < 1e-12), "{means:?}");
+    assert!(!report.to_string().contains("score_lost"), "without a limit nothing is judged");
+    let [html, markdown] =
+        ["out/report.html", "out/report.md"].map(|file| fs::read_to_string(home.path(file)).expect("there"));
+    assert!(html.contains("CO&lt;MET|") && !html.contains("CO<MET"), "in the table of the page, as a text");
+    assert!(markdown.contains("0.250 (") && !markdown.contains("CO<MET|"), "{markdown}");
+
+    // The quantized graph is worse than the float model, and its engines better than it: one is blamed, once.
+    let limited = add(&["--max-lost", "0.05"]);
+    assert_eq!(code(&limited), 1, "{}", text(&limited.stderr));
+    let report = json(home.path("out/report.json"));
+    assert_eq!(report["columns"].as_array().expect("columns").len(), 1, "it replaces the one of its name");
+    let checks =
+        report["artifacts"].as_array().expect("two").iter().flat_map(|a| a["checks"].as_array().expect("checks"));
+    let of_judge: Vec<&Value> = checks.filter(|check| check["metric"] == "score_lost").collect();
+    assert_eq!(of_judge.len(), runs);
+    let failed: Vec<&Value> = of_judge.into_iter().filter(|check| check["outcome"] == "failed").collect();
+    let [only] = failed[..] else { panic!("{failed:?}") };
+    assert_eq!((&only["link"], &only["value"]), (&json!("quantization"), &json!(0.1)));
+    // By errors it is the better one, and an engine, where there is one here, worse than it.
+    let has_engine = report["artifacts"][0]["runs"].as_array().expect("runs").len() > 1;
+    assert_eq!(code(&add(&["--max-lost", "0.05", "--lower-is-better"])), i32::from(has_engine));
+    assert_eq!(code(&add(&["--max-lost", "0.1"])), 0);
+
+    // Nothing is changed by scores that do not fit; all that does not is told.
+    let before = fs::read(home.path("out/report.json")).expect("there");
+    let refused = |lines: String, expected: &[&str]| {
+        fs::write(&scores, lines).expect("written");
+        let output = add(&[]);
+        assert_eq!((code(&output), text(&output.stdout)), (2, String::new()));
+        expected
+            .iter()
+            .for_each(|part| assert!(text(&output.stderr).contains(part), "{part}: {}", text(&output.stderr)));
+        assert_eq!(fs::read(home.path("out/report.json")).expect("there"), before);
+    };
+    refused(judged(&outputs, |o| (o["sample"] != 3 || !loses(o)).then_some(0.5)), &["7 of 8 outputs have a score"]);
+    refused(judged(&outputs, |_| Some(0.5)).repeat(2), &["a second score", "more lines"]);
+    refused(
+        judged(&outputs, score).replace("\"artifact\":\"onnx\"", "\"artifact\":\"tflite\""),
+        &["tflite, run 0, sample 0: the report has no such output"],
+    );
+    refused(
+        "{\"sample\": 0, \"score\": 1}\n\nnot JSON\n".to_owned(),
+        &["line 1: missing field `artifact`", "line 3: "],
+    );
+    refused(String::new(), &["found none", "report outputs"]);
+    refused(judged(&outputs, score).replace("0.3,", "1e999,").replace("0.3}", "1e999}"), &["line "]);
+    fs::write(&scores, judged(&outputs, |o| o["artifact"].is_string().then_some(0.5))).expect("written");
+    let without_float = add(&["--max-lost", "1"]);
+    assert!(
+        text(&without_float.stderr).contains("needs the scores of the float model"),
+        "{}",
+        text(&without_float.stderr)
+    );
+}

@@ -289,6 +289,7 @@ fn report(baseline: &Baseline, artifacts: Vec<ArtifactReport>) -> Report {
         artifacts,
         others: Vec::new(),
         costs: Vec::new(),
+        columns: Vec::new(),
         made: Made::default(),
     }
 }

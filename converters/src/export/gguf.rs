@@ -14,6 +14,7 @@ use graph::{FloatType, GgmlType, Op, Quantized, Weight, WeightData, WeightId, We
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use checkpoint::gguf::keys::VERSION_KEY;
 pub use checkpoint::gguf::{Array, FILE, GgufFile, TensorEntry, TensorType, Value};
 pub use names::gguf_name;
 

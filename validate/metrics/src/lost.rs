@@ -11,14 +11,14 @@ use crate::sums::Sums;
 
 /// Fewer pairs decide nothing by drawing them again: chance alone has five on one side once in 16, and six once in 32.
 const DECIDING_PAIRS: u64 = 6;
-/// What is lost is somewhere between.
-const ANYTHING: [f64; 2] = [-100.0, 100.0];
+/// Points that a text can lose.
+const ALL: f64 = 100.0;
 
 /// How much worse one model's answers are than another's to the same questions.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lost {
-    /// Negative when better.
+    /// Negative when better. Hundredths, or for given scores ([`crate::given`]) in their own unit.
     pub points: f64,
     /// 95 %, of differences in pairs.
     pub interval: [f64; 2],
@@ -28,6 +28,8 @@ pub struct Lost {
     pub worse: u64,
     /// See `worse`.
     pub better: u64,
+    /// The most that a single text can lose.
+    pub reach: f64,
     /// Whence the interval, as `score interval of pairs; exact McNemar p = 0.013`.
     pub method: String,
 }
@@ -52,7 +54,7 @@ impl Lost {
     /// the limit, where more samples come no nearer to a side, or there are too few pairs to tell the width from.
     pub fn samples_to_decide(&self, limit: f64) -> Option<u64> {
         if self.is_none() && self.ruling(limit) == Ruling::Undecided {
-            return Some((100.0 / limit).ceil() as u64);
+            return Some((self.reach / limit).ceil() as u64);
         }
         let [low, high] = self.interval;
         let away = (self.points - limit).abs();
@@ -69,7 +71,7 @@ impl Lost {
 
     /// Points that a single pair is worth.
     fn of_one(&self) -> f64 {
-        100.0 / self.samples.max(1) as f64
+        rounded(self.reach / self.samples.max(1) as f64)
     }
 
     /// By shares of pairs: `worse` of them say yes where the reference says no.
@@ -81,6 +83,7 @@ impl Lost {
             samples: pairs.all,
             worse: pairs.worse,
             better: pairs.better,
+            reach: ALL,
             method: String::new(),
         };
         if pairs.worse + pairs.better == 0 {
@@ -96,19 +99,42 @@ impl Lost {
         let by = |found: &[f64], reference: &[f64], figure: fn(TaskMetric, &[f64]) -> f64| {
             sign * (figure(metric, found) - figure(metric, reference))
         };
-        let each = || found.rows().zip(reference.rows());
-        let one = |(found, reference): (&[f64], &[f64])| by(found, reference, TaskMetric::points_of_one);
+        let one = |found: &[f64], reference: &[f64]| by(found, reference, TaskMetric::points_of_one);
         let whole = |sums: &[f64]| {
             let (found, reference) = sums.split_at(metric.width());
             by(found, reference, TaskMetric::points)
         };
+        Lost::of_pairs(found, reference, ALL, one, whole)
+    }
+
+    /// By the means of a score a text. `found`, `reference`: of the same texts. `rises`: whether more is better.
+    pub(crate) fn of_means(found: &Sums, reference: &Sums, rises: bool) -> Lost {
+        let sign = if rises { -1.0 } else { 1.0 };
+        let texts = found.len().min(reference.len()).max(1) as f64;
+        let one = |found: &[f64], reference: &[f64]| sign * (found[0] - reference[0]);
+        let whole = |sums: &[f64]| sign * (sums[0] - sums[1]) / texts;
+        let scores = || found.rows().chain(reference.rows()).map(|row| row[0]);
+        let reach = scores().fold(f64::NEG_INFINITY, f64::max) - scores().fold(f64::INFINITY, f64::min);
+        Lost::of_pairs(found, reference, reach.max(0.0), one, whole)
+    }
+
+    /// `one`: what a pair of rows loses; `whole`: what the added sums of both sides do.
+    fn of_pairs(
+        found: &Sums,
+        reference: &Sums,
+        reach: f64,
+        one: impl Fn(&[f64], &[f64]) -> f64,
+        whole: impl Fn(&[f64]) -> f64 + Sync,
+    ) -> Lost {
+        let each = || found.rows().zip(reference.rows());
         let pairs = found.beside(reference);
         let lost = Lost {
             points: if pairs.is_empty() { 0.0 } else { rounded(whole(&pairs.whole())) },
             interval: [0.0; 2],
             samples: pairs.len() as u64,
-            worse: each().filter(|pair| one(*pair) > 0.0).count() as u64,
-            better: each().filter(|pair| one(*pair) < 0.0).count() as u64,
+            worse: each().filter(|(found, reference)| one(found, reference) > 0.0).count() as u64,
+            better: each().filter(|(found, reference)| one(found, reference) < 0.0).count() as u64,
+            reach,
             method: String::new(),
         };
         if !pairs.is_empty() && each().all(|(found, reference)| found == reference) {
@@ -124,8 +150,7 @@ impl Lost {
     }
 
     fn with_few_pairs(self) -> Lost {
-        let [low, high] = ANYTHING;
-        let interval = [low.min(self.points), high.max(self.points)];
+        let interval = [self.points.min(-self.reach), self.points.max(self.reach)];
         Lost { interval, method: format!("fewer than {DECIDING_PAIRS} pairs decide nothing"), ..self }
     }
 
@@ -148,7 +173,7 @@ mod tests {
     use super::*;
 
     fn lost(points: f64, interval: [f64; 2], samples: u64) -> Lost {
-        Lost { points, interval, samples, worse: 0, better: 0, method: String::new() }
+        Lost { points, interval, samples, worse: 0, better: 0, reach: ALL, method: String::new() }
     }
 
     #[test]

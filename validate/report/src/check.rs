@@ -53,6 +53,8 @@ pub enum Metric {
     MetricDrop,
     /// How many more outputs of a hundred run to the limit of their length.
     EndlessRise,
+    /// How much worse the mean score of another judge is, in that one's unit.
+    ScoreLost,
     /// Weights whose bits differ.
     DifferingWeights,
     /// Tokens per second over those of the float model in the same format and engine.
@@ -72,6 +74,7 @@ impl Metric {
             Metric::TokenAgreement => "token agreement",
             Metric::MetricDrop => "points lost",
             Metric::EndlessRise => "endless, more of 100",
+            Metric::ScoreLost => "score lost",
             Metric::DifferingWeights => "differing weights",
             Metric::Speedup => "speedup",
             Metric::Works => "works",
@@ -194,7 +197,11 @@ impl Check {
                     Some(samples) => format!("about {samples} samples would decide it"),
                     None => "no number of samples is known to decide it".to_owned(),
                 };
-                let found = format!("undecided at this size: {low:.2} to {high:.2} points with a limit of {limit}");
+                let lost = match metric {
+                    Metric::ScoreLost => format!("{low:.4} to {high:.4}"),
+                    _ => format!("{low:.2} to {high:.2} points"),
+                };
+                let found = format!("undecided at this size: {lost} with a limit of {limit}");
                 (Outcome::Undecided, format!("{found}; {enough}; {pairs}"))
             }
         };

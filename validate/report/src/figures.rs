@@ -1,6 +1,6 @@
 //! Figures as people read them: two or three digits, never better than what was measured.
 
-use metrics::{Figure, Score, Spread, TaskMetric};
+use metrics::{Figure, Mean, Score, Spread, TaskMetric};
 
 use crate::check::Metric;
 
@@ -18,7 +18,7 @@ pub fn figure(metric: Metric, value: Option<f64>) -> String {
         (Metric::MetricDrop | Metric::EndlessRise, Some(points)) => fixed(points, 1),
         (Metric::DifferingWeights, Some(count)) => format!("{count:.0}"),
         (Metric::Speedup, Some(ratio)) => format!("{ratio:.2}"),
-        (Metric::RelL2 | Metric::Kl, Some(value)) => three(value),
+        (Metric::RelL2 | Metric::Kl | Metric::ScoreLost, Some(value)) => three(value),
     }
 }
 
@@ -120,6 +120,14 @@ pub fn points(figure: &Figure) -> String {
     match figure.interval {
         Some([low, high]) => format!("{:.1} ({low:.1} to {high:.1})", figure.points),
         None => format!("{:.1}", figure.points),
+    }
+}
+
+/// `0.854 (0.846 to 0.862)`: the mean of another judge's scores with its interval, where there is one.
+pub fn mean(mean: &Mean) -> String {
+    match mean.interval {
+        Some([low, high]) => format!("{} ({} to {})", three(mean.mean), three(low), three(high)),
+        None => three(mean.mean),
     }
 }
 

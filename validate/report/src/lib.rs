@@ -5,10 +5,12 @@
 mod artifact;
 pub mod chart;
 mod check;
+mod column;
 pub mod diff;
 pub mod escape;
 pub mod figures;
 pub mod html;
+mod judged;
 pub mod junit;
 pub mod markdown;
 mod parting;
@@ -18,6 +20,8 @@ mod wrong;
 
 pub use artifact::*;
 pub use check::*;
+pub use column::*;
+pub use judged::*;
 pub use parting::*;
 pub use report::*;
 pub use values::*;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::{ArtifactReport, Note, Verdict};
 use crate::check::{Check, Outcome};
+use crate::column::Column;
 use crate::values::{LayerCost, Made};
 
 /// Everything that was found about a model and its artifacts.
@@ -33,6 +34,9 @@ pub struct Report {
     /// What layers cost, where `trefoil tune` ran on the same model before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub costs: Vec<LayerCost>,
+    /// Scores of other judges, as `trefoil report column` takes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<Column>,
     /// How and where it was made.
     #[serde(default)]
     pub made: Made,

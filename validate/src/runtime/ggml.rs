@@ -1,6 +1,7 @@
 //! `trefoil-engine`, compiled in: GGUF artifacts of every family on ggml, under the cargo feature `llama-cpp`.
 
 use converters::Artifact;
+use converters::export::gguf::{GgufFile, VERSION_KEY};
 
 use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::{Fit, Options, Runtime, Session};
@@ -23,6 +24,13 @@ pub use trefoil_engine as engine;
 /// rounded to 16 bits, and quantized ones take them rounded to 8 bits in blocks. The cache is f32, and f16 where the engine is timed, with the decoder's matrices repacked.
 pub struct Ggml;
 
+/// Whether a file can be read and is not trefoil's.
+fn is_of_another_program(artifact: &Artifact) -> bool {
+    let mut files = artifact.files.iter().filter(|file| file.extension().is_some_and(|end| end == "gguf"));
+    let first = files.next().map(|file| GgufFile::open(&artifact.dir.join(file)));
+    matches!(first, Some(Ok(file)) if file.get(VERSION_KEY).is_none())
+}
+
 impl Runtime for Ggml {
     fn name(&self) -> &'static str {
         GGML
@@ -35,6 +43,9 @@ impl Runtime for Ggml {
     fn fit(&self, artifact: &Artifact) -> Fit {
         match self.runs(artifact.format) {
             false => Fit::Foreign,
+            true if is_of_another_program(artifact) => Fit::CannotRun(format!(
+                "it reads what the GGUF that trefoil writes says of its graph, and this one has no key {VERSION_KEY}"
+            )),
             true if cfg!(feature = "llama-cpp") => Fit::Runs,
             true => Fit::CannotRun(
                 "this trefoil was built without the cargo feature llama-cpp, which compiles ggml too".to_owned(),

@@ -84,7 +84,7 @@ fn figure(metric: Metric, value: f64) -> String {
         Metric::MetricDrop | Metric::EndlessRise => fixed(value, 2),
         Metric::DifferingWeights => fixed(value, 0),
         Metric::Speedup => fixed(value, 2),
-        Metric::RelL2 | Metric::Kl | Metric::Works => three(value),
+        Metric::RelL2 | Metric::Kl | Metric::ScoreLost | Metric::Works => three(value),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Artifacts and engines in a table, and size against quality as a picture.
 
-use metrics::{Figure, Score, TaskMetric};
+use metrics::{Figure, Mean, Score, TaskMetric};
 
 use super::figure::both;
 use super::markup::Html;
@@ -8,6 +8,7 @@ use super::outcome::State;
 use crate::artifact::{ArtifactReport, Run, Speed};
 use crate::chart::{Dot, Kind, Scatter};
 use crate::check::{Check, Limit, Link, Metric};
+use crate::column::Column;
 use crate::figures::{between, bytes, counted, fixed, maybe, median, three};
 use crate::report::Report;
 
@@ -36,6 +37,9 @@ pub fn table(report: &Report) -> Html {
     );
     for metric in &report.data.metrics {
         out.within("<th class=\"n\">", metric.label(), "");
+    }
+    for column in &report.columns {
+        out.within("<th class=\"n\" dir=\"auto\">", &column.name, "");
     }
     out.raw("<th class=\"n\">KL<th>limit<th>verdict</thead>");
     out.add(&float_row(report));
@@ -99,6 +103,7 @@ fn float_row(report: &Report) -> Html {
         cell(&mut out, "<td class=\"n void\">", "", "");
     }
     scores(&mut out, report, report.model.score.as_ref());
+    given(&mut out, report, |column| column.float.as_ref());
     cell(&mut out, "<td class=\"n void\">", "", "");
     cell(&mut out, "<td class=\"void\">", "", "");
     cell(&mut out, "<td class=\"void\">", "", "");
@@ -113,6 +118,17 @@ fn scores(out: &mut Html, report: &Report, score: Option<&Score>) {
         let points = figure.map_or(String::new(), |figure| fixed(figure.points, 1));
         let interval = figure.and_then(|figure| figure.interval).map_or(String::new(), |ends| between(ends, 1));
         cell(out, "\">", &points, &interval);
+    }
+}
+
+/// What other judges gave.
+fn given<'r>(out: &mut Html, report: &'r Report, of: impl Fn(&'r Column) -> Option<&'r Mean>) {
+    for column in &report.columns {
+        out.raw("<td class=\"n\" data-name=\"").text(&column.name);
+        let mean = of(column);
+        let interval = mean.and_then(|mean| mean.interval);
+        let interval = interval.map_or(String::new(), |[low, high]| format!("{} to {}", three(low), three(high)));
+        cell(out, "\">", &mean.map_or(String::new(), |mean| three(mean.mean)), &interval);
     }
 }
 
@@ -134,6 +150,8 @@ fn row(report: &Report, artifact: &ArtifactReport, line: &Line, is_first: bool) 
     cell(&mut out, "<td data-name=\"engine\">", &line.name, line.version);
     speeds(&mut out, line.speed);
     scores(&mut out, report, line.run.and_then(|run| run.score.as_ref()));
+    let place = line.run.and_then(|run| artifact.runs.iter().position(|one| std::ptr::eq(one, run)));
+    given(&mut out, report, |column| column.of(artifact, place?));
     let kl = line.run.and_then(|run| run.to_float).map_or(String::new(), |d| maybe(d.kl));
     cell(&mut out, "<td class=\"n\" data-name=\"KL\">", &kl, "");
     let (limit, of) = limit(&line.checks);
@@ -159,9 +177,10 @@ fn speeds(out: &mut Html, speed: Option<&Speed>) {
 fn limit(checks: &[&Check]) -> (String, &'static str) {
     let rank = |check: &&&Check| match check.metric {
         Metric::MetricDrop => 0,
-        Metric::Kl => 1,
-        Metric::RelL2 => 2,
-        _ => 3,
+        Metric::ScoreLost => 1,
+        Metric::Kl => 2,
+        Metric::RelL2 => 3,
+        _ => 4,
     };
     let check = checks.iter().filter(|check| check.limit.is_some()).min_by_key(rank);
     match check.and_then(|check| Some((check, check.limit?))) {

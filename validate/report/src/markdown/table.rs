@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use metrics::{Score, TaskMetric};
+use metrics::{Mean, Score, TaskMetric};
 
 use crate::artifact::{ArtifactReport, Engine, Run, Speed};
 use crate::check::{Check, Metric, Outcome};
+use crate::column::Column;
 use crate::escape::markdown::escaped;
-use crate::figures::{figure, median, of_metric, points, shortened, size};
+use crate::figures::{figure, mean, median, of_metric, points, shortened, size};
 use crate::report::Report;
 
 /// Lines of the table, at most; what is longer is for the page and the JSON.
@@ -21,20 +22,22 @@ pub fn write(out: &mut String, report: &Report) -> std::fmt::Result {
         return Ok(());
     }
     let metrics = &report.data.metrics;
-    let names: String = metrics.iter().map(|metric| format!("{} | ", metric.label())).collect();
+    let own = report.columns.iter().map(|column| escaped(&shortened(&column.name, NAME)));
+    let names = metrics.iter().map(|metric| metric.label().to_owned()).chain(own);
+    let names: String = names.map(|name| format!("{name} | ")).collect();
     let against = if report.model.reference == Report::NO_FLOAT { report.compared_with() } else { "float" };
     let against = escaped(&shortened(against, NAME));
     writeln!(
         out,
         "| artifact | engine | size | bits | first token, ms | tokens/s | × {against} | {names}KL | verdict |\n\
          | --- | --- | ---: | ---: | ---: | ---: | ---: |{} ---: | --- |",
-        " ---: |".repeat(metrics.len())
+        " ---: |".repeat(metrics.len() + report.columns.len())
     )?;
     if report.model.reference != Report::NO_FLOAT {
-        let float = scores(metrics, report.model.score.as_ref());
+        let float = scores(metrics, report.model.score.as_ref()) + &given(report, |column| column.float.as_ref());
         writeln!(out, "| float model | interpreter | | | | | | {float} | |")?;
     }
-    let lines: Vec<String> = report.artifacts.iter().flat_map(|artifact| of_artifact(artifact, metrics)).collect();
+    let lines: Vec<String> = report.artifacts.iter().flat_map(|artifact| of_artifact(report, artifact)).collect();
     lines.iter().take(LINES).try_for_each(|line| writeln!(out, "{line}"))?;
     if lines.len() > LINES {
         writeln!(out, "\n{} more lines are in report.json.", lines.len() - LINES)?;
@@ -43,7 +46,7 @@ pub fn write(out: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 /// A line for each run, and one for each engine that was timed and did not run the data.
-fn of_artifact(artifact: &ArtifactReport, metrics: &[TaskMetric]) -> Vec<String> {
+fn of_artifact(report: &Report, artifact: &ArtifactReport) -> Vec<String> {
     let mut engines: Vec<(&Engine, Option<&Run>)> = artifact.runs.iter().map(|run| (&run.engine, Some(run))).collect();
     for speed in &artifact.speed {
         if engines.iter().all(|(engine, _)| engine.name != speed.engine.name) {
@@ -60,7 +63,9 @@ fn of_artifact(artifact: &ArtifactReport, metrics: &[TaskMetric]) -> Vec<String>
         let against = speed.and_then(|speed| speed.against_float.as_ref()?.speedup.as_ref().map(median));
         let first = speed.map_or(String::new(), |speed| median(&speed.first_token_ms));
         let rate = speed.and_then(|speed| speed.tokens_per_s.as_ref().map(median)).unwrap_or_default();
-        let points = scores(metrics, run.and_then(|run| run.score.as_ref()));
+        let place = run.and_then(|run| artifact.runs.iter().position(|one| std::ptr::eq(one, run)));
+        let points = scores(&report.data.metrics, run.and_then(|run| run.score.as_ref()))
+            + &given(report, |column| column.of(artifact, place?));
         let kl = run.and_then(|run| run.to_float).map_or(String::new(), |d| figure(Metric::Kl, d.kl));
         let against = against.unwrap_or_default();
         format!("| {name} | {engine} | {size} | {bits} | {first} | {rate} | {against} | {points}{kl} | {verdict} |")
@@ -84,6 +89,11 @@ fn bits(per_weight: f64) -> String {
 fn scores(metrics: &[TaskMetric], score: Option<&Score>) -> String {
     let cell = |metric: &TaskMetric| of_metric(score, *metric).map_or(String::new(), points) + " | ";
     metrics.iter().map(cell).collect()
+}
+
+/// A cell for each column of other judges, each with the bar behind it.
+fn given<'r>(report: &'r Report, of: impl Fn(&'r Column) -> Option<&'r Mean>) -> String {
+    report.columns.iter().map(|column| of(column).map_or(String::new(), mean) + " | ").collect()
 }
 
 /// What the checks of an artifact say, in a cell.

@@ -4,7 +4,7 @@ mod made_up;
 
 use made_up::report;
 use report::html::page;
-use report::{Check, Link, Outcome, Report};
+use report::{Check, Heading, Link, Metric, Outcome, Output, Report, ScoredLine};
 use serde_json::Value;
 
 /// Markup, an end of a script, a comment, an attribute's end, a turn of direction, a control character.
@@ -113,6 +113,46 @@ fn figures_that_are_none_say_so() {
     for wrong in ["NaN", ">inf", "\"inf", "-inf"] {
         assert!(!text.contains(wrong), "{wrong}");
     }
+}
+
+#[test]
+fn a_judge_s_scores_hold_an_engine_to_the_quantized_graph_and_that_to_the_float_model() {
+    let report = report();
+    let heading = |max_lost, rises| Heading {
+        name: "COMET".into(),
+        rises,
+        source: "scores.jsonl".into(),
+        sha256: "00".repeat(32),
+        max_lost,
+    };
+    // Of one artifact, the quantized graph is a tenth worse; its engines are as bad, but for the first, which is as good as the model.
+    let of = |output: &Output| match (output.artifact, output.run) {
+        (Some("onnx-int8"), Some(run)) if run != 1 => 0.7,
+        _ => 0.8,
+    };
+    let line = |output: Output| ScoredLine {
+        artifact: output.artifact.map(str::to_owned),
+        run: output.run,
+        sample: output.sample,
+        score: of(&output) + (output.sample % 7) as f64 / 100.0,
+    };
+    let lines: Vec<ScoredLine> = report.outputs().map(line).collect();
+    let failed = |rises| {
+        let found = report.clone().with_column(&heading(Some(0.05), rises), &lines).expect("fits");
+        let checks = found.artifacts.iter().flat_map(|artifact| &artifact.checks);
+        let failed = checks.filter(|check| check.metric == Metric::ScoreLost && check.outcome == Outcome::Failed);
+        failed.map(|check| check.link).collect::<Vec<Link>>()
+    };
+    assert_eq!(failed(true), [Link::Quantization], "nothing is blamed twice");
+    assert_eq!(failed(false), [Link::Runtime], "by errors, the engine is worse than its graph");
+
+    let twice = report.clone().with_column(&heading(None, true), &[lines.clone(), lines[..1].to_vec()].concat());
+    assert_eq!(
+        twice.expect_err("refused").0,
+        [format!("line {}: the float model, sample 0: a second score of one output", lines.len() + 1)]
+    );
+    let partial = report.clone().with_column(&heading(None, true), &lines[1..]).expect_err("refused");
+    assert_eq!(partial.0, ["the float model: 1999 of 2,000 outputs have a score"]);
 }
 
 fn empty() -> Report {

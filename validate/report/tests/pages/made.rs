@@ -15,6 +15,7 @@ pub fn nothing() -> Report {
         artifacts: Vec::new(),
         others: Vec::new(),
         costs: Vec::new(),
+        columns: Vec::new(),
         made: Made::default(),
     }
 }

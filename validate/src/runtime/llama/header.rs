@@ -50,7 +50,12 @@ fn faults(file: &GgufFile) -> Vec<String> {
     let [_, embedding, _, heads] =
         ["t5.context_length", "t5.embedding_length", "t5.feed_forward_length", "t5.attention.head_count"]
             .map(&mut count);
-    let [encoder, decoder] = ["t5.block_count", "t5.decoder_block_count"].map(&mut count);
+    let encoder = count("t5.block_count");
+    // llama.cpp's own converter left the second out while it knew no model of two depths.
+    let decoder = match file.get("t5.decoder_block_count") {
+        None => encoder,
+        Some(_) => count("t5.decoder_block_count"),
+    };
     let [key, value] = ["t5.attention.key_length", "t5.attention.value_length"].map(|key| match file.get(key) {
         None => embedding / heads,
         Some(_) => count(key),
