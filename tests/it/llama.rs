@@ -9,13 +9,13 @@ use converters::{Artifact, Format, Model, Tokenizer, import};
 use graph::progress::Quiet;
 use graph::{Feeds, Interpreter, Scratch, Tensor};
 use quant::{Calibration, Method, Policy, Samples, Scheme};
-use validate::Greedy;
 use validate::calibration::{Calibrated, Prefixes};
 use validate::metrics::{Distances, Meter};
-use validate::runtime::ggml::engine;
+use validate::runtime::ggml::{Ggml, engine};
 use validate::runtime::llama::{self, LlamaCpp};
 use validate::runtime::{Options, Runtime, Session};
 use validate::task::Data;
+use validate::{Fit, Greedy};
 
 use crate::fixture::{expected, fixture, repository, tokens};
 
@@ -389,6 +389,26 @@ fn patched(bytes: &[u8], key: &str, skip: usize, new: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The same file without a key, which has another name of as many letters.
+fn renamed(bytes: &[u8], key: &str) -> Vec<u8> {
+    let at = bytes.windows(key.len()).position(|window| window == key.as_bytes()).expect("the key");
+    let mut bytes = bytes.to_vec();
+    bytes[at..at + key.len()].fill(b'x');
+    bytes
+}
+
+#[test]
+fn a_file_that_trefoil_did_not_write_is_not_ggml_s_to_run() {
+    let exported = exported(&fixture("t5-v1.0"), "f32");
+    let path = exported.artifact.dir.join(FILE);
+    let bytes = fs::read(&path).expect("written");
+    assert_eq!(Ggml.fit(&exported.artifact), Fit::Runs);
+    fs::write(&path, renamed(&bytes, "trefoil.version")).expect("written");
+    let Fit::CannotRun(why) = Ggml.fit(&exported.artifact) else { panic!("it runs") };
+    assert!(why.ends_with("this one has no key trefoil.version"), "{why}");
+    assert_eq!(LlamaCpp.fit(&exported.artifact), Fit::Runs, "it needs no key of ours");
+}
+
 #[test]
 fn a_file_that_llama_cpp_would_abort_on_or_does_not_know_is_a_sentence() {
     let exported = exported(&fixture("t5-v1.0"), "f32");
@@ -408,6 +428,9 @@ fn a_file_that_llama_cpp_would_abort_on_or_does_not_know_is_a_sentence() {
         "llama.cpp: FILE: t5.decoder_block_count: expected at most 3, as t5.block_count, found 4; llama.cpp gives its \
          cache the layers of the encoder"
     );
+    // Absent, as older converters of llama.cpp left it, it is the encoder's, and here layers are missing then.
+    let absent = said(&renamed(&bytes, "t5.decoder_block_count"));
+    assert!(absent.starts_with("llama.cpp: FILE: ") && !absent.contains("decoder_block_count"), "{absent}");
     assert_eq!(
         said(&patched(&bytes, "t5.block_count", 4, &[0xff; 4])),
         "llama.cpp: FILE: t5.block_count: expected at most 512, found 4294967295"
