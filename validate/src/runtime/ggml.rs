@@ -3,11 +3,13 @@
 use converters::Artifact;
 
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Fit, Options, Runtime, Session};
+use crate::runtime::interface::{Options, Present, Runtime, Session};
 use crate::runtime::names::GGML;
 
 #[cfg(feature = "llama-cpp")]
 use crate::runtime::host;
+#[cfg(not(feature = "llama-cpp"))]
+use crate::runtime::llama::not_compiled_in;
 
 #[cfg(feature = "llama-cpp")]
 mod session;
@@ -32,14 +34,14 @@ impl Runtime for Ggml {
         format == "gguf"
     }
 
-    fn fit(&self, artifact: &Artifact) -> Fit {
-        match self.runs(artifact.format) {
-            false => Fit::Foreign,
-            true if cfg!(feature = "llama-cpp") => Fit::Runs,
-            true => Fit::CannotRun(
-                "this trefoil was built without the cargo feature llama-cpp, which compiles ggml too".to_owned(),
-            ),
-        }
+    #[cfg(feature = "llama-cpp")]
+    fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
+        Ok(Present::compiled_in(engine::ggml_version()))
+    }
+
+    #[cfg(not(feature = "llama-cpp"))]
+    fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
+        Err(not_compiled_in(GGML))
     }
 
     #[cfg(feature = "llama-cpp")]
@@ -55,10 +57,6 @@ impl Runtime for Ggml {
 
     #[cfg(not(feature = "llama-cpp"))]
     fn open(&self, _: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
-        Err(RuntimeError::Unavailable {
-            runtime: GGML,
-            why: "this trefoil was built without the cargo feature llama-cpp".to_owned(),
-            install: "cargo build --release --features llama-cpp".to_owned(),
-        })
+        Err(not_compiled_in(GGML))
     }
 }
