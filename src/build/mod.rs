@@ -21,6 +21,7 @@ pub mod observed;
 pub mod places;
 pub mod room;
 pub mod source;
+pub mod there;
 pub mod twin;
 pub mod unfinished;
 pub mod validated;
