@@ -1,6 +1,7 @@
 //! One test binary, because linking is slow.
 
 mod architecture;
+mod asked;
 mod bench;
 mod bounds;
 mod cache;
