@@ -23,19 +23,19 @@ pub struct Left {
 
 impl Left {
     /// Seconds that are left at the average rate so far: counted down from what was told before, until that is too far off.
-    /// `None` while too little is done.
+    /// `None` while too little is done, and when all is.
     pub fn seconds(&mut self, elapsed: f64, done: u64, total: u64) -> Option<f64> {
         if done != self.grown.0 {
             self.gap = self.gap.max(elapsed - self.grown.1);
             self.grown = (done, elapsed);
         }
-        if elapsed < FIRST_S || done == 0 || (done as f64) < FIRST_SHARE * total as f64 {
+        if elapsed < FIRST_S || done == 0 || done >= total || (done as f64) < FIRST_SHARE * total as f64 {
             return None;
         }
         // Work comes in lumps: until the next one is overdue, its share of the time is no loss.
         let is_overdue = elapsed - self.grown.1 > OVERDUE * self.gap + TOLERANCE_S;
         let took = if is_overdue { elapsed } else { self.grown.1 };
-        let estimate = took * total.saturating_sub(done) as f64 / done as f64 - (elapsed - took);
+        let estimate = took * (total - done) as f64 / done as f64 - (elapsed - took);
         let counted = self.told.map(|[at, left]| left - (elapsed - at));
         let near = counted.filter(|left| (left - estimate).abs() <= TOLERANCE * estimate + TOLERANCE_S);
         if near.is_none() {
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(left.seconds(2.9, 500, 1000), None);
         assert_eq!(left.seconds(10.0, 19, 1000), None);
         assert_eq!(left.seconds(10.0, 0, 1000), None);
-        assert_eq!(left.seconds(10.0, 1000, 1000), Some(0.0));
+        assert_eq!(left.seconds(10.0, 1000, 1000), None);
     }
 
     #[test]

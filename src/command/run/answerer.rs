@@ -14,6 +14,9 @@ use crate::show::progress::Display;
 /// The engine of checkpoints.
 const INTERPRETER: &str = "interpreter";
 
+/// What is said of one input and by whom, or why it is refused.
+pub type Said = Result<(Engine, Generated), RuntimeError>;
+
 /// A model that answers, opened when it is first asked and again after it has failed.
 pub struct Answerer<'o> {
     place: Place<'o>,
@@ -71,7 +74,7 @@ impl<'o> Answerer<'o> {
     /// What is said of each input, and by whom. An input that the engine refuses has its words and takes nothing from the others.
     ///
     /// Errors: no engine opens the artifact.
-    pub fn say(&mut self, inputs: &[&Input]) -> Result<Vec<Result<(Engine, Generated), RuntimeError>>, RunError> {
+    pub fn say(&mut self, inputs: &[&Input]) -> Result<Vec<Said>, RunError> {
         if self.session.is_none() {
             self.session = Some(self.open()?);
         }
