@@ -17,9 +17,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use validate::bench::machine;
 
 use crate::command::arguments::{Common, Verdict};
+use crate::command::failure::{self, Failure, UsageError};
 use crate::show::progress::Display;
+use crate::show::record;
+use crate::show::table::size;
 
 /// Grows ONNX, GGUF and quantized safetensors from one encoder-decoder checkpoint, and tests each in a real engine.
 #[derive(Parser)]
@@ -60,6 +64,12 @@ enum Command {
     Compare(command::compare::Compare),
     /// Says what an NPU toolchain will refuse in ONNX files, or compute wrongly
     Lint(command::lint::Lint),
+    /// Says which engines are here, why others are not and what brings them, and what the machine has
+    Doctor(command::doctor::Doctor),
+    /// Prints what completes these commands in a shell
+    Completions(command::completions::Completions),
+    /// Prints the manual page, or writes one a command into a folder
+    Man(command::man::Man),
     /// Shows what is kept between runs, and clears it
     Cache(command::cache::Cache),
     /// An engine in a process of its own, for this program to ask over a pipe
@@ -73,6 +83,18 @@ enum Command {
     /// Checks a recipe, or shows what one may say
     #[command(subcommand)]
     Recipe(RecipeCommand),
+}
+
+impl Command {
+    /// Whether a missing engine fails. `convert` and `validate` say so in their reports.
+    fn is_strict(&self) -> bool {
+        match self {
+            Command::Run(run) => run.engines.strict,
+            Command::Bench(bench) => bench.engines.strict,
+            Command::Compare(compare) => compare.engines.strict,
+            _ => false,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -89,30 +111,58 @@ enum RecipeCommand {
     Schema,
 }
 
+/// The exit code after an interrupt.
+const BY_INTERRUPT: u8 = 130;
+
 // Set before the handler removes what is unfinished, so that the errors which that provokes are not told.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let display = Display::new(arguments.common.quiet || arguments.common.json);
-    match dispatch(arguments, &display) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if failure::is_asked_for(&error) || !asks_for_json() => error.exit(),
+        Err(error) => {
+            let failure = Failure::of_arguments(&error);
+            failure.tell(true);
+            return ExitCode::from(failure.exit_code());
+        }
+    };
+    let Common { quiet, json: as_json, verbose, .. } = arguments.common;
+    // The record tells more of the same.
+    let display = Display::new(quiet || as_json || verbose > 0);
+    let strict = arguments.command.as_ref().is_some_and(Command::is_strict);
+    let found = recorded(arguments.common.log.clone(), verbose).and_then(|()| dispatch(arguments, &display));
+    display.finish();
+    let code = match found {
         _ if INTERRUPTED.load(Ordering::SeqCst) => loop {
             // The handler ends the program.
             std::thread::park();
         },
-        Ok(Verdict::Passed) => ExitCode::SUCCESS,
-        Ok(Verdict::Failed) => ExitCode::from(1),
+        Ok(Verdict::Passed) => 0,
+        Ok(Verdict::Failed) => 1,
         Err(error) => {
-            display.finish();
-            // A closed stderr leaves no place to say so.
-            // The messages of the crates carry their causes.
-            let _ = writeln!(std::io::stderr(), "error: {}", show::terminal::printable(&error.to_string()));
-            if let Some(hint) = build::folder::hint_of_room(&*error) {
-                let _ = writeln!(std::io::stderr(), "hint: {hint}");
-            }
-            ExitCode::from(2)
+            let failure = Failure::of(&error, strict);
+            failure.tell(as_json);
+            failure.exit_code()
         }
-    }
+    };
+    let most = machine::Memory::of(None).map_or("unknown".to_owned(), |memory| size(memory.peak_bytes));
+    log::info!("exit code {code}; most memory of this process: {most}");
+    ExitCode::from(code)
+}
+
+/// Keeps a record of the run where that is asked for, and begins it with the command line.
+fn recorded(file: Option<PathBuf>, verbose: u8) -> anyhow::Result<()> {
+    record::keep(verbose, file.as_deref())
+        .map_err(|source| UsageError::Log { file: file.unwrap_or_default(), source })?;
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    log::info!("trefoil {} {}", env!("CARGO_PKG_VERSION"), words.collect::<Vec<_>>().join(" "));
+    Ok(())
+}
+
+/// Whether `--json` is among arguments that could not be read.
+fn asks_for_json() -> bool {
+    std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
 }
 
 fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> {
@@ -124,7 +174,8 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         validate::runtime::serve(name, artifact)?;
         return Ok(Verdict::Passed);
     }
-    ctrlc::set_handler(|| {
+    let as_json = common.json;
+    ctrlc::set_handler(move || {
         INTERRUPTED.store(true, Ordering::SeqCst);
         // What is unfinished goes first: behind this no run puts anything in its place, whatever it hears of ended engines.
         build::folder::remove_unfinished();
@@ -133,17 +184,22 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
             false => "nothing unfinished is left behind",
             true => "what was finished before is in its place",
         };
-        let _ = writeln!(std::io::stderr(), "\ninterrupted: {left}");
+        match as_json {
+            true => Failure::of_interrupt(left, BY_INTERRUPT).tell(true),
+            false => drop(writeln!(std::io::stderr(), "\ninterrupted: {left}")),
+        }
         // Not by `exit`, which waits for what libraries in C++ do at their end.
-        signal_hook::low_level::exit(130);
+        signal_hook::low_level::exit(BY_INTERRUPT.into());
     })
     .context("cannot watch for an interrupt")?;
     match (arguments.list, arguments.command) {
         (Some(what), None) => command::list::print(what, arguments.markdown, common.json),
-        (Some(_), Some(_)) => anyhow::bail!("--list stands alone"),
+        (Some(_), Some(_)) => Err(UsageError::ListAndCommand.into()),
         (None, None) => {
-            Arguments::command().write_long_help(&mut std::io::stderr())?;
-            anyhow::bail!("expected a command or --list");
+            if !common.json {
+                Arguments::command().write_long_help(&mut std::io::stderr())?;
+            }
+            Err(UsageError::Nothing.into())
         }
         (None, Some(Command::Convert(convert))) => Ok(command::convert::convert(&convert, &common, display)?),
         (None, Some(Command::Tune(arguments))) => Ok(command::tune::tune(&arguments, &common, display)?),
@@ -154,6 +210,11 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         (None, Some(Command::Run(run))) => Ok(command::run::run(&run, &common, display)?),
         (None, Some(Command::Bench(bench))) => Ok(command::bench::bench(&bench, &common, display)?),
         (None, Some(Command::Compare(arguments))) => Ok(command::compare::compare(&arguments, &common, display)?),
+        (None, Some(Command::Doctor(doctor))) => Ok(command::doctor::doctor(&doctor, &common, display)?),
+        (None, Some(Command::Completions(completions))) => {
+            Ok(command::completions::completions(&completions, Arguments::command())?)
+        }
+        (None, Some(Command::Man(man))) => Ok(command::man::man(&man, Arguments::command())?),
         (None, Some(Command::Cache(arguments))) => Ok(command::cache::run(&arguments, &common)?),
         (None, Some(Command::Engine { .. })) => unreachable!("it has been served"),
         (None, Some(Command::Lint(arguments))) => Ok(command::lint::run(&arguments, &common)?),

@@ -85,9 +85,13 @@ pub fn fed(calibrated: &Calibrated) -> String {
 /// A finding. `None` when there is none, or when its file is damaged: it is then made anew.
 pub fn read<T: serde::de::DeserializeOwned>(kind: Kind, key: &Key) -> Option<T> {
     let file = place(kind, key)?;
-    let found = serde_json::from_slice(&fs::read(&file).ok()?).ok()?;
-    used(&file);
-    Some(found)
+    let found = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let verb = if found.is_some() { "hit" } else { "miss" };
+    log::info!("cache {verb}: {}", file.display());
+    if found.is_some() {
+        used(&file);
+    }
+    found
 }
 
 /// Keeps a finding, whole or not at all.

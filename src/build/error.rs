@@ -47,7 +47,11 @@ pub enum PipelineError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<PipelineError>),
     /// There is too little room.
-    #[error("{}: expected room for about {}, found {} free", .place.display(), size(*.need), size(*.free))]
+    #[error(
+        "{}: expected room for about {}, found {} free\nhint: make room there, or take another disk: `out` or --out is where \
+         artifacts go, and the variable TMPDIR where temporary files do",
+        .place.display(), size(*.need), size(*.free)
+    )]
     Room {
         /// A folder on the disk.
         place: PathBuf,

@@ -231,7 +231,7 @@ pub struct Need {
 pub fn refused(source: &Source, target: &Target) -> Result<Need, PipelineError> {
     let (mut model, _) = prepared(source, target)?;
     if let Some(wanted @ RescaleResidual::By(_)) = target.rescale_residual {
-        edits::rescale(&mut model.graph, wanted, None, &Display::Quiet)?;
+        edits::rescale(&mut model.graph, wanted, None, &Display::quiet())?;
     }
     let plan = plan(target, &model.graph)?;
     plan.typed(&mut model.graph);

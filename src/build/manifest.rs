@@ -170,12 +170,24 @@ impl Manifest {
         fs::write(dir.join(FILE), text)
     }
 
-    /// The manifest in `dir`, or `None` when there is no such file. Errors: it is not JSON, or not a manifest.
+    /// The manifest in `dir`, or `None` when there is no such file. Errors: it is not JSON, or not a manifest, or one of another
+    /// version that has other fields.
     pub fn read(dir: &Path) -> io::Result<Option<Manifest>> {
-        match limits::read_json(&dir.join(FILE)) {
+        let file = dir.join(FILE);
+        match limits::read_json(&file) {
             Ok(manifest) => Ok(Some(manifest)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(of_version(&file).map_or(error, |why| io::Error::new(io::ErrorKind::InvalidData, why))),
         }
     }
+}
+
+/// Why a manifest cannot be read that another version wrote.
+fn of_version(file: &Path) -> Option<String> {
+    const THIS: &str = env!("CARGO_PKG_VERSION");
+    let value: serde_json::Value = limits::read_json(file).ok()?;
+    let version = value.get("trefoil")?.as_str().filter(|version| *version != THIS)?;
+    Some(format!(
+        "written by trefoil {version}, which this one, {THIS}, does not read; take that version, or convert again"
+    ))
 }

@@ -22,6 +22,7 @@ pub mod paged;
 pub mod places;
 pub mod room;
 pub mod source;
+pub mod there;
 pub mod twin;
 pub mod unfinished;
 pub mod validated;

@@ -35,6 +35,21 @@ const LOADS: usize = 3;
 /// Contenders and, in their order, their sessions.
 type Opened<'s> = (Vec<Contender<'s>>, Vec<Box<dyn Session>>);
 
+/// Sentences of engines that measure nothing.
+#[derive(Default)]
+struct NotRun {
+    /// They are not on this machine.
+    missing: Vec<String>,
+    /// The model is none of theirs.
+    unfit: Vec<String>,
+}
+
+impl NotRun {
+    fn sentences(&self) -> impl Iterator<Item = &String> {
+        self.missing.iter().chain(&self.unfit)
+    }
+}
+
 /// Measures and prints.
 pub fn bench(arguments: &Bench, common: &Common, display: &Display) -> Result<Verdict, BenchError> {
     if arguments.paper {
@@ -57,8 +72,8 @@ pub fn bench(arguments: &Bench, common: &Common, display: &Display) -> Result<Ve
         other.same_work(first)?;
     }
     let options = Options { as_used: true, ..arguments.engines.options() };
-    let mut missing = Vec::new();
-    let (contenders, mut sessions) = opened(arguments, &subjects, &options, &mut missing, display)?;
+    let mut not_run = NotRun::default();
+    let (contenders, mut sessions) = opened(arguments, &subjects, &options, &mut not_run, display)?;
     let lengths = if arguments.source.is_empty() { first.draws.lengths() } else { arguments.source.clone() };
     let (tokens, runs) = (arguments.tokens.get(), arguments.runs.get());
 
@@ -99,23 +114,22 @@ pub fn bench(arguments: &Bench, common: &Common, display: &Display) -> Result<Ve
     }
     let text = if common.json { table::json(&found) } else { printable(&table::text(&found)).into_owned() };
     print(&text).map_err(BenchError::io(Path::new("stdout")))?;
-    for sentence in &missing {
+    for sentence in not_run.sentences() {
         display.say(sentence);
     }
-    let lacks = arguments.engines.strict && !missing.is_empty();
+    let lacks = arguments.engines.strict && !not_run.missing.is_empty();
     let is_whole = !lacks && found.rows.iter().all(|row| row.measured.is_ok());
     Ok(if is_whole { Verdict::Passed } else { Verdict::Failed })
 }
 
 /// Starts every engine that opens an artifact, some times in turn, and keeps what was opened last.
 ///
-/// `missing`: takes a sentence for each engine that is not on this machine. Errors: an engine refuses an artifact, or there is
-/// none.
+/// `not_run`: takes a sentence for each engine that does not. Errors: an engine refuses an artifact, or there is none.
 fn opened<'s>(
     arguments: &Bench,
     subjects: &'s [Subject],
     options: &Options,
-    missing: &mut Vec<String>,
+    not_run: &mut NotRun,
     display: &Display,
 ) -> Result<Opened<'s>, BenchError> {
     let mut wanted: Vec<(&Subject, &'static dyn Runtime)> = Vec::new();
@@ -125,7 +139,7 @@ fn opened<'s>(
             match runtime.fit(&subject.artifact) {
                 Fit::Runs if asked => wanted.push((subject, *runtime)),
                 Fit::CannotRun(why) if asked => {
-                    missing.push(format!("{}: {}: {why}", subject.dir.display(), runtime.name()));
+                    not_run.unfit.push(format!("{}: {}: {why}", subject.dir.display(), runtime.name()));
                 }
                 _ => {}
             }
@@ -141,7 +155,7 @@ fn opened<'s>(
                 open.push((Contender { subject, runtime, engine, load_ms: vec![ms], traffic }, Some(session)));
             }
             Err(error @ RuntimeError::Unavailable { .. }) => {
-                missing.push(format!("{}: {error}", subject.dir.display()));
+                not_run.missing.push(format!("{}: {error}", subject.dir.display()));
             }
             Err(error) => {
                 return Err(BenchError::Artifact { dir: subject.dir.clone(), message: error.to_string() });
@@ -165,7 +179,8 @@ fn opened<'s>(
     }
     if open.is_empty() {
         let artifacts = arguments.artifacts.iter().map(|dir| dir.display().to_string()).collect();
-        return Err(BenchError::NoEngine { artifacts, why: missing.clone() });
+        let is_missing = !not_run.missing.is_empty();
+        return Err(BenchError::NoEngine { artifacts, is_missing, why: not_run.sentences().cloned().collect() });
     }
     Ok(open.into_iter().filter_map(|(contender, session)| Some((contender, session?))).unzip())
 }

@@ -52,7 +52,7 @@ pub struct Compare {
     #[arg(long)]
     no_bench: bool,
     #[command(flatten)]
-    engines: Engines,
+    pub engines: Engines,
 }
 
 fn metric(text: &str) -> Result<TaskMetric, String> {

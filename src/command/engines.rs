@@ -21,9 +21,14 @@ pub struct Engines {
 impl Engines {
     /// For opening an artifact.
     pub fn options(&self) -> Options {
-        let threads = rayon::current_num_threads();
-        // Without a path no engine starts, and each says so.
-        let host = Some(std::env::current_exe().unwrap_or_default());
-        Options { threads, offline: self.offline, python: self.python.clone(), host, ..Options::DEFAULT }
+        Options { offline: self.offline, ..options(self.python.clone()) }
     }
+}
+
+/// With all threads of this run, in processes of this program.
+pub fn options(python: Option<PathBuf>) -> Options {
+    let threads = rayon::current_num_threads();
+    // Without a path no engine starts, and each says so.
+    let host = Some(std::env::current_exe().unwrap_or_default());
+    Options { threads, python, host, ..Options::DEFAULT }
 }

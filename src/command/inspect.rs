@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::build::folder::settle_around;
 use crate::build::manifest::{self, Manifest};
+use crate::build::there;
 use crate::command::arguments::{Common, Verdict};
 use crate::show::table::{aligned, size};
 use crate::show::terminal::{one_line, print, printable};
@@ -165,7 +166,7 @@ pub fn kind(path: &Path) -> Result<&'static str, InspectError> {
         Some("onnx") => Ok("onnx"),
         Some("gguf") => Ok("gguf"),
         _ if path.exists() => Err(InspectError::Unknown(path.to_owned())),
-        _ => Err(InspectError::Io { file: path.to_owned(), source: io::ErrorKind::NotFound.into() }),
+        _ => Err(InspectError::Io { file: path.to_owned(), source: there::absent() }),
     }
 }
 

@@ -1,182 +1,40 @@
-//! `trefoil run`: one text or clip through an artifact or a checkpoint, greedily.
+//! `trefoil run`: texts or clips through an artifact or a checkpoint, greedily.
 
-use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+mod answerer;
+mod arguments;
+mod error;
+mod questions;
+mod subject;
 
-use converters::checkpoint::{Files, Generation, Overrides};
-use converters::import::family;
-use converters::tokenizer::Languages;
-use converters::{Artifact, Checkpoint, FORMATS};
-use frontend::{Input, Kind};
-use graph::Progress;
-use serde_json::json;
-use validate::runtime::reference::{Reference, caching};
-use validate::{Engine, Fit, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session};
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use converters::checkpoint::Files;
+use converters::tokenizer::{Languages, Tokenizer, TokenizerError};
+use frontend::{FrontEnd, Input};
+use serde_json::{Value, json};
+use validate::runtime::reference::caching;
+use validate::task::Text;
+use validate::{Engine, Generated};
 
 use crate::build::error::PipelineError;
 use crate::build::folder::settle_around;
-use crate::build::manifest;
-use crate::build::source::{Source, text_of};
+use crate::build::source::text_of;
+use crate::build::there;
 use crate::command::arguments::{Common, Verdict};
-use crate::command::engines::Engines;
-use crate::command::inspect::{InspectError, kind, read_manifest};
-use crate::recipe::load::Loaded;
-use crate::recipe::yaml::nearest;
 use crate::show::progress::Display;
-use crate::show::terminal::{print, printable};
+use crate::show::terminal::{is_read, print, printable};
+use answerer::Answerer;
+use questions::{Question, Questions};
+use subject::Subject;
 
-/// The engine of checkpoints.
-const INTERPRETER: &str = "interpreter";
+pub use arguments::Run;
+pub use error::RunError;
 
-/// Arguments of `run`.
-#[derive(clap::Args)]
-pub struct Run {
-    /// The folder of an artifact or of a checkpoint
-    artifact: PathBuf,
-    /// What to feed it: a text, or the path of a WAV for a model that recognizes speech
-    text: String,
-    /// One engine; `--list engines` shows all [default: the first that opens the artifact]
-    #[arg(long, value_name = "NAME")]
-    engine: Option<String>,
-    /// Where to find the tokenizer if it is not in the artifact's folder
-    #[arg(long, value_name = "DIR")]
-    tokenizer: Option<PathBuf>,
-    /// Language of the speech, as `french` or `fr` [default: the recipe's, else detected]
-    #[arg(long, value_name = "NAME")]
-    language: Option<String>,
-    /// `transcribe`, or `translate` into English
-    #[arg(long, value_name = "WORD")]
-    task: Option<String>,
-    /// Tokens after what the decoder is fed first [default: as the artifact or the checkpoint says]
-    #[arg(long, value_name = "N")]
-    max_new_tokens: Option<usize>,
-    /// The language of the text, as the model names it [default: the recipe's, or tokenizer_config.json's]
-    #[arg(long, value_name = "LANG")]
-    source_lang: Option<String>,
-    /// The language of the answer [default: likewise]
-    #[arg(long, value_name = "LANG")]
-    target_lang: Option<String>,
-    #[command(flatten)]
-    engines: Engines,
-}
-
-impl Run {
-    /// A model's own way to decode, changed by languages and then by the other arguments.
-    fn decoding(&self, own: Generation, of_languages: &Overrides) -> Result<Generation, RunError> {
-        let Run { language, task, max_new_tokens, .. } = self;
-        let asked = Overrides {
-            language: language.clone(),
-            task: task.clone(),
-            max_new_tokens: *max_new_tokens,
-            ..Overrides::default()
-        };
-        own.with(of_languages).and_then(|decoding| decoding.with(&asked)).map_err(RunError::Decode)
-    }
-}
-
-/// A text cannot be run.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// What lies there cannot be told.
-    #[error(transparent)]
-    Inspect(#[from] InspectError),
-    /// The checkpoint cannot be read.
-    #[error(transparent)]
-    Pipeline(#[from] PipelineError),
-    /// The folder has no `trefoil.json`, which says how the model decodes.
-    #[error("{}: expected a {}, found none; only artifacts of trefoil have one", .0.display(), manifest::FILE)]
-    NoManifest(PathBuf),
-    /// No engine of this name runs such an artifact.
-    #[error("no engine named {found} runs {kind}{}; expected one of {}", suggested(.found, .known), .known.join(", "))]
-    NoEngine {
-        /// What was asked for.
-        found: String,
-        /// Kind of artifact.
-        kind: &'static str,
-        /// Those that do.
-        known: Vec<&'static str>,
-    },
-    /// No engine could be opened; every one says why.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Unavailable(Vec<RuntimeError>),
-    /// The engine failed.
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
-    /// Settings of decoding that do not fit the artifact.
-    #[error("{}", .0.join("\n"))]
-    Decode(Vec<String>),
-    /// The text cannot be tokenized, or the clip not be heard.
-    #[error("{0}")]
-    Input(String),
-    /// The system refused.
-    #[error("{}: {source}", .file.display())]
-    Io {
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-fn suggested(found: &str, known: &[&str]) -> String {
-    nearest(found, known).map_or(String::new(), |word| format!("; did you mean {word}?"))
-}
-
-/// What lies in a folder, as far as it decides what is fed.
-enum Subject {
-    Checkpoint(Box<Source>),
-    Artifact { format: &'static str, model_type: String, decoding: Box<Generation> },
-}
-
-impl Subject {
-    /// With the languages of the recipe that it was made by.
-    fn open(dir: &Path) -> Result<(Subject, Languages), RunError> {
-        let kind = kind(dir)?;
-        let manifest = read_manifest(dir)?;
-        let recipe = manifest.as_ref().map(|manifest| Loaded::of_artifact(dir, &manifest.recipe.text));
-        let recipe = recipe.transpose().map_err(PipelineError::from)?.map(|loaded| loaded.recipe);
-        if kind == "checkpoint" {
-            let mut source = Source::open(dir, &[])?;
-            let Some((manifest, recipe)) = manifest.zip(recipe) else {
-                return Ok((Subject::Checkpoint(Box::new(source)), Languages::default()));
-            };
-            // A float artifact is a checkpoint too, and decodes as its recipe says.
-            source.decoding = manifest.decoding;
-            return Ok((Subject::Checkpoint(Box::new(source)), recipe.languages));
-        }
-        if let Some((manifest, recipe)) = manifest.zip(recipe) {
-            let format = FORMATS.iter().map(|f| f.name()).find(|name| *name == manifest.format).unwrap_or(kind);
-            let (model_type, decoding) = (manifest.model.model_type, Box::new(manifest.decoding));
-            return Ok((Subject::Artifact { format, model_type, decoding }, recipe.languages));
-        }
-        if kind != "gguf" {
-            return Err(RunError::NoManifest(dir.to_owned()));
-        }
-        // The file says it all.
-        let checkpoint = Checkpoint::open(dir).map_err(PipelineError::from)?;
-        let model_type = checkpoint.config().model_type().unwrap_or_default().to_owned();
-        let decoding = Box::new(checkpoint.generation().clone());
-        Ok((Subject::Artifact { format: kind, model_type, decoding }, Languages::default()))
-    }
-
-    fn decoding(&self) -> &Generation {
-        match self {
-            Subject::Checkpoint(source) => &source.decoding,
-            Subject::Artifact { decoding, .. } => decoding,
-        }
-    }
-
-    fn front_end(&self) -> Kind {
-        match self {
-            Subject::Checkpoint(source) => source.exact.architecture.front_end(),
-            Subject::Artifact { model_type, .. } => family(model_type).map_or(Kind::Text, |family| family.front_end()),
-        }
-    }
-}
-
-/// Prints what the model answers.
+/// Prints what the model answers: of one input as it is, of several a line each.
 pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdict, RunError> {
     let dir = &arguments.artifact;
+    there::folder(dir).map_err(RunError::io(dir))?;
     settle_around(dir);
     let (subject, of_recipe) = Subject::open(dir)?;
     let asked = Languages { source_lang: arguments.source_lang.clone(), target_lang: arguments.target_lang.clone() };
@@ -184,86 +42,182 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
     let (text, of_languages) = text_of(tokenizer, &[&of_recipe, &asked]).map_err(PipelineError::from)?;
     let files = Files::open(dir).map_err(PipelineError::from)?;
     let front_end = subject.front_end().open(&files, &*text, None).map_err(PipelineError::from)?;
-    let input = front_end.input(&arguments.text, Path::new(""));
-    let input = input.map_err(|message| RunError::Input(format!("{}{message}", front_end.about())))?;
     let decoding = arguments.decoding(subject.decoding().clone(), &of_languages)?;
-    let (engine, found) = match subject {
-        Subject::Checkpoint(source) => in_interpreter(&source, arguments, &decoding, &input)?,
-        Subject::Artifact { format, .. } => in_engine(format, arguments, &decoding, &input, display)?,
+    let interpreter;
+    let answerer = match &subject {
+        Subject::Checkpoint(source) => {
+            interpreter = caching(&source.exact.graph);
+            Answerer::of_checkpoint(&interpreter, arguments, &decoding, display)?
+        }
+        Subject::Artifact { format, .. } => Answerer::of_artifact(format, arguments, &decoding, display)?,
     };
-    let output = text.decode(&found.tokens);
-    let printed = match common.json {
-        true => {
-            let Generated { prompt, tokens, ended } = &found;
-            let mut value = json!({
-                "engine": engine, "input": arguments.text,
-                "output": output, "prompt": prompt, "tokens": tokens, "ended": ended,
+    let hint = match Tokenizer::open(tokenizer) {
+        Err(TokenizerError::Missing { dir }) => format!(
+            "\nhint: {} has no tokenizer, so that texts are token ids; --tokenizer names the folder of one",
+            dir.display()
+        ),
+        _ => String::new(),
+    };
+    let (front_end, text, as_json) = (&*front_end, &*text, common.json);
+    let mut conversation = Conversation { answerer, front_end, text, as_json, hint, asked: 0, broken: 0 };
+    match arguments.only() {
+        Some(said) => conversation.one(said)?,
+        None => conversation.all(Questions::of(arguments, display)?, arguments.batch.get())?,
+    }
+    let Conversation { answerer, hint, asked, broken, .. } = conversation;
+    if asked > 0 && broken == asked {
+        return Err(RunError::Nothing { asked, hint });
+    }
+    let is_missing = arguments.engines.strict && !answerer.missing.is_empty();
+    if is_missing {
+        answerer.missing.iter().for_each(|missing| complain(&missing.to_string()));
+    }
+    Ok(if broken > 0 || is_missing { Verdict::Failed } else { Verdict::Passed })
+}
+
+/// A line on stderr, which `--quiet` does not keep back. A closed one leaves no place to say so.
+fn complain(sentence: &str) {
+    let _ = writeln!(io::stderr(), "{}", printable(sentence));
+}
+
+/// A model and what it is asked.
+struct Conversation<'o> {
+    answerer: Answerer<'o>,
+    front_end: &'o dyn FrontEnd,
+    text: &'o dyn Text,
+    as_json: bool,
+    /// Of inputs that cannot be read, a line of its own.
+    hint: String,
+    /// Inputs that were asked, of several.
+    asked: usize,
+    /// Those that could not be answered.
+    broken: usize,
+}
+
+/// An input and what became of it.
+struct Answered {
+    number: usize,
+    said: String,
+    found: Found,
+}
+
+enum Found {
+    /// The line is empty.
+    Nothing,
+    /// As [`Conversation::object`] has it.
+    Answer(Value),
+    /// Why there is no answer.
+    Refused(String),
+}
+
+impl Conversation<'_> {
+    /// Answers the only input; what is wrong with it is an error.
+    fn one(&mut self, said: &str) -> Result<(), RunError> {
+        let input = self.front_end.input(said, Path::new(""));
+        let about = self.front_end.about();
+        let input = input.map_err(|message| RunError::Input(format!("{about}{message}{}", self.hint)))?;
+        let found = self.answerer.say(&[&input])?.pop().expect("one sequence in, one out");
+        let answer = self.object(said, &input, found?);
+        let printed = match self.as_json {
+            true => serde_json::to_string_pretty(&answer).expect("only JSON types"),
+            false => output(&answer).to_owned(),
+        };
+        print(&(shown(&printed) + "\n")).map_err(RunError::io(Path::new("stdout")))
+    }
+
+    /// Answers all inputs in their order, `batch` at a time, until nobody reads the answers.
+    fn all(&mut self, mut questions: Questions, batch: usize) -> Result<(), RunError> {
+        let dir = questions.dir.clone();
+        loop {
+            let next = questions.by_ref().take(batch).collect::<Result<Vec<Question>, _>>()?;
+            if next.is_empty() {
+                return Ok(());
+            }
+            for answered in self.answered(next, &dir)? {
+                if !self.tell(&answered).map_err(RunError::io(Path::new("stdout")))? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Feeds those that can be fed, side by side as far as they fit.
+    fn answered(&mut self, questions: Vec<Question>, dir: &Path) -> Result<Vec<Answered>, RunError> {
+        let (mut fed, mut answers) = (Vec::new(), Vec::new());
+        for Question { number, said } in questions {
+            let input = said.as_ref().map_err(String::clone).and_then(|said| match said.is_empty() {
+                true => Ok(None),
+                false => self.front_end.input(said, dir).map(Some),
             });
-            if let Some(ids) = input.ids() {
-                value["input_ids"] = json!(ids);
-            }
-            serde_json::to_string_pretty(&value).expect("only JSON types")
+            let found = match input {
+                Ok(input) => {
+                    fed.extend(input.map(|input| (answers.len(), input)));
+                    Found::Nothing
+                }
+                Err(message) => Found::Refused(message),
+            };
+            answers.push(Answered { number, said: said.unwrap_or_default(), found });
         }
-        false => output,
-    };
-    display.say(&format!("{} {}: {}", engine.name, engine.version, engine.settings));
-    // Files and pipes get what the model says; a terminal nothing that it would obey.
-    let printed = if io::stdout().is_terminal() { printable(&printed).into_owned() } else { printed };
-    print(&(printed + "\n")).map_err(|source| RunError::Io { file: "stdout".into(), source })?;
-    Ok(Verdict::Passed)
-}
-
-fn in_interpreter(
-    source: &Source,
-    arguments: &Run,
-    decoding: &Generation,
-    input: &Input,
-) -> Result<(Engine, Generated), RunError> {
-    if let Some(found) = arguments.engine.as_ref().filter(|name| *name != INTERPRETER) {
-        return Err(RunError::NoEngine { found: found.clone(), kind: "checkpoints", known: vec![INTERPRETER] });
-    }
-    let interpreter = caching(&source.exact.graph);
-    answered(&mut Reference::new(&interpreter), decoding, input)
-}
-
-fn in_engine(
-    format: &'static str,
-    arguments: &Run,
-    decoding: &Generation,
-    input: &Input,
-    display: &Display,
-) -> Result<(Engine, Generated), RunError> {
-    let dir = &arguments.artifact;
-    let artifact = Artifact::list(format, dir).map_err(|source| RunError::Io { file: dir.clone(), source })?;
-    let fits: Vec<(&dyn Runtime, Fit)> = RUNTIMES.iter().map(|engine| (*engine, engine.fit(&artifact))).collect();
-    let fitting = fits.iter().filter(|(_, fit)| *fit == Fit::Runs).map(|(engine, _)| *engine);
-    let wanted: Vec<&dyn Runtime> = match &arguments.engine {
-        None => fitting.collect(),
-        Some(name) => match fits.iter().find(|(engine, _)| engine.name() == name) {
-            Some((engine, Fit::Runs)) => vec![*engine],
-            Some((engine, Fit::CannotRun(why))) => {
-                return Err(RuntimeError::Failed { runtime: engine.name(), message: why.clone() }.into());
+        for group in fed.chunk_by(|(_, one), (_, next)| one.fits_beside(next)) {
+            let inputs: Vec<&Input> = group.iter().map(|(_, input)| input).collect();
+            for ((at, input), found) in group.iter().zip(self.answerer.say(&inputs)?) {
+                let answer = &mut answers[*at];
+                answer.found = match found {
+                    Ok(found) => Found::Answer(self.object(&answer.said, input, found)),
+                    Err(error) => Found::Refused(error.to_string()),
+                };
             }
-            Some((_, Fit::Foreign)) | None => {
-                let known = fitting.map(|engine| engine.name()).collect();
-                return Err(RunError::NoEngine { found: name.clone(), kind: format, known });
-            }
-        },
-    };
-    let mut refused = Vec::new();
-    for engine in wanted {
-        display.say(&format!("open {} in {}", dir.display(), engine.name()));
-        match engine.open(&artifact, &arguments.engines.options()) {
-            Ok(mut session) => return answered(&mut *session, decoding, input),
-            Err(error @ RuntimeError::Unavailable { .. }) => refused.push(error),
-            Err(error) => return Err(error.into()),
         }
+        Ok(answers)
     }
-    Err(RunError::Unavailable(refused))
+
+    /// Prints a line; with `--json` none for an empty one. Returns whether anybody reads.
+    fn tell(&mut self, answered: &Answered) -> io::Result<bool> {
+        let Answered { number, said, found } = answered;
+        self.asked += usize::from(!matches!(found, Found::Nothing));
+        self.broken += usize::from(matches!(found, Found::Refused(_)));
+        let line = match (found, self.as_json) {
+            (Found::Nothing, true) => return Ok(true),
+            (Found::Nothing, false) => String::new(),
+            (Found::Answer(answer), true) => {
+                let mut object = json!({ "number": number });
+                object.as_object_mut().expect("made above").extend(answer.as_object().cloned().unwrap_or_default());
+                object.to_string()
+            }
+            // One answer is one line.
+            (Found::Answer(answer), false) => output(answer).replace('\n', "\\n"),
+            (Found::Refused(message), true) => {
+                json!({ "number": number, "input": said, "error": { "message": message } }).to_string()
+            }
+            (Found::Refused(message), false) => {
+                complain(&format!("input {number}: {message}"));
+                String::new()
+            }
+        };
+        is_read(&(shown(&line) + "\n"))
+    }
+
+    /// An answer as programs read it.
+    fn object(&self, said: &str, input: &Input, (engine, generated): (Engine, Generated)) -> Value {
+        let Generated { prompt, tokens, ended } = generated;
+        let output = self.text.decode(&tokens);
+        let mut value = json!({
+            "engine": engine, "input": said,
+            "output": output, "prompt": prompt, "tokens": tokens, "ended": ended,
+        });
+        if let Some(ids) = input.ids() {
+            value["input_ids"] = json!(ids);
+        }
+        value
+    }
 }
 
-fn answered(session: &mut dyn Session, decoding: &Generation, input: &Input) -> Result<(Engine, Generated), RunError> {
-    let source = Input::batch(&[input], decoding.pad_token_id).expect("one source fits itself");
-    let mut found = Greedy::from(decoding).run(session, &source)?;
-    Ok((session.engine(), found.pop().expect("one sequence in, one out")))
+/// The text of an answer.
+fn output(answer: &Value) -> &str {
+    answer["output"].as_str().unwrap_or_default()
+}
+
+/// Files and pipes get what the model says; a terminal nothing that it would obey.
+fn shown(text: &str) -> String {
+    if io::stdout().is_terminal() { printable(text).into_owned() } else { text.to_owned() }
 }

@@ -14,6 +14,7 @@ use crate::build::manifest::{self, Manifest, Origin};
 use crate::build::room::room;
 use crate::build::source::Source;
 use crate::build::source::text_of;
+use crate::build::there;
 use crate::build::validated::validated;
 use crate::command::arguments::{Common, Verdict};
 use crate::command::engines::Engines;
@@ -44,6 +45,7 @@ pub struct Validate {
 /// may depend on the processor that calibrated them.
 pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
     let dir = &arguments.artifact;
+    there::folder(dir).map_err(PipelineError::io(dir))?;
     folder::settle_around(dir);
     let wrong = |message: String| PipelineError::Artifact { dir: dir.clone(), message };
     let manifest = Manifest::read(dir).map_err(PipelineError::io(&dir.join(manifest::FILE)))?.ok_or_else(|| {

@@ -1,5 +1,7 @@
-//! What a person sees while a command works: progress, tables, text that a terminal does not obey.
+//! What a person sees while a command works: progress, the record, tables, text that a terminal does not obey.
 
+mod left;
 pub mod progress;
+pub mod record;
 pub mod table;
 pub mod terminal;

@@ -30,6 +30,14 @@ pub fn print(text: &str) -> io::Result<()> {
     quietly(io::stdout().lock().write_all(text.as_bytes()))
 }
 
+/// The same for output that goes on: whether anybody still reads it.
+pub fn is_read(text: &str) -> io::Result<bool> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
+    }
+}
+
 fn quietly(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

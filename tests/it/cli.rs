@@ -568,7 +568,8 @@ fn run_takes_languages_and_refuses_those_that_the_tokenizer_does_not_have() {
     }
     let output = with(&["--target-lang", "frr"]);
     assert_eq!(code(&output), 2);
-    let error = text(&output.stderr);
+    let error: Value = serde_json::from_slice(&output.stderr).expect("JSON");
+    let error = error["error"]["message"].as_str().expect("a text");
     assert!(error.contains("expected one of 100 languages, found \"frr\"; the nearest are fr, "), "{error}");
     let output = run(&["run", &fixture("t5-v1.1").display().to_string(), "3 4 1", "--source-lang", "en"]);
     assert_eq!(code(&output), 2, "a language without a tokenizer");

@@ -1,6 +1,7 @@
 //! One test binary, because linking is slow.
 
 mod architecture;
+mod asked;
 mod bench;
 mod bounds;
 mod cache;
@@ -8,8 +9,10 @@ mod calibration;
 mod cli;
 mod consumers;
 mod decoding;
+mod doctor;
 mod edits;
 mod equalized;
+mod failures;
 mod families;
 mod fixture;
 mod foreign;
@@ -37,6 +40,7 @@ mod passes;
 mod prepared;
 mod quant;
 mod recipes;
+mod record;
 mod reports;
 mod results;
 mod safetensors;

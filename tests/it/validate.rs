@@ -15,9 +15,9 @@ use validate::metrics::{Scoring, TaskMetric};
 use validate::report::{
     ArtifactReport, Link, Made, Metric, ModelReport, Note, Outcome, OutputFile, TensorRow, markdown, worst,
 };
-use validate::runtime::Options;
 use validate::runtime::hf::Transformers;
 use validate::runtime::reference::Reference;
+use validate::runtime::{Options, Present};
 use validate::task::Ids;
 use validate::{
     Baseline, Check, Context, Data, Engine, Greedy, Limits, Report, Runtime, RuntimeError, Session, Subject,
@@ -140,6 +140,10 @@ impl Runtime for Fake {
 
     fn samples(&self, options: &Options) -> Option<usize> {
         options.simulated_samples.filter(|_| self.fault == Fault::Slow)
+    }
+
+    fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
+        Ok(Present { version: String::new(), place: String::new() })
     }
 
     fn open(&self, _: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {

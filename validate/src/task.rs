@@ -1,16 +1,17 @@
 //! Evaluation data: inputs, targets, their tokens, and batches of them.
 
-use std::io::{self, BufRead, BufReader, Read};
+mod lines;
+
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use converters::checkpoint::Generation;
-use converters::limits::LINE_BYTES;
 use frontend::{Draw, FrontEnd, Input, Noise};
 use graph::{Feeds, Graph, Tensor};
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use frontend::{Ids, Text};
+pub use lines::{Line, Lines};
 
 /// Most numbers of sources in one batch: encoders of features hold memory for the square of their frames.
 const SOURCE_ELEMENTS: usize = 1 << 20;
@@ -68,46 +69,22 @@ pub enum DataError {
     },
 }
 
-#[derive(Deserialize)]
-struct JsonSample {
-    input: String,
-    target: Option<String>,
-}
-
 impl Data {
     /// The first `count` samples of a file: JSON lines `{"input": …, "target": …}` when its name ends in `.jsonl`, else one
     /// input a line. Empty lines are skipped. Paths of clips are relative to the file's folder.
     pub fn load(file: &Path, count: usize, front_end: &dyn FrontEnd) -> Result<Data, DataError> {
         let io = |source| DataError::Io { file: file.to_owned(), source };
-        let json = file.extension().is_some_and(|e| e == "jsonl");
-        let mut reader = BufReader::new(graph::open_file(file).map_err(io)?);
-        let (mut samples, mut raw, mut number) = (Vec::new(), Vec::new(), 0);
+        let mut lines = Lines::of_file(file, BufReader::new(graph::open_file(file).map_err(io)?));
+        let mut samples = Vec::new();
         let mut hash = Sha256::new();
-        loop {
-            raw.clear();
-            let read = reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut raw).map_err(io)?;
-            if read == 0 {
-                break;
-            }
-            number += 1;
-            hash.update(&raw);
+        while lines.advance().map_err(io)? {
+            hash.update(lines.raw());
             if samples.len() == count {
                 // The rest is read for its hash alone.
                 continue;
             }
-            let bad = |message: String| DataError::Line { file: file.to_owned(), line: number, message };
-            if read as u64 == LINE_BYTES && raw.last() != Some(&b'\n') {
-                return Err(bad(format!("expected a line of at most {LINE_BYTES} bytes, found a longer one")));
-            }
-            let line = std::str::from_utf8(&raw).map_err(|e| bad(format!("expected UTF-8: {e}")))?.trim();
-            if line.is_empty() {
-                continue;
-            }
-            let found = match json {
-                true => serde_json::from_str(line)
-                    .map_err(|e| bad(format!("expected {{\"input\": …, \"target\": …}}: {e}")))?,
-                false => JsonSample { input: line.to_owned(), target: None },
-            };
+            let bad = |message: String| DataError::Line { file: file.to_owned(), line: lines.number(), message };
+            let Some(found) = lines.line().map_err(bad)? else { continue };
             let named = |words: &str, e: String| bad(format!("{words:?}: {e}"));
             let dir = file.parent().unwrap_or(Path::new(""));
             let source = front_end.input(&found.input, dir).map_err(|e| named(&found.input, e))?;

@@ -13,7 +13,9 @@ pub fn open_file(path: &Path) -> io::Result<File> {
     // Before opening, because that may wait for ever; and after, because another file may stand there by then.
     is_regular(&std::fs::metadata(path)?)?;
     let file = File::open(path)?;
-    is_regular(&file.metadata()?)?;
+    let found = file.metadata()?;
+    is_regular(&found)?;
+    log::debug!("read {}, {} bytes", path.display(), found.len());
     Ok(file)
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use validate::paper::SizesError;
 
+use crate::command::inspect::InspectError;
+
 /// Nothing can be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
@@ -21,6 +23,8 @@ pub enum BenchError {
     NoEngine {
         /// As they were given.
         artifacts: Vec<String>,
+        /// One that could is not on this machine.
+        is_missing: bool,
         /// A sentence an engine.
         why: Vec<String>,
     },
@@ -33,6 +37,9 @@ pub enum BenchError {
         /// As they were given.
         found: String,
     },
+    /// What lies there cannot be told.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
     /// The config gives no sizes.
     #[error(transparent)]
     Sizes(#[from] SizesError),

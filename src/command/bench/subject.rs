@@ -12,6 +12,7 @@ use validate::Greedy;
 
 use super::error::BenchError;
 use crate::build::manifest::Manifest;
+use crate::build::there;
 use crate::command::inspect::kind;
 
 /// An artifact, of trefoil or of others.
@@ -28,8 +29,9 @@ impl Subject {
     pub fn open(dir: &Path) -> Result<Subject, BenchError> {
         let wrong = |message: String| BenchError::Artifact { dir: dir.to_owned(), message };
         let io = |source| BenchError::Io { file: dir.to_owned(), source };
+        there::folder(dir).map_err(io)?;
         let manifest = Manifest::read(dir).map_err(io)?;
-        let found = kind(dir).map_err(|error| wrong(error.to_string()))?;
+        let found = kind(dir)?;
         let named = manifest.as_ref().map_or(found, |manifest| &manifest.format);
         let format = FORMATS.iter().map(|format| format.name()).find(|name| *name == named);
         let format = match format {

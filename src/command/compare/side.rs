@@ -15,6 +15,7 @@ use validate::{Fit, RUNTIMES, RuntimeError, Session};
 use crate::build::error::PipelineError;
 use crate::build::manifest::Manifest;
 use crate::build::source::text_of;
+use crate::build::there;
 use crate::command::inspect::kind;
 
 /// It holds graphs against themselves, and is nobody's engine.
@@ -30,6 +31,7 @@ impl Side {
     /// Tells what lies in a folder. Errors: no artifact; one of CTranslate2 that reads no texts.
     pub fn open(dir: &Path, options: &Options) -> Result<Side, PipelineError> {
         let wrong = |message: String| PipelineError::Artifact { dir: dir.to_owned(), message };
+        there::folder(dir).map_err(PipelineError::io(dir))?;
         if ctranslate2::is_ctranslate2(dir) {
             ctranslate2::asked(dir).map_err(wrong)?;
             let artifact = Artifact::list(ctranslate2::FORMAT, dir).map_err(PipelineError::io(dir))?;

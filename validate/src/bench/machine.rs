@@ -21,17 +21,26 @@ impl Memory {
     }
 
     fn read(status: &str) -> Option<Memory> {
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
-        };
-        Some(Memory { resident_bytes: field("VmRSS:")?, peak_bytes: field("VmHWM:")? })
+        let [resident_bytes, peak_bytes] = [kilobytes(status, "VmRSS:")?, kilobytes(status, "VmHWM:")?];
+        Some(Memory { resident_bytes, peak_bytes })
     }
 }
 
 /// Processes that ran or wanted to over the last minute, on average. While one engine computes on n threads it is about n.
 pub fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
+}
+
+/// Memory of the machine in bytes: all, and what could be had without pushing others out.
+pub fn memory() -> Option<[u64; 2]> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    Some([kilobytes(&text, "MemTotal:")?, kilobytes(&text, "MemAvailable:")?])
+}
+
+/// Bytes of a line `NAME  1234 kB`.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// As the system calls the processor.

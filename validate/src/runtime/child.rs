@@ -22,7 +22,7 @@ const ANSWER: Duration = Duration::from_secs(2 * 60 * 60);
 /// Of pip: 20 MB over a slow line.
 const FETCH: Duration = Duration::from_secs(30 * 60);
 /// Seconds that stand in place of the three.
-const SECONDS: &str = "TREFOIL_ENGINE_SECONDS";
+pub(super) const SECONDS: &str = "TREFOIL_ENGINE_SECONDS";
 /// How often it is looked whether a child that says nothing still lives: one of its own children may hold its pipes.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// For what is still in a pipe, or for a status, when a child has ended.
@@ -138,6 +138,7 @@ impl Child {
         command.envs(["TMPDIR", "TMP", "TEMP"].map(|name| (name, home.path())));
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(command, 0);
+        log::info!("start {called}: {}", shown(command));
         let mut child = {
             let mut live = unless_closed(live());
             let child = command.spawn()?;
@@ -248,6 +249,17 @@ impl Drop for Child {
     }
 }
 
+/// A command line, programs that are arguments left out.
+fn shown(command: &Command) -> String {
+    const LONG: usize = 400;
+    let words = [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_string_lossy());
+    let short = |word: std::borrow::Cow<'_, str>| match word.len() > LONG || word.contains('\n') {
+        true => format!("<{} bytes>", word.len()),
+        false => word.into_owned(),
+    };
+    words.map(short).collect::<Vec<_>>().join(" ")
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ended {
@@ -294,6 +306,7 @@ fn listen(mut stderr: impl BufRead, words: &Mutex<VecDeque<String>>, log: Option
                 if text.is_empty() {
                     continue;
                 }
+                log::debug!("{called}{text}");
                 if let Some(log) = log {
                     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
                     // A log that cannot be written does not stop the work.

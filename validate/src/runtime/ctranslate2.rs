@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use crate::runtime::child::Patience;
 use crate::runtime::environments::{isolated, program, python_with, roots, variable};
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::Options;
+use crate::runtime::interface::{Options, Present};
+use crate::runtime::packages::Packages;
 use crate::runtime::pipe::Pipe;
 use decoding::Decoding;
 use folder::Folder;
@@ -136,6 +137,13 @@ fn python(named: Option<PathBuf>, roots: &[PathBuf]) -> Result<PathBuf, RuntimeE
             ))
         }),
     }
+}
+
+/// Imports it. Errors: as [`Translator::open`] has them for an engine that is not here.
+pub fn probe(options: &Options) -> Result<Present, RuntimeError> {
+    let python = python(variable(PYTHON), &roots(options.python.as_deref()))?;
+    let [version] = Packages { runtime: ENGINE, install: INSTALL, names: &[ENGINE] }.imported(&python, options)?;
+    Ok(Present { version, place: python.display().to_string() })
 }
 
 fn spawn(python: &Path, dir: &Path, threads: usize, patience: Patience) -> Result<Pipe, RuntimeError> {

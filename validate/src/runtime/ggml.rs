@@ -4,11 +4,13 @@ use converters::Artifact;
 use converters::export::gguf::{GgufFile, VERSION_KEY};
 
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Fit, Options, Runtime, Session};
+use crate::runtime::interface::{Fit, Options, Present, Runtime, Session};
 use crate::runtime::names::GGML;
 
 #[cfg(feature = "llama-cpp")]
 use crate::runtime::host;
+#[cfg(not(feature = "llama-cpp"))]
+use crate::runtime::llama::not_compiled_in;
 
 #[cfg(feature = "llama-cpp")]
 mod session;
@@ -46,11 +48,18 @@ impl Runtime for Ggml {
             true if is_of_another_program(artifact) => Fit::CannotRun(format!(
                 "it reads what the GGUF that trefoil writes says of its graph, and this one has no key {VERSION_KEY}"
             )),
-            true if cfg!(feature = "llama-cpp") => Fit::Runs,
-            true => Fit::CannotRun(
-                "this trefoil was built without the cargo feature llama-cpp, which compiles ggml too".to_owned(),
-            ),
+            true => Fit::Runs,
         }
+    }
+
+    #[cfg(feature = "llama-cpp")]
+    fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
+        Ok(Present::compiled_in(engine::ggml_version()))
+    }
+
+    #[cfg(not(feature = "llama-cpp"))]
+    fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
+        Err(not_compiled_in(GGML))
     }
 
     #[cfg(feature = "llama-cpp")]
@@ -66,10 +75,6 @@ impl Runtime for Ggml {
 
     #[cfg(not(feature = "llama-cpp"))]
     fn open(&self, _: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
-        Err(RuntimeError::Unavailable {
-            runtime: GGML,
-            why: "this trefoil was built without the cargo feature llama-cpp".to_owned(),
-            install: "cargo build --release --features llama-cpp".to_owned(),
-        })
+        Err(not_compiled_in(GGML))
     }
 }

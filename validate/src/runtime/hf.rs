@@ -12,7 +12,8 @@ use serde_json::json;
 use crate::runtime::child::Patience;
 use crate::runtime::environments::{active, isolated, program, python_of, variable};
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Options, Runtime, Session};
+use crate::runtime::interface::{Options, Present, Runtime, Session};
+use crate::runtime::packages::Packages;
 use crate::runtime::pipe::Pipe;
 use report::Engine;
 
@@ -22,6 +23,9 @@ const SCRIPT: &str = concat!(include_str!("far_side.py"), include_str!("hf_sessi
 const LOGIT_BYTES: usize = 4 << 30;
 const INSTALL: &str = "python3 -I -m venv .venv && .venv/bin/pip install torch transformers compressed-tensors && export \
                        TREFOIL_PYTHON=\"$PWD/.venv/bin/python\"";
+
+/// What INSTALL brings, as Python calls it.
+const PACKAGES: [&str; 3] = ["torch", "transformers", "compressed_tensors"];
 
 /// `transformers`, loading with plain `from_pretrained` on the CPU.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +38,15 @@ impl Runtime for Transformers {
 
     fn runs(&self, format: &str) -> bool {
         format == "safetensors"
+    }
+
+    fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
+        let python = python(options.python.as_deref())?;
+        let imported =
+            Packages { runtime: self.name(), install: INSTALL, names: &PACKAGES }.imported(&python, options)?;
+        let [torch, transformers, compressed_tensors] = imported;
+        let version = format!("{transformers}, torch {torch}, compressed-tensors {compressed_tensors}");
+        Ok(Present { version, place: python.display().to_string() })
     }
 
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {

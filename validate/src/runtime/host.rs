@@ -13,7 +13,7 @@ use report::{Check, Engine, Link};
 
 use super::child::Patience;
 use super::error::RuntimeError;
-use super::interface::{Between, Options, Session};
+use super::interface::{Between, Options, Present, Session};
 use super::names::HOSTED;
 use super::pipe::Pipe;
 use super::protocol::{Listed, Reply, Request, values};
@@ -50,17 +50,7 @@ pub(super) fn open(
     };
     let files = artifact.files.iter().map(file).collect::<Result<Vec<_>, _>>()?;
     let dir = std::path::absolute(&artifact.dir).map_err(|e| failed(format!("{}: {e}", artifact.dir.display())))?;
-    let mut command = Command::new(host);
-    command.arg(COMMAND).arg(runtime).arg(&dir);
-    command.envs(variables.iter().map(|(name, path)| (name, path)));
-    // llama.cpp would attach a debugger to itself before it aborts.
-    command.env("GGML_NO_BACKTRACE", "1");
-    let patience = Patience::of(options).map_err(failed)?;
-    let pipe = Pipe::spawn("the process of the engine", runtime, &mut command, patience)
-        .map_err(|e| failed(format!("{}: {e}", host.display())))?;
-    let engine = Engine { name: runtime.to_owned(), version: String::new(), settings: String::new() };
-    let dirs = [&dir, &artifact.dir].map(|dir| dir.display().to_string());
-    let mut session = Hosted { runtime, pipe, engine, limit_tokens: None, rows_at_once: None, dirs };
+    let mut session = Hosted::start(runtime, host, [&dir, &artifact.dir], options, variables)?;
     let request = Request::Open {
         format: artifact.format.to_owned(),
         files,
@@ -78,7 +68,44 @@ pub(super) fn open(
     }
 }
 
+/// Starts an engine of `host` without an artifact. `variables`: for that process, absolute paths.
+pub(super) fn probe(
+    runtime: &'static str,
+    host: &Path,
+    options: &Options,
+    variables: &[(&str, PathBuf)],
+) -> Result<Present, RuntimeError> {
+    let nowhere = Path::new(".");
+    let mut session = Hosted::start(runtime, host, [nowhere, nowhere], options, variables)?;
+    match session.call(&Request::Probe, Vec::new())? {
+        Reply::Present(present) => Ok(present),
+        _ => Err(session.nonsense("expected a version")),
+    }
+}
+
 impl Hosted {
+    /// `dirs`: the artifact's folder, absolute and as the user wrote it.
+    fn start(
+        runtime: &'static str,
+        host: &Path,
+        dirs: [&Path; 2],
+        options: &Options,
+        variables: &[(&str, PathBuf)],
+    ) -> Result<Hosted, RuntimeError> {
+        let failed = |message: String| RuntimeError::Failed { runtime, message };
+        let mut command = Command::new(host);
+        command.arg(COMMAND).arg(runtime).arg(dirs[0]);
+        command.envs(variables.iter().map(|(name, path)| (name, path)));
+        // llama.cpp would attach a debugger to itself before it aborts.
+        command.env("GGML_NO_BACKTRACE", "1");
+        let patience = Patience::of(options).map_err(failed)?;
+        let pipe = Pipe::spawn("the process of the engine", runtime, &mut command, patience)
+            .map_err(|e| failed(format!("{}: {e}", host.display())))?;
+        let engine = Engine { name: runtime.to_owned(), version: String::new(), settings: String::new() };
+        let dirs = dirs.map(|dir| dir.display().to_string());
+        Ok(Hosted { runtime, pipe, engine, limit_tokens: None, rows_at_once: None, dirs })
+    }
+
     fn failed(&self, message: String) -> RuntimeError {
         RuntimeError::Failed { runtime: self.runtime, message }
     }

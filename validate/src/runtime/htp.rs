@@ -16,7 +16,7 @@ use ort::session::Session as OrtSession;
 
 use crate::runtime::error::RuntimeError;
 use crate::runtime::host;
-use crate::runtime::interface::{Options, Runtime, Session};
+use crate::runtime::interface::{Options, Present, Runtime, Session};
 use crate::runtime::names::HTP;
 use crate::runtime::npu::{FORMAT, Signature, Step, Steps, Value};
 use crate::runtime::onnx::{fetch, fixed};
@@ -56,6 +56,15 @@ impl Runtime for Htp {
 
     fn samples(&self, options: &Options) -> Option<usize> {
         options.simulated_samples
+    }
+
+    fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
+        if let Some(program) = &options.host {
+            let variables = [(library::VARIABLE, library::find(options)?), (fetch::VARIABLE, fetch::local()?)];
+            return host::probe(HTP, program, options, &variables);
+        }
+        let provider = library::load(options)?;
+        Ok(Present { version: provider.version, place: provider.backend.display().to_string() })
     }
 
     /// For the first of the options' `soc_models`.

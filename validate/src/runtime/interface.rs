@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use converters::Artifact;
 use graph::{Feeds, Tensor, Tensors};
 use report::{Check, Engine};
+use serde::{Deserialize, Serialize};
 
 use super::error::RuntimeError;
 use crate::bench::course::{Course, Times, said};
@@ -35,9 +36,29 @@ pub trait Runtime: Sync {
         None
     }
 
+    /// Starts the engine without an artifact and never fetches it. Errors: [`RuntimeError::Unavailable`] in the words of
+    /// [`Runtime::open`]; [`RuntimeError::Failed`] when it is here and does not start.
+    fn probe(&self, options: &Options) -> Result<Present, RuntimeError>;
+
     /// Opens an artifact. Errors: [`RuntimeError::Unavailable`] when the engine is not on this machine, which a report
     /// shows as "not run" and never as passed; [`RuntimeError::Failed`] when it refuses the artifact.
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError>;
+}
+
+/// An engine that is on this machine.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Present {
+    /// As it calls itself.
+    pub version: String,
+    /// Its library or its Python; `this program` where it is compiled in.
+    pub place: String,
+}
+
+impl Present {
+    /// An engine that is compiled in.
+    pub(super) fn compiled_in(version: String) -> Present {
+        Present { version, place: "this program".to_owned() }
+    }
 }
 
 /// What an engine makes of an artifact.

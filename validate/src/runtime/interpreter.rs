@@ -6,7 +6,7 @@ use graph::Interpreter;
 
 use crate::runtime::error::RuntimeError;
 use crate::runtime::host;
-use crate::runtime::interface::{Fit, Options, Runtime, Session};
+use crate::runtime::interface::{Fit, Options, Present, Runtime, Session};
 use crate::runtime::names::INTERPRETER;
 use crate::runtime::reference::{CACHED_WEIGHTS_BYTES, Reference};
 
@@ -41,6 +41,10 @@ impl Runtime for OwnInterpreter {
             // A file that nobody can read is llama.cpp's to refuse.
             _ => Fit::Foreign,
         }
+    }
+
+    fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
+        Ok(Present::compiled_in(env!("CARGO_PKG_VERSION").to_owned()))
     }
 
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {

@@ -4,7 +4,7 @@ use converters::Artifact;
 use converters::export::gguf::LLAMA_CPP;
 
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Fit, Options, Runtime, Session};
+use crate::runtime::interface::{Fit, Options, Present, Runtime, Session};
 use crate::runtime::interpreter::family;
 use crate::runtime::names::LLAMA;
 
@@ -49,6 +49,16 @@ impl Runtime for LlamaCpp {
     }
 
     #[cfg(feature = "llama-cpp")]
+    fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
+        Ok(Present::compiled_in(ffi::version()))
+    }
+
+    #[cfg(not(feature = "llama-cpp"))]
+    fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
+        Err(not_compiled_in(LLAMA))
+    }
+
+    #[cfg(feature = "llama-cpp")]
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         if let Some(program) = &options.host {
             return host::open(LLAMA, program, artifact, options, &[]);
@@ -61,14 +71,19 @@ impl Runtime for LlamaCpp {
 
     #[cfg(not(feature = "llama-cpp"))]
     fn open(&self, _: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
-        Err(RuntimeError::Unavailable {
-            runtime: LLAMA,
-            why: "this trefoil was built without the cargo feature llama-cpp".to_owned(),
-            install:
-                "cargo build --release --features llama-cpp, which needs cmake, libclang (libclang-dev on Debian) \
-                      and a C++ compiler (g++)"
-                    .to_owned(),
-        })
+        Err(not_compiled_in(LLAMA))
+    }
+}
+
+/// Of engines that are compiled in under the feature.
+#[cfg(not(feature = "llama-cpp"))]
+pub(super) fn not_compiled_in(runtime: &'static str) -> RuntimeError {
+    RuntimeError::Unavailable {
+        runtime,
+        why: "this trefoil was built without the cargo feature llama-cpp".to_owned(),
+        install: "cargo build --release --features llama-cpp, which needs cmake, libclang (libclang-dev on Debian) and a C++ \
+                  compiler (g++)"
+            .to_owned(),
     }
 }
 

@@ -22,7 +22,7 @@ use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, ValueType};
 
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Between, Options, Runtime, Session};
+use crate::runtime::interface::{Between, Options, Present, Runtime, Session};
 use crate::runtime::names::ONNXRUNTIME;
 use crate::runtime::npu::{self, Steps};
 use crate::runtime::reference::of_rows;
@@ -44,6 +44,15 @@ impl Runtime for OnnxRuntime {
 
     fn runs(&self, format: &str) -> bool {
         format == "onnx" || format == npu::FORMAT
+    }
+
+    fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
+        let library = fetch::local()?;
+        let place = library.display().to_string();
+        match &options.host {
+            Some(program) => host::probe(ONNXRUNTIME, program, options, &[(fetch::VARIABLE, library)]),
+            None => Ok(Present { version: load(options)?.version, place }),
+        }
     }
 
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use converters::Artifact;
 
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Options, Runtime, Session};
+use crate::runtime::interface::{Options, Present, Runtime, Session};
 use crate::runtime::npu::{FORMAT, PythonEngine, PythonGraph, Steps};
 use report::Engine;
 use report::{Check, Link};
@@ -35,6 +35,10 @@ impl Runtime for OpenVino {
 
     fn runs(&self, format: &str) -> bool {
         format == FORMAT
+    }
+
+    fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
+        ENGINE.probe(options)
     }
 
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {

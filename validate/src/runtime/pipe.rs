@@ -99,6 +99,14 @@ impl Pipe {
             }
         }
         let reply = serde_json::from_slice(&line);
+        if !self.started {
+            log::info!(
+                "{} {} answers after {:.2} s",
+                self.who,
+                self.process(),
+                self.deadline.0.elapsed().as_secs_f64()
+            );
+        }
         self.started = true;
         reply.map_err(|e| self.nonsense(&format!("expected a reply in JSON: {e}")))
     }

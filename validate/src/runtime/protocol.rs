@@ -6,6 +6,7 @@ use report::{Check, Engine};
 use serde::{Deserialize, Serialize};
 
 use super::error::RuntimeError;
+use super::interface::Present;
 use crate::bench::course::Times;
 
 /// A call; the values of its tensors follow.
@@ -40,6 +41,8 @@ pub(super) enum Request {
         rows: Vec<usize>,
     },
     Checks,
+    /// What the engine is, without an artifact.
+    Probe,
 }
 
 /// A tensor whose values follow.
@@ -111,6 +114,7 @@ pub(super) enum Reply {
     /// Whether the other sequences are gone.
     Kept(bool),
     Checks(Vec<Check>),
+    Present(Present),
     Unavailable {
         runtime: String,
         why: String,

@@ -10,7 +10,7 @@ use converters::Artifact;
 use converters::export::npu::{Host, profile};
 
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Fit, Options, Runtime, Session};
+use crate::runtime::interface::{Fit, Options, Present, Runtime, Session};
 use crate::runtime::npu::{FORMAT, PythonEngine, PythonGraph, Steps};
 use report::Engine;
 use report::{Check, Link};
@@ -62,6 +62,10 @@ impl Runtime for Rknn {
 
     fn samples(&self, options: &Options) -> Option<usize> {
         options.simulated_samples
+    }
+
+    fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
+        ENGINE.probe(options)
     }
 
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {

@@ -112,6 +112,9 @@ fn answer(
     feeds: Feeds,
 ) -> Result<(Reply, Vec<Tensor>), RuntimeError> {
     let failed = |message: &str| RuntimeError::Failed { runtime: runtime.name(), message: message.to_owned() };
+    if let Request::Probe = request {
+        return Ok((Reply::Present(runtime.probe(&Options::DEFAULT)?), Vec::new()));
+    }
     if let Request::Open { format, files, threads, as_used, merged, soc_models } = request {
         let format = FORMATS.iter().map(|known| known.name()).find(|known| *known == format);
         let format = format.ok_or_else(|| failed("no such format"))?;
@@ -146,6 +149,6 @@ fn answer(
             Ok((Reply::Ran(times), Vec::new()))
         }
         Request::Keep { rows } => Ok((Reply::Kept(session.keep(&rows)?), Vec::new())),
-        Request::Checks | Request::Open { .. } => Ok((Reply::Checks(session.checks()), Vec::new())),
+        Request::Checks | Request::Open { .. } | Request::Probe => Ok((Reply::Checks(session.checks()), Vec::new())),
     }
 }

@@ -14,7 +14,7 @@ use super::value::{Codes, Value, with_codes};
 use crate::runtime::child::Patience;
 use crate::runtime::environments::{isolated, program, python_with, roots, variable};
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::Options;
+use crate::runtime::interface::{Options, Present};
 use crate::runtime::pipe::Pipe;
 use report::Check;
 
@@ -65,8 +65,18 @@ impl PythonEngine {
 
     /// Starts it. Errors: `Unavailable` when it is not installed; never fetches it.
     pub(in crate::runtime) fn start(&'static self, options: &Options) -> Result<Process, RuntimeError> {
-        let python = self.python(variable(self.variable), &roots(options.python.as_deref()))?;
-        self.start_in(&python, options)
+        self.start_in(&self.found(options)?, options)
+    }
+
+    /// Starts it and ends it.
+    pub(in crate::runtime) fn probe(&'static self, options: &Options) -> Result<Present, RuntimeError> {
+        let python = self.found(options)?;
+        let version = self.start_in(&python, options)?.version;
+        Ok(Present { version, place: python.display().to_string() })
+    }
+
+    fn found(&self, options: &Options) -> Result<PathBuf, RuntimeError> {
+        self.python(variable(self.variable), &roots(options.python.as_deref()))
     }
 
     fn start_in(&'static self, python: &Path, options: &Options) -> Result<Process, RuntimeError> {

@@ -15,9 +15,9 @@ use crate::runtime::names::ONNXRUNTIME;
 
 /// The release whose numbers were looked at: 1.24 to 1.31 fail on int8 in blocks, 1.24 and 1.26 on f16.
 const VERSION: &str = "1.32.0";
-const INSTALL: &str = "set ORT_DYLIB_PATH to libonnxruntime, or `python3 -I -m venv .venv && .venv/bin/pip install \
-                       onnxruntime==1.32.0 && export VIRTUAL_ENV=\"$PWD/.venv\"`, or allow fetching by leaving \
-                       `--offline` out";
+const INSTALL: &str = "python3 -I -m venv .venv && .venv/bin/pip install onnxruntime==1.32.0 && export \
+                       VIRTUAL_ENV=\"$PWD/.venv\" # or set ORT_DYLIB_PATH to libonnxruntime, or leave --offline out: then it \
+                       is fetched";
 
 /// A wheel of [`VERSION`] for CPython 3.13; only the library in it is used, so the interpreter does not matter.
 struct Wheel {
@@ -63,26 +63,37 @@ const WHEELS: &[Wheel] = &[
 /// Names the library.
 pub(in crate::runtime) const VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// The library: named by `ORT_DYLIB_PATH`, beside the binary, in the user's cache, in a Python environment, or fetched
-/// into the cache, in that order; an absolute path. Errors: `Unavailable`, with what was tried.
+/// The library: as [`local`] finds it, or fetched into the cache; an absolute path. Errors: `Unavailable`, with what was
+/// tried.
 pub(in crate::runtime) fn library(options: &Options) -> Result<PathBuf, RuntimeError> {
-    if let Some(path) = named(VARIABLE).transpose().map_err(unavailable)? {
-        return match path.is_file() {
-            true => Ok(path),
-            false => Err(unavailable(format!("{VARIABLE} is {}, where no file is", path.display()))),
-        };
-    }
-    let cache = cache();
-    let environments = site_packages(None).into_iter().map(|packages| packages.join("onnxruntime/capi"));
-    let folders = beside_the_binary().into_iter().chain(cache.clone()).chain(environments);
-    if let Some(path) = folders.filter_map(|folder| find(&folder)).next() {
+    if let Some(path) = found()? {
         return Ok(path);
     }
     if options.offline {
         return Err(unavailable("not found on this machine, and fetching is off".to_owned()));
     }
     let patience = Patience::of(options).map_err(|message| RuntimeError::Failed { runtime: ONNXRUNTIME, message })?;
-    fetch(&cache.ok_or_else(|| unavailable("no home folder to keep it in".to_owned()))?, patience)
+    fetch(&cache().ok_or_else(|| unavailable("no home folder to keep it in".to_owned()))?, patience)
+}
+
+/// The library where it is on this machine; an absolute path.
+pub(in crate::runtime) fn local() -> Result<PathBuf, RuntimeError> {
+    let why = "not found on this machine; the first command that runs it fetches it with pip";
+    found()?.ok_or_else(|| unavailable(why.to_owned()))
+}
+
+/// Named by `ORT_DYLIB_PATH`, beside the binary, in the user's cache or in a Python environment, in that order. Errors: the
+/// variable names no file.
+fn found() -> Result<Option<PathBuf>, RuntimeError> {
+    if let Some(path) = named(VARIABLE).transpose().map_err(unavailable)? {
+        return match path.is_file() {
+            true => Ok(Some(path)),
+            false => Err(unavailable(format!("{VARIABLE} is {}, where no file is", path.display()))),
+        };
+    }
+    let environments = site_packages(None).into_iter().map(|packages| packages.join("onnxruntime/capi"));
+    let folders = beside_the_binary().into_iter().chain(cache()).chain(environments);
+    Ok(folders.filter_map(|folder| find(&folder)).next())
 }
 
 /// Folders of this process in which a library may lie.

@@ -1,0 +1,81 @@
+//! What a model is asked, one input after the other: of the arguments, of a file, or of stdin as it comes.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use graph::Progress;
+use validate::task::Lines;
+
+use super::arguments::Run;
+use super::error::RunError;
+use crate::show::progress::Display;
+
+/// One input.
+pub struct Question {
+    /// From 1: of the argument or the line.
+    pub number: usize,
+    /// As it was given; a sentence where the line is none that could be fed.
+    pub said: Result<String, String>,
+}
+
+/// All inputs, in order.
+pub struct Questions {
+    from: From,
+    /// Where relative paths of clips begin.
+    pub dir: PathBuf,
+}
+
+enum From {
+    Arguments(std::iter::Enumerate<std::vec::IntoIter<String>>),
+    File(PathBuf, Lines<BufReader<File>>),
+    Stdin(Lines<io::StdinLock<'static>>),
+}
+
+impl Questions {
+    /// Errors: the file cannot be opened.
+    pub fn of(arguments: &Run, display: &Display) -> Result<Questions, RunError> {
+        if let Some(file) = &arguments.file {
+            let reader = BufReader::new(graph::open_file(file).map_err(RunError::io(file))?);
+            let dir = file.parent().unwrap_or(Path::new("")).to_owned();
+            return Ok(Questions { from: From::File(file.clone(), Lines::of_file(file, reader)), dir });
+        }
+        let from = match arguments.reads_stdin() {
+            true => From::stdin(display),
+            false => From::Arguments(arguments.inputs.clone().into_iter().enumerate()),
+        };
+        Ok(Questions { from, dir: PathBuf::new() })
+    }
+}
+
+impl From {
+    fn stdin(display: &Display) -> From {
+        if io::stdin().is_terminal() {
+            display.say("type the inputs, a line each; the end of the input (Ctrl-D) ends");
+        }
+        From::Stdin(Lines::of_texts(io::stdin().lock()))
+    }
+}
+
+impl Iterator for Questions {
+    type Item = Result<Question, RunError>;
+
+    fn next(&mut self) -> Option<Result<Question, RunError>> {
+        match &mut self.from {
+            From::Arguments(given) => given.next().map(|(at, said)| Ok(Question { number: at + 1, said: Ok(said) })),
+            From::File(file, lines) => of_lines(lines).map_err(RunError::io(file)).transpose(),
+            From::Stdin(lines) => of_lines(lines).map_err(RunError::io(Path::new("stdin"))).transpose(),
+        }
+    }
+}
+
+fn of_lines<R: BufRead>(lines: &mut Lines<R>) -> io::Result<Option<Question>> {
+    while lines.advance()? {
+        if lines.is_rest() {
+            continue;
+        }
+        let said = lines.line().map(|line| line.map_or(String::new(), |line| line.input));
+        return Ok(Some(Question { number: lines.number(), said }));
+    }
+    Ok(None)
+}

@@ -1,0 +1,55 @@
+//! Which engines are on this machine.
+
+use std::panic::resume_unwind;
+use std::thread;
+use std::time::Duration;
+
+use converters::FORMATS;
+
+use super::all::RUNTIMES;
+use super::child::SECONDS;
+use super::ctranslate2;
+use super::environments::variable;
+use super::error::RuntimeError;
+use super::interface::{Options, Present, Runtime};
+
+/// For each engine to start, unless the options or `TREFOIL_ENGINE_SECONDS` say otherwise: Python imports torch.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// An engine that was looked for.
+#[derive(Debug)]
+pub struct Probed {
+    /// [`crate::Runtime::name`].
+    pub name: &'static str,
+    /// The formats that it opens.
+    pub runs: Vec<&'static str>,
+    /// What is there, or why not and what would bring it.
+    pub found: Result<Present, RuntimeError>,
+}
+
+/// The engines that can be looked for: those of [`RUNTIMES`], in that order, and CTranslate2.
+pub fn names() -> Vec<&'static str> {
+    RUNTIMES.iter().map(|runtime| runtime.name()).chain([ctranslate2::FORMAT]).collect()
+}
+
+/// Looks for engines, for all of them at once; in the order of [`names`]. `only`: some of the names; all when empty.
+pub fn probes(options: &Options, only: &[String]) -> Vec<Probed> {
+    let patience = options.patience.or_else(|| variable(SECONDS).is_none().then_some(PATIENCE));
+    let options = Options { patience, ..options.clone() };
+    let wanted = names().into_iter().filter(|name| only.is_empty() || only.iter().any(|one| one == name));
+    let one = |name: &'static str| {
+        let found = RUNTIMES.iter().find(|runtime| runtime.name() == name);
+        let runs = |runtime: &&dyn Runtime| {
+            FORMATS.iter().map(|format| format.name()).filter(|format| runtime.runs(format)).collect()
+        };
+        Probed {
+            name,
+            runs: found.map_or_else(|| vec![ctranslate2::FORMAT], runs),
+            found: found.map_or_else(|| ctranslate2::probe(&options), |runtime| runtime.probe(&options)),
+        }
+    };
+    thread::scope(|scope| {
+        let started: Vec<_> = wanted.map(|name| scope.spawn(move || one(name))).collect();
+        started.into_iter().map(|probe| probe.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
+}
