@@ -46,3 +46,4 @@ mod surroundings;
 mod tokenizer;
 mod trace;
 mod validate;
+mod verify;
