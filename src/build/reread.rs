@@ -21,6 +21,9 @@ use crate::recipe::target::Target;
 /// What the safetensors format puts behind the name of a weight whose codes it packs.
 const OF_CODES: [&str; 4] = ["_packed", "_scale", "_shape", "_zero_point"];
 
+/// What the format npu puts behind the name of a table that an embedding and a Linear read, for the embedding's own.
+const OF_EMBEDDING: &str = ".embedding";
+
 /// Reads every tensor. Returns how many were found under their names; those of graphs with fixed lengths may have become tables.
 ///
 /// Errors: everything that is wrong.
@@ -64,10 +67,14 @@ fn weights(dir: &Path, manifest: &Manifest, target: &Target) -> Result<Weights, 
 }
 
 fn model(dir: &Path, manifest: &Manifest, target: &Target) -> Result<Model, String> {
+    let is_made = |record: &TensorRecord| {
+        let stem = record.name.strip_suffix(OF_EMBEDDING);
+        is_computed(record) || stem.is_some_and(|stem| manifest.tensors.iter().any(|other| other.name == stem))
+    };
     let mut listed: Vec<(String, Vec<usize>)> = manifest
         .tensors
         .iter()
-        .filter(|record| !is_computed(record))
+        .filter(|record| !is_made(record))
         .map(|record| (record.name.clone(), record.shape.clone()))
         .collect();
     if manifest.format == "safetensors" {
@@ -98,18 +105,21 @@ fn carried(dir: &Path, manifest: &Manifest) -> Result<Vec<(String, Vec<usize>)>,
     Ok(others.map(|(name, _, shape)| (name.to_owned(), shape.to_vec())).collect())
 }
 
-/// What a tensor has of another kind than its record says. A format may widen a float, and put codes into a block type of as many
-/// bits.
+/// What a tensor has of another kind than its record says. A format may widen a float, repeat the scale of a row for each of its
+/// blocks, and put codes into a block type of as many bits.
 fn misfit(record: &TensorRecord, weight: &Weight) -> Option<String> {
     if record.shape != weight.shape {
         return Some(format!("expected {:?}, found {:?}", record.shape, weight.shape));
     }
     let (found, is_codes) = (weight.data.type_name(), record.scheme.is_quantized());
     match &weight.data {
-        _ if found == record.stored => same_type(record, weight),
+        _ if found == record.stored => other_bytes(record, weight).or_else(|| other_scales(record, weight)),
+        WeightData::Quantized(Quantized::Affine(_)) if kind_of_codes(&found) == kind_of_codes(&record.stored) => {
+            other_scales(record, weight)
+        }
         WeightData::Stored { dtype: FloatType::F32, .. } if !is_codes || is_rounded_with_values(record) => None,
         WeightData::Quantized(Quantized::Ggml { kind, .. }) if is_codes => {
-            let bits = record.stored.strip_prefix("int").and_then(|rest| rest.split(' ').next());
+            let bits = kind_of_codes(&record.stored).0.strip_prefix("int");
             let is_as_wide = bits.is_some_and(|bits| kind.name().starts_with(&format!("Q{bits}_")));
             (!is_as_wide).then(|| format!("expected {}, found {found}", record.stored))
         }
@@ -122,11 +132,17 @@ fn is_rounded_with_values(record: &TensorRecord) -> bool {
     record.stored.starts_with("uint") || record.stored == "int32 per element"
 }
 
-fn same_type(record: &TensorRecord, weight: &Weight) -> Option<String> {
+/// `int8`, and whether it has zero points, of `int8 per 32 asymmetric`.
+fn kind_of_codes(type_name: &str) -> (&str, bool) {
+    (type_name.split(' ').next().unwrap_or(type_name), type_name.ends_with(" asymmetric"))
+}
+
+fn other_bytes(record: &TensorRecord, weight: &Weight) -> Option<String> {
     let bytes = stored_bytes(weight);
-    if bytes != record.bytes {
-        return Some(format!("expected {} bytes, found {bytes}", record.bytes));
-    }
+    (bytes != record.bytes).then(|| format!("expected {} bytes, found {bytes}", record.bytes))
+}
+
+fn other_scales(record: &TensorRecord, weight: &Weight) -> Option<String> {
     let scales: Vec<f32> = match &weight.data {
         WeightData::Quantized(Quantized::Affine(tensor)) => tensor.scales.iter().map(|scale| scale.to_f32()).collect(),
         WeightData::Quantized(Quantized::Float8(tensor)) => tensor.scales.clone(),

@@ -16,7 +16,7 @@ use crate::fixture::{fixture, fixtures, repository};
 fn all_formats() -> Home {
     let home = Home::with(&format!(
         "model: {}\nout: out\nquantize: {{ scheme: int8-g32 }}\nartifacts:\n  - onnx: {{}}\n  - gguf: {{}}\n  - safetensors: {{}}\n  \
-         - npu: {{ profile: npu-portable, source: [8, 16], target: 8 }}\n    quantize: {{ scheme: int8 }}\n",
+         - npu: {{ profile: npu-portable, source: [8, 16], target: 8 }}\n    quantize: {{ scheme: f16 }}\n",
         repository("models/g2p-t5").display()
     ));
     let output = home.convert(&["--no-validate"]);
