@@ -6,6 +6,7 @@
 //! bill is a digest of the bill.
 
 mod bom;
+mod json;
 mod licenses;
 mod statement;
 
@@ -16,7 +17,6 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use converters::{checkpoint, limits};
-use serde_json::Value;
 
 use crate::build::card::Card;
 use crate::build::error::PipelineError;
@@ -71,15 +71,4 @@ pub fn faults(dir: &Path, manifest: &Manifest) -> Result<Vec<Fault>, PipelineErr
     let statement = read(PROVENANCE).map_or_else(|faults| faults, |text| statement::faults(&text, manifest, &sha256));
     let bom = read(BOM).map_or_else(|faults| faults, |text| bom::faults(&text, manifest));
     Ok(statement.into_iter().chain(bom).collect())
-}
-
-/// What a file of anybody's says. Errors: in words.
-fn parsed(text: &str) -> Result<Value, String> {
-    limits::check_json(text.as_bytes(), 1)?;
-    serde_json::from_str(text).map_err(|error| error.to_string())
-}
-
-/// JSON as both files have it.
-fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).expect("only JSON types") + "\n"
 }

@@ -29,7 +29,7 @@ const FORMATS: [&str; 4] = ["gguf", "npu", "onnx", "safetensors"];
 /// One artifact of a tiny checkpoint, by its recipe's words.
 fn tiny(artifact: &str) -> (Home, PathBuf) {
     let home = Home::with(&format!(
-        "model: {}\nout: out\nquantize: {{ scheme: int8-g32 }}\nartifacts:\n  - {artifact}: {{}}\n    name: artifact\n",
+        "model: {}\nout: out\nquantize: {{ scheme: int8 }}\nartifacts:\n  - {artifact}: {{}}\n    name: artifact\n",
         fixture("t5-rows-of-32").display()
     ));
     let output = home.convert(&["--no-validate"]);
@@ -269,7 +269,7 @@ fn what_was_broken_before_its_digest_was_taken_is_found_by_reading_it() {
     broken("safetensors", "model.safetensors", &not_a_number, "expected ");
     // What the manifest says of a tensor is held to what is there.
     for (key, value, expected) in [
-        ("stored", json!("int4 per 32"), "expected int4 per 32, found int8 per 32"),
+        ("stored", json!("int4 per 32"), "expected int4 per 32, found int8 per row"),
         ("bytes", json!(1), "expected 1 bytes, found "),
         (
             "scales",
@@ -280,7 +280,7 @@ fn what_was_broken_before_its_digest_was_taken_is_found_by_reading_it() {
         let (_home, dir) = tiny("safetensors");
         let mut other = manifest(&dir);
         let tensors = other["tensors"].as_array_mut().expect("a list");
-        tensors.iter_mut().find(|tensor| tensor["stored"] == "int8 per 32").expect("codes")[key] = value;
+        tensors.iter_mut().find(|tensor| tensor["stored"] == "int8 per row").expect("codes")[key] = value;
         put(&dir, other);
         let found = faults(&dir);
         assert!(found.contains(expected), "{key}: {found}");
@@ -454,7 +454,9 @@ fn what_lies_beside_an_artifact_is_the_same_to_the_byte_and_has_a_time_when_one_
     let convert = |epoch: Option<&str>| {
         let mut command = trefoil();
         command.args(["convert", &recipe, "--no-validate", "--quiet", "--offline"]);
-        epoch.iter().for_each(|epoch| drop(command.env("SOURCE_DATE_EPOCH", epoch)));
+        if let Some(epoch) = epoch {
+            command.env("SOURCE_DATE_EPOCH", epoch);
+        }
         command.output().expect("the binary starts")
     };
     let first = files(&dir);

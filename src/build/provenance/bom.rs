@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use validate::report::{ArtifactReport, Run};
 
+use super::json::{parsed, pretty};
 use super::licenses::spdx;
-use super::{parsed, pretty};
 use crate::build::card::{Card, Source};
 use crate::build::intact::Fault;
 use crate::build::manifest::{Manifest, hex};

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use validate::report::figures::short;
 
-use super::{parsed, pretty};
+use super::json::{parsed, pretty};
 use crate::build::intact::Fault;
 use crate::build::manifest::{self, Manifest};
 use crate::names::PROVENANCE;

@@ -8,7 +8,9 @@ use graph::Progress;
 use serde::Serialize;
 use validate::report::Verdict as Judged;
 
-use super::{Verify, remade};
+use super::arguments::Verify;
+use super::remade;
+use super::told::tell;
 use crate::build::error::PipelineError;
 use crate::build::folder::{self, STATE};
 use crate::build::intact::{Fault, Folder};
@@ -54,7 +56,7 @@ pub fn verify(
         found.push(one(dir, arguments, display)?);
     }
     display.finish();
-    super::tell(&found, &found.iter().flat_map(lines).collect::<Vec<_>>(), common)?;
+    tell(&found, &found.iter().flat_map(lines).collect::<Vec<_>>(), common)?;
     Ok(if found.iter().all(|one| one.is_intact) { Verdict::Passed } else { Verdict::Failed })
 }
 

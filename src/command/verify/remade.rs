@@ -5,13 +5,14 @@ use std::path::Path;
 use serde::Serialize;
 use validate::report::OutputFile;
 
+use super::arguments::Verify;
+use super::told::tell;
 use crate::build::error::PipelineError;
 use crate::build::folder::{self, OutFolder};
 use crate::build::manifest::{self, Manifest};
 use crate::build::room::room;
 use crate::build::work::{Asked, Staged, Work};
 use crate::command::arguments::{Common, Verdict};
-use crate::command::verify::Verify;
 use crate::names::failed;
 use crate::recipe::load::Loaded;
 use crate::recipe::target::Target;
@@ -52,7 +53,7 @@ pub fn verify(path: &Path, arguments: &Verify, common: &Common, display: &Displa
         .map(|(difference, there)| Found { name: there.name, is_same: difference.others.is_empty(), difference })
         .collect();
     display.finish();
-    super::tell(&found, &found.iter().map(line).collect::<Vec<_>>(), common)?;
+    tell(&found, &found.iter().map(line).collect::<Vec<_>>(), common)?;
     Ok(if found.iter().all(|one| one.is_same) { Verdict::Passed } else { Verdict::Failed })
 }
 
