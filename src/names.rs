@@ -6,6 +6,10 @@ use std::path::{Component, Path};
 pub const MANIFEST: &str = "trefoil.json";
 /// The model card in an artifact's folder.
 pub const CARD: &str = "README.md";
+/// The in-toto statement in an artifact's folder.
+pub const PROVENANCE: &str = "provenance.intoto.json";
+/// The bill of materials in an artifact's folder; the ending is the one that CycloneDX's tools look for.
+pub const BOM: &str = "model.cdx.json";
 /// Of the names of artifacts that failed.
 pub const FAILED: &str = ".failed";
 /// What a search for a plan found, for machines.

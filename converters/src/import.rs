@@ -57,6 +57,17 @@ pub fn import_config(file: &Path) -> Result<Model, ImportError> {
     import_checkpoint(Checkpoint::of_config(file)?)
 }
 
+/// What an artifact's folder says of the model that it was made from: the graph, of the tensors that its manifest lists, with
+/// shapes and no bytes.
+///
+/// Errors: as those of [`import()`].
+pub fn import_listed(
+    dir: &Path,
+    tensors: impl IntoIterator<Item = (String, Vec<usize>)>,
+) -> Result<Model, ImportError> {
+    import_checkpoint(Checkpoint::listed(dir, tensors)?)
+}
+
 fn import_checkpoint(mut checkpoint: Checkpoint) -> Result<Model, ImportError> {
     let architecture = architecture(&checkpoint)?;
     checkpoint.take_family(architecture.model_types()[0], architecture.decoding_defaults());

@@ -22,5 +22,5 @@ pub use error::{ExportError, ImportError};
 pub use evidence::{Evidence, Range};
 pub use export::FORMATS;
 pub use format::Format;
-pub use import::{ARCHITECTURES, import, import_config, import_gguf};
+pub use import::{ARCHITECTURES, import, import_config, import_gguf, import_listed};
 pub use model::Model;

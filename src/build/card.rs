@@ -170,7 +170,7 @@ impl Card<'_> {
         let file = code(&recipe.file);
         writeln!(
             out,
-            "## How it was made\n\n`trefoil convert` with {file}; `trefoil verify` with it says whether these are its bytes:\n"
+            "## How it was made\n\n`trefoil convert` with {file}; `trefoil verify FOLDER` says whether these are the files that it made:\n"
         )?;
         let longest = recipe.text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
         let fence = "`".repeat(longest.max(2) + 1);

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use validate::report::{InputFile, Note, OutputFile, Verdict};
 
-use crate::names::CARD;
 pub use crate::names::MANIFEST as FILE;
+use crate::names::{BOM, CARD, PROVENANCE};
 
 /// What `trefoil.json` says. The same inputs give the same bytes: no time, no path of the machine.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -42,6 +42,13 @@ pub struct Manifest {
     /// A model card lies beside this file too. It tells measured figures, so that its bytes are nothing to be held to.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_card: bool,
+    /// A statement of its provenance and a bill of materials lie there too: the statement has the digest of this file, and the
+    /// bill tells measured figures.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_provenance: bool,
+    /// The samples that the model was watched on, if it was; some of the files may follow from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Samples>,
     /// What calibration decided; absent when nothing depends on samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibrated: Option<Calibrated>,
@@ -97,6 +104,16 @@ pub struct Origin {
     pub inputs: Vec<InputFile>,
 }
 
+/// A file of samples.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Samples {
+    /// File name.
+    pub file: String,
+    /// Of the file, in lowercase hexadecimal.
+    pub sha256: String,
+}
+
 /// The recipe of an artifact.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -149,7 +166,10 @@ impl Origin {
     }
 }
 
-/// The files of an artifact with their sizes and digests, but for its manifest and its card.
+/// The names of an artifact's files that its manifest does not list: itself, and those that it speaks of, which tell of it.
+pub const UNLISTED: [&str; 4] = [FILE, CARD, PROVENANCE, BOM];
+
+/// The files of an artifact with their sizes and digests, but for those that are [`UNLISTED`].
 pub fn outputs(artifact: &Artifact) -> Result<Vec<OutputFile>, CheckpointError> {
     let describe = |path: &PathBuf| {
         let file = artifact.dir.join(path);
@@ -157,12 +177,18 @@ pub fn outputs(artifact: &Artifact) -> Result<Vec<OutputFile>, CheckpointError> 
         let path = path.to_string_lossy().replace('\\', "/");
         Ok(OutputFile { path, bytes, sha256: converters::checkpoint::sha256(&file)? })
     };
-    let files: Vec<&PathBuf> =
-        artifact.files.iter().filter(|file| ![FILE, CARD].map(Path::new).contains(&file.as_path())).collect();
+    let is_listed = |file: &&PathBuf| UNLISTED.iter().all(|name| file.as_path() != Path::new(name));
+    let files: Vec<&PathBuf> = artifact.files.iter().filter(is_listed).collect();
     files.into_par_iter().map(describe).collect()
 }
 
 impl Manifest {
+    /// The [`UNLISTED`] names that lie beside the files.
+    pub fn beside(&self) -> impl Iterator<Item = &'static str> {
+        let told = [(FILE, true), (CARD, self.has_card), (PROVENANCE, self.has_provenance), (BOM, self.has_provenance)];
+        told.into_iter().filter_map(|(name, is_there)| is_there.then_some(name))
+    }
+
     /// Writes `trefoil.json` into `dir`.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
         let mut text = serde_json::to_string_pretty(self).expect("a manifest has only JSON types");

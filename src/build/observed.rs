@@ -23,7 +23,7 @@ use validate::task::Data;
 
 use crate::build::cache::{self, Key, Kind};
 use crate::build::error::PipelineError;
-use crate::build::manifest::Origin;
+use crate::build::manifest::{self, Origin};
 use crate::recipe::samples::CalibrationData;
 use crate::show::progress::Display;
 
@@ -133,6 +133,12 @@ impl Observed {
         let entries = found.iter().map(|(name, mean_square, rows)| Entry { name, mean_square, rows: *rows });
         let entries: Vec<Entry> = entries.collect();
         imatrix::write(file, &entries, &self.calibrated.data.source)
+    }
+
+    /// The file of the samples, for a manifest.
+    pub fn samples(&self) -> manifest::Samples {
+        let Data { source, sha256, .. } = &self.calibrated.data;
+        manifest::Samples { file: source.clone(), sha256: sha256.clone() }
     }
 
     /// Whether every sample has a target that its decoder is fed.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::build::manifest::{self, Manifest};
-use crate::names::{CARD, failed};
+use crate::names::failed;
 use crate::pages;
 
 /// A report of more is not one that this program wrote.
@@ -74,16 +74,15 @@ fn foreign(place: &Path) -> Option<String> {
         Ok(artifact) => artifact.files,
         Err(error) => return at(error.to_string()),
     };
-    let (known, has_card) = match Manifest::read(place) {
-        Ok(Some(manifest)) => (manifest.files, manifest.has_card),
+    let manifest = match Manifest::read(place) {
+        Ok(Some(manifest)) => manifest,
         Ok(None) if files.is_empty() => return None,
         Ok(None) => return at(format!("expected an artifact of trefoil or nothing, found no {}", manifest::FILE)),
         Err(error) => return at(format!("{} is not that of an artifact: {error}", manifest::FILE)),
     };
     let is_known = |file: &Path| {
-        file == Path::new(manifest::FILE)
-            || has_card && file == Path::new(CARD)
-            || known.iter().any(|known| Path::new(&known.path) == file)
+        let mut beside = manifest.beside();
+        beside.any(|name| Path::new(name) == file) || manifest.files.iter().any(|known| Path::new(&known.path) == file)
     };
     let others: Vec<String> = files.iter().filter(|file| !is_known(file)).map(|f| f.display().to_string()).collect();
     if others.is_empty() {

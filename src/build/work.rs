@@ -15,6 +15,7 @@ use crate::build::inputs::Inputs;
 use crate::build::manifest::{self, Manifest, Origin, RecipeText};
 use crate::build::observed::Observed;
 use crate::build::places;
+use crate::build::provenance;
 use crate::build::source::{Source, text_of};
 use crate::recipe::load::Loaded;
 use crate::recipe::schema::Recipe;
@@ -65,6 +66,7 @@ impl<'r> Work<'r> {
     pub fn new(asked: &Asked<'r>, loaded: &'r Loaded, display: &Display) -> Result<Work<'r>, PipelineError> {
         let recipe = &loaded.recipe;
         let targets = chosen(&recipe.artifacts, asked.only)?;
+        provenance::checked_time()?;
         let report_dir = asked.report_dir.filter(|dir| !places::is_same(dir, &recipe.out));
         check_places(recipe, &targets, report_dir)?;
         display.say(&format!("import {}", recipe.model.display()));
@@ -99,12 +101,18 @@ impl<'r> Work<'r> {
             let file = dir.join(IMATRIX_FILE);
             observed.write_imatrix(&self.source.exact, &file).map_err(PipelineError::io(&out.join(name)))?;
         }
-        let (artifact, manifest) = self.write(&grown, target, &dir)?;
+        let (artifact, manifest) = self.write(&grown, target, observed, &dir)?;
         Ok(Staged { target, grown, artifact, manifest })
     }
 
     /// Writes an artifact and its manifest into a staged folder.
-    fn write(&self, grown: &Grown, target: &Target, dir: &Path) -> Result<(Artifact, Manifest), PipelineError> {
+    fn write(
+        &self,
+        grown: &Grown,
+        target: &Target,
+        observed: Option<&Observed>,
+        dir: &Path,
+    ) -> Result<(Artifact, Manifest), PipelineError> {
         let format = target.format();
         let export = |source: ExportError| PipelineError::Export { artifact: target.name().to_owned(), source };
         format.check(&grown.model).map_err(export)?;
@@ -119,6 +127,8 @@ impl<'r> Work<'r> {
             recipe: self.recipe_text.clone(),
             files: manifest::outputs(&artifact)?,
             has_card: true,
+            has_provenance: true,
+            samples: observed.filter(|_| target.is_calibrated() || target.npu().is_some()).map(Observed::samples),
             calibrated: grown.calibrated.clone(),
             substitutions: grown.substitutions.clone(),
             tensors: grown.records.clone(),

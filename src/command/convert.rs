@@ -15,6 +15,7 @@ use crate::build::error::PipelineError;
 use crate::build::folder::OutFolder;
 use crate::build::manifest::{self, Manifest};
 use crate::build::paged;
+use crate::build::provenance;
 use crate::build::room::room;
 use crate::build::twin::{self, Twin};
 use crate::build::validated::validated;
@@ -253,7 +254,7 @@ impl Conversion<'_, '_> {
 }
 
 impl Conversion<'_, '_> {
-    /// Writes the card of every artifact into its folder, which is not in its place yet.
+    /// Writes the card and the provenance of every artifact into its folder, which is not in its place yet.
     fn write_cards(&self, folder: &OutFolder, staged: &[Staged], report: Option<&Report>) -> Result<(), PipelineError> {
         let (model, recipe) = (self.work.source.name(), self.work.recipe);
         let source = card::Source::of(&recipe.model, &self.work.origin.model_type);
@@ -261,6 +262,7 @@ impl Conversion<'_, '_> {
             let file = folder.staged(&place(target, manifest.verdict)).join(card::FILE);
             let card = Card { manifest, model: &model, source: &source, report };
             fs::write(&file, card.page()).map_err(PipelineError::io(&file))?;
+            provenance::write(&folder.staged(&place(target, manifest.verdict)), &card)?;
         }
         Ok(())
     }

@@ -50,3 +50,4 @@ mod surroundings;
 mod tokenizer;
 mod trace;
 mod validate;
+mod verify;

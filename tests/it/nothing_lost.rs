@@ -32,8 +32,9 @@ fn whole(dir: &Path) -> Result<String, String> {
         }
     }
     let there: BTreeSet<_> = files(dir).into_keys().collect();
-    // The manifest and the card.
-    if there.len() != listed.len() + 2 || !there.contains(&dir.join("README.md")) {
+    // The manifest and the card, the statement and the bill.
+    let beside = ["trefoil.json", "README.md", "provenance.intoto.json", "model.cdx.json"];
+    if there.len() != listed.len() + beside.len() || !beside.iter().all(|name| there.contains(&dir.join(name))) {
         return Err(format!("{}: {there:?}", dir.display()));
     }
     Ok(manifest["recipe"]["text"].as_str().ok_or("no recipe")?.to_owned())

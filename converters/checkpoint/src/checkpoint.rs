@@ -112,6 +112,33 @@ impl Checkpoint {
         Ok(Checkpoint::new(files, inputs, file.to_owned(), (config, None), Weights::OfConfigAlone, None))
     }
 
+    /// What the configs of an artifact's folder and the tensors that its manifest lists say of the model that it was made from:
+    /// weights have shapes and no bytes. Codes in the folder are none of the config's business here.
+    ///
+    /// `tensors`: names and shapes, from a file that may be hostile. Errors: JSON that is not one; a tensor of more elements than
+    /// a file has bytes.
+    pub fn listed(
+        dir: &Path,
+        tensors: impl IntoIterator<Item = (String, Vec<usize>)>,
+    ) -> Result<Checkpoint, CheckpointError> {
+        let files = Files::folder(dir);
+        let mut config = files.json::<Unique<Value>>(names::CONFIG)?.unwrap_or_else(|| Unique(Vec::new()));
+        config.0.retain(|(key, _)| key != "quantization_config");
+        let generation = files.json(names::GENERATION_CONFIG)?;
+        let config_file = files.path(names::CONFIG);
+        let stored = |(name, shape): (String, Vec<usize>)| {
+            let bytes = shape.iter().try_fold(4_u64, |bytes, len| bytes.checked_mul(*len as u64));
+            let too_large =
+                || CheckpointError::malformed(&config_file, format!("{name}: {shape:?} is no size of a tensor"));
+            let blob = Blob::zeros(bytes.filter(|bytes| i64::try_from(*bytes).is_ok()).ok_or_else(too_large)?);
+            let (file, dtype) = ("the list".to_owned(), "F32".to_owned());
+            Ok((name, Stored { file, dtype, shape, bytes: Bytes::Range(blob) }))
+        };
+        let tensors = tensors.into_iter().map(stored).collect::<Result<_, CheckpointError>>()?;
+        let parts = (config, generation);
+        Ok(Checkpoint::new(files, Vec::new(), config_file, parts, Weights::Listed(tensors), None))
+    }
+
     fn new(
         files: Files,
         inputs: Vec<PathBuf>,
@@ -278,7 +305,7 @@ impl Checkpoint {
 
     /// Whether two names hold the same bytes; a tensor that cannot be read differs.
     pub fn same(&self, a: &str, b: &str) -> bool {
-        self.has(a) && self.has(b) && matches!(self.difference(a, b), Ok(None))
+        self.weights.can_run() && self.has(a) && self.has(b) && matches!(self.difference(a, b), Ok(None))
     }
 
     /// Marks a tensor that is known to have no effect.

@@ -32,6 +32,8 @@ pub(crate) type Tensors = BTreeMap<String, Stored>;
 pub(crate) enum Weights {
     /// Those of its files.
     Stored(Tensors),
+    /// Those that somebody lists: they have shapes and no bytes, and no two are the same.
+    Listed(Tensors),
     /// There are no files: weights have shapes and no bytes, and none is missing.
     OfConfigAlone,
 }
@@ -40,7 +42,7 @@ impl Weights {
     /// By name; none where there are no files.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Stored)> {
         let stored = match self {
-            Weights::Stored(tensors) => Some(tensors),
+            Weights::Stored(tensors) | Weights::Listed(tensors) => Some(tensors),
             Weights::OfConfigAlone => None,
         };
         stored.into_iter().flatten()
@@ -49,7 +51,7 @@ impl Weights {
     /// A tensor that the files hold.
     pub(crate) fn get(&self, name: &str) -> Option<&Stored> {
         match self {
-            Weights::Stored(tensors) => tensors.get(name),
+            Weights::Stored(tensors) | Weights::Listed(tensors) => tensors.get(name),
             Weights::OfConfigAlone => None,
         }
     }
@@ -57,7 +59,7 @@ impl Weights {
     /// What stands for a tensor that the files do not hold. Errors: it is missing.
     pub(crate) fn absent(&self, name: &str, expected: String) -> Result<WeightData, Problem> {
         match self {
-            Weights::Stored(_) => Err(Problem::MissingTensor { name: name.to_owned(), expected }),
+            Weights::Stored(_) | Weights::Listed(_) => Err(Problem::MissingTensor { name: name.to_owned(), expected }),
             Weights::OfConfigAlone => Ok(stand_in()),
         }
     }
@@ -65,7 +67,7 @@ impl Weights {
     /// Refuses a number of layers that so many tensors cannot have, before anyone writes that many. Errors: what was expected.
     pub(crate) fn check_layers(&self, count: usize) -> Result<(), String> {
         let (most, tensors) = match self {
-            Weights::Stored(tensors) => {
+            Weights::Stored(tensors) | Weights::Listed(tensors) => {
                 let tensors = tensors.len();
                 ((tensors / LAYER_TENSORS).max(LAYERS_AT_LEAST).min(tensors), Some(tensors))
             }
@@ -79,7 +81,7 @@ impl Weights {
         }
     }
 
-    /// Whether a model runs with them, so that its decoding needs an end.
+    /// Whether they have bytes: a model runs with them, so that its decoding needs an end.
     pub(crate) fn can_run(&self) -> bool {
         matches!(self, Weights::Stored(_))
     }

@@ -223,17 +223,7 @@ impl Format for Npu {
     /// Weights that became tables (positions, biases by distance) are compared as these tables here, and given as they are.
     fn read_weights(&self, model: &Model, artifact: &Artifact) -> Result<Weights, ExportError> {
         let dir = &artifact.dir;
-        let mut stored = Weights::default();
-        let mut files = Vec::new();
-        for (source, graph) in self.graphs(&model.graph)? {
-            for (_, weight) in graph.weights.iter().filter(|(_, weight)| weight.shape.iter().all(|n| *n > 0)) {
-                if stored.find(&weight.name).is_none() {
-                    stored.push(weight.clone());
-                }
-            }
-            files.extend([encoder_file(source), decoder_file(source)].map(|file| dir.join(file)));
-        }
-        let read = read::weights(&stored, dir, files.into_iter())?;
+        let (stored, read) = self.read_stored(model, dir)?;
         let given = &model.graph.weights;
         for (id, expected) in stored.iter().filter(|(_, weight)| given.find(&weight.name).is_none()) {
             let (expected, found) = (expected.read()?, read.get(id).read()?);
@@ -250,9 +240,34 @@ impl Format for Npu {
         }
         Ok(out)
     }
+
+    fn read_listed(&self, model: &Model, artifact: &Artifact) -> Result<Weights, ExportError> {
+        let (_, read) = self.read_stored(model, &artifact.dir)?;
+        let mut out = Weights::default();
+        for (_, weight) in read.iter().filter(|(_, weight)| model.graph.weights.find(&weight.name).is_some()) {
+            out.push(weight.clone());
+        }
+        Ok(out)
+    }
 }
 
 impl Npu {
+    /// The weights of the graphs with fixed lengths: those of `model`, and as the files have them.
+    fn read_stored(&self, model: &Model, dir: &Path) -> Result<(Weights, Weights), ExportError> {
+        let mut stored = Weights::default();
+        let mut files = Vec::new();
+        for (source, graph) in self.graphs(&model.graph)? {
+            for (_, weight) in graph.weights.iter().filter(|(_, weight)| weight.shape.iter().all(|n| *n > 0)) {
+                if stored.find(&weight.name).is_none() {
+                    stored.push(weight.clone());
+                }
+            }
+            files.extend([encoder_file(source), decoder_file(source)].map(|file| dir.join(file)));
+        }
+        let read = read::weights(&stored, dir, files.into_iter())?;
+        Ok((stored, read))
+    }
+
     /// Encoder and decoder of one source length.
     fn lower(&self, source: usize, graph: &Graph, evidence: Option<&Evidence>) -> Result<[Lowered; 2], ExportError> {
         let layouts = self.layouts(graph)?;
