@@ -5,6 +5,7 @@ pub mod bench;
 pub mod cache;
 pub mod compare;
 pub mod convert;
+mod drafting;
 mod engines;
 pub mod inspect;
 pub mod lint;

@@ -6,6 +6,7 @@ use serde_json::json;
 use validate::report::OutputFile;
 
 use crate::build::error::PipelineError;
+use crate::build::fetch::fetch;
 use crate::build::folder::{self, OutFolder};
 use crate::build::manifest::{self, Manifest};
 use crate::build::room::room;
@@ -45,6 +46,7 @@ struct Found {
 pub fn verify(arguments: &Verify, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
     let mut loaded = Loaded::read(&arguments.recipe)?;
     loaded.replace(arguments.model.as_deref(), arguments.out.as_deref());
+    fetch(&mut loaded, false, display)?;
     let recipe = &loaded.recipe;
     // Artifacts are whole in any case.
     let _ = folder::settle(&recipe.out);
