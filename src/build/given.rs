@@ -37,7 +37,7 @@ impl Given {
             return Ok(Given::Checkpoint { named: text, dir: source.to_owned() });
         }
         let ends = |ending: &&str| source.extension().is_some_and(|found| found == *ending);
-        if source.exists() || !is_on_hub(source) && ENDINGS.iter().any(|ending| ends(&ending)) {
+        if source.exists() || !is_on_hub(source) && ENDINGS.iter().any(ends) {
             return Ok(Given::Recipe(source.to_owned()));
         }
         let Some(id) = HubId::parse(&text) else {

@@ -21,7 +21,7 @@ use crate::recipe::target::Target;
 use crate::show::progress::Display;
 use crate::show::terminal::{print, printable};
 
-/// What the program holds beside weights, as it was measured on models of any size.
+/// What the program holds beside weights: 65 MB where the bundled model is validated, 67 MB with 71 million parameters.
 const BESIDE_WEIGHTS: u64 = 64 << 20;
 
 /// `recipe check`: what becomes of every weight, and what making it takes, without writing anything.
@@ -43,7 +43,10 @@ pub fn check(path: &Path, model: Option<&Path>, common: &Common, display: &Displ
     let data = source.evaluation(&recipe.validate, &*text).ok();
     let logits = data.map_or(0, |data| source.logits_bytes(&data));
     let twins = if recipe.validate.speed && twin::is_small(&source) { twin::bytes(&source) } else { 0 };
-    let sizes = Sizes { taken, beside: logits + twins, out: &recipe.out, free: free_bytes(&recipe.out) };
+    // The folder is made when it is needed.
+    let disk = std::path::absolute(&recipe.out).ok();
+    let free = disk.as_ref().and_then(|out| free_bytes(out.ancestors().find(|place| place.exists())?));
+    let sizes = Sizes { taken, beside: logits + twins, out: &recipe.out, free };
     print(&printable(&summary::planned(&plans, &sizes, common.json)))
         .map_err(PipelineError::io(Path::new("stdout")))?;
     Ok(Verdict::Passed)
@@ -54,10 +57,10 @@ fn taken_by(source: &Source, target: &Target) -> Result<Taken, String> {
     let need = refused(source, target).map_err(|error| error.to_string())?;
     let weights = || source.exact.graph.weights.iter().map(|(_, weight)| weight);
     let stored: u64 = weights().map(quant::report::stored_bytes).sum();
-    // The interpreter computes with the float model and the artifact's, and calibrates on f32.
     let calibrated: u64 =
         if target.is_calibrated() { weights().map(|weight| 4 * weight.len() as u64).sum() } else { 0 };
-    let memory = BESIDE_WEIGHTS + calibrated.max(stored + need.artifact);
+    // The graph before the passes is computed beside the one after them; calibration keeps about as much beside its f32.
+    let memory = BESIDE_WEIGHTS + 2 * calibrated.max(stored);
     Ok(Taken { artifact: need.artifact, scratch: need.scratch, memory })
 }
 

@@ -37,7 +37,11 @@ fn a_recipe_that_is_written_for_any_checkpoint_parses_and_plans() {
         let plans = json(&output);
         let plans = plans.as_array().expect("a list");
         let names: Vec<&str> = plans.iter().filter_map(|plan| plan["artifact"].as_str()).collect();
-        assert_eq!(names, ["onnx", "gguf", "safetensors"], "{model}: {written}");
+        // llama.cpp's t5 has a fixed `relative_attention_max_distance`, and this checkpoint another.
+        let has_gguf = !model.ends_with("/t5-long");
+        let expected = if has_gguf { &["onnx", "gguf", "safetensors"][..] } else { &["onnx", "safetensors"] };
+        assert_eq!(names, expected, "{model}: {written}");
+        assert_eq!(written.contains("# Left out: ggml: "), !has_gguf, "{model}: {written}");
         assert!(plans.iter().all(|plan| plan["cannot_be_made"].is_null()), "{model}: {plans:?}");
         assert!(plans.iter().all(|plan| plan["memory_bytes"].as_u64() > plan["bytes"].as_u64()), "{model}: {plans:?}");
     }
@@ -189,7 +193,10 @@ fn a_lone_gguf_file_is_a_checkpoint_too() {
     let (home, model) = (home(), fixture("t5-rows-of-32").display().to_string());
     assert_eq!(code(&run(home.path(), &["convert", &model, "--for", "ggml", "--scheme", "keep", "--no-validate"])), 0);
     fs::rename(home.path().join("build/t5-rows-of-32/gguf/model.gguf"), home.path().join("moved.gguf")).expect("moved");
-    let output = run(home.path(), &["convert", "moved.gguf", "--for", "onnxruntime", "--no-bench"]);
+    let output = run(
+        home.path(),
+        &["convert", "moved.gguf", "--for", "onnxruntime", "--scheme", "keep", "--no-bench", "--offline"],
+    );
     assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
     assert!(home.path().join("build/moved/onnx/trefoil.json").is_file());
 }

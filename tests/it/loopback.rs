@@ -210,10 +210,10 @@ impl State {
         }
         let is_weights = is_large(asked.path.rsplit('/').next().unwrap_or_default());
         match self.fault {
-            Fault::Cut(times) | Fault::CutWithoutRanges(times) if is_weights => {
-                if self.cuts.fetch_add(1, Ordering::SeqCst) < times {
-                    body.truncate(body.len() / 2);
-                }
+            Fault::Cut(times) | Fault::CutWithoutRanges(times)
+                if is_weights && self.cuts.fetch_add(1, Ordering::SeqCst) < times =>
+            {
+                body.truncate(body.len() / 2);
             }
             Fault::Flipped if is_weights => *body.last_mut().expect("weights") ^= 1,
             _ => {}
