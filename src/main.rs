@@ -107,6 +107,8 @@ enum RecipeCommand {
         #[arg(long, value_name = "DIR")]
         model: Option<PathBuf>,
     },
+    /// Writes a recipe for a checkpoint, with the defaults of its family
+    New(command::recipe::New),
     /// Prints the JSON schema of recipes
     Schema,
 }
@@ -219,8 +221,9 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
         (None, Some(Command::Engine { .. })) => unreachable!("it has been served"),
         (None, Some(Command::Lint(arguments))) => Ok(command::lint::run(&arguments, &common)?),
         (None, Some(Command::Recipe(RecipeCommand::Check { recipe, model }))) => {
-            Ok(command::recipe::check(&recipe, model.as_deref(), &common)?)
+            Ok(command::recipe::check(&recipe, model.as_deref(), &common, display)?)
         }
+        (None, Some(Command::Recipe(RecipeCommand::New(new)))) => Ok(command::recipe::new(&new, display)?),
         (None, Some(Command::Recipe(RecipeCommand::Schema))) => {
             show::terminal::print(&recipe::schema::schema())?;
             Ok(Verdict::Passed)

@@ -15,7 +15,7 @@ use validate::report::{ArtifactReport, DataReport, Metric, Report, Verdict};
 
 use crate::build::manifest::Manifest;
 use front::{front, has_codes};
-pub use source::Source;
+pub use source::{READ, Source};
 
 pub use crate::names::CARD as FILE;
 
@@ -53,6 +53,7 @@ impl Card<'_> {
             .hub_name
             .as_ref()
             .map_or(name.clone(), |hub| format!("[{0}](https://huggingface.co/{0})", escaped(hub)));
+        let of = model.hub.as_ref().map_or(of.clone(), |hub| format!("{of} at commit {}", code(&hub.commit)));
         writeln!(
             out,
             "The encoder-decoder {of} ({}) as {}, made by trefoil {trefoil}: the weights are the checkpoint's, stored as below, and the \

@@ -40,6 +40,40 @@ pub enum PipelineError {
     /// The folder of the artifacts.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The hub.
+    #[error(transparent)]
+    Hub(#[from] hub::HubError),
+    /// A checkpoint that begins as one of the hub and is none.
+    #[error("--model: expected `hub:org/name` or `hub:org/name@revision`, found `{0}`")]
+    NotAnId(String),
+    /// A word that is neither a path nor on the hub.
+    #[error(
+        "{named}: expected a recipe, a checkpoint's folder, a GGUF file or `org/name` of the hub; there is no such file or folder, and {found}"
+    )]
+    NoSource {
+        /// What was asked for.
+        named: String,
+        /// What is wrong with it as a name.
+        found: String,
+    },
+    /// An argument of a recipe where there is a checkpoint, or the other way about.
+    #[error("{argument}: expected {expected}, found {found}")]
+    OtherSource {
+        /// The argument.
+        argument: &'static str,
+        /// A recipe, or a checkpoint.
+        expected: &'static str,
+        /// The other of them, with its name.
+        found: String,
+    },
+    /// Artifacts that a checkpoint cannot become.
+    #[error("{name} cannot become what was asked for\n{}", .problems.join("\n"))]
+    Draft {
+        /// The checkpoint.
+        name: String,
+        /// What was asked for, and why not.
+        problems: Vec<String>,
+    },
     /// The checkpoint was written to.
     #[error(transparent)]
     Changed(#[from] Changed),

@@ -10,6 +10,7 @@ use converters::checkpoint::Generation;
 use converters::limits;
 use converters::{Artifact, Checkpoint, Semantics};
 use graph::FakeQuant;
+use hub::HubId;
 use quant::TensorRecord;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,9 @@ pub struct Origin {
     pub reference: String,
     /// What multiplies the decoder's output before the head, with the reason.
     pub logit_scale: String,
+    /// Where it comes from, if from the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<OnHub>,
     /// Its files.
     pub inputs: Vec<InputFile>,
 }
@@ -112,6 +116,16 @@ pub struct Samples {
     pub file: String,
     /// Of the file, in lowercase hexadecimal.
     pub sha256: String,
+}
+
+/// A commit on the hub.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnHub {
+    /// `org/name`.
+    pub repository: String,
+    /// In hexadecimal.
+    pub commit: String,
 }
 
 /// The recipe of an artifact.
@@ -161,6 +175,8 @@ impl Origin {
             model_type: checkpoint.config().model_type().unwrap_or_default().to_owned(),
             reference: semantics.reference.to_owned(),
             logit_scale: semantics.logit_scale.clone(),
+            hub: HubId::of_cache(checkpoint.dir())
+                .map(|id| OnHub { commit: id.revision().to_owned(), repository: id.name }),
             inputs: checkpoint.inputs().iter().map(input).collect::<Result<_, CheckpointError>>()?,
         })
     }

@@ -8,6 +8,7 @@ use converters::Model;
 use converters::checkpoint::{Generation, Overrides};
 use converters::tokenizer::{Languages, Tokenizer, TokenizerError};
 use graph::Graph;
+use hub::HubId;
 use validate::Greedy;
 use validate::chain::{Baseline, ChainError, Subject};
 use validate::metrics::normalize::Rules;
@@ -36,6 +37,8 @@ const DRAWN_SAMPLES: usize = 64;
 /// A checkpoint as the importer wrote it and after the passes.
 pub struct Source {
     imported: Graph,
+    /// Of the folder or file, or on the hub.
+    name: String,
     /// Exact, with all entries.
     pub exact: Model,
     /// How it decodes.
@@ -43,16 +46,16 @@ pub struct Source {
 }
 
 impl Source {
-    /// Imports a checkpoint and runs the passes. `decode`: what takes the place of its own settings of decoding, the last
-    /// of them counting.
+    /// Imports a checkpoint, a folder or a lone GGUF file, and runs the passes. `decode`: what takes the place of its own
+    /// settings of decoding, the last of them counting.
     pub fn open(dir: &Path, decode: &[&Overrides]) -> Result<Source, PipelineError> {
-        let mut exact = converters::import(dir)?;
+        let mut exact = if dir.is_file() { converters::import_gguf(dir)? } else { converters::import(dir)? };
         let own = exact.checkpoint.generation().clone();
         let decoding = decode.iter().try_fold(own, |decoding, overrides| decoding.with(overrides));
         let decoding = decoding.map_err(|problems| PipelineError::Decode { dir: dir.to_owned(), problems })?;
         let imported = exact.graph.clone();
         graph::passes::run(&mut exact.graph)?;
-        Ok(Source { imported, exact, decoding })
+        Ok(Source { imported, name: name(dir), exact, decoding })
     }
 
     /// The first samples of a file, all without a number.
@@ -129,11 +132,9 @@ impl Source {
         Ok(Baseline::measure(subject, display)?)
     }
 
-    /// The name of the checkpoint's folder.
+    /// The name of the checkpoint's folder or file, or the one that it has on the hub.
     pub fn name(&self) -> String {
-        let dir = self.exact.checkpoint.dir();
-        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-        dir.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
+        self.name.clone()
     }
 
     /// What was found of all artifacts.
@@ -170,6 +171,16 @@ impl Source {
             made: made(),
         }
     }
+}
+
+/// What a checkpoint is called. On the hub its name comes behind that of whoever keeps it; a folder there is called by a commit.
+pub fn name(model: &Path) -> String {
+    if let Some(id) = HubId::of_cache(model) {
+        return id.name.rsplit('/').next().unwrap_or_default().to_owned();
+    }
+    let path = model.canonicalize().unwrap_or_else(|_| model.to_owned());
+    let name = if path.is_file() { path.file_stem() } else { path.file_name() };
+    name.map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
 
 /// The tokenizer in a folder, with these languages, the last of each counting, and what the last ones mean for decoding.

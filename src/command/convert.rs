@@ -12,6 +12,7 @@ use crate::build::beside;
 use crate::build::card::{self, Card};
 use crate::build::costs;
 use crate::build::error::PipelineError;
+use crate::build::fetch::fetch;
 use crate::build::folder::OutFolder;
 use crate::build::manifest::{self, Manifest};
 use crate::build::paged;
@@ -21,12 +22,12 @@ use crate::build::twin::{self, Twin};
 use crate::build::validated::validated;
 use crate::build::work::{Asked, Staged, Work, check_places};
 use crate::command::arguments::{Common, Verdict};
+use crate::command::drafting::Drafting;
 use crate::command::engines::Engines;
 use crate::command::summary;
 use crate::command::summary::told;
 use crate::names::failed;
 use crate::pages;
-use crate::recipe::load::Loaded;
 use crate::recipe::target::Target;
 use crate::show::progress::{Display, Of};
 use crate::show::terminal::print;
@@ -34,12 +35,15 @@ use crate::show::terminal::print;
 /// Arguments of `convert`.
 #[derive(clap::Args)]
 pub struct Convert {
-    /// The recipe
-    recipe: PathBuf,
-    /// Another checkpoint than the recipe's
+    /// A recipe; or a checkpoint that has none: its folder, a GGUF file that trefoil wrote, or `org/name[@revision]` of the
+    /// Hugging Face Hub
+    source: PathBuf,
+    #[command(flatten)]
+    drafting: Drafting,
+    /// Another checkpoint than the recipe's, a folder or `hub:org/name[@revision]`
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Another folder for the artifacts than the recipe's
+    /// Another folder for the artifacts than the recipe's [default without a recipe: build/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Only this artifact; may be given several times
@@ -60,9 +64,12 @@ pub struct Convert {
 
 /// Makes the artifacts of a recipe.
 pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
-    let mut loaded = Loaded::read(&arguments.recipe)?;
-    loaded.replace(arguments.model.as_deref(), arguments.out.as_deref());
-    let Convert { recipe, only, engines, .. } = arguments;
+    let Convert { source, drafting, only, engines, .. } = arguments;
+    let instead = [arguments.model.as_deref(), arguments.out.as_deref()];
+    let (mut loaded, file) = drafting.loaded(source, instead, engines.offline, display)?;
+    loaded.replace(instead[0], instead[1]);
+    let recipe = &file;
+    fetch(&mut loaded, engines.offline, display)?;
     let asked = Asked { recipe, only, report_dir: arguments.report_dir.as_deref() };
     let work = Work::new(&asked, &loaded, display)?;
     let is_timed = loaded.recipe.validate.speed && !arguments.no_bench;
@@ -97,7 +104,7 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
             let reports = conversion.validate(&mut staged, speed, &baseline, &options, display)?;
             let note = Note { about: work.recipe_text.file.clone(), text: work.recipe_text.text.clone() };
             let report = source.report(work.origin.clone(), observed.as_ref(), &baseline, reports, note);
-            let places = [recipe.out.as_path(), arguments.recipe.parent().unwrap_or(Path::new("."))];
+            let places = [recipe.out.as_path(), file.parent().unwrap_or(Path::new("."))];
             Some(Report { costs: costs::of(&places, &work.origin.inputs), ..report })
         }
     };

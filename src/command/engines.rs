@@ -7,9 +7,9 @@ use validate::runtime::Options;
 /// Where engines come from.
 #[derive(clap::Args)]
 pub struct Engines {
-    /// Never fetches an engine
+    /// Downloads nothing: neither an engine nor a checkpoint
     #[arg(long)]
-    offline: bool,
+    pub offline: bool,
     /// Python of an environment that has transformers [default: that of the active one]
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,

@@ -7,6 +7,7 @@ pub mod compare;
 pub mod completions;
 pub mod convert;
 pub mod doctor;
+mod drafting;
 mod engines;
 pub mod failure;
 pub mod inspect;

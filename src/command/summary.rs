@@ -106,8 +106,47 @@ pub fn written(artifacts: &[(PathBuf, &Manifest)], as_json: bool) -> String {
     aligned(0, &rows.collect::<Vec<_>>())
 }
 
-/// What becomes of every weight of every artifact, and who decided.
-pub fn planned(plans: &[(&str, Plan)], as_json: bool) -> String {
+/// What an artifact takes, in bytes and about.
+pub struct Taken {
+    /// Its weights.
+    pub artifact: u64,
+    /// Codes that wait on the disk while it is made.
+    pub scratch: u64,
+    /// While it is made and validated.
+    pub memory: u64,
+}
+
+/// What a recipe takes.
+pub struct Sizes<'a> {
+    /// Of each artifact, or why it cannot be made.
+    pub taken: Vec<Result<Taken, String>>,
+    /// Bytes that validation keeps on the disk meanwhile.
+    pub beside: u64,
+    /// Where it is written.
+    pub out: &'a Path,
+    /// Bytes that are free there, where the system says.
+    pub free: Option<u64>,
+}
+
+impl Sizes<'_> {
+    fn text(&self, names: &[&str]) -> String {
+        let row = |(name, taken): (&&str, &Result<Taken, String>)| match taken {
+            Ok(taken) => {
+                let [artifact, scratch, memory] = [taken.artifact, taken.scratch, taken.memory].map(size);
+                vec![(*name).to_owned(), artifact, format!("scratch {scratch}"), format!("memory {memory}")]
+            }
+            Err(why) => vec![(*name).to_owned(), format!("cannot be made: {why}")],
+        };
+        let rows: Vec<_> = names.iter().zip(&self.taken).map(row).collect();
+        let made = self.taken.iter().flatten();
+        let need: u64 = made.map(|taken| taken.artifact + taken.scratch).sum::<u64>() + self.beside;
+        let free = self.free.map_or(String::new(), |free| format!(", {} free", size(free)));
+        format!("sizes, about\n{}  room for {} in {}{free}\n", aligned(2, &rows), size(need), self.out.display())
+    }
+}
+
+/// What becomes of every weight of every artifact, who decided, and what it takes.
+pub fn planned(plans: &[(&str, Plan)], sizes: &Sizes, as_json: bool) -> String {
     if as_json {
         let weights = |plan: &Plan| -> Vec<serde_json::Value> {
             let row = |w: &quant::Planned| {
@@ -116,8 +155,13 @@ pub fn planned(plans: &[(&str, Plan)], as_json: bool) -> String {
             };
             plan.weights.iter().map(row).collect()
         };
-        let rows: Vec<_> =
-            plans.iter().map(|(name, plan)| json!({ "artifact": name, "weights": weights(plan) })).collect();
+        let row = |((name, plan), taken): (&(&str, Plan), &Result<Taken, String>)| match taken {
+            Ok(Taken { artifact, scratch, memory }) => json!({
+                "artifact": name, "bytes": artifact, "scratch_bytes": scratch, "memory_bytes": memory, "weights": weights(plan)
+            }),
+            Err(why) => json!({ "artifact": name, "cannot_be_made": why, "weights": weights(plan) }),
+        };
+        let rows: Vec<_> = plans.iter().zip(&sizes.taken).map(row).collect();
         return serde_json::to_string_pretty(&rows).expect("only JSON types") + "\n";
     }
     let mut text = String::new();
@@ -128,7 +172,7 @@ pub fn planned(plans: &[(&str, Plan)], as_json: bool) -> String {
         });
         text.push_str(&format!("{name}\n{}", aligned(2, &rows.collect::<Vec<_>>())));
     }
-    text
+    text + &sizes.text(&plans.iter().map(|(name, _)| *name).collect::<Vec<_>>())
 }
 
 /// Prints the report or its summary, and failed checks on stderr. `is_good`: no check of this run failed.

@@ -19,6 +19,7 @@ use serde_json::json;
 use validate::task::Data;
 
 use crate::build::error::PipelineError;
+use crate::build::fetch::fetch;
 use crate::build::folder::OutFolder;
 use crate::build::growth::{prepared, refused};
 use crate::build::inputs::Inputs;
@@ -28,7 +29,7 @@ use crate::build::room::room;
 use crate::build::source::{Source, text_of};
 use crate::build::{places, whole};
 use crate::command::arguments::{Common, Verdict};
-use crate::recipe::load::Loaded;
+use crate::recipe::load::{Loaded, is_on_hub};
 use crate::show::progress::Display;
 use crate::show::terminal::print;
 pub use arguments::Tune;
@@ -41,6 +42,7 @@ use singles::Singles;
 pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
     let mut loaded = Loaded::read(&arguments.recipe)?;
     loaded.replace(arguments.model.as_deref(), None);
+    fetch(&mut loaded, false, display)?;
     let Loaded { recipe, text: recipe_text } = &loaded;
     let wrong = |message: &str| PipelineError::Tune { recipe: arguments.recipe.clone(), message: message.to_owned() };
     let target = match (&arguments.only, &recipe.artifacts[..]) {
@@ -187,7 +189,7 @@ fn tuned(text: &str, file: &Path, name: &str, policy: &Policy) -> Result<serde_j
 fn anchor(value: &mut serde_json::Value, folder: &Path) {
     for pointer in ["/model", "/out", "/calibrate/data", "/validate/data"] {
         if let Some(path) = value.pointer_mut(pointer)
-            && let Some(text) = path.as_str()
+            && let Some(text) = path.as_str().filter(|text| !is_on_hub(Path::new(text)))
         {
             *path = json!(folder.join(text));
         }

@@ -9,7 +9,7 @@ use crate::recipe::yaml;
 
 /// A recipe with its text, its paths resolved.
 pub struct Loaded {
-    /// What it says; `model`, `out` and `validate.data` are relative to the working folder or absolute.
+    /// What it says; `model`, if it is a path, `out` and `validate.data` are relative to the working folder or absolute.
     pub recipe: Recipe,
     /// Its text.
     pub text: String,
@@ -52,6 +52,11 @@ impl Loaded {
         Loaded::parse(&dir.join(MANIFEST), text.to_owned())
     }
 
+    /// A recipe that is in no file; its paths are relative to the working folder. `name`: as errors call it.
+    pub fn of_draft(name: &Path, text: String) -> Result<Loaded, RecipeError> {
+        Loaded::parse(name, text)
+    }
+
     fn parse(path: &Path, text: String) -> Result<Loaded, RecipeError> {
         let mut recipe: Recipe = yaml::parse(&text, &path.display().to_string()).map_err(RecipeError::Yaml)?;
         for target in &mut recipe.artifacts {
@@ -62,7 +67,9 @@ impl Loaded {
             return Err(RecipeError::Invalid { file: path.to_owned(), problems });
         }
         let folder = path.parent().unwrap_or(Path::new(""));
-        recipe.model = folder.join(&recipe.model);
+        if !is_on_hub(&recipe.model) {
+            recipe.model = folder.join(&recipe.model);
+        }
         recipe.out = folder.join(&recipe.out);
         if let Some(calibrate) = &mut recipe.calibrate {
             calibrate.data = folder.join(&calibrate.data);
@@ -76,4 +83,9 @@ impl Loaded {
         self.recipe.model = model.map_or(std::mem::take(&mut self.recipe.model), Path::to_owned);
         self.recipe.out = out.map_or(std::mem::take(&mut self.recipe.out), Path::to_owned);
     }
+}
+
+/// Whether a recipe names a checkpoint of the hub.
+pub fn is_on_hub(model: &Path) -> bool {
+    model.to_str().is_some_and(|text| text.starts_with(hub::PREFIX))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use converters::export::npu::{Npu, PROFILES};
+use hub::{HubId, PREFIX};
 use quant::{Activations, Equalize, Policy};
 
 use crate::names::{FAILED, is_name};
@@ -17,6 +18,10 @@ impl Recipe {
         let mut problems = Vec::new();
         if self.artifacts.is_empty() {
             problems.push("artifacts: expected at least one of onnx, npu, gguf, safetensors, found none".to_owned());
+        }
+        if let Some(found) = self.model.to_str().filter(|text| text.starts_with(PREFIX) && HubId::parse(text).is_none())
+        {
+            problems.push(format!("model: expected `hub:org/name` or `hub:org/name@revision`, found `{found}`"));
         }
         let mut names = BTreeSet::new();
         for (index, target) in self.artifacts.iter().enumerate() {

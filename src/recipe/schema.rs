@@ -15,7 +15,8 @@ use crate::recipe::target::Target;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Folder of the checkpoint, relative to the recipe's folder.
+    /// The checkpoint: a folder, or a GGUF file that trefoil wrote, relative to the recipe's folder; or `hub:org/name@revision`, a
+    /// repository of the Hugging Face Hub at a branch, a tag or a commit (`main` without `@revision`).
     pub model: PathBuf,
     /// Folder that takes the artifacts and the report, relative to the recipe's folder.
     pub out: PathBuf,

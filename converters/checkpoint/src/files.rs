@@ -40,8 +40,11 @@ struct Gguf {
 }
 
 impl Files {
-    /// The files of a folder. Errors: its GGUF file, where it counts, cannot be read.
+    /// The files of a folder, or what a GGUF file holds. Errors: the file, or the folder's where it counts, cannot be read.
     pub fn open(dir: &Path) -> Result<Files, CheckpointError> {
+        if dir.is_file() {
+            return Files::inside(dir, &GgufFile::open(dir)?);
+        }
         match Files::gguf_of(dir) {
             Some(file) => Files::around(&file, &GgufFile::open(&file)?),
             None => Ok(Files::folder(dir)),
@@ -57,6 +60,19 @@ impl Files {
     pub(crate) fn gguf_of(dir: &Path) -> Option<PathBuf> {
         let is_there = |name: &str| dir.join(name).is_file();
         (!names::WEIGHTS.iter().any(|name| is_there(name)) && is_there(keys::FILE)).then(|| dir.join(keys::FILE))
+    }
+
+    /// The names of a repository's files that a checkpoint is read from, the one with weights last: the first of
+    /// [`Files::weights`] that is listed. `None`: none is.
+    pub fn of_listing(listed: &[String]) -> Option<Vec<&'static str>> {
+        let is_listed = |name: &&'static str| listed.iter().any(|one| one == name);
+        let weights = Files::weights().find(is_listed)?;
+        Some(KINDS.into_iter().flatten().copied().filter(is_listed).chain([weights]).collect())
+    }
+
+    /// The files that can hold the weights, in the order of preference.
+    pub fn weights() -> impl Iterator<Item = &'static str> {
+        names::WEIGHTS.into_iter().chain([keys::FILE])
     }
 
     /// What a GGUF file holds, and what lies beside it. Errors: a key of a file is of another type.
@@ -172,6 +188,22 @@ mod tests {
         let (_dir, folder) = files(&beside, None, false);
         assert_eq!(read(&folder, "config.json").as_deref(), Some("config.json"));
         assert_eq!(read(&folder, "vocab.json"), None);
+    }
+
+    #[test]
+    fn of_a_repository_that_is_read_which_would_be_read_of_a_folder() {
+        let listed = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let all = listed(&[
+            "flax_model.msgpack",
+            "pytorch_model.bin",
+            "model.gguf",
+            "config.json",
+            "onnx/model.onnx",
+            "vocab.json",
+        ]);
+        assert_eq!(Files::of_listing(&all), Some(vec!["config.json", "vocab.json", "pytorch_model.bin"]));
+        assert_eq!(Files::of_listing(&listed(&["model.gguf", "README.md"])), Some(vec!["model.gguf"]));
+        assert_eq!(Files::of_listing(&listed(&["config.json", "tf_model.h5"])), None);
     }
 
     #[test]

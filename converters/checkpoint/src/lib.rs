@@ -27,4 +27,5 @@ pub use files::Files;
 pub use finite::check_finite;
 pub use generation::{Generation, Overrides};
 pub use sha256::sha256;
+pub use tensors::shards;
 pub use whole::Whole;

@@ -19,7 +19,7 @@ pub(crate) fn open(name: &str, files: &Files, inputs: &mut Vec<PathBuf>) -> Resu
     let read: Read = if name.starts_with("model.safetensors") { safetensors_tensors } else { pickle_tensors };
     inputs.push(file.clone());
     match name.ends_with(".index.json") {
-        true => shards(&file, files, inputs, read),
+        true => of_shards(&file, files, inputs, read),
         false => read(&file),
     }
 }
@@ -48,21 +48,42 @@ struct Index {
     weight_map: Unique<String>,
 }
 
-/// Tensors of several files. Index and files must tell the same, in both directions.
-fn shards(index_file: &Path, files: &Files, inputs: &mut Vec<PathBuf>, read: Read) -> Result<Tensors, CheckpointError> {
-    let malformed = |message: String| CheckpointError::malformed(index_file, message);
+/// The files that an index names, in order. Errors: no index, or a file outside of its folder.
+pub fn shards(index_file: &Path) -> Result<Vec<String>, CheckpointError> {
+    Ok(by_shard(index_file)?.into_keys().collect())
+}
+
+/// The tensors of each file that an index names.
+fn by_shard(index_file: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, CheckpointError> {
     let index: Index = json::read(index_file)?;
     let mut names_by_shard: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, shard) in index.weight_map.0 {
         names_by_shard.entry(shard).or_default().insert(name);
     }
+    let inside = |c: Component| matches!(c, Component::Normal(_));
+    // A backslash separates on another system, so it separates nowhere.
+    let leaves = |shard: &&String| {
+        shard.is_empty() || shard.contains(['\\', '\0']) || !Path::new(shard.as_str()).components().all(inside)
+    };
+    match names_by_shard.keys().find(leaves) {
+        None => Ok(names_by_shard),
+        Some(shard) => Err(CheckpointError::malformed(
+            index_file,
+            format!("shard {shard:?}: expected a path inside the checkpoint's folder"),
+        )),
+    }
+}
+
+/// Tensors of several files. Index and files must tell the same, in both directions.
+fn of_shards(
+    index_file: &Path,
+    files: &Files,
+    inputs: &mut Vec<PathBuf>,
+    read: Read,
+) -> Result<Tensors, CheckpointError> {
+    let malformed = |message: String| CheckpointError::malformed(index_file, message);
     let mut tensors = Tensors::new();
-    for (shard, names) in names_by_shard {
-        let inside = |c: Component| matches!(c, Component::Normal(_));
-        // A backslash separates on another system, so it separates nowhere.
-        if shard.is_empty() || shard.contains(['\\', '\0']) || !Path::new(&shard).components().all(inside) {
-            return Err(malformed(format!("shard {shard:?}: expected a path inside the checkpoint's folder")));
-        }
+    for (shard, names) in by_shard(index_file)? {
         let file = files.locate(&shard).ok_or_else(|| malformed(format!("shard {shard:?} is not in the folder")))?;
         inputs.push(file.clone());
         let found = read(&file)?;

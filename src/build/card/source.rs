@@ -1,8 +1,9 @@
 //! What a checkpoint says of itself: its name on the Hub, its license, its language, its task. Nothing is guessed.
 
-use std::path::{Component, Path};
+use std::path::Path;
 
 use converters::limits;
+use hub::HubId;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -10,6 +11,8 @@ use crate::recipe::yaml;
 
 /// A card of more is not read.
 const CARD_BYTES: u64 = 4 << 20;
+/// Files of a repository that a card is made of.
+pub const READ: [&str; 5] = ["README.md", LICENSES[0], LICENSES[1], LICENSES[2], LICENSES[3]];
 /// Names of the file with a license.
 const LICENSES: [&str; 4] = ["LICENSE", "LICENSE.txt", "LICENSE.md", "COPYING"];
 /// First words of licenses, and how the Hub calls those.
@@ -69,7 +72,7 @@ impl Source {
             None => license(dir),
         };
         Source {
-            hub_name: hub_name(model),
+            hub_name: HubId::of_cache(model).map(|id| id.name),
             pipeline_tag: front.pipeline_tag.or(task),
             language: words(front.language.as_ref()),
             license: own,
@@ -106,20 +109,6 @@ fn license(dir: &Path) -> (Option<String>, Option<String>) {
         Some((_, license)) => (Some((*license).to_owned()), None),
         None => (None, Some(name.to_owned())),
     }
-}
-
-/// `org/name` of a path through `models--org--name/snapshots`, as the Hub's client lays its cache out.
-fn hub_name(model: &Path) -> Option<String> {
-    let path = std::path::absolute(model).ok()?;
-    let parts: Vec<&str> = path
-        .components()
-        .filter_map(|part| match part {
-            Component::Normal(part) => part.to_str(),
-            _ => None,
-        })
-        .collect();
-    let name = parts.windows(2).find_map(|pair| pair[0].strip_prefix("models--").filter(|_| pair[1] == "snapshots"))?;
-    name.split_once("--").map(|(org, name)| format!("{org}/{name}"))
 }
 
 #[cfg(test)]
@@ -167,8 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn the_name_on_the_hub_is_that_of_its_cache() {
-        let of = |path: &str| hub_name(Path::new(path));
+    fn a_checkpoint_in_the_hubs_cache_has_its_name() {
+        let of = |path: &str| Source::of(Path::new(path), "t5").hub_name;
         assert_eq!(of("/c/models--google--flan-t5-small/snapshots/ab12").as_deref(), Some("google/flan-t5-small"));
         assert_eq!(of("/c/models--google--flan-t5-small/other"), None);
         assert_eq!(of("/c/google/flan-t5-small"), None);

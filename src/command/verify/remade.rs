@@ -8,6 +8,7 @@ use validate::report::OutputFile;
 use super::arguments::Verify;
 use super::told::tell;
 use crate::build::error::PipelineError;
+use crate::build::fetch::fetch;
 use crate::build::folder::{self, OutFolder};
 use crate::build::manifest::{self, Manifest};
 use crate::build::room::room;
@@ -40,6 +41,7 @@ pub struct Difference {
 pub fn verify(path: &Path, arguments: &Verify, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
     let mut loaded = Loaded::read(path)?;
     loaded.replace(arguments.model.as_deref(), arguments.out.as_deref());
+    fetch(&mut loaded, false, display)?;
     let recipe = &loaded.recipe;
     // Artifacts are whole in any case.
     let _ = folder::settle(&recipe.out);
