@@ -6,6 +6,7 @@
 pub mod beside;
 pub mod cache;
 pub mod card;
+pub mod conversion;
 pub mod costs;
 pub mod disk;
 pub mod edits;
