@@ -41,6 +41,8 @@ struct Arguments {
 enum Command {
     /// Makes the artifacts of a recipe, tests them and writes the report
     Convert(command::convert::Convert),
+    /// Makes what changed of the artifacts of recipes, from a cache that machines share, with a lock beside each recipe
+    Build(command::build::Build),
     /// Measures what each weight may lose, and writes the recipe of the smallest plan within a budget
     Tune(command::tune::Tune),
     /// Shows a checkpoint or an artifact: architecture, entries, tensors, sizes
@@ -146,6 +148,7 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
             anyhow::bail!("expected a command or --list");
         }
         (None, Some(Command::Convert(convert))) => Ok(command::convert::convert(&convert, &common, display)?),
+        (None, Some(Command::Build(arguments))) => Ok(command::build::build(&arguments, &common, display)?),
         (None, Some(Command::Tune(arguments))) => Ok(command::tune::tune(&arguments, &common, display)?),
         (None, Some(Command::Inspect(inspect))) => Ok(command::inspect::inspect(&inspect, &common)?),
         (None, Some(Command::Validate(validate))) => Ok(command::validate::validate(&validate, &common, display)?),

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use graph::Scratch;
 use validate::bench::compare::{self, Compared, Float};
-use validate::chain::{Arithmetic, Baseline};
+use validate::chain::Baseline;
 use validate::report::{ArtifactReport, Check, Link, Report, Verdict};
 use validate::runtime::Options;
 
@@ -12,6 +13,7 @@ use super::beside;
 use super::card::{self, Card};
 use super::error::PipelineError;
 use super::folder::OutFolder;
+use super::growth::Grown;
 use super::manifest;
 use super::twin::{self, Twin};
 use super::validated::validated;
@@ -37,21 +39,23 @@ impl Conversion<'_, '_> {
         if self.is_timed && twin::is_small(&self.work.source) { twin::bytes(&self.work.source) } else { 0 }
     }
 
-    /// Times every artifact in its engines, beside a float artifact of its format: one of the recipe's, else one that is
+    /// Times some of the artifacts in their engines, beside a float artifact of their format: one of the recipe's, else one that is
     /// written for this and gone afterwards.
+    ///
+    /// `which`: places in `staged`.
     pub fn timed(
         &self,
         staged: &[Staged],
+        which: &[usize],
         baseline: &Baseline,
         scratch: &Path,
         options: &Options,
         display: &Display,
     ) -> Result<Vec<Compared>, PipelineError> {
         let courses = baseline.courses(compare::SAMPLES)?;
-        let is_float = |one: &Staged| Arithmetic::of(&one.grown.model.graph) == Arithmetic::Floats;
         let mut twin: Option<(&str, Result<Twin, String>)> = None;
         let mut found = Vec::new();
-        for one in staged {
+        for one in which.iter().map(|at| &staged[*at]) {
             let (format, limit) =
                 (one.target.format().name(), one.target.limits(&self.work.recipe.validate).min_speedup);
             if !self.is_timed {
@@ -61,9 +65,9 @@ impl Conversion<'_, '_> {
                 found.push(Compared { speeds: Vec::new(), checks });
                 continue;
             }
-            let sibling = staged.iter().find(|other| other.target.format().name() == format && is_float(other));
+            let sibling = staged.iter().find(|other| other.target.format().name() == format && other.is_float);
             let float = match sibling {
-                _ if is_float(one) => Float::Itself,
+                _ if one.is_float => Float::Itself,
                 Some(sibling) => Float::Artifact(&sibling.artifact),
                 None if !compare::is_timed(&one.artifact) => Float::None("it is not timed".to_owned()),
                 None => {
@@ -85,30 +89,37 @@ impl Conversion<'_, '_> {
         Ok(found)
     }
 
-    /// Runs the chain on every artifact, whose manifests then hold the verdicts.
+    /// Runs the chain on an artifact; what clocks said goes with it.
     pub fn validate(
         &self,
-        staged: &mut [Staged],
-        speed: Vec<Compared>,
+        one: &mut Staged,
+        speed: Compared,
         baseline: &Baseline,
+        scratch: &Path,
         options: &Options,
         display: &Display,
-    ) -> Result<Vec<ArtifactReport>, PipelineError> {
-        let mut reports = Vec::new();
-        for (Staged { target, grown, artifact, manifest }, Compared { speeds, checks }) in staged.iter_mut().zip(speed)
-        {
-            let limits = target.limits(&self.work.recipe.validate);
-            let files = (manifest.files.clone(), None);
-            let mut report = validated(baseline, grown, target, artifact, files, limits, options, display)?;
-            report.speed = speeds;
-            report.checks.extend(checks);
-            manifest.verdict = Report::verdict_of(&baseline.checks, &report.checks, self.strict);
-            report.folder = place(target, manifest.verdict);
-            let lies_at = self.work.recipe.out.join(&report.folder);
-            rename_in(&mut report, &artifact.dir, &lies_at);
-            reports.push(report);
-        }
-        Ok(reports)
+    ) -> Result<ArtifactReport, PipelineError> {
+        let Staged { target, artifact, manifest, grown, .. } = one;
+        let grown = match grown.take() {
+            Some(grown) => grown,
+            None => {
+                let scratch = Scratch::in_dir(scratch).map_err(PipelineError::io(scratch))?;
+                Grown::stored(&self.work.source, target, manifest, artifact, &scratch, display)?
+            }
+        };
+        let limits = target.limits(&self.work.recipe.validate);
+        let files = (manifest.files.clone(), None);
+        let mut report = validated(baseline, &grown, target, artifact, files, limits, options, display)?;
+        report.speed = speed.speeds;
+        report.checks.extend(speed.checks);
+        Ok(report)
+    }
+
+    /// Gives an artifact its verdict, and its report the names under which files will lie. `model`: checks of the model.
+    pub fn judge(&self, one: &mut Staged, model: &[Check], report: &mut ArtifactReport) {
+        one.manifest.verdict = Report::verdict_of(model, &report.checks, self.strict);
+        report.folder = place(one.target, one.manifest.verdict);
+        rename_in(report, &one.artifact.dir, &self.work.recipe.out.join(&report.folder));
     }
 
     /// Puts all artifacts and their report into their places, at once; returns the report as it lies there.
@@ -178,7 +189,7 @@ fn borrowed(names: &[String]) -> Vec<&str> {
 }
 
 /// Engines name files where they found them; a reader finds them where they are put.
-fn rename_in(report: &mut ArtifactReport, staged: &Path, place: &Path) {
+pub fn rename_in(report: &mut ArtifactReport, staged: &Path, place: &Path) {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for (from, to) in [(absolute(staged), absolute(place)), (staged.to_owned(), place.to_owned())] {
         let [from, to] = [from, to].map(|path| path.display().to_string());

@@ -5,6 +5,7 @@ use std::path::Path;
 use converters::{Artifact, ExportError};
 use graph::progress::Unit;
 use graph::{Progress, Scratch};
+use validate::chain::Arithmetic;
 use validate::report::Verdict;
 use validate::task::Text;
 
@@ -37,9 +38,12 @@ pub struct Asked<'r> {
 /// An artifact that is written and not yet in its place.
 pub struct Staged<'r> {
     pub target: &'r Target,
-    pub grown: Grown,
     pub artifact: Artifact,
     pub manifest: Manifest,
+    /// It computes in floats.
+    pub is_float: bool,
+    /// What it computes; absent where an earlier run made it.
+    pub grown: Option<Grown>,
 }
 
 /// A recipe's work, known before anything is calibrated or written.
@@ -100,7 +104,8 @@ impl<'r> Work<'r> {
             observed.write_imatrix(&self.source.exact, &file).map_err(PipelineError::io(&out.join(name)))?;
         }
         let (artifact, manifest) = self.write(&grown, target, &dir)?;
-        Ok(Staged { target, grown, artifact, manifest })
+        let is_float = Arithmetic::of(&grown.model.graph) == Arithmetic::Floats;
+        Ok(Staged { target, artifact, manifest, is_float, grown: Some(grown) })
     }
 
     /// Writes an artifact and its manifest into a staged folder.

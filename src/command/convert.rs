@@ -81,8 +81,14 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
         None => None,
         Some(baseline) => {
             let options = recipe.validate.options(engines.options());
-            let speed = conversion.timed(&staged, &baseline, folder.scratch(), &options, display)?;
-            let reports = conversion.validate(&mut staged, speed, &baseline, &options, display)?;
+            let (all, scratch): (Vec<usize>, _) = ((0..staged.len()).collect(), folder.scratch());
+            let speeds = conversion.timed(&staged, &all, &baseline, scratch, &options, display)?;
+            let mut reports = Vec::new();
+            for (one, speed) in staged.iter_mut().zip(speeds) {
+                let mut report = conversion.validate(one, speed, &baseline, scratch, &options, display)?;
+                conversion.judge(one, &baseline.checks, &mut report);
+                reports.push(report);
+            }
             let note = Note { about: work.recipe_text.file.clone(), text: work.recipe_text.text.clone() };
             let report = source.report(work.origin.clone(), observed.as_ref(), &baseline, reports, note);
             let places = [recipe.out.as_path(), arguments.recipe.parent().unwrap_or(Path::new("."))];

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod bench;
+pub mod build;
 pub mod cache;
 pub mod compare;
 pub mod convert;

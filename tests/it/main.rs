@@ -3,6 +3,7 @@
 mod architecture;
 mod bench;
 mod bounds;
+mod build;
 mod cache;
 mod calibration;
 mod cli;
