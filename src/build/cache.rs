@@ -182,13 +182,26 @@ pub fn write<T: Serialize>(kind: Kind, key: &Key, found: &T) {
     make_room(kind);
 }
 
-/// The file of a finding that grows by lines, in a folder that is there.
-pub fn file(kind: Kind, key: &Key) -> Option<PathBuf> {
-    let file = place(kind, key)?;
+/// The file of a finding that grows by lines, in a folder that is there. `part`: of machines that share the work, each of which has a
+/// file of its own.
+pub fn file(kind: Kind, key: &Key, part: Option<&str>) -> Option<PathBuf> {
+    let part = part.map_or(String::new(), |part| format!("-{part}"));
+    let file = kind.folder()?.join(format!("{}{part}{}", key.0, kind.extension()));
     fs::create_dir_all(file.parent()?).ok()?;
     used(&file);
     make_room(kind);
     Some(file)
+}
+
+/// Every file of a finding that grows by lines.
+pub fn files(kind: Kind, key: &Key) -> Vec<PathBuf> {
+    let entries = kind.folder().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&key.0))
+        .map(|entry| entry.path())
+        .collect();
+    found.sort();
+    found
 }
 
 fn place(kind: Kind, key: &Key) -> Option<PathBuf> {
@@ -218,15 +231,16 @@ pub fn entries() -> Vec<Entry> {
 
 fn entry(kind: Kind, file: PathBuf) -> Option<Entry> {
     let found = fs::symlink_metadata(&file).ok()?;
-    let is_partial = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(whole::PARTIAL));
+    if file.file_name().is_none_or(|name| name.to_string_lossy().starts_with(whole::PARTIAL)) {
+        return None;
+    }
     if kind != Kind::Artifact {
         let used = found.modified().ok().filter(|_| found.is_file())?;
         return Some(Entry { kind, bytes: found.len(), used, file });
     }
     let used = fs::metadata(file.join(LISTED)).and_then(|listed| listed.modified());
     let bytes = |file: &Path| converters::Artifact::list("", file).map_or(0, |all| all.bytes().unwrap_or(0));
-    let whole = found.is_dir() && !is_partial;
-    whole.then(|| Entry { kind, bytes: bytes(&file), used: used.unwrap_or(SystemTime::UNIX_EPOCH), file })
+    found.is_dir().then(|| Entry { kind, bytes: bytes(&file), used: used.unwrap_or(SystemTime::UNIX_EPOCH), file })
 }
 
 /// Removes all entries. Errors: the first that cannot be removed.

@@ -79,6 +79,15 @@ pub enum PipelineError {
         /// What the system said.
         source: io::Error,
     },
+    /// The front end is not portable.
+    #[error(
+        "{}: --portable cannot hold for what clips make of themselves: their spectra are computed by the processor's vectors; expected a model \
+         that reads tokens or samples, or artifacts that follow from no samples", .model.display()
+    )]
+    NotPortable {
+        /// The checkpoint.
+        model: PathBuf,
+    },
     /// The lock of a recipe.
     #[error(transparent)]
     Lock(#[from] LockError),

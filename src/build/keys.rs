@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use quant::Equalize;
 use serde_json::{Value, json};
 use validate::task::Data;
 
@@ -24,14 +25,17 @@ pub struct Keys {
     model: Value,
     /// Absent where no artifact depends on samples.
     calibrated: Option<Value>,
+    /// That makes artifacts.
+    kernel: String,
     validated: Option<Value>,
 }
 
 impl Keys {
-    /// Reads the samples. `evaluation`: the data of validation, if there is to be one; `is_timed`: with clocks.
+    /// Reads the samples. `evaluation`: the data of validation, if there is to be one; `is_timed`: with clocks; `kernel`: that will make
+    /// the artifacts.
     ///
     /// Errors: data that cannot be read.
-    pub fn of(work: &Work, evaluation: Option<&Data>, is_timed: bool) -> Result<Keys, PipelineError> {
+    pub fn of(work: &Work, evaluation: Option<&Data>, is_timed: bool, kernel: String) -> Result<Keys, PipelineError> {
         let (recipe, source) = (work.recipe, &work.source);
         let folder = source.exact.checkpoint.dir().file_name().map(|name| name.to_string_lossy().into_owned());
         let model = json!([folder, work.origin, source.decoding, recipe.languages]);
@@ -46,18 +50,17 @@ impl Keys {
             let simulated = json!([wanted.soc_models, wanted.simulated_samples]);
             Ok(json!([about(data), figures, simulated, digest(&recipe.model.join(RECORDED))?, source.name()]))
         });
-        Ok(Keys { model, calibrated: calibrated.transpose()?, validated: validated.transpose()? })
+        Ok(Keys { model, calibrated: calibrated.transpose()?, kernel, validated: validated.transpose()? })
     }
 
     /// Of an artifact.
     pub fn artifact(&self, target: &Target) -> Name {
         let own = json!([target.name(), target.format_options(), target.policy(), target.rescale_residual]);
-        match &self.calibrated {
-            Some(calibrated) if is_watched(target) => {
-                let key = Key::anywhere(&json!(["artifact", self.model, own, calibrated]));
-                Name::of_kernel(&key, &graph::eval::kernel())
-            }
-            _ => Name::anywhere(&Key::anywhere(&json!(["artifact", self.model, own]))),
+        let calibrated = self.calibrated.as_ref().filter(|_| is_watched(target));
+        let key = Key::anywhere(&json!(["artifact", self.model, own, calibrated]));
+        match calibrated.is_some() || is_measured(target) {
+            true => Name::of_kernel(&key, &self.kernel),
+            false => Name::anywhere(&key),
         }
     }
 
@@ -72,6 +75,11 @@ impl Keys {
 /// Whether anything of a target depends on samples where the recipe has some: an NPU's graph is watched whatever it is made of.
 pub fn is_watched(target: &Target) -> bool {
     target.is_calibrated() || target.npu().is_some()
+}
+
+/// Whether its manifest tells a figure that was measured: how far its edits are from changing nothing.
+fn is_measured(target: &Target) -> bool {
+    target.policy().equalize != Equalize::None || target.rescale_residual.is_some()
 }
 
 /// Whether the model is watched at all.

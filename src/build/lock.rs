@@ -170,11 +170,13 @@ impl Lock {
         let lock: Lock = serde_json::from_value(value)
             .map_err(|error| LockError::Unreadable { file: file.clone(), message: error.to_string() })?;
         let misfit = |found: String| LockError::Misfit { file, recipe: going.recipe.file.clone(), found };
-        match () {
-            () if lock.recipe.file != going.recipe.file => Err(misfit(format!("that of {}", lock.recipe.file))),
-            () if lock.recipe.sha256 != going.recipe.sha256 => Err(misfit("that of what it said before".to_owned())),
-            () => Ok(lock),
+        if lock.recipe.file != going.recipe.file {
+            return Err(misfit(format!("that of {}", lock.recipe.file)));
         }
+        if lock.recipe.sha256 != going.recipe.sha256 {
+            return Err(misfit("that of what it said before".to_owned()));
+        }
+        Ok(lock)
     }
 
     /// Errors: something lies in the lock's place that trefoil did not write.

@@ -55,6 +55,8 @@ pub struct How<'a> {
     pub joins: bool,
     /// What cannot be kept is an error, for others wait for it.
     pub must_keep: bool,
+    /// Artifacts are made by arithmetic that is the same on every processor.
+    pub is_portable: bool,
     /// For the engines.
     pub options: &'a Options,
     /// Those of this machine.
@@ -101,10 +103,17 @@ impl<'r> Builder<'_, 'r> {
     ///
     /// Errors: those of the work; what never came, all of it, where nothing is to be made.
     pub fn build(&self, targets: &[&'r Target], data: Option<Data>) -> Result<Parts<'r>, PipelineError> {
-        let taken: Vec<Option<(Staged<'r>, Side)>> =
-            targets.iter().map(|target| self.taken(target)).collect::<Result<_, _>>()?;
-        if self.how.joins {
-            self.all_came(targets, &taken, data.is_some())?;
+        let (mut taken, mut missing) = (Vec::new(), Vec::new());
+        for target in targets {
+            let before = self.damaged.borrow().len();
+            let found = self.taken(target)?;
+            let is_damaged = self.damaged.borrow().len() > before;
+            missing.extend(missed(target, found.as_ref().map(|(_, side)| side), data.is_some(), is_damaged));
+            taken.push(found);
+        }
+        if self.how.joins && !missing.is_empty() {
+            let recipe = self.work().recipe_text.file.clone();
+            return Err(PipelineError::NeverCame { recipe, missing, cache: cache::folder().unwrap_or_default() });
         }
         let mut parts = Parts { staged: Vec::new(), sides: Vec::new() };
         let mut watched = Watched { builder: self, observed: None };
@@ -171,36 +180,13 @@ impl<'r> Builder<'_, 'r> {
         }
     }
 
-    /// Errors: all that is missing.
-    fn all_came(
-        &self,
-        targets: &[&Target],
-        taken: &[Option<(Staged, Side)>],
-        with_findings: bool,
-    ) -> Result<(), PipelineError> {
-        let missing = targets.iter().zip(taken).filter_map(|(target, taken)| match taken {
-            None => Some(format!("{}: never came", target.name())),
-            Some((_, side)) if with_findings && side.findings.is_none() => {
-                Some(format!("{}: came, and what validation said of it never did", target.name()))
-            }
-            Some(_) => None,
-        });
-        let missing: Vec<String> = missing.collect();
-        match missing.is_empty() {
-            true => Ok(()),
-            false => Err(PipelineError::NeverCame {
-                recipe: self.work().recipe_text.file.clone(),
-                missing,
-                cache: cache::folder().unwrap_or_default(),
-            }),
-        }
-    }
-
     fn made(&self, target: &'r Target, watched: &mut Watched<'_, '_, 'r>) -> Result<(Staged<'r>, Side), PipelineError> {
         let name = self.keys.artifact(target);
+        let portable = self.work().portably(self.how.is_portable)?;
         let observed = watched.by(target)?;
         let calibration = observed.map(Observed::report);
         let staged = self.work().stage(target, observed, self.folder, self.display)?;
+        drop(portable);
         let kept =
             Kept { manifest: staged.manifest.clone(), is_float: staged.is_float, calibration: calibration.clone() };
         self.kept(shelf::put_artifact(&name, &staged.artifact.dir, &kept))?;
@@ -236,6 +222,7 @@ impl<'r> Builder<'_, 'r> {
             // What values of an NPU's graph were seen to hold is in no manifest.
             if staged.grown.is_none() && staged.target.npu().is_some() {
                 fs::remove_dir_all(&staged.artifact.dir).map_err(PipelineError::io(&staged.artifact.dir))?;
+                let _portable = self.work().portably(self.how.is_portable)?;
                 *staged = self.work().stage(staged.target, watched.by(staged.target)?, self.folder, self.display)?;
             }
         }
@@ -311,6 +298,18 @@ impl Parts<'_> {
             ..worst.report.clone()
         })
     }
+}
+
+/// What a join misses of an artifact, in a sentence.
+fn missed(target: &Target, side: Option<&Side>, with_findings: bool, is_damaged: bool) -> Option<String> {
+    let what = match side {
+        None if is_damaged => "its entry was damaged",
+        None => "never came",
+        Some(side) if !with_findings || side.findings.is_some() => return None,
+        Some(_) if is_damaged => "came, and what validation said of it was damaged",
+        Some(_) => "came, and what validation said of it never did",
+    };
+    Some(format!("{}: {what}", target.name()))
 }
 
 fn count_failed(checks: &[Check]) -> usize {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use converters::{Artifact, ExportError};
+use graph::arithmetic::Portable;
 use graph::progress::Unit;
 use graph::{Progress, Scratch};
 use validate::chain::Arithmetic;
@@ -24,6 +25,9 @@ use crate::show::progress::Display;
 
 /// The importance matrix beside a GGUF.
 const IMATRIX_FILE: &str = "imatrix.gguf";
+
+/// What the encoder of a model is fed that a Fourier transform made.
+const SPECTRUM: &str = "input_features";
 
 /// What of the command line decides the work.
 pub struct Asked<'r> {
@@ -79,6 +83,21 @@ impl<'r> Work<'r> {
         let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
         let recipe_text = RecipeText::new(asked.recipe, &loaded.text);
         Ok(Work { recipe, targets, report_dir, source, need, text, inputs, origin, recipe_text })
+    }
+
+    /// Arithmetic that is the same on every processor, while it is held. None when it is not asked for.
+    ///
+    /// Errors: the model is fed what is computed by the processor's vectors before any graph is.
+    pub fn portably(&self, is_asked: bool) -> Result<Option<Portable>, PipelineError> {
+        if !is_asked {
+            return Ok(None);
+        }
+        let hears = self.source.exact.graph.entry("encoder").is_some_and(|entry| entry.input(SPECTRUM).is_some());
+        let is_watched = self.targets.iter().any(|target| target.is_calibrated());
+        match hears && is_watched {
+            true => Err(PipelineError::NotPortable { model: self.recipe.model.clone() }),
+            false => Ok(Some(Portable::begin())),
+        }
     }
 
     /// Where the report lies.

@@ -110,7 +110,7 @@ fn jobs(arguments: &Build) -> Result<Vec<Job>, PipelineError> {
 impl Run<'_> {
     /// Builds a recipe; what became of it stands in `told`, whatever ends it.
     fn one(&self, job: &Job, number: usize, told: &mut Told) -> Result<(), PipelineError> {
-        let Build { shard, join, locked, no_validate, no_bench, engines, .. } = self.arguments;
+        let Build { shard, join, locked, no_validate, no_bench, portable, engines, .. } = self.arguments;
         let Job { file, loaded, wanted } = job;
         if !wanted.contains(&true) {
             return Ok(());
@@ -130,7 +130,8 @@ impl Run<'_> {
         let is_timed = recipe.validate.speed && !no_bench;
         let conversion = Conversion { work: &work, strict: engines.strict, is_timed };
         let data = if *no_validate { None } else { Some(work.source.evaluation(&recipe.validate, &*work.text)?) };
-        let keys = Keys::of(&work, data.as_ref(), is_timed)?;
+        let kernel = work.portably(*portable).map(|_portable| graph::eval::kernel())?;
+        let keys = Keys::of(&work, data.as_ref(), is_timed, kernel)?;
         let dir = match shard {
             // The out folder is for whole recipes, and other shards may be at work.
             Some(_) => self.workplace.path().join(number.to_string()),
@@ -142,7 +143,13 @@ impl Run<'_> {
         room(&dir, work.need + logits + twins, display)?;
 
         let options: Options = recipe.validate.options(engines.options());
-        let how = How { joins: *join, must_keep: shard.is_some(), options: &options, installed: &self.installed };
+        let how = How {
+            joins: *join,
+            must_keep: shard.is_some(),
+            is_portable: *portable,
+            options: &options,
+            installed: &self.installed,
+        };
         let damaged = &self.damaged;
         let builder = Builder { conversion: &conversion, how: &how, keys: &keys, folder: &folder, display, damaged };
         let targets: Vec<&Target> =

@@ -39,6 +39,9 @@ pub struct Convert {
     /// Does not time the artifacts in their engines
     #[arg(long)]
     no_bench: bool,
+    /// Calibrates by sums in one fixed order, which makes the same bytes on every processor and takes longer
+    #[arg(long)]
+    portable: bool,
     /// Puts report.json and its pages here instead of beside the artifacts
     #[arg(long, value_name = "DIR", conflicts_with = "no_validate")]
     report_dir: Option<PathBuf>,
@@ -68,12 +71,14 @@ pub fn convert(arguments: &Convert, common: &Common, display: &Display) -> Resul
     let twins = if data.is_some() { conversion.twin_bytes() } else { 0 };
     room(&recipe.out, work.need + logits + twins, display)?;
 
+    let portable = work.portably(arguments.portable)?;
     let observed = source.observed(recipe, &work.targets, &work.origin, &*work.text, folder.scratch(), display)?;
     // All are written before the first is validated: what a format refuses is known early.
     let mut staged = Vec::new();
     for target in &work.targets {
         staged.push(work.stage(target, observed.as_ref(), &folder, display)?);
     }
+    drop(portable);
     let scoring = recipe.validate.scoring(source.normalizer(recipe.validate.normalize)?);
     let recorded = recipe.model.join("expected.safetensors");
     let baseline = data.map(|data| source.baseline(scoring, data, &*work.text, &recorded, display));

@@ -13,6 +13,7 @@ pub mod list;
 pub mod recipe;
 pub mod report;
 pub mod run;
+mod shard;
 mod summary;
 pub mod tune;
 pub mod validate;

@@ -168,8 +168,9 @@ fn only_what_changed_is_made() {
     home.write("recipe.yaml", RECIPE);
     home.write("data.jsonl", "{\"input\": \"4 5 6 1\"}\n");
     assert_eq!(home.came(&[]), ["onnx cached", "safetensors cached", "sampled made"]);
+    // Another model than the one whose outputs are recorded.
     flip(&home.path("model/model.safetensors"));
-    assert_eq!(home.came(&[]), ["onnx made", "safetensors made", "sampled made"]);
+    assert_eq!(home.came(&["--no-validate"]), ["onnx made", "safetensors made", "sampled made"]);
 }
 
 #[test]
@@ -272,7 +273,7 @@ fn an_entry_that_was_damaged_is_told_and_made_anew() {
         damage();
         let output = home.run(&["--join"]);
         assert_eq!(code(&output), 2, "{expected}");
-        assert!(text(&output.stderr).contains(": never came"), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(": its entry was damaged; expected "), "{}", text(&output.stderr));
         let damaged = json(&output)["damaged"].as_array().expect("a list").clone();
         let said = damaged[0].as_str().expect("a sentence");
         assert!(damaged.len() == 1 && said.contains(expected) && said.ends_with("; removed"), "{damaged:?}");
@@ -493,6 +494,99 @@ fn a_full_disk_leaves_nothing_half_done() {
     assert_eq!((home.made(), home.lock(), home.report()), (made, lock, report));
     assert_eq!(home.entries("artifact"), before);
     assert_eq!(home.came(&[]), ["onnx made", "safetensors cached", "sampled cached"]);
+}
+
+#[test]
+fn shards_of_a_search_measure_each_weight_once_and_the_search_goes_on_from_there() {
+    let tune = |home: &Home, more: &[&str]| {
+        let mut command = trefoil();
+        command.arg("tune").arg(home.path("recipe.yaml")).args(["--json", "--only", "onnx", "--samples", "2"]);
+        command.args(["--candidates", "int4-g32,int8"]).env("TREFOIL_CACHE", &home.cache).args(more);
+        let output = command.output().expect("the binary starts");
+        assert_eq!(code(&output), 0, "{more:?}: {}", text(&output.stderr));
+        json(&output)
+    };
+    let lines = |home: &Home, kind: &str| -> Vec<String> {
+        let files = home.entries("tune").into_iter().map(|file| fs::read_to_string(file).expect("there"));
+        let mut found: Vec<String> = files
+            .flat_map(|text| text.lines().filter(|line| line.starts_with(kind)).map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        found.sort();
+        found
+    };
+    let (one, shards) = (Home::new(), Home::new());
+    let found = tune(&one, &[]);
+    let weights = ["1/2", "2/2"].map(|shard| {
+        let said = tune(&shards, &["--shard", shard]);
+        (said["weights"].as_u64().expect("told"), said["of"].as_u64().expect("told"))
+    });
+    assert!(weights[0].1 > 9 && weights[0].0 + weights[1].0 == weights[0].1, "{weights:?}");
+    assert!(!shards.path("out").exists() && lines(&shards, "{\"Whole\"").is_empty());
+    let each = lines(&one, "{\"Each\"");
+    assert_eq!(lines(&shards, "{\"Each\""), each);
+    assert_eq!(tune(&shards, &[]), found);
+    // Nothing was measured twice.
+    assert_eq!(lines(&shards, "{\"Each\""), each);
+}
+
+/// The kernel that a manifest names.
+fn kernel(home: &Home) -> String {
+    json_of(&home.path("out/sampled/trefoil.json"))["calibrated"]["kernel"].as_str().expect("named").to_owned()
+}
+
+#[test]
+fn what_is_portable_says_so_and_has_names_of_its_own() {
+    let home = Home::new();
+    home.build(&[]);
+    assert_ne!(kernel(&home), "portable");
+    assert_eq!(home.came(&["--portable"]), ["onnx cached", "safetensors cached", "sampled made"]);
+    assert_eq!(kernel(&home), "portable");
+    let lock = json_of(&home.path("recipe.lock"));
+    let kernels: Vec<&Value> = lock["artifacts"].as_array().expect("a list").iter().map(|one| &one["kernel"]).collect();
+    assert_eq!(kernels, [&Value::Null, &Value::Null, &Value::from("portable")]);
+    assert_eq!(home.came(&["--portable", "--locked"]), ["onnx cached", "safetensors cached", "sampled cached"]);
+
+    let again = Home::new();
+    again.build(&["--portable", "--threads", "1"]);
+    assert_eq!((again.made(), again.lock()), (home.made(), home.lock()));
+    assert_eq!(code(&home.run(&["--join", "--portable"])), 0);
+    assert_eq!(again.made(), home.made());
+
+    // A model that is fed spectra, which the processor's vectors make.
+    let clip = repository("tests/fixtures/audio/chirp.wav").display().to_string();
+    home.write("data.jsonl", &format!("{{\"input\": \"{clip}\"}}\n"));
+    home.write("recipe.yaml", &RECIPE.replace("model: model", &format!("model: {}", fixture("whisper").display())));
+    let output = home.run(&["--portable", "--no-validate"]);
+    assert_eq!(code(&output), 2, "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("--portable cannot hold for what clips make"), "{}", text(&output.stderr));
+}
+
+/// Valgrind's processor has AVX2 and no AVX-512, QEMU's Nehalem neither: programs choose other kernels there.
+#[test]
+#[ignore = "needs valgrind or qemu-user, and takes minutes"]
+fn portable_bytes_are_the_same_on_another_processor() {
+    let home = Home::new();
+    home.build(&["--portable", "--no-validate"]);
+    let (made, own) = (home.made(), graph::eval::kernel());
+    let mut others = Vec::new();
+    for emulator in [["valgrind", "--tool=none", "-q"].as_slice(), &["qemu-x86_64", "-cpu", "Nehalem"]] {
+        if Command::new(emulator[0]).arg("--version").output().is_err() {
+            continue;
+        }
+        let run = |more: &[&str]| {
+            let elsewhere = Home::new();
+            let whole = elsewhere.command(&[&["--no-validate", "--threads", "1"], more].concat());
+            let mut command = Command::new(emulator[0]);
+            command.args(&emulator[1..]).arg(whole.get_program()).args(whole.get_args());
+            command.env("TREFOIL_CACHE", &elsewhere.cache).current_dir(std::env::temp_dir());
+            let output = command.output().expect("the emulator starts");
+            assert_eq!(code(&output), 0, "{emulator:?}: {}", text(&output.stderr));
+            elsewhere
+        };
+        others.push(kernel(&run(&[])));
+        assert_eq!(run(&["--portable"]).made(), made, "{emulator:?}");
+    }
+    assert!(others.iter().any(|other| *other != own), "no processor but {own}, on {others:?}");
 }
 
 #[test]

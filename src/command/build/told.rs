@@ -78,9 +78,11 @@ impl Told {
 
     fn text(&self) -> String {
         let place = self.out.as_ref().map_or("the cache".to_owned(), |out| out.display().to_string());
-        let mut text = match self.rows.is_empty() {
-            true => format!("{}: nothing\n", self.recipe.display()),
-            false => format!("{} in {place}\n", self.recipe.display()),
+        let recipe = self.recipe.display();
+        let mut text = match (self.drift.is_empty(), self.rows.is_empty()) {
+            (false, _) => return format!("{recipe}: not as its lock says, and nothing was changed\n"),
+            (true, true) => format!("{recipe}: nothing is asked of it here\n"),
+            (true, false) => format!("{recipe} in {place}\n"),
         };
         let rows = self.rows.iter().map(|row| {
             let came = match row.came {

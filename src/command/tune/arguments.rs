@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use quant::Scheme;
 
+use crate::command::shard::Shard;
 use crate::show::table::bytes;
 
 /// Samples that judge a trial, unless told otherwise.
@@ -33,6 +34,9 @@ pub struct Tune {
     /// Calibration samples that judge a trial, from the first
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(SAMPLES).expect("not 0"))]
     pub samples: NonZeroUsize,
+    /// Measures single weights alone, the i-th of n parts of them as 1/3, and keeps what it finds for a search with the same cache
+    #[arg(long, value_name = "I/N", conflicts_with = "budget")]
+    pub shard: Option<Shard>,
     /// Another checkpoint than the recipe's
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
