@@ -154,7 +154,11 @@ fn only_what_changed_is_made() {
             RECIPE.replace("samples: 4", "samples: 3"),
             ["onnx tested", "safetensors tested", "sampled tested"],
         ),
-        ("method", RECIPE.replace("gptq", "importance"), ["onnx cached", "safetensors cached", "sampled made"]),
+        (
+            "method",
+            RECIPE.replace("method: gptq", "method: gptq, gptq: { damping: 0.02 }"),
+            ["onnx cached", "safetensors cached", "sampled made"],
+        ),
         (
             "option",
             RECIPE.replace("onnx: {}\n  -", "onnx: { compute: f32 }\n  -"),
@@ -342,7 +346,7 @@ fn a_lock_that_does_not_fit_is_told_by_its_own_sentence() {
     for (lock, recipe, expected) in [
         (
             lock.clone(),
-            RECIPE.replace("gptq", "importance"),
+            RECIPE.replace("method: gptq", "method: gptq, gptq: { damping: 0.02 }"),
             "expected the lock of recipe.yaml as it is, found that of what it said before",
         ),
         (
