@@ -45,6 +45,8 @@ struct Arguments {
 enum Command {
     /// Makes the artifacts of a recipe, tests them and writes the report
     Convert(command::convert::Convert),
+    /// Makes what changed of the artifacts of recipes, from a cache that machines share, with a lock beside each recipe
+    Build(command::build::Build),
     /// Measures what each weight may lose, and writes the recipe of the smallest plan within a budget
     Tune(command::tune::Tune),
     /// Shows a checkpoint or an artifact: architecture, entries, tensors, sizes
@@ -204,6 +206,7 @@ fn dispatch(arguments: Arguments, display: &Display) -> anyhow::Result<Verdict> 
             Err(UsageError::Nothing.into())
         }
         (None, Some(Command::Convert(convert))) => Ok(command::convert::convert(&convert, &common, display)?),
+        (None, Some(Command::Build(arguments))) => Ok(command::build::build(&arguments, &common, display)?),
         (None, Some(Command::Tune(arguments))) => Ok(command::tune::tune(&arguments, &common, display)?),
         (None, Some(Command::Inspect(inspect))) => Ok(command::inspect::inspect(&inspect, &common)?),
         (None, Some(Command::Validate(validate))) => Ok(command::validate::validate(&validate, &common, display)?),

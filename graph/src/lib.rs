@@ -39,6 +39,7 @@
 //! Domain ops stay whole because each format lowers them its own way: ONNX spells `RelativeBias` in a dozen nodes,
 //! llama.cpp has it built in.
 
+pub mod arithmetic;
 pub mod build;
 pub mod eval;
 pub mod ir;

@@ -1,5 +1,6 @@
 //! A plan carried out: every weight of a graph gets its new rows.
 
+use graph::arithmetic::log10;
 use graph::progress::{Quiet, Unit};
 use graph::{Graph, Progress, Scratch, ValueId, Weight};
 
@@ -129,7 +130,7 @@ fn stages(
 /// The record of a weight that has its final form.
 fn record(planned: &Planned, weight: &Weight, outcome: Outcome) -> TensorRecord {
     let Outcome { scales, errors, outputs, notes, .. } = outcome;
-    let decibels = |signal: f64, noise: f64| (noise > 0.0).then(|| 10.0 * (signal / noise).log10());
+    let decibels = |signal: f64, noise: f64| (noise > 0.0).then(|| 10.0 * log10(signal / noise));
     let bytes = stored_bytes(weight);
     let ratio = errors.ratio();
     TensorRecord {
@@ -150,6 +151,6 @@ fn record(planned: &Planned, weight: &Weight, outcome: Outcome) -> TensorRecord 
         scales: ScaleStats::of(&scales),
         max_abs_error: errors.max_abs,
         relative_l2_error: ratio,
-        sqnr_db: (ratio > 0.0).then(|| -20.0 * ratio.log10()),
+        sqnr_db: (ratio > 0.0).then(|| -20.0 * log10(ratio)),
     }
 }

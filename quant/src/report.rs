@@ -1,5 +1,6 @@
 //! What quantizing did to one weight, as reports and `trefoil.json` show it.
 
+use graph::arithmetic::log10;
 use graph::{Derive, Quantized, Weight, WeightData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,5 +107,5 @@ pub fn restored(record: &mut TensorRecord, weight: &Weight, errors: Errors) {
     record.bytes = stored_bytes(weight);
     record.bits_per_weight = 8.0 * record.bytes as f64 / weight.len().max(1) as f64;
     (record.max_abs_error, record.relative_l2_error) = (errors.max_abs, errors.ratio());
-    record.sqnr_db = (record.relative_l2_error > 0.0).then(|| -20.0 * record.relative_l2_error.log10());
+    record.sqnr_db = (record.relative_l2_error > 0.0).then(|| -20.0 * log10(record.relative_l2_error));
 }

@@ -17,6 +17,7 @@ use validate::task::DataError;
 
 use crate::build::folder::FolderError;
 use crate::build::inputs::Changed;
+use crate::build::lock::LockError;
 use crate::recipe::load::RecipeError;
 use crate::show::table::size;
 
@@ -94,6 +95,40 @@ pub enum PipelineError {
         /// Bytes.
         free: u64,
     },
+    /// A join found less than all.
+    #[error(
+        "{recipe}: {}; expected what all shards made in {}\n\
+         hint: run the shards that hold them again with this cache, or build without --join, which makes what is missing",
+        .missing.join("\n  "), .cache.display()
+    )]
+    NeverCame {
+        /// The recipe.
+        recipe: String,
+        /// `onnx: never came`.
+        missing: Vec<String>,
+        /// Where it was looked for.
+        cache: PathBuf,
+    },
+    /// A shard's work would be lost.
+    #[error("{}: what this shard made cannot be kept for the join: {source}", .folder.display())]
+    NotKept {
+        /// The cache.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The front end is not portable.
+    #[error(
+        "{}: --portable cannot hold for what clips make of themselves: their spectra are computed by the processor's vectors; expected a model \
+         that reads tokens or samples, or artifacts that follow from no samples", .model.display()
+    )]
+    NotPortable {
+        /// The checkpoint.
+        model: PathBuf,
+    },
+    /// The lock of a recipe.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The files of a checkpoint or of an artifact.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

@@ -128,6 +128,13 @@ pub struct OnHub {
     pub commit: String,
 }
 
+impl OnHub {
+    /// As package URLs name it (type `huggingface` of the purl specification).
+    pub fn purl(&self) -> String {
+        format!("pkg:huggingface/{}@{}", self.repository, self.commit)
+    }
+}
+
 /// The recipe of an artifact.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use super::disk::{Disk, Real};
 use super::unfinished::registry;
 
-/// Of a file that is being written, before its random part.
-const PARTIAL: &str = ".partial-";
+/// Of the name of what is being written, before its random part.
+pub const PARTIAL: &str = ".partial-";
 /// No file takes as long to write; what is older was left by a run that died.
 const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -33,7 +33,7 @@ pub fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     done.and_then(|()| Real.sync(dir))
 }
 
-/// Removes what dead runs left of files of a folder that only this program writes to.
+/// Removes what dead runs left of entries of a folder that only this program writes to.
 pub fn tidy(dir: &Path) {
     let is_left = |entry: &fs::DirEntry| {
         let age =
@@ -41,7 +41,7 @@ pub fn tidy(dir: &Path) {
         entry.file_name().to_string_lossy().starts_with(PARTIAL) && matches!(age, Ok(Ok(age)) if age > LEFT_BEHIND)
     };
     for entry in fs::read_dir(dir).into_iter().flatten().flatten().filter(is_left) {
-        let _ = fs::remove_file(entry.path());
+        let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path()));
     }
 }
 

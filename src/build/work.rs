@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use converters::{Artifact, ExportError};
+use graph::arithmetic::Portable;
 use graph::progress::Unit;
 use graph::{Progress, Scratch};
+use validate::chain::Arithmetic;
 use validate::report::Verdict;
 use validate::task::Text;
 
@@ -25,6 +27,9 @@ use crate::show::progress::Display;
 /// The importance matrix beside a GGUF.
 const IMATRIX_FILE: &str = "imatrix.gguf";
 
+/// What the encoder of a model is fed that a Fourier transform made.
+const SPECTRUM: &str = "input_features";
+
 /// What of the command line decides the work.
 pub struct Asked<'r> {
     /// The recipe's file.
@@ -38,9 +43,12 @@ pub struct Asked<'r> {
 /// An artifact that is written and not yet in its place.
 pub struct Staged<'r> {
     pub target: &'r Target,
-    pub grown: Grown,
     pub artifact: Artifact,
     pub manifest: Manifest,
+    /// It computes in floats.
+    pub is_float: bool,
+    /// What it computes; absent where an earlier run made it.
+    pub grown: Option<Grown>,
 }
 
 /// A recipe's work, known before anything is calibrated or written.
@@ -79,6 +87,21 @@ impl<'r> Work<'r> {
         Ok(Work { recipe, targets, report_dir, source, need, text, inputs, origin, recipe_text })
     }
 
+    /// Arithmetic that is the same on every processor, while it is held. None when it is not asked for.
+    ///
+    /// Errors: the model is fed what is computed by the processor's vectors before any graph is.
+    pub fn portably(&self, is_asked: bool) -> Result<Option<Portable>, PipelineError> {
+        if !is_asked {
+            return Ok(None);
+        }
+        let hears = self.source.exact.graph.entry("encoder").is_some_and(|entry| entry.input(SPECTRUM).is_some());
+        let is_watched = self.targets.iter().any(|target| target.is_calibrated());
+        match hears && is_watched {
+            true => Err(PipelineError::NotPortable { model: self.recipe.model.clone() }),
+            false => Ok(Some(Portable::begin())),
+        }
+    }
+
     /// Where the report lies.
     pub fn report_dir(&self) -> &Path {
         self.report_dir.unwrap_or(&self.recipe.out)
@@ -102,7 +125,8 @@ impl<'r> Work<'r> {
             observed.write_imatrix(&self.source.exact, &file).map_err(PipelineError::io(&out.join(name)))?;
         }
         let (artifact, manifest) = self.write(&grown, target, observed, &dir)?;
-        Ok(Staged { target, grown, artifact, manifest })
+        let is_float = Arithmetic::of(&grown.model.graph) == Arithmetic::Floats;
+        Ok(Staged { target, artifact, manifest, is_float, grown: Some(grown) })
     }
 
     /// Writes an artifact and its manifest into a staged folder.

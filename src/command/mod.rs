@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod bench;
+pub mod build;
 pub mod cache;
 pub mod compare;
 pub mod completions;
@@ -17,6 +18,7 @@ pub mod man;
 pub mod recipe;
 pub mod report;
 pub mod run;
+mod shard;
 mod summary;
 pub mod tune;
 pub mod validate;

@@ -27,6 +27,7 @@ use crate::build::manifest::Origin;
 use crate::build::observed::Observed;
 use crate::build::room::room;
 use crate::build::source::{Source, text_of};
+use crate::build::workplace::Workplace;
 use crate::build::{places, whole};
 use crate::command::arguments::{Common, Verdict};
 use crate::recipe::load::{Loaded, is_on_hub};
@@ -68,11 +69,15 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
     let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?;
     let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
     let data = source.load(&wanted.data, wanted.samples, &*text)?;
-    let folder = OutFolder::open(report_dir)?;
+    // A shard writes to the cache alone, and others may be at work on the same report.
+    let workplace = arguments.shard.map(|_| Workplace::new(true)).transpose()?;
+    let work_dir = workplace.as_ref().map(|workplace| workplace.path().join("tune"));
+    let work_dir = work_dir.as_deref().unwrap_or(report_dir);
+    let folder = OutFolder::open(work_dir)?;
     // Whoever needs a temporary file in this process or below it gets it on the disk that takes the result.
     let _ = tempfile::env::override_temp_dir(folder.scratch());
     let need = refused(&source, target)?;
-    room(report_dir, need.scratch + source.logits_bytes(&data), display)?;
+    room(work_dir, need.scratch + source.logits_bytes(&data), display)?;
     let most = arguments.samples.get().min(data.samples.len());
     let judging = Data { samples: data.samples[..most].to_vec(), ..data.clone() };
     let observed =
@@ -87,7 +92,7 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
     let (metric, with_task) = (recipe.validate.metric, arguments.max_drop.is_some());
     let rules = recipe.validate.normalize;
     let normalizer = source.normalizer(rules)?;
-    let memory = Memory::open(&About { target, observed: &observed, judged, metric, rules });
+    let memory = Memory::open(&About { target, observed: &observed, judged, metric, rules }, arguments.shard);
     let search = Search {
         target,
         model: &model,
@@ -104,6 +109,12 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
         with_task,
         display,
     };
+    if let Some(shard) = arguments.shard {
+        let measured = search.part(arguments, shard, memory)?;
+        display.finish();
+        print(&text::part(shard, measured, common.json)).map_err(PipelineError::io(Path::new("stdout")))?;
+        return Ok(Verdict::Passed);
+    }
     let (found, policy) = search.run(arguments, memory)?;
     display.finish();
     inputs.unchanged(&origin.inputs)?;

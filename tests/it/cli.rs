@@ -22,7 +22,14 @@ static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
 /// Engines that live outside of the program are kept away, so that these tests measure the program alone.
 pub fn trefoil() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trefoil"));
-    for variable in ["TREFOIL_PYTHON", "TREFOIL_CTRANSLATE2_PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "ORT_DYLIB_PATH"] {
+    for variable in [
+        "TREFOIL_PYTHON",
+        "TREFOIL_CTRANSLATE2_PYTHON",
+        "VIRTUAL_ENV",
+        "CONDA_PREFIX",
+        "ORT_DYLIB_PATH",
+        "TREFOIL_CACHE",
+    ] {
         command.env_remove(variable);
     }
     // Neither a cached library, nor what an earlier build found, nor a `.venv` beside the sources.

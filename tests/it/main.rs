@@ -4,6 +4,7 @@ mod architecture;
 mod asked;
 mod bench;
 mod bounds;
+mod build;
 mod cache;
 mod calibration;
 mod cli;

@@ -13,6 +13,7 @@ use super::kernels::{attention, elementwise, layout, linear, mask, norm, quant};
 use super::prepared;
 use super::schedule::{Course, Halted, bind, check, empty};
 use super::tensor::{Feeds, Tensor, Tensors};
+use crate::arithmetic;
 use crate::ir::graph::{Def, Graph, Port, ValueId};
 use crate::ir::op::Op;
 use crate::ir::ty::Dim;
@@ -57,10 +58,11 @@ impl<'g> Interpreter<'g> {
 
     /// With the kernels for long work: those of the processor, on all threads where calls are fewer than threads.
     ///
-    /// Results are the plain ones within the noise of f32, and the same at any number of threads and with any cache.
+    /// Results are the plain ones within the noise of f32, and the same at any number of threads and with any cache. Where arithmetic is
+    /// to be [portable](crate::arithmetic::Portable), kernels stay plain.
     #[must_use]
     pub fn prepared(self) -> Interpreter<'g> {
-        Interpreter { prepared: true, ..self }
+        Interpreter { prepared: !arithmetic::is_portable(), ..self }
     }
 
     /// Keeps weights between uses, as long as they fit into `bytes`; one that has not been read for some calls makes room.

@@ -17,6 +17,7 @@ use super::kernels::norm::{layer_norm_rows, rms_norm_rows, softmax_row};
 use super::kernels::strided::{Strided, broadcast_shape, f32s};
 use super::math;
 use super::tensor::Tensor;
+use crate::arithmetic::{PORTABLE, is_portable};
 use crate::ir::op::{Op, Unary};
 use crate::weights::{Weight, WeightError};
 
@@ -47,7 +48,12 @@ thread_local! {
 /// The matrix kernels of this processor: of the prepared kernels, by which values are computed, and of `matrixmultiply` 0.3
 /// (its `sgemm_kernel.rs`), by which their moments are. Sums of products are rounded in another order, or fused, by another
 /// one, so that what follows from them may differ in its last bits.
+///
+/// [`PORTABLE`] while arithmetic is the same on every processor.
 pub fn kernel() -> String {
+    if is_portable() {
+        return PORTABLE.to_owned();
+    }
     format!("rten-gemm {}, matrixmultiply {}", kernel_name(), matrixmultiply())
 }
 

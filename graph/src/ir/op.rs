@@ -97,7 +97,7 @@ impl Rope {
     /// Radians a position, for each pair; rounded to f32 at every step, as torch does.
     pub fn frequencies(&self) -> Vec<f32> {
         let exponent = |i: usize| (2 * i) as f32 / self.dims as f32;
-        (0..self.dims / 2).map(|i| 1.0 / self.theta.powf(exponent(i)) / self.factor).collect()
+        (0..self.dims / 2).map(|i| 1.0 / crate::arithmetic::powf(self.theta, exponent(i)) / self.factor).collect()
     }
 
     /// The two places of the i-th pair.

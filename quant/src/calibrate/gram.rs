@@ -1,6 +1,6 @@
 //! Second moments of what flows into a Linear, and the factor of them that tells how rounding errors are compensated.
 
-use ndarray::linalg::general_mat_mul;
+use graph::arithmetic;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
 
@@ -45,7 +45,7 @@ impl Gram {
             let height = band.len() / n;
             let mut band = ArrayViewMut2::from_shape((height, n), band).expect("whole rows");
             let left = x.slice(s![.., from..from + height]);
-            general_mat_mul(1.0, &left.t(), &x.slice(s![.., from..]), 1.0, &mut band.slice_mut(s![.., from..]));
+            arithmetic::product(1.0, &left.t(), &x.slice(s![.., from..]), 1.0, &mut band.slice_mut(s![.., from..]));
         });
     }
 
@@ -73,9 +73,15 @@ impl Gram {
             let mut out = ArrayViewMut2::from_shape((e.nrows(), width), &mut product[..e.nrows() * width])
                 .expect("as many floats");
             let columns = s![.., from..from + width];
-            general_mat_mul(2.0, &e.slice(s![.., ..from]), &upper.slice(s![..from, from..from + width]), 0.0, &mut out);
+            arithmetic::product(
+                2.0,
+                &e.slice(s![.., ..from]),
+                &upper.slice(s![..from, from..from + width]),
+                0.0,
+                &mut out,
+            );
             let diagonal = upper.slice(s![from..from + width, from..from + width]);
-            general_mat_mul(1.0, &e.slice(columns), &diagonal, 1.0, &mut out);
+            arithmetic::product(1.0, &e.slice(columns), &diagonal, 1.0, &mut out);
             for ((sum, out), e) in sums.iter_mut().zip(out.rows()).zip(e.slice(columns).rows()) {
                 *sum += out.iter().zip(e).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
             }
@@ -168,7 +174,7 @@ fn cholesky(a: &mut [f64], n: usize) -> Option<()> {
             let (at, height) = (tile * TILE, band.len() / n);
             let mut band = ArrayViewMut2::from_shape((height, n), band).expect("whole rows");
             let mut band = band.slice_mut(s![.., rest..rest + at + height]);
-            general_mat_mul(
+            arithmetic::product(
                 -1.0,
                 &panel.slice(s![at..at + height, ..]),
                 &panel.slice(s![..at + height, ..]).t(),

@@ -3,6 +3,7 @@
 //! Codes are unsigned and 0 has one of its own, so every range holds 0: padding, masks and the zeros of a ReLU stay exact.
 
 use graph::FakeQuant;
+use graph::arithmetic::ln;
 
 use super::histogram::{BINS, HALF, Histogram};
 pub use crate::settings::RangeMethod;
@@ -152,7 +153,7 @@ fn sums(of_bins: impl Iterator<Item = f64>) -> Vec<f64> {
 /// out; with them a ReLU's output would be one tall bin.
 fn least_divergence(histogram: &Histogram, levels: usize) -> (f64, f64) {
     let counts: Vec<f64> = histogram.nonzero_counts().into_iter().map(|n| n as f64).collect();
-    let entropy = |n: f64| if n > 0.0 { n * n.ln() } else { 0.0 };
+    let entropy = |n: f64| if n > 0.0 { n * ln(n) } else { 0.0 };
     let mass = sums(counts.iter().copied());
     let nonempty = sums(counts.iter().map(|n| f64::from(*n > 0.0)));
     let entropies = sums(counts.iter().map(|n| entropy(*n)));
@@ -180,12 +181,12 @@ fn least_divergence(histogram: &Histogram, levels: usize) -> (f64, f64) {
                 }
             }
             match n > 0.0 {
-                true => q += p_here * (n / bins).ln(),
+                true => q += p_here * ln(n / bins),
                 false if p_here > 0.0 => return f64::INFINITY, // numbers where Q has none
                 false => {}
             }
         }
-        (p - q) / total - total.ln() + inside.ln()
+        (p - q) / total - ln(total) + ln(inside)
     };
     let (mut best, mut least) = (whole.clone(), f64::INFINITY);
     for t in (1..=(HALF - whole.start).max(whole.end - HALF)).rev() {

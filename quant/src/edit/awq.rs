@@ -16,7 +16,7 @@
 //! rows or parts of them, so codes of a row do not change when the row is divided, but for the rounding of scales to f16.
 //! For the same reason one place does not depend on the factors of another, and all are chosen on the float model.
 
-use graph::{Derive, Graph, Progress, progress::Unit};
+use graph::{Derive, Graph, Progress, arithmetic, progress::Unit};
 
 use super::sites::{Chosen, LIMIT, Place, rounded};
 use crate::calibrate::calibration::Calibration;
@@ -76,10 +76,10 @@ fn search(graph: &Graph, how: Equalize, place: Place, plan: &Plan, gram: &Gram) 
 
 /// `x^a` over the geometric mean of the largest and the smallest; 1 for a channel that is always 0.
 fn normalized(x: &[f32], a: f32) -> Vec<f32> {
-    let alive = || x.iter().filter(|x| **x > 0.0).map(|x| x.powf(a));
+    let alive = || x.iter().filter(|x| **x > 0.0).map(|x| arithmetic::powf(*x, a));
     let (largest, smallest) = (alive().fold(0.0, f32::max), alive().fold(f32::INFINITY, f32::min));
     let middle = (largest * smallest).sqrt();
-    let factor = |x: &f32| if *x > 0.0 { (x.powf(a) / middle).clamp(1.0 / LIMIT, LIMIT) } else { 1.0 };
+    let factor = |x: &f32| if *x > 0.0 { (arithmetic::powf(*x, a) / middle).clamp(1.0 / LIMIT, LIMIT) } else { 1.0 };
     x.iter().map(factor).collect()
 }
 

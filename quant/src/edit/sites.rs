@@ -24,6 +24,7 @@
 
 use std::collections::HashMap;
 
+use graph::arithmetic;
 use graph::ir::properties::Elements;
 use graph::{
     Binary, Def, Derive, Dim, Graph, Op, PAST, Port, PortRole, Unary, ValueId, WeightData, WeightError, WeightId,
@@ -190,7 +191,8 @@ pub fn apply(graph: &mut Graph, place: &Place, s: &[f32]) {
 /// `act_max`: of [`Place::input`] for each channel; `weight_max`: [`Place::consumer_max`]. `alpha`: 0 leaves all to the
 /// weights, 1 all to the activation; the paper takes 0.5. A channel that one of them never uses gets 1.
 pub fn smoothquant(act_max: &[f32], weight_max: &[f32], alpha: f32) -> Vec<f32> {
-    let factor = |(x, w): (&f32, &f32)| bounded(*x, *w, x.powf(alpha) / w.powf(1.0 - alpha));
+    let factor =
+        |(x, w): (&f32, &f32)| bounded(*x, *w, arithmetic::powf(*x, alpha) / arithmetic::powf(*w, 1.0 - alpha));
     act_max.iter().zip(weight_max).map(factor).collect()
 }
 
@@ -204,7 +206,7 @@ pub fn equalized(producer_max: &[f32], consumer_max: &[f32]) -> Vec<f32> {
 
 /// The nearest powers of two, by ratio.
 pub fn power_of_two(s: &[f32]) -> Vec<f32> {
-    s.iter().map(|s| 2f32.powi(s.log2().round() as i32)).collect()
+    s.iter().map(|s| 2f32.powi(arithmetic::log2(*s).round() as i32)).collect()
 }
 
 /// The factors that are applied where `s` are wanted.

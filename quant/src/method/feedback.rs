@@ -1,6 +1,6 @@
 //! How the errors of some channels move into those that come after them.
 
-use ndarray::linalg::general_mat_mul;
+use graph::arithmetic;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
 use crate::calibrate::gram::{Factor, Gram};
@@ -84,7 +84,7 @@ impl Feedback<'_> {
                 let before = ArrayView2::from_shape((rows, n), &errors).expect("rows·n floats");
                 let mut moved = ArrayViewMut2::from_shape((rows, width), moved).expect("rows·width floats");
                 let tile = upper.slice(s![..from, from..from + width]);
-                general_mat_mul(1.0, &before.slice(s![.., ..from]), &tile, 0.0, &mut moved);
+                arithmetic::product(1.0, &before.slice(s![.., ..from]), &tile, 0.0, &mut moved);
             }
             for row in 0..rows {
                 let moved = &mut moved[row * width..][..width];

@@ -129,6 +129,9 @@ fn components(card: &Card) -> Vec<Value> {
     if let Some((org, name)) = source.hub_name.as_deref().and_then(|name| name.split_once('/')) {
         (base["group"], base["name"]) = (json!(org), json!(name));
     }
+    if let Some(hub) = &manifest.model.hub {
+        base["purl"] = json!(hub.purl());
+    }
     let mut all = vec![licensed(base, source)];
     let data = |reference: &str, name: &str, sha256: &str| {
         json!({

@@ -52,11 +52,13 @@ fn statement(manifest: &Manifest, sha256: &str, time: Option<&str>) -> Value {
     })
 }
 
-/// The files of the checkpoint, then those of samples.
+/// The commit of the hub, if the checkpoint is one; its files, then those of samples.
 fn dependencies(manifest: &Manifest) -> Vec<Value> {
     let inputs = manifest.model.inputs.iter().map(|input| (input.path.as_str(), input.sha256.as_str()));
     let samples = manifest.samples.iter().map(|samples| (samples.file.as_str(), samples.sha256.as_str()));
-    inputs.chain(samples).map(resource).collect()
+    let commit =
+        manifest.model.hub.iter().map(|hub| json!({ "uri": hub.purl(), "digest": { "gitCommit": hub.commit } }));
+    commit.chain(inputs.chain(samples).map(resource)).collect()
 }
 
 /// A ResourceDescriptor.

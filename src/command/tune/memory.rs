@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 
 use quant::Scheme;
 use quant::tune::Measured;
@@ -13,7 +13,9 @@ use validate::metrics::normalize::Rules;
 
 use super::found::Whole;
 use crate::build::cache::{self, Key, Kind};
+use crate::build::error::PipelineError;
 use crate::build::observed::Observed;
+use crate::command::shard::Shard;
 use crate::recipe::target::Target;
 
 /// What measurements follow from.
@@ -43,6 +45,8 @@ impl About<'_> {
 /// budget costs little. One JSON object a line; the last line may be cut short.
 pub struct Memory {
     file: Option<fs::File>,
+    /// Why something was not kept.
+    lost: Option<io::Error>,
     /// By weight and scheme.
     pub each: HashMap<(String, Scheme), Measured>,
     /// By policy.
@@ -61,17 +65,33 @@ pub enum Line {
 impl Memory {
     /// What was measured of these candidates for this artifact, on these samples. Without a cache folder nothing is remembered, and
     /// that is all.
-    pub fn open(about: &About) -> Memory {
-        let mut memory = Memory { file: None, each: HashMap::new(), wholes: BTreeMap::new() };
-        let Some(path) = cache::file(Kind::Tune, &about.key()) else { return memory };
+    ///
+    /// `shard`: this machine is one of several, and keeps what it measures in a file of its own. All files are read.
+    pub fn open(about: &About, shard: Option<Shard>) -> Memory {
+        let mut memory = Memory { file: None, lost: None, each: HashMap::new(), wholes: BTreeMap::new() };
+        let part = shard.map(|shard| shard.to_string().replace('/', "of"));
+        let Some(path) = cache::file(Kind::Tune, &about.key(), part.as_deref()) else { return memory };
+        for file in cache::files(Kind::Tune, &about.key()) {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).for_each(|line| memory.keep(line));
+        }
         let text = fs::read_to_string(&path).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).for_each(|line| memory.keep(line));
         memory.file = fs::File::options().create(true).append(true).open(&path).ok();
         if let (Some(file), false) = (&mut memory.file, text.is_empty() || text.ends_with('\n')) {
             // After a line that was cut short.
             let _ = file.write_all(b"\n");
         }
         memory
+    }
+
+    /// Errors: something that was measured is not where others could find it.
+    pub fn all_is_kept(&mut self) -> Result<(), PipelineError> {
+        let lost = match (&self.file, self.lost.take()) {
+            (_, Some(error)) => error,
+            (None, None) => io::Error::new(io::ErrorKind::NotFound, "there is no file for it"),
+            (Some(_), None) => return Ok(()),
+        };
+        Err(PipelineError::NotKept { folder: cache::folder().unwrap_or_default(), source: lost })
     }
 
     /// A weight at a scheme, if it was measured.
@@ -92,7 +112,7 @@ impl Memory {
         text.push('\n');
         if let Some(file) = &mut self.file {
             // A full disk costs the next run its time, not this one its result.
-            let _ = file.write_all(text.as_bytes());
+            self.lost = file.write_all(text.as_bytes()).err().or(self.lost.take());
         }
         self.keep(line);
     }

@@ -22,6 +22,7 @@ use crate::build::error::PipelineError;
 use crate::build::growth::{self, Grown};
 use crate::build::observed::Observed;
 use crate::build::source::Source;
+use crate::command::shard::Shard;
 use crate::recipe::target::Target;
 use crate::show::progress::{Display, Of};
 
@@ -65,11 +66,8 @@ impl Search<'_> {
     pub fn run(&self, arguments: &Tune, mut memory: Memory) -> Result<(Found, Option<Policy>), PipelineError> {
         let policy = self.target.policy();
         let plan = self.plan(policy)?;
-        let candidates = match &arguments.candidates[..] {
-            [] => default_candidates(self.target, &self.model.graph, &plan),
-            given => given.to_vec(),
-        };
-        self.measure_each(&plan, &candidates, &mut memory)?;
+        let candidates = self.candidates(arguments, &plan);
+        self.measure_each(&plan, &candidates, None, &mut memory)?;
         let units = units(&plan);
         let mut choices: Vec<Vec<Measured>> = Vec::new();
         for unit in &units {
@@ -177,6 +175,24 @@ impl Search<'_> {
         Ok((found, policy))
     }
 
+    /// The sensitivity of the weights that are a shard's, into the memory. Returns how many those are, and how many there are.
+    ///
+    /// Errors: what was measured cannot be kept.
+    pub fn part(&self, arguments: &Tune, shard: Shard, mut memory: Memory) -> Result<[usize; 2], PipelineError> {
+        let plan = self.plan(self.target.policy())?;
+        self.measure_each(&plan, &self.candidates(arguments, &plan), Some(shard), &mut memory)?;
+        memory.all_is_kept()?;
+        let all = units(&plan).len();
+        Ok([(0..all).filter(|place| shard.has(*place)).count(), all])
+    }
+
+    fn candidates(&self, arguments: &Tune, plan: &Plan) -> Vec<Scheme> {
+        match &arguments.candidates[..] {
+            [] => default_candidates(self.target, &self.model.graph, plan),
+            given => given.to_vec(),
+        }
+    }
+
     fn policy_error(&self, source: quant::PolicyError) -> PipelineError {
         PipelineError::Policy { artifact: self.target.name().to_owned(), source }
     }
@@ -189,12 +205,24 @@ impl Search<'_> {
         PipelineError::Quant { artifact: self.target.name().to_owned(), source }
     }
 
-    /// The weights one by one.
-    fn measure_each(&self, plan: &Plan, candidates: &[Scheme], memory: &mut Memory) -> Result<(), PipelineError> {
+    /// The weights one by one, those of a shard alone.
+    fn measure_each(
+        &self,
+        plan: &Plan,
+        candidates: &[Scheme],
+        shard: Option<Shard>,
+        memory: &mut Memory,
+    ) -> Result<(), PipelineError> {
         let policy = self.target.policy();
         let graph = &self.model.graph;
         let known_before: Vec<(String, Scheme)> = memory.each.keys().cloned().collect();
-        let known = |name: &str, scheme: Scheme| known_before.iter().any(|(n, s)| n == name && *s == scheme);
+        let units = units(plan);
+        let is_mine = |name: &str| {
+            let place = units.iter().position(|unit| unit.name == name);
+            shard.is_none_or(|shard| place.is_some_and(|place| shard.has(place)))
+        };
+        let known =
+            |name: &str, scheme: Scheme| !is_mine(name) || known_before.iter().any(|(n, s)| n == name && *s == scheme);
         let distance = |sample: usize, outputs: &Tensors| self.singles.distance(sample, outputs);
         let judge = Judge { samples: self.judged, distance: &distance };
         let mut found = |measured: Measured| {

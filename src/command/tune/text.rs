@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::found::{Found, Group};
+use crate::command::shard::Shard;
 use crate::show::table::{aligned, size};
 
 /// Weights that the summary names as the most sensitive.
@@ -84,6 +85,16 @@ fn is_plain(word: &str) -> bool {
 
 fn kl(value: f64) -> String {
     format!("{value:.2e}")
+}
+
+/// What a shard did, for the terminal or for machines. `measured`: weights of its own, and all.
+pub fn part(shard: Shard, [measured, all]: [usize; 2], as_json: bool) -> String {
+    match as_json {
+        true => format!("{}\n", json!({ "shard": shard.to_string(), "weights": measured, "of": all })),
+        false => {
+            format!("shard {shard}: {measured} of {all} weights are measured; `trefoil tune` without --shard goes on\n")
+        }
+    }
 }
 
 /// For the terminal: the plans that were measured, the weights that cost most, where the rest lies.
@@ -168,8 +179,6 @@ pub fn markdown(found: &Found) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

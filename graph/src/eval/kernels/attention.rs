@@ -3,6 +3,7 @@
 use super::linear::gemm;
 use super::norm::softmax_row;
 use super::strided::{Strided, f32s};
+use crate::arithmetic;
 use crate::eval::tensor::Tensor;
 use crate::ir::op::Rope;
 
@@ -31,7 +32,7 @@ pub(in crate::eval) fn attention(
         for (j, score) in scores.iter_mut().enumerate() {
             *score *= scale;
             if let Some(cap) = softcap {
-                *score = (*score / cap).tanh() * cap;
+                *score = arithmetic::tanh(*score / cap) * cap;
             }
             if let Some((bias, at)) = &bias_at {
                 *score += bias[at.offset(i * queries * keys + j, &scores_shape)];
@@ -49,7 +50,7 @@ pub(in crate::eval) fn rope(x: &Tensor, positions: &Tensor, rope: &Rope) -> Tens
     let positions = positions.as_i64().expect("inference made it i64");
     // Angles are rounded to f32 before their sine is taken, as in the reference.
     let turns: Vec<Vec<(f32, f32)>> =
-        positions.iter().map(|p| frequencies.iter().map(|f| (*p as f32 * f).sin_cos()).collect()).collect();
+        positions.iter().map(|p| frequencies.iter().map(|f| arithmetic::sin_cos(*p as f32 * f)).collect()).collect();
     let mut out = f32s(x).to_vec();
     for (i, head) in out.chunks_mut(width.max(1)).enumerate() {
         for (pair, (sin, cos)) in turns[i % positions.len()].iter().enumerate() {

@@ -1,6 +1,7 @@
 //! Functions of each element.
 
 use super::strided::{Strided, broadcast_shape, each_row, f32s};
+use crate::arithmetic::{exp, tanh};
 use crate::eval::tensor::Tensor;
 use crate::ir::op::{Binary, Unary};
 
@@ -31,15 +32,15 @@ pub(in crate::eval) fn binary(op: Binary, a: &Tensor, b: &Tensor) -> Tensor {
 pub(in crate::eval) fn unary(op: Unary, x: &Tensor) -> Tensor {
     let f = |x: f32| match op {
         Unary::Relu => x.max(0.0),
-        Unary::Tanh => x.tanh(),
+        Unary::Tanh => tanh(x),
         Unary::Gelu => 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2)),
         Unary::GeluTanh => {
             const SQRT_2_OVER_PI: f32 = 0.797_884_6;
-            0.5 * x * (1.0 + (SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)).tanh())
+            0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
         }
-        Unary::Silu => x / (1.0 + (-x).exp()),
-        Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-        Unary::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+        Unary::Silu => x / (1.0 + exp(-x)),
+        Unary::Sigmoid => 1.0 / (1.0 + exp(-x)),
+        Unary::QuickGelu => x / (1.0 + exp(-1.702 * x)),
     };
     Tensor::f32(x.shape(), f32s(x).iter().map(|x| f(*x)).collect())
 }

@@ -1,9 +1,9 @@
 //! Products of matrices.
 
-use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::strided::{Strided, broadcast_shape, f32s};
+use crate::arithmetic::product;
 use crate::eval::tensor::Tensor;
 
 /// `out = a · b` with `a[m, k]`, and `b[k, n]` or, transposed, `b[n, k]`.
@@ -11,8 +11,8 @@ pub(super) fn gemm(a: &[f32], b: &[f32], b_transposed: bool, [m, k, n]: [usize; 
     let a = ArrayView2::from_shape((m, k), a).expect("m·k floats");
     let mut out = ArrayViewMut2::from_shape((m, n), out).expect("m·n floats");
     match b_transposed {
-        false => general_mat_mul(1.0, &a, &ArrayView2::from_shape((k, n), b).expect("k·n floats"), 0.0, &mut out),
-        true => general_mat_mul(1.0, &a, &ArrayView2::from_shape((n, k), b).expect("n·k floats").t(), 0.0, &mut out),
+        false => product(1.0, &a, &ArrayView2::from_shape((k, n), b).expect("k·n floats"), 0.0, &mut out),
+        true => product(1.0, &a, &ArrayView2::from_shape((n, k), b).expect("n·k floats").t(), 0.0, &mut out),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What looks at a whole row: softmax and norms.
 
 use super::strided::f32s;
+use crate::arithmetic;
 use crate::eval::tensor::Tensor;
 
 pub(in crate::eval) fn softmax(x: &Tensor) -> Tensor {
@@ -21,7 +22,7 @@ pub(in crate::eval) fn softmax_row(row: &mut [f32]) {
     }
     let mut sum = 0.0;
     for x in row.iter_mut() {
-        *x = (*x - max).exp();
+        *x = arithmetic::exp(*x - max);
         sum += *x;
     }
     row.iter_mut().for_each(|x| *x /= sum);
