@@ -308,7 +308,17 @@ fn pythons_client_reads_what_we_cached_and_we_read_what_it_cached() {
     assert_eq!(asked_of_models(&hub), asked);
 
     let theirs = User::of(&hub);
-    python(&theirs, &format!("from huggingface_hub import snapshot_download\nprint(snapshot_download('{NAME}'))"));
+    let names = [
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "spiece.model",
+    ];
+    for name in names.iter().chain(&["model.safetensors"]) {
+        python(&theirs, &format!("from huggingface_hub import hf_hub_download\nhf_hub_download('{NAME}', '{name}')"));
+    }
     let asked = hub.asked();
     let output = theirs.convert(&["--offline"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
