@@ -39,7 +39,7 @@ impl Keys {
         let (recipe, source) = (work.recipe, &work.source);
         let folder = source.exact.checkpoint.dir().file_name().map(|name| name.to_string_lossy().into_owned());
         let model = json!([folder, work.origin, source.decoding, recipe.languages]);
-        let wanted = recipe.calibrate.as_ref().filter(|_| any_is_calibrated(recipe));
+        let wanted = recipe.calibrate.as_ref().filter(|_| recipe.is_calibrated());
         let calibrated = wanted.map(|wanted| -> Result<Value, PipelineError> {
             let data = source.load(&wanted.data, wanted.samples, &*work.text)?;
             Ok(json!([about(&data), wanted.decode]))
@@ -56,7 +56,7 @@ impl Keys {
     /// Of an artifact.
     pub fn artifact(&self, target: &Target) -> Name {
         let own = json!([target.name(), target.format_options(), target.policy(), target.rescale_residual]);
-        let calibrated = self.calibrated.as_ref().filter(|_| is_watched(target));
+        let calibrated = self.calibrated.as_ref().filter(|_| target.is_watched());
         let key = Key::anywhere(&json!(["artifact", self.model, own, calibrated]));
         match calibrated.is_some() || is_measured(target) {
             true => Name::of_kernel(&key, &self.kernel),
@@ -72,19 +72,9 @@ impl Keys {
     }
 }
 
-/// Whether anything of a target depends on samples where the recipe has some: an NPU's graph is watched whatever it is made of.
-pub fn is_watched(target: &Target) -> bool {
-    target.is_calibrated() || target.npu().is_some()
-}
-
 /// Whether its manifest tells a figure that was measured: how far its edits are from changing nothing.
 fn is_measured(target: &Target) -> bool {
     target.policy().equalize != Equalize::None || target.rescale_residual.is_some()
-}
-
-/// Whether the model is watched at all.
-pub fn any_is_calibrated(recipe: &Recipe) -> bool {
-    recipe.artifacts.iter().any(Target::is_calibrated)
 }
 
 fn about(data: &Data) -> Value {

@@ -261,7 +261,7 @@ impl Watched<'_, '_, '_> {
     /// As a target needs it.
     fn by(&mut self, target: &Target) -> Result<Option<&Observed>, PipelineError> {
         let work = self.builder.work();
-        if !keys::is_watched(target) || !keys::any_is_calibrated(work.recipe) {
+        if !target.is_watched() || !work.recipe.is_calibrated() {
             return Ok(None);
         }
         if self.observed.is_none() {

@@ -80,7 +80,8 @@ impl Source {
         scratch_dir: &Path,
         display: &Display,
     ) -> Result<Option<Observed>, PipelineError> {
-        let Some(wanted) = recipe.calibrate.as_ref().filter(|_| targets.iter().any(|t| t.is_calibrated())) else {
+        let is_asked = targets.iter().any(|target| target.is_watched()) && recipe.is_calibrated();
+        let Some(wanted) = recipe.calibrate.as_ref().filter(|_| is_asked) else {
             return Ok(None);
         };
         let data = self.load(&wanted.data, wanted.samples, text)?;

@@ -152,7 +152,7 @@ impl<'r> Work<'r> {
             files: manifest::outputs(&artifact)?,
             has_card: true,
             has_provenance: true,
-            samples: observed.filter(|_| target.is_calibrated() || target.npu().is_some()).map(Observed::samples),
+            samples: observed.filter(|_| target.is_watched()).map(Observed::samples),
             calibrated: grown.calibrated.clone(),
             substitutions: grown.substitutions.clone(),
             tensors: grown.records.clone(),

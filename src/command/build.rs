@@ -13,6 +13,7 @@ use crate::build::cache;
 use crate::build::conversion::Conversion;
 use crate::build::costs;
 use crate::build::error::PipelineError;
+use crate::build::fetch::fetch;
 use crate::build::folder::OutFolder;
 use crate::build::installed::Installed;
 use crate::build::keys::Keys;
@@ -24,7 +25,7 @@ use crate::build::work::{Asked, Work};
 use crate::build::workplace::Workplace;
 use crate::command::arguments::{Common, Verdict};
 use crate::command::summary;
-use crate::recipe::load::{Loaded, RecipeError};
+use crate::recipe::load::Loaded;
 use crate::recipe::target::Target;
 use crate::show::progress::Display;
 use crate::show::terminal::{print, printable};
@@ -52,7 +53,7 @@ struct Run<'a> {
 /// Builds.
 pub fn build(arguments: &Build, common: &Common, display: &Display) -> Result<Verdict, PipelineError> {
     cache::ask(cache::Asked { folder: arguments.cache.clone(), most_artifact_bytes: arguments.cache_size });
-    let jobs = jobs(arguments)?;
+    let jobs = jobs(arguments, display)?;
     let workplace = Workplace::new(arguments.shard.is_some())?;
     // For all recipes, and on the disk that takes what they make.
     let _ = tempfile::env::override_temp_dir(workplace.path());
@@ -81,30 +82,32 @@ pub fn build(arguments: &Build, common: &Common, display: &Display) -> Result<Ve
     }
 }
 
-/// Reads all recipes, of which one that is named twice is one. Errors: all that cannot be read.
-fn jobs(arguments: &Build) -> Result<Vec<Job>, PipelineError> {
+/// Reads all recipes, of which one that is named twice is one, and brings the checkpoints of those that are built here. Errors: all
+/// that cannot be read or brought.
+fn jobs(arguments: &Build, display: &Display) -> Result<Vec<Job>, PipelineError> {
     let mut files: Vec<&PathBuf> = Vec::new();
     for file in &arguments.recipes {
         if !files.contains(&file) {
             files.push(file);
         }
     }
-    let (mut jobs, mut errors, mut place) = (Vec::new(), Vec::<RecipeError>::new(), 0);
+    let (mut jobs, mut errors, mut place) = (Vec::new(), Vec::new(), 0);
     for file in files {
         match Loaded::read(file) {
-            Ok(loaded) => {
+            Ok(mut loaded) => {
                 let places = place..place + loaded.recipe.artifacts.len();
                 place = places.end;
-                let wanted = places.map(|place| arguments.shard.is_none_or(|shard| shard.has(place))).collect();
+                let wanted: Vec<bool> =
+                    places.map(|place| arguments.shard.is_none_or(|shard| shard.has(place))).collect();
+                if wanted.contains(&true) {
+                    errors.extend(fetch(&mut loaded, arguments.engines.offline, display).err());
+                }
                 jobs.push(Job { file: file.clone(), loaded, wanted });
             }
-            Err(error) => errors.push(error),
+            Err(error) => errors.push(error.into()),
         }
     }
-    match errors.len() {
-        0 => Ok(jobs),
-        _ => Err(PipelineError::Several(errors.into_iter().map(PipelineError::from).collect())),
-    }
+    if errors.is_empty() { Ok(jobs) } else { Err(PipelineError::Several(errors)) }
 }
 
 impl Run<'_> {

@@ -40,6 +40,13 @@ pub struct Recipe {
     pub validate: Validation,
 }
 
+impl Recipe {
+    /// Whether anything in an artifact of it depends on activations.
+    pub fn is_calibrated(&self) -> bool {
+        self.artifacts.iter().any(Target::is_calibrated)
+    }
+}
+
 /// The JSON schema of a recipe, for editors.
 pub fn schema() -> String {
     let mut text = serde_json::to_string_pretty(&schemars::schema_for!(Recipe)).expect("a schema is JSON");

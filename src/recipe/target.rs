@@ -91,6 +91,12 @@ impl Target {
         self.policy().is_calibrated() || self.writes_imatrix() || rescales
     }
 
+    /// Whether it says something of the samples where its recipe is calibrated; what a float NPU artifact says of ranges does not
+    /// depend on which others are made with it.
+    pub fn is_watched(&self) -> bool {
+        self.is_calibrated() || self.npu.is_some()
+    }
+
     /// Whether an importance matrix is written beside it.
     pub fn writes_imatrix(&self) -> bool {
         self.gguf.as_ref().is_some_and(|gguf| gguf.imatrix)
