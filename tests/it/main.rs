@@ -8,6 +8,7 @@ mod calibration;
 mod cli;
 mod consumers;
 mod decoding;
+mod docs;
 mod edits;
 mod equalized;
 mod families;
