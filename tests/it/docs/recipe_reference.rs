@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Map, Value};
 
-use crate::cli::{bless_or_compare, run, text};
+use crate::cli::{bless_or_compare, run};
 use crate::fixture::repository;
 
 const HEAD: &str = "# Recipe reference\n\nWritten by the tests with `BLESS=1` from the schema that `trefoil recipe schema` \
