@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Formatting, lints, the book of docs/, and every test, those that need llama.cpp, transformers, Optimum, transformers.js, OpenVINO and the HTP
-# simulator included. Left out is what needs Rockchip's toolkit, of 5.6 GB:
+# Formatting, lints, the book of docs/, and every test, those that need llama.cpp, transformers, Optimum, transformers.js,
+# OpenVINO and the HTP simulator included. Left out is what needs Rockchip's toolkit, of 5.6 GB:
 #   TREFOIL_RKNN_PYTHON=.venv-rknn/bin/python cargo test --release --test it rknn -- --include-ignored
 set -euo pipefail
 cd "$(dirname "$0")/.."
