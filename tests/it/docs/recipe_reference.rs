@@ -20,11 +20,7 @@ fn sections(schema: &Value) -> Vec<(&str, &Value)> {
     let mut found = vec![(schema["title"].as_str().expect("the root has a title"), schema)];
     let mut next = VecDeque::from([schema]);
     while let Some(value) = next.pop_front() {
-        let mentioned = match value.as_object() {
-            Some(object) => object.get("$ref").and_then(Value::as_str),
-            None => None,
-        };
-        if let Some(name) = mentioned.and_then(|reference| reference.strip_prefix("#/$defs/"))
+        if let Some(name) = value["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/"))
             && !found.iter().any(|(known, _)| *known == name)
         {
             let definition = &schema["$defs"][name];
