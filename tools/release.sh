@@ -15,15 +15,14 @@ name=trefoil-$version-$target
 # Of the last commit, unless the builder has another clock for all of its packages.
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+out=${CARGO_TARGET_DIR:-$PWD/target}/release
+program=$out/trefoil
+
 # The linker takes the first folder that has a library, and here none is shared. What unwinds is called libgcc_eh when it is not.
-mkdir "$work/static" "$work/$name"
-ln -s "$(c++ -print-file-name=libstdc++.a)" "$work/static/libstdc++.a"
-ln -s "$(cc -print-file-name=libgcc_eh.a)" "$work/static/libgcc_s.a"
-cargo rustc --release --locked --features llama-cpp --bin trefoil -- \
-    -L "native=$work/static" -C strip=symbols
-program=${CARGO_TARGET_DIR:-target}/release/trefoil
+mkdir -p "$out/static"
+ln -sf "$(c++ -print-file-name=libstdc++.a)" "$out/static/libstdc++.a"
+ln -sf "$(cc -print-file-name=libgcc_eh.a)" "$out/static/libgcc_s.a"
+cargo rustc --release --locked --features llama-cpp --bin trefoil -- -L "native=$out/static" -C strip=symbols
 
 needed=$(objdump -p "$program" | sed -n 's/^ *NEEDED *//p')
 # Parts of glibc.
@@ -33,6 +32,9 @@ if [ -n "$foreign" ]; then
     exit 1
 fi
 
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+install -d -m 755 "$work/$name"
 install -m 755 "$program" "$work/$name/trefoil"
 install -m 644 LICENSE README.md SECURITY.md "$work/$name/"
 mkdir -p build/release
