@@ -15,7 +15,7 @@ use super::conversion::{Conversion, rename_in};
 use super::error::PipelineError;
 use super::folder::OutFolder;
 use super::installed::Installed;
-use super::keys::{self, Keys, RECORDED};
+use super::keys::{Keys, RECORDED};
 use super::made::made;
 use super::manifest::{self, Manifest};
 use super::observed::Observed;

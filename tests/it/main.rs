@@ -10,6 +10,7 @@ mod calibration;
 mod cli;
 mod consumers;
 mod decoding;
+mod docs;
 mod doctor;
 mod drafts;
 mod edits;
