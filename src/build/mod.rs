@@ -7,6 +7,7 @@ pub mod beside;
 pub mod cache;
 pub mod card;
 pub mod costs;
+pub mod ctranslate2;
 pub mod disk;
 pub mod edits;
 pub mod error;

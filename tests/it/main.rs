@@ -7,6 +7,7 @@ mod cache;
 mod calibration;
 mod cli;
 mod consumers;
+mod ctranslate2;
 mod decoding;
 mod edits;
 mod equalized;
