@@ -56,7 +56,9 @@ impl CTranslate2 {
     /// So many neighbours of a Linear's input share a scale in the engine's kernel, a whole row: `code = round(x · (127 / amax))`
     /// (`quantize_s8_row` of src/cpu/kernels.cc). `None` for weights that it does not multiply as codes.
     pub fn rounds_rows_of(&self, weight: &AffineTensor) -> Option<usize> {
-        (weight.bits == 8 && weight.zeros.is_none()).then_some(weight.shape[1].max(1))
+        let [_, columns] = weight.shape;
+        let is_held = (weight.bits, weight.block.per_row(columns)) == (8, 1) && weight.zeros.is_none();
+        is_held.then_some(columns.max(1))
     }
 }
 
@@ -114,13 +116,18 @@ impl Format for CTranslate2 {
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
         model.check_eps(NAME)?;
-        let items = misrounded(model);
-        if !items.is_empty() {
-            let hint =
-                "set `activations: none` for this artifact: the engine itself rounds what meets codes".to_owned();
-            return Err(ExportError::CannotHold { format: NAME, items, hint });
+        let rounded = misrounded(model);
+        match (Layout::of(model), rounded.is_empty()) {
+            (Ok(_), true) => Ok(()),
+            (Ok(_), false) => {
+                let hint = "set `activations: none` for this artifact: the engine itself rounds what meets codes";
+                Err(ExportError::CannotHold { format: NAME, items: rounded, hint: hint.to_owned() })
+            }
+            (Err(ExportError::CannotHold { format, items, hint }), _) => {
+                Err(ExportError::CannotHold { format, items: [items, rounded].concat(), hint })
+            }
+            (Err(error), _) => Err(error),
         }
-        Layout::of(model).map(drop)
     }
 
     fn write(&self, model: &Model, dir: &Path) -> Result<Artifact, ExportError> {

@@ -28,7 +28,7 @@ import os
 import sys
 import tempfile
 
-# Steps that are computed beyond the tokens that were given: whoever decodes greedily asks for these next.
+# Steps that are computed beyond the tokens that were given, as far as there are positions: whoever decodes greedily asks for these next.
 AHEAD = 8
 
 
@@ -96,11 +96,18 @@ class Model:
     def encode(self, request, features):
         self.read(request, features)
         self.said = self.logits = None
+        self.ahead = AHEAD
 
     def decode(self, starts, given, last):
         count = 1 + len(given[0])
         if not self.has(given):
-            self.said, self.logits = self.run(starts, given, count + AHEAD)
+            try:
+                self.said, self.logits = self.run(starts, given, count + self.ahead)
+            except RuntimeError:
+                if self.ahead == 0:
+                    raise
+                self.ahead = 0
+                self.said, self.logits = self.run(starts, given, count)
             if not self.has(given):
                 raise Refused(f"expected logits of {count} target tokens, found {[len(row) for row in self.logits]}")
         return self.numpy.ascontiguousarray([row[count - last : count] for row in self.logits], dtype="<f4")
