@@ -6,6 +6,7 @@ use frontend::Kind;
 use graph::Build;
 
 use crate::error::ImportError;
+use crate::transformer::Transformer;
 
 /// A family of checkpoints: one file that writes the forward pass.
 pub trait Architecture: Sync {
@@ -48,6 +49,11 @@ pub trait Architecture: Sync {
     /// differ; a sentence each, shown in the report.
     fn assumes(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// Its forward pass for engines that have it built in; `None` where no few words say it.
+    fn transformer(&self, _checkpoint: &Checkpoint) -> Result<Option<Transformer>, ImportError> {
+        Ok(None)
     }
 
     /// GGUF's tensor names: module of the checkpoint -> module of GGUF, `{i}` a layer number; `.weight` and `.bias` follow.

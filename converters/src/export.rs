@@ -1,6 +1,7 @@
 //! The formats.
 
 mod companions;
+pub mod ctranslate2;
 pub mod gguf;
 pub mod imatrix;
 pub mod npu;
@@ -12,5 +13,10 @@ pub use companions::copy_companions;
 use crate::format::Format;
 
 /// Every format, with its default options.
-pub const FORMATS: &[&dyn Format] =
-    &[&onnx::Onnx::DEFAULT, &npu::Npu::DEFAULT, &gguf::Gguf::DEFAULT, &safetensors::Safetensors::DEFAULT];
+pub const FORMATS: &[&dyn Format] = &[
+    &onnx::Onnx::DEFAULT,
+    &npu::Npu::DEFAULT,
+    &gguf::Gguf::DEFAULT,
+    &safetensors::Safetensors::DEFAULT,
+    &ctranslate2::CTranslate2::DEFAULT,
+];

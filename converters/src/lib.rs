@@ -11,6 +11,7 @@ pub mod export;
 mod format;
 pub mod import;
 mod model;
+pub mod transformer;
 
 pub use ::checkpoint::{self, Checkpoint, limits};
 pub use ::tokenizer::{self, Tokenizer};
@@ -24,3 +25,4 @@ pub use export::FORMATS;
 pub use format::Format;
 pub use import::{ARCHITECTURES, import, import_config, import_gguf, import_listed};
 pub use model::Model;
+pub use transformer::Transformer;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use converters::audio::{Features, FeatureExtractor};
+use converters::export::ctranslate2::ModelFile;
 use converters::export::imatrix;
 use converters::export::npu::{Evidence, Host, PROFILES};
 use converters::export::onnx::{OnnxFile, describe};
@@ -58,6 +59,7 @@ const TARGETS: &[Target] = &[
     Target { name: "onnx", run: onnx, seeds: seeds::onnx },
     Target { name: "npu", run: npu, seeds: seeds::npu },
     Target { name: "data", run: data_lines, seeds: || vec![b"{\"input\": \"3 4 1\", \"target\": \"5 1\"}\n3\n".to_vec()] },
+    Target { name: "ctranslate2", run: |data| drop(ModelFile::open(&written("model.bin", data))), seeds: seeds::ctranslate2 },
     Target { name: "imatrix", run: |data| drop(imatrix::read(&written("imatrix.gguf", data))), seeds: seeds::imatrix },
 ];
 

@@ -126,7 +126,7 @@ fn exported(name: &str, format: &str) -> Vec<Vec<u8>> {
         Ok(artifact) => artifact,
         Err(error) => panic!("{name}: {error}"),
     };
-    let files = artifact.files.iter().filter(|file| file.extension().is_some_and(|end| end == "gguf" || end == "onnx"));
+    let files = artifact.files.iter().filter(|file| file.extension().is_some_and(|end| ["gguf", "onnx", "bin"].iter().any(|known| end == *known)));
     files.map(|file| fs::read(folder.join(file)).expect("written")).collect()
 }
 
@@ -140,6 +140,10 @@ pub fn onnx() -> Vec<Vec<u8>> {
 
 pub fn npu() -> Vec<Vec<u8>> {
     vec![br#"{"format":1,"ids":"i32","buckets":[{"name":"a","source_tokens":8,"past_tokens":8,"ports":[]}],"ranges":{"x":{"low":-1.0,"high":1.0}}}"#.to_vec()]
+}
+
+pub fn ctranslate2() -> Vec<Vec<u8>> {
+    [exported("t5-v1.1", "ctranslate2"), exported("whisper", "ctranslate2")].concat()
 }
 
 pub fn imatrix() -> Vec<Vec<u8>> {

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::codebook::affine::Affine;
+use crate::codebook::affine::{self, Affine};
 use crate::codebook::float8;
 use crate::codebook::rows::Codebook;
 
@@ -37,34 +37,38 @@ pub enum Scheme {
     Coded(&'static dyn Codebook),
 }
 
-const fn affine(bits: u8, group: usize, symmetric: bool) -> Scheme {
+const fn integers(bits: u8, group: usize, symmetric: bool) -> Scheme {
     let block = if group == 0 { Block::Row } else { Block::Group(group) };
     Scheme::Affine { bits, block, symmetric }
 }
 
 impl Scheme {
+    /// `int8` for files that hold the inverse of a scale.
+    pub const INVERTED: Scheme = Scheme::Coded(&affine::INVERTED);
+
     /// Every scheme, in the order in which lists show them.
     pub const ALL: &[Scheme] = &[
         Scheme::Keep,
         Scheme::Float(FloatType::F32),
         Scheme::Float(FloatType::F16),
         Scheme::Float(FloatType::BF16),
-        affine(8, 0, true),
-        affine(8, 32, true),
-        affine(8, 64, true),
-        affine(8, 128, true),
-        affine(8, 0, false),
-        affine(8, 32, false),
-        affine(8, 64, false),
-        affine(8, 128, false),
-        affine(4, 0, true),
-        affine(4, 32, true),
-        affine(4, 64, true),
-        affine(4, 128, true),
-        affine(4, 0, false),
-        affine(4, 32, false),
-        affine(4, 64, false),
-        affine(4, 128, false),
+        integers(8, 0, true),
+        integers(8, 32, true),
+        integers(8, 64, true),
+        integers(8, 128, true),
+        integers(8, 0, false),
+        integers(8, 32, false),
+        integers(8, 64, false),
+        integers(8, 128, false),
+        integers(4, 0, true),
+        integers(4, 32, true),
+        integers(4, 64, true),
+        integers(4, 128, true),
+        integers(4, 0, false),
+        integers(4, 32, false),
+        integers(4, 64, false),
+        integers(4, 128, false),
+        Scheme::INVERTED,
         Scheme::Coded(&float8::PER_ROW),
         Scheme::Coded(&float8::PER_TENSOR),
         Scheme::Ggml(GgmlType::Mxfp4),
@@ -91,7 +95,9 @@ impl Scheme {
     pub fn codebook(self) -> Option<Box<dyn Codebook>> {
         match self {
             Scheme::Keep | Scheme::Float(_) => None,
-            Scheme::Affine { bits, block, symmetric } => Some(Box::new(Affine { bits, block, symmetric })),
+            Scheme::Affine { bits, block, symmetric } => {
+                Some(Box::new(Affine { bits, block, symmetric, inverted: false }))
+            }
             Scheme::Ggml(kind) => Some(Box::new(kind)),
             Scheme::Coded(codebook) => Some(Box::new(codebook)),
         }

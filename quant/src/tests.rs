@@ -114,6 +114,34 @@ fn codes_scales_and_zeros_are_those_of_numpy() {
 }
 
 #[test]
+fn a_scale_of_int8_inv_is_an_inverse_and_all_else_is_as_in_int8() {
+    let plain: Scheme = "int8".parse().expect("a scheme");
+    let mut moved = 0;
+    for n in [1, 31, 32, 128, 200] {
+        for (kind, row) in edge_rows(n) {
+            for clip in [Clip::None, Clip::Mse] {
+                let [plain, inverted] = [plain, Scheme::INVERTED]
+                    .map(|scheme| outcome(&weight("w", &[1, n], &row), scheme, clip).expect("fits").1.scales[0]);
+                assert!(graph::weights::inverse(half::f16::from_f32(inverted)).is_some(), "{kind} {n}: {inverted:e}");
+                let is_inverse = graph::weights::inverse(half::f16::from_f32(plain)).is_some();
+                assert!(
+                    !is_inverse || clip == Clip::Mse || inverted == plain,
+                    "{kind} {n}: {plain:e} became {inverted:e}"
+                );
+                moved += usize::from(!is_inverse);
+                // Nine steps of f16 above the root of two.
+                let grown = inverted / plain - 1.0;
+                assert!(
+                    clip == Clip::Mse || (0.0..=9.0 / 1448.0).contains(&grown),
+                    "{kind} {n}: {plain:e}, {inverted:e}"
+                );
+            }
+        }
+    }
+    assert!(moved > 5, "{moved}");
+}
+
+#[test]
 fn every_symmetric_code_is_within_half_a_step_and_every_asymmetric_one_within_five_eighths() {
     for &scheme in Scheme::ALL {
         let Scheme::Affine { block, symmetric, .. } = scheme else { continue };
@@ -443,7 +471,8 @@ fn every_weight_that_holds_no_number_is_named_and_the_graph_stays_as_it_was() {
 fn numbers_beyond_f16_are_refused_wherever_f16_holds_them() {
     for &scheme in Scheme::ALL {
         let holds = match scheme {
-            Scheme::Keep | Scheme::Float(FloatType::F32 | FloatType::BF16) | Scheme::Coded(_) => true,
+            Scheme::Keep | Scheme::Float(FloatType::F32 | FloatType::BF16) => true,
+            Scheme::Coded(_) => scheme != Scheme::INVERTED,
             // Its scales are powers of two up to 2^127.
             Scheme::Ggml(GgmlType::Mxfp4) => true,
             Scheme::Float(FloatType::F16) | Scheme::Affine { .. } | Scheme::Ggml(_) => false,

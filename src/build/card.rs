@@ -149,6 +149,13 @@ impl Card<'_> {
                 let class = if is_speech { "AutoModelForSpeechSeq2Seq" } else { "AutoModelForSeq2SeqLM" };
                 writeln!(out, "In transformers{package}:\n\n{}", python("transformers", class))
             }
+            "ctranslate2" => {
+                let class = if is_speech { "models.Whisper" } else { "Translator" };
+                writeln!(
+                    out,
+                    "In CTranslate2:\n\n```python\nimport ctranslate2\n\nmodel = ctranslate2.{class}(\"FOLDER\")\n```\n"
+                )
+            }
             "gguf" if LLAMA_CPP.contains(&self.manifest.model.model_type.as_str()) => {
                 let file = self.manifest.files.iter().find(|file| file.path.ends_with(".gguf"));
                 let file = file.map_or("model.gguf", |file| file.path.as_str());
@@ -189,6 +196,7 @@ fn title(format: &str) -> String {
         "onnx" => "ONNX".to_owned(),
         "gguf" => "GGUF".to_owned(),
         "npu" => "ONNX for NPUs".to_owned(),
+        "ctranslate2" => "CTranslate2".to_owned(),
         other => other.to_owned(),
     }
 }

@@ -7,6 +7,7 @@ use graph::{AffineTensor, Granularity, Graph, Scratch, Type, WeightData};
 use quant::{Activations, Calibration, Equalize, Method, Plan, TensorRecord};
 use validate::report::Note;
 
+use crate::build::ctranslate2;
 use crate::build::edits;
 use crate::build::error::PipelineError;
 use crate::build::manifest::{Calibrated, Decided, Manifest};
@@ -182,6 +183,9 @@ pub fn plan(target: &Target, graph: &Graph) -> Result<Plan, PipelineError> {
     if target.npu().is_some_and(|npu| npu.widths().is_some()) {
         npu::keep_tables(&mut plan);
     }
+    if target.ctranslate2().is_some() {
+        ctranslate2::invert_scales(&mut plan);
+    }
     Ok(plan)
 }
 
@@ -204,6 +208,10 @@ fn round_at_run_time(target: &Target, graph: &mut Graph) -> Result<(), PipelineE
         let whole = QuantizeActivations { granularity: Granularity::Tensor, is_wanted: &is_wanted };
         let block_of = |weight: &AffineTensor| onnx.rounds_blocks_of(weight);
         run_each(graph, &[&whole, &QuantizeActivationsInBlocks { block_of: &block_of }])?;
+    }
+    if let Some(ctranslate2) = target.ctranslate2() {
+        let block_of = |weight: &AffineTensor| ctranslate2.rounds_rows_of(weight);
+        run_one(graph, &QuantizeActivationsInBlocks { block_of: &block_of })?;
     }
     Ok(())
 }

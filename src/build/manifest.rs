@@ -28,7 +28,7 @@ pub struct Manifest {
     pub trefoil: String,
     /// Its name in the recipe.
     pub name: String,
-    /// `onnx`, `gguf`, `safetensors`.
+    /// `onnx`, `npu`, `gguf`, `safetensors`, `ctranslate2`.
     pub format: String,
     /// What its validation said; [`Verdict::NotValidated`] without one.
     pub verdict: Verdict,

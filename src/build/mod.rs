@@ -8,6 +8,7 @@ pub mod cache;
 pub mod card;
 pub mod conversion;
 pub mod costs;
+pub mod ctranslate2;
 pub mod disk;
 pub mod draft;
 pub mod edits;

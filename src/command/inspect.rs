@@ -6,12 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use converters::checkpoint::CheckpointError;
+use converters::export::ctranslate2::{FILE, ModelFile, Stored};
 use converters::export::gguf::{GgufFile, Value};
 use converters::export::onnx::{Initializer, describe};
 use converters::{Checkpoint, ExportError, ImportError};
 use graph::passes::PassError;
 use graph::{Entry, Graph};
 use serde::Serialize;
+use validate::runtime::ctranslate2::{FORMAT, is_ctranslate2};
 
 use crate::build::folder::settle_around;
 use crate::build::manifest::{self, Manifest};
@@ -34,7 +36,7 @@ pub struct Inspect {
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// Not a folder or file of a known kind.
-    #[error("{}: expected a checkpoint (config.json and weights), *.onnx, *.gguf or *.safetensors, found none", .0.display())]
+    #[error("{}: expected a checkpoint (config.json and weights), *.onnx, *.gguf, *.safetensors or a model.bin of CTranslate2, found none", .0.display())]
     Unknown(PathBuf),
     /// No entry of that name.
     #[error("no entry is named {found}; expected one of {}", .known.join(", "))]
@@ -78,7 +80,7 @@ pub enum InspectError {
 #[derive(Serialize)]
 struct Inspection {
     path: PathBuf,
-    /// `checkpoint`, `onnx`, `gguf`, `safetensors`.
+    /// `checkpoint`, `onnx`, `gguf`, `safetensors`, `ctranslate2`.
     kind: &'static str,
     /// Architecture, semantics, metadata.
     facts: Vec<(String, String)>,
@@ -137,6 +139,7 @@ pub fn inspect(arguments: &Inspect, common: &Common) -> Result<Verdict, InspectE
         "checkpoint" => checkpoint(path)?,
         "gguf" => gguf(path)?,
         "onnx" => onnx(path)?,
+        FORMAT => ctranslate2(path)?,
         _ => safetensors(path)?,
     };
     match common.json {
@@ -157,6 +160,7 @@ pub fn kind(path: &Path) -> Result<&'static str, InspectError> {
         return match files_of(path, &["onnx", "gguf", "safetensors", "bin", "json"])? {
             files if files.iter().any(|f| has_extension(f, "onnx")) => Ok("onnx"),
             files if files.iter().any(|f| has_extension(f, "gguf")) => Ok("gguf"),
+            _ if is_ctranslate2(path) => Ok(FORMAT),
             files if files.iter().any(|f| f.ends_with("config.json")) && !quantized() => Ok("checkpoint"),
             files if files.iter().any(|f| has_extension(f, "safetensors")) => Ok("safetensors"),
             _ => Err(InspectError::Unknown(path.to_owned())),
@@ -282,6 +286,22 @@ fn shown(value: &Value) -> String {
             text.trim_end_matches(')').rsplit('(').next().unwrap_or(&text).to_owned()
         }
     }
+}
+
+fn ctranslate2(dir: &Path) -> Result<Inspection, InspectError> {
+    let file = ModelFile::open(&dir.join(FILE))?;
+    let facts = vec![
+        ("spec".to_owned(), format!("{} {}", file.spec.0, file.spec.1)),
+        ("aliases".to_owned(), file.aliases.len().to_string()),
+    ];
+    let row = |stored: &Stored| TensorRow {
+        name: stored.name.clone(),
+        ty: stored.dtype.name().to_owned(),
+        shape: stored.shape.clone(),
+        bytes: stored.data.len(),
+    };
+    let tensors = file.variables.iter().map(row).collect();
+    Ok(Inspection::new(dir, FORMAT, facts, Vec::new(), tensors, parameters_of(dir)?))
 }
 
 fn safetensors(dir: &Path) -> Result<Inspection, InspectError> {

@@ -1,6 +1,7 @@
 //! One artifact of a recipe.
 
 use converters::Format;
+use converters::export::ctranslate2::CTranslate2;
 use converters::export::gguf::{Fallback, Gguf};
 use converters::export::npu::Npu;
 use converters::export::{onnx::Onnx, safetensors::Safetensors};
@@ -14,7 +15,7 @@ use validate::chain::Limits;
 use crate::recipe::rescale::RescaleResidual;
 use crate::recipe::samples::Validation;
 
-/// One artifact: exactly one of `onnx`, `npu`, `gguf`, `safetensors` with that format's options, `{}` for its defaults.
+/// One artifact: exactly one of `onnx`, `npu`, `gguf`, `safetensors`, `ctranslate2` with that format's options, `{}` for its defaults.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
@@ -30,16 +31,18 @@ pub struct Target {
     npu: Option<Npu>,
     gguf: Option<Gguf>,
     safetensors: Option<Safetensors>,
+    ctranslate2: Option<CTranslate2>,
 }
 
 impl Target {
     /// As many as the recipe names; one in a recipe that was read.
     pub fn formats(&self) -> Vec<&dyn Format> {
-        let formats: [Option<&dyn Format>; 4] = [
+        let formats: [Option<&dyn Format>; 5] = [
             self.onnx.as_ref().map(|f| f as &dyn Format),
             self.npu.as_ref().map(|f| f as &dyn Format),
             self.gguf.as_ref().map(|f| f as &dyn Format),
             self.safetensors.as_ref().map(|f| f as &dyn Format),
+            self.ctranslate2.as_ref().map(|f| f as &dyn Format),
         ];
         formats.into_iter().flatten().collect()
     }
@@ -51,8 +54,13 @@ impl Target {
 
     /// The format's name and options, as a recipe has them.
     pub fn format_options(&self) -> serde_json::Value {
-        let Target { onnx, npu, gguf, safetensors, .. } = self;
-        json!({ "onnx": onnx, "npu": npu, "gguf": gguf, "safetensors": safetensors })
+        let Target { onnx, npu, gguf, safetensors, ctranslate2, .. } = self;
+        let mut options = json!({ "onnx": onnx, "npu": npu, "gguf": gguf, "safetensors": safetensors });
+        // The keys of caches are made of this, and those of other formats stay.
+        if let Some(ctranslate2) = ctranslate2 {
+            options["ctranslate2"] = json!(ctranslate2);
+        }
+        options
     }
 
     /// The same artifact with another policy.
@@ -68,6 +76,11 @@ impl Target {
     /// The options of an NPU artifact, if it is one.
     pub fn npu(&self) -> Option<&Npu> {
         self.npu.as_ref()
+    }
+
+    /// The options of a CTranslate2 artifact, if it is one.
+    pub fn ctranslate2(&self) -> Option<&CTranslate2> {
+        self.ctranslate2.as_ref()
     }
 
     /// Its folder below `out`.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use converters::export::ctranslate2::CTranslate2;
 use converters::export::{npu::Npu, onnx::Onnx, safetensors::Safetensors};
 use converters::{Artifact, FORMATS, Format, Model};
 use graph::passes::{QuantizeActivations, QuantizeActivationsInBlocks, run_one};
@@ -50,6 +51,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "int4-g128-asym",
         ],
     ),
+    ("inverses", &["int8-inv"]),
     ("ggml", &["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"]),
     ("mxfp4", &["mxfp4"]),
     ("fp8", &["fp8", "fp8-tensor"]),
@@ -118,6 +120,10 @@ fn round_inside(graph: &mut Graph, format: &dyn Format) {
     if format.name() == Onnx::DEFAULT.name() {
         let onnx = Onnx::DEFAULT;
         let block_of = |weight: &AffineTensor| onnx.rounds_blocks_of(weight);
+        run_one(graph, &QuantizeActivationsInBlocks { block_of: &block_of }).expect("fits");
+    }
+    if format.name() == CTranslate2::DEFAULT.name() {
+        let block_of = |weight: &AffineTensor| CTranslate2::DEFAULT.rounds_rows_of(weight);
         run_one(graph, &QuantizeActivationsInBlocks { block_of: &block_of }).expect("fits");
     }
 }

@@ -9,6 +9,7 @@ mod cache;
 mod calibration;
 mod cli;
 mod consumers;
+mod ctranslate2;
 mod decoding;
 mod docs;
 mod doctor;

@@ -8,6 +8,7 @@ use graph::Build;
 use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, Tables};
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
+use crate::transformer::Transformer;
 
 /// The families.
 pub(super) struct Bart;
@@ -58,6 +59,12 @@ impl Architecture for Bart {
         let c = config(checkpoint)?;
         fairseq::write(b, checkpoint, &c, Tables::of_one_vocabulary(&c, checkpoint));
         Ok(fairseq::semantics())
+    }
+
+    fn transformer(&self, checkpoint: &Checkpoint) -> Result<Option<Transformer>, ImportError> {
+        let c = config(checkpoint)?;
+        let is_built_in = ["bart", "mbart", "pegasus"].contains(&c.family.model_type);
+        Ok(is_built_in.then(|| fairseq::transformer(&c)))
     }
 
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {

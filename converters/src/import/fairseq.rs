@@ -12,6 +12,7 @@ use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation};
 use super::module::Module;
 use crate::architecture::Semantics;
 use crate::error::ImportError;
+use crate::transformer::{self, Source, Transformer};
 
 pub(super) use gguf::{NAMES, metadata};
 
@@ -171,6 +172,11 @@ impl Config {
         checkpoint.config_fits()?;
         Ok(config)
     }
+
+    /// What embeddings are multiplied by, rounded once from f64, as the Python float is.
+    pub fn embedding_scale(&self) -> f32 {
+        if self.scale_embedding { (self.d_model.len as f64).sqrt() as f32 } else { 1.0 }
+    }
 }
 
 /// Tables of the encoder's and the decoder's tokens, and the head.
@@ -241,6 +247,32 @@ pub(super) fn semantics() -> Semantics {
     Semantics { reference: "transformers 5.23", logit_scale: "none: only T5 has one".to_owned() }
 }
 
+/// The pass of a family for engines that have it built in.
+pub(super) fn transformer(c: &Config) -> Transformer {
+    let stack = |layers: Layers| transformer::Stack {
+        layers: layers.count,
+        heads: layers.heads.len,
+        head_width: c.d_model.len / layers.heads.len,
+    };
+    let first = match c.family.positions {
+        Positions::Learned { offset } => offset,
+        Positions::Sinusoid => 0,
+        Positions::SinusoidAfterPad => c.pad + 1,
+    };
+    Transformer {
+        source: Source::Tokens,
+        encoder: stack(c.encoder),
+        decoder: stack(c.decoder),
+        norm_before: c.family.norm_before,
+        activation: c.activation,
+        eps: EPS,
+        positions: transformer::Positions::Rows { first },
+        embedding_scale: c.embedding_scale(),
+        logit_scale: None,
+        added_start: None,
+    }
+}
+
 /// Encoder or decoder.
 struct Stack<'b, 'c> {
     b: &'b Build,
@@ -259,9 +291,7 @@ impl<'b> Stack<'b, '_> {
         let _stack = self.b.scope(self.name);
         let norm = |x| self.module.layer_norm(x, "layernorm_embedding", self.c.d_model, EPS);
         let tokens = ids.embed(table);
-        // Rounded once from f64, as the Python float is.
-        let scaled =
-            || if self.c.scale_embedding { tokens * (self.c.d_model.len as f64).sqrt() as f32 } else { tokens };
+        let scaled = || if self.c.scale_embedding { tokens * self.c.embedding_scale() } else { tokens };
         match self.c.family.embedding_norm {
             EmbeddingNorm::Absent => scaled() + self.positions(),
             // Unscaled: the norm takes a factor away all the same, but for its eps.

@@ -7,6 +7,7 @@ use graph::Build;
 use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, Tables};
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
+use crate::transformer::Transformer;
 
 /// The family.
 pub(super) struct M2m100;
@@ -46,6 +47,10 @@ impl Architecture for M2m100 {
 
     fn assumes(&self) -> &'static [&'static str] {
         &["padding ids stand after all others: transformers counts positions of M2M100 without them"]
+    }
+
+    fn transformer(&self, checkpoint: &Checkpoint) -> Result<Option<Transformer>, ImportError> {
+        Ok(Some(fairseq::transformer(&config(checkpoint)?)))
     }
 
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {

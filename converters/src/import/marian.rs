@@ -8,6 +8,7 @@ use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, Tables};
 use super::layers::{TIED_HEAD, tied_or_own};
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
+use crate::transformer::Transformer;
 
 /// The family.
 pub(super) struct Marian;
@@ -53,6 +54,11 @@ impl Architecture for Marian {
         let tables = if shared { Tables::of_one_vocabulary(&c, checkpoint) } else { tables(&c, checkpoint) };
         fairseq::write(b, checkpoint, &c, tables);
         Ok(fairseq::semantics())
+    }
+
+    fn transformer(&self, checkpoint: &Checkpoint) -> Result<Option<Transformer>, ImportError> {
+        let added_start = usize::try_from(checkpoint.generation().decoder_start_token_id).ok();
+        Ok(Some(Transformer { added_start, ..fairseq::transformer(&config(checkpoint)?.0) }))
     }
 
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {

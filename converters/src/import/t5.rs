@@ -14,6 +14,7 @@ use super::layers;
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
+use crate::transformer::{self, Positions, Source, Transformer};
 
 /// The family.
 pub(super) struct T5;
@@ -49,9 +50,8 @@ impl Architecture for T5 {
         let encoder_hidden = encoder.write(input_ids.embed(shared), padding, None);
         let decoder = Stack { module: stack("decoder"), layers: c.num_decoder_layers, length: DEC, ..encoder };
         let mut x = decoder.write(decoder_input_ids.embed(shared), causal, Some((encoder_hidden, padding)));
-        if c.scaled {
-            // Rounded once from f64, as the Python float is.
-            x = x * (c.d_model.len as f64).powf(-0.5) as f32;
+        if let Some(scale) = c.logit_scale() {
+            x = x * scale;
         }
         let inputs =
             [("input_ids", input_ids), ("attention_mask", attention_mask), ("decoder_input_ids", decoder_input_ids)];
@@ -60,6 +60,26 @@ impl Architecture for T5 {
 
         let logit_scale = if c.scaled { "d_model^-0.5" } else { "none" };
         Ok(Semantics { reference: "transformers 5.23", logit_scale: format!("{logit_scale}: {}", c.scale_reason) })
+    }
+
+    fn transformer(&self, checkpoint: &Checkpoint) -> Result<Option<Transformer>, ImportError> {
+        let c = Config::read(checkpoint)?;
+        if c.bias_in_every_layer {
+            return Ok(None);
+        }
+        let stack = |layers| transformer::Stack { layers, heads: c.heads.len, head_width: c.d_kv };
+        Ok(Some(Transformer {
+            source: Source::Tokens,
+            encoder: stack(c.num_layers),
+            decoder: stack(c.num_decoder_layers),
+            norm_before: true,
+            activation: c.activation,
+            eps: c.eps,
+            positions: Positions::Distances { max_distance: c.max_distance },
+            embedding_scale: 1.0,
+            logit_scale: c.logit_scale(),
+            added_start: None,
+        }))
     }
 
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {

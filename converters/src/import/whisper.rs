@@ -16,6 +16,7 @@ use super::layers::{TIED_HEAD, tied_or_own};
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
+use crate::transformer::{self, Positions, Source, Transformer};
 
 /// The family.
 pub(super) struct Whisper;
@@ -61,6 +62,27 @@ impl Architecture for Whisper {
 
     fn front_end(&self) -> Kind {
         Kind::Audio(Features::LogMel)
+    }
+
+    fn transformer(&self, checkpoint: &Checkpoint) -> Result<Option<Transformer>, ImportError> {
+        let c = Config::read(checkpoint)?;
+        let stack = |layers: Layers| transformer::Stack {
+            layers: layers.count,
+            heads: layers.heads.len,
+            head_width: c.d_model.len / layers.heads.len,
+        };
+        Ok(Some(Transformer {
+            source: Source::Features,
+            encoder: stack(c.encoder),
+            decoder: stack(c.decoder),
+            norm_before: true,
+            activation: c.activation,
+            eps: EPS,
+            positions: Positions::Rows { first: 0 },
+            embedding_scale: 1.0,
+            logit_scale: None,
+            added_start: None,
+        }))
     }
 
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {

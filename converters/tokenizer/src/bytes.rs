@@ -64,6 +64,13 @@ impl ByteTokenizer {
         ids
     }
 
+    pub(crate) fn token(&self, id: u32) -> Option<String> {
+        match self.added.get(i64::from(id)) {
+            Some(token) => Some(token.content.clone()),
+            None => u8::try_from(i64::from(id) - OFFSET).ok().map(|byte| char::from(byte).to_string()),
+        }
+    }
+
     pub(crate) fn decode(&self, ids: &[i64], skip_special: bool) -> String {
         let mut bytes = Vec::new();
         for id in ids {

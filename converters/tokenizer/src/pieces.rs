@@ -1,6 +1,7 @@
 //! Tokenizers whose texts SentencePiece cuts and whose ids another table gives: Marian, M2M100, PLBart.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use tokenizers::AddedToken;
 
@@ -91,6 +92,16 @@ impl PieceTokenizer {
             Decoding::PlBart { clean_up: true } => cleaned_up(text),
             _ => text,
         }
+    }
+
+    pub(crate) fn tokens(&self, ids: Range<u32>, side: Side) -> Vec<Option<String>> {
+        let table = self.target.as_ref().filter(|_| side == Side::Target).unwrap_or(&self.source);
+        let pieces: HashMap<u32, &String> = table.ids.iter().map(|(piece, id)| (*id, piece)).collect();
+        let token = |id: u32| {
+            let added = self.added.get(i64::from(id)).map(|token| &token.content);
+            added.or(pieces.get(&id).copied()).cloned()
+        };
+        ids.map(token).collect()
     }
 
     fn joined(&self, pieces: &[&str]) -> String {

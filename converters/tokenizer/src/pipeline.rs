@@ -66,6 +66,10 @@ impl Pipeline {
         Ok(if self.transcript.is_some() { without_times(&text) } else { text })
     }
 
+    pub(crate) fn token(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
     pub(crate) fn vocabulary(&self) -> Result<&Vocabulary, &str> {
         self.vocabulary.as_ref().map_err(String::as_str)
     }

@@ -187,6 +187,18 @@ impl Tokenizer {
         }
     }
 
+    /// The tokens of the first `count` ids, as transformers' `convert_ids_to_tokens`: a space is `▁` or `Ġ` where the vocabulary has it
+    /// so. `None` where an id has none. `is_target`: of targets, where the two sides have ids of their own.
+    pub fn tokens(&self, count: usize, is_target: bool) -> Vec<Option<String>> {
+        let ids = 0..u32::try_from(count).unwrap_or(u32::MAX);
+        match &self.kind {
+            Kind::Bytes(tokenizer) => ids.map(|id| tokenizer.token(id)).collect(),
+            Kind::Pipeline(pipeline) => ids.map(|id| pipeline.token(id)).collect(),
+            Kind::Pieces(tokenizer) => tokenizer.tokens(ids, if is_target { Side::Target } else { Side::Source }),
+            Kind::Words(tokenizer) => ids.map(|id| tokenizer.token(id)).collect(),
+        }
+    }
+
     /// The vocabulary as SentencePiece has it. Errors: why this tokenizer is not one that GGUF can hold.
     pub fn vocabulary(&self) -> Result<&Vocabulary, &str> {
         match &self.kind {

@@ -73,6 +73,10 @@ impl WordTokenizer {
         Ok(ids)
     }
 
+    pub(crate) fn token(&self, id: u32) -> Option<String> {
+        self.texts.get(&i64::from(id)).cloned()
+    }
+
     pub(crate) fn decode(&self, ids: &[i64], skip_special: bool) -> String {
         let shown = ids.iter().filter(|id| !(skip_special && self.added.get(**id).is_some()));
         let tokens: Vec<&str> = shown.filter_map(|id| self.texts.get(id).map(String::as_str)).collect();

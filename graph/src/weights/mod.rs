@@ -10,7 +10,7 @@ pub mod ggml;
 use std::io;
 use std::ops::Range;
 
-pub use self::affine::{AffineTensor, Block, dequantize};
+pub use self::affine::{AffineTensor, Block, dequantize, inverse};
 use self::blob::Blob;
 pub use self::derived::{Computed, Derive, multiple};
 pub use self::float::FloatType;

@@ -1,4 +1,5 @@
-//! Integer codes with one scale, and one zero point where they are asymmetric, per row or per group: the schemes `int4` and `int8`.
+//! Integer codes with one scale, and one zero point where they are asymmetric, per row or per group: the schemes `int4` and `int8`, and
+//! `int8-inv`, whose scales files can hold as their inverses.
 
 use graph::weights::dequantize;
 use graph::{AffineTensor, Blob, Block, Quantized, Weight, WeightError};
@@ -12,6 +13,9 @@ use crate::settings::Clip;
 /// Raised when the same input gives other results ([`crate::RESULTS`]).
 pub const RESULTS: u32 = 1;
 
+/// `int8` with scales that are inverses of an f32.
+pub const INVERTED: Affine = Affine { bits: 8, block: Block::Row, symmetric: true, inverted: true };
+
 /// `i4` or `i8` elements, f16 scales, rows or groups.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Affine {
@@ -21,6 +25,8 @@ pub struct Affine {
     pub block: Block,
     /// Without zero points.
     pub symmetric: bool,
+    /// Of the f16, only those that are the inverse of an f32.
+    pub inverted: bool,
 }
 
 impl Codebook for Affine {
@@ -29,7 +35,8 @@ impl Codebook for Affine {
             Block::Row => String::new(),
             Block::Group(n) => format!("-g{n}"),
         };
-        format!("int{}{group}{}", self.bits, if self.symmetric { "" } else { "-asym" })
+        let symmetry = if self.symmetric { "" } else { "-asym" };
+        format!("int{}{group}{symmetry}{}", self.bits, if self.inverted { "-inv" } else { "" })
     }
 
     fn has_range(&self) -> bool {
@@ -41,7 +48,7 @@ impl Codebook for Affine {
     }
 
     fn tensor(&self, shape: [usize; 2], codes: Blob, scales: &[f32], zeros: Vec<i8>) -> Quantized {
-        let Affine { bits, block, symmetric } = *self;
+        let Affine { bits, block, symmetric, .. } = *self;
         let scales = scales.iter().map(|scale| f16::from_f32(*scale)).collect();
         Quantized::Affine(AffineTensor { shape, bits, block, codes, scales, zeros: (!symmetric).then_some(zeros) })
     }
@@ -53,6 +60,7 @@ impl Codebook for Affine {
         importance: Option<&'a [f32]>,
     ) -> Result<Box<dyn Rows + 'a>, WeightError> {
         let grid = Grid::new(self.bits, self.symmetric);
+        let grid = if self.inverted { grid.inverted() } else { grid };
         Ok(Box::new(AffineRows { grid, block: self.block, columns: weight.matrix()[1], clip, importance }))
     }
 }

@@ -12,7 +12,11 @@
 //! The scale is rounded to f16 *before* codes are chosen, because they must be nearest under the scale that the file
 //! holds. Where f16 is so coarse that rounding down loses more than one part in 1024 (below 2^-14), the next f16 above
 //! is taken, and never 0. A block of zeros gets scale 1. A scale above 65504 is an error.
+//!
+//! Some files hold the inverse of a scale as an f32, and not every scale is the inverse of one ([`graph::weights::inverse`]). For those a
+//! scale is rounded up to the next f16 that is.
 
+use graph::weights::inverse;
 use half::f16;
 
 /// The smallest and the largest of some weights and 0.
@@ -62,24 +66,41 @@ pub struct Grid {
     min: i8,
     max: i8,
     pub(crate) symmetric: bool,
+    /// Whether scales are inverses of an f32.
+    inverted: bool,
 }
 
 impl Grid {
     /// `bits`: 2 to 8.
     pub fn new(bits: u8, symmetric: bool) -> Grid {
         let max = ((1_i32 << (bits - 1)) - 1) as i8;
-        Grid { min: if symmetric { -max } else { -max - 1 }, max, symmetric }
+        Grid { min: if symmetric { -max } else { -max - 1 }, max, symmetric, inverted: false }
+    }
+
+    /// The same with scales that are inverses of an f32.
+    pub fn inverted(self) -> Grid {
+        Grid { inverted: true, ..self }
     }
 
     /// Scale and zero with which the codes reach over `extent`.
     pub fn step(self, extent: Extent) -> Step {
         let (min, max) = (f32::from(self.min), f32::from(self.max));
         if self.symmetric {
-            return Step { scale: scale_f16(extent.hi.max(-extent.lo), max), zero: 0 };
+            return Step { scale: self.scale(extent.hi.max(-extent.lo), max), zero: 0 };
         }
-        let scale = scale_f16(extent.hi - extent.lo, max - min);
+        let scale = self.scale(extent.hi - extent.lo, max - min);
         let zero = (min - extent.lo / scale.to_f32()).round_ties_even().clamp(min, max);
         Step { scale, zero: zero as i8 }
+    }
+
+    /// `extent / steps` as one of the grid's scales.
+    fn scale(self, extent: f32, steps: f32) -> f16 {
+        let mut scale = scale_f16(extent, steps);
+        // The inverse of infinity is one.
+        while self.inverted && inverse(scale).is_none() {
+            scale = f16::from_bits(scale.to_bits() + 1);
+        }
+        scale
     }
 
     /// `code = round_half_even(w / scale) + zero`, clamped to the grid. `codes` has the length of `values`.

@@ -40,8 +40,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
 }
 
-/// The scheme of a Linear whose input can be rounded: integer products need one symmetric scale per row.
-const ROUNDED: Scheme = Scheme::Affine { bits: 8, block: Block::Row, symmetric: true };
+/// The schemes of a Linear whose input can be rounded: integer products need one symmetric scale per row.
+const ROUNDED: [Scheme; 2] = [Scheme::Affine { bits: 8, block: Block::Row, symmetric: true }, Scheme::INVERTED];
 
 /// Scheme, range, method, and who decided.
 type Decision = (Scheme, Option<Clip>, Option<Method>, Decider);
@@ -89,7 +89,7 @@ impl Policy {
         if !wanted.values().any(|scheme| scheme.is_quantized()) {
             (policy.method, policy.equalize) = (Method::Nearest, Equalize::None);
         }
-        if !wanted.values().any(|scheme| *scheme == ROUNDED) {
+        if !wanted.values().any(|scheme| ROUNDED.contains(scheme)) {
             policy.activations = Activations::None;
         }
         // Settings that this bare policy does not feel may be felt by the one that is made.
@@ -247,7 +247,7 @@ impl Policy {
             faults.push(PolicyFault::NoEffect { setting: "clip: mse", why });
         }
         let takes_codes = |w: &Planned| {
-            w.scheme == ROUNDED && (w.role.is(Role::Linear) || matches!(w.role, Role::Head | Role::Embedding))
+            ROUNDED.contains(&w.scheme) && (w.role.is(Role::Linear) || matches!(w.role, Role::Head | Role::Embedding))
         };
         if self.method != Method::Nearest && !weights.iter().any(|w| w.method != Method::Nearest) {
             let why = "no weight of a Linear gets codes that calibration could choose";

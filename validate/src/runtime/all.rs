@@ -1,5 +1,6 @@
 //! The engines that there are.
 
+use super::ctranslate2::CTranslate2;
 use super::ggml::Ggml;
 use super::hf::Transformers;
 use super::htp::Htp;
@@ -12,7 +13,7 @@ use super::rknn::Rknn;
 
 /// Every engine. [`super::reference`], which gives graphs their meaning, runs no artifacts and is not among them.
 pub const RUNTIMES: &[&dyn Runtime] =
-    &[&OnnxRuntime, &Htp, &OpenVino, &Rknn, &Transformers, &Ggml, &LlamaCpp, &OwnInterpreter];
+    &[&OnnxRuntime, &Htp, &OpenVino, &Rknn, &Transformers, &CTranslate2, &Ggml, &LlamaCpp, &OwnInterpreter];
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,11 @@
-//! CTranslate2 in a Python process of its own: folders of its converters, as their users load them.
+//! CTranslate2 in a Python process of its own: folders of its converters, and ours, as their users load them.
 //!
-//! It says tokens and shows no logits, so it is no [`Session`](super::interface::Session): what it says is its own search, under the
-//! settings of ours.
+//! [`CTranslate2`] is a runtime: the logits that the engine computes on the way of its own greedy search, with given tokens as the
+//! beginning of targets. [`Translator`] is asked for what that search says, under the settings of ours.
 
 mod decoding;
 mod folder;
+mod session;
 mod vocabulary;
 
 use std::io;
@@ -25,8 +26,9 @@ use crate::runtime::pipe::Pipe;
 use decoding::Decoding;
 use folder::Folder;
 pub use folder::{asked, is_ctranslate2};
+pub use session::CTranslate2;
 
-/// Of an [`Artifact`] that only [`Translator`] opens.
+/// Of an [`Artifact`].
 pub const FORMAT: &str = "ctranslate2";
 const ENGINE: &str = "ctranslate2";
 /// The far side; the protocol is described at the top of the second.
@@ -44,6 +46,19 @@ struct Reply {
     version: Option<String>,
     compute_type: Option<String>,
     tokens: Option<Vec<Vec<String>>>,
+    /// Of the logits that follow.
+    vocab: Option<usize>,
+}
+
+impl Reply {
+    /// What a call was answered with. Errors: that it was refused.
+    fn accepted(self) -> Result<Reply, RuntimeError> {
+        if self.ok {
+            return Ok(self);
+        }
+        let error = self.error.unwrap_or_else(|| "refused without a reason".to_owned());
+        Err(if self.lacks.is_some() { unavailable(error) } else { failed(error) })
+    }
 }
 
 /// A model that is asked sources and says tokens.
@@ -62,11 +77,7 @@ impl Translator {
     pub fn open(artifact: &Artifact, options: &Options, settings: &Generation) -> Result<Translator, RuntimeError> {
         let folder = Folder::read(&artifact.dir).map_err(failed)?;
         let decoding = Decoding::of(settings, &folder).map_err(failed)?;
-        let dir = std::path::absolute(&artifact.dir)
-            .map_err(|error| failed(format!("{}: {error}", artifact.dir.display())))?;
-        let python = python(variable(PYTHON), &roots(options.python.as_deref()))?;
-        let patience = Patience::of(options).map_err(failed)?;
-        let pipe = spawn(&python, &dir, options.threads.max(1), patience)?;
+        let pipe = start(artifact, options)?;
         let engine = Engine { name: ENGINE.to_owned(), version: String::new(), settings: String::new() };
         let mut translator = Translator { pipe, engine, folder, decoding };
         translator.greet(options.threads.max(1))?;
@@ -109,13 +120,17 @@ impl Translator {
     }
 
     fn call(&mut self, request: &Value) -> Result<Reply, RuntimeError> {
-        let reply: Reply = self.pipe.call(request, Vec::new()).map_err(failed)?;
-        if reply.ok {
-            return Ok(reply);
-        }
-        let error = reply.error.unwrap_or_else(|| "refused without a reason".to_owned());
-        Err(if reply.lacks.is_some() { unavailable(error) } else { failed(error) })
+        self.pipe.call::<Reply>(request, Vec::new()).map_err(failed)?.accepted()
     }
+}
+
+/// The process that has the engine load an artifact.
+fn start(artifact: &Artifact, options: &Options) -> Result<Pipe, RuntimeError> {
+    let dir =
+        std::path::absolute(&artifact.dir).map_err(|error| failed(format!("{}: {error}", artifact.dir.display())))?;
+    let python = python(variable(PYTHON), &roots(options.python.as_deref()))?;
+    let patience = Patience::of(options).map_err(failed)?;
+    spawn(&python, &dir, options.threads.max(1), patience)
 }
 
 /// The settings of a report.

@@ -14,11 +14,11 @@ use crate::bench::machine::Memory;
 
 /// An engine that can open artifacts of some formats.
 pub trait Runtime: Sync {
-    /// `onnxruntime`, `htp-simulator`, `openvino`, `rknn-simulator`, `transformers`, `ggml`, `llama.cpp`,
+    /// `onnxruntime`, `htp-simulator`, `openvino`, `rknn-simulator`, `transformers`, `ctranslate2`, `ggml`, `llama.cpp`,
     /// `interpreter`.
     fn name(&self) -> &'static str;
 
-    /// Whether it can open artifacts of a format (`onnx`, `npu`, `gguf`, `safetensors`).
+    /// Whether it can open artifacts of a format (`onnx`, `npu`, `gguf`, `safetensors`, `ctranslate2`).
     fn runs(&self, format: &str) -> bool;
 
     /// What it makes of an artifact, before it opens it.

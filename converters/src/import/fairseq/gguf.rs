@@ -17,7 +17,6 @@ pub(in super::super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(St
         Positions::SinusoidAfterPad => ("sinusoid_between_ends", c.pad + 1),
     };
     let start = checkpoint.generation().decoder_start_token_id as u32; // read as a u32
-    let scale = if c.scale_embedding { (c.d_model.len as f64).sqrt() as f32 } else { 1.0 };
     vec![
         count("context_length", c.max_positions.len),
         count("embedding_length", c.d_model.len),
@@ -33,7 +32,7 @@ pub(in super::super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Vec<(St
         word("embedding_norm", c.family.embedding_norm.name()),
         word("positions", kind),
         count("position_offset", offset),
-        (key("embedding_scale"), Value::F32(scale)),
+        (key("embedding_scale"), Value::F32(c.embedding_scale())),
         word("activation", &format!("{:?}", c.activation).to_lowercase()),
         (key("decoder_start_token_id"), Value::U32(start)),
     ]

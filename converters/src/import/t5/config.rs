@@ -92,6 +92,11 @@ impl Config {
         checkpoint.config_fits()?;
         Ok(config)
     }
+
+    /// What the decoder's output is multiplied by, rounded once from f64, as the Python float is.
+    pub fn logit_scale(&self) -> Option<f32> {
+        self.scaled.then(|| (self.d_model.len as f64).powf(-0.5) as f32)
+    }
 }
 
 fn is(c: &checkpoint::Config, model_type: &str) -> bool {

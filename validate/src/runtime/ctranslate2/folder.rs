@@ -10,7 +10,9 @@ use super::vocabulary::Vocabulary;
 
 const MODEL: &str = "model.bin";
 /// The vocabularies of models with a decoder, and the last of those that read no text.
-const STEMS: [&str; 3] = ["shared_vocabulary", "source_vocabulary", "vocabulary"];
+const STEMS: [&str; 3] = ["shared_vocabulary", "source_vocabulary", SPEECH_STEM];
+/// The vocabulary of a model that reads no text.
+const SPEECH_STEM: &str = "vocabulary";
 /// Text to text: the one kind that is asked.
 const TEXTS: &str = "TransformerSpec";
 /// Sound to text.
@@ -21,6 +23,11 @@ const NAME_BYTES: usize = 64;
 /// Whether a folder holds a model of CTranslate2, of whatever kind.
 pub fn is_ctranslate2(dir: &Path) -> bool {
     dir.join(MODEL).exists() && STEMS.iter().any(|stem| Vocabulary::exists(dir, stem))
+}
+
+/// Whether such a model reads features of speech.
+pub(super) fn hears(dir: &Path) -> bool {
+    Vocabulary::exists(dir, SPEECH_STEM)
 }
 
 /// Whether such a folder can be asked. Errors: a sentence when it reads no texts.

@@ -40,6 +40,11 @@ impl Vocabulary {
         Ok(Vocabulary { name, tokens, ids })
     }
 
+    /// Its tokens.
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// Errors: a sentence when there is no such id.
     pub(super) fn token(&self, id: i64) -> Result<&str, String> {
         let token = usize::try_from(id).ok().and_then(|at| self.tokens.get(at));
