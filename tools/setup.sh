@@ -38,6 +38,7 @@ fi
 node=
 if [ "$what" = --all ]; then
   environment .venv tools/requirements-transformers.txt transformers
+  environment .venv tools/requirements-provenance.txt provenance
   if [ "$(uname -sm)" = "Linux x86_64" ]; then
     environment .venv tools/requirements-htp.txt htp
   fi
