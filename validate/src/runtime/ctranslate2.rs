@@ -34,7 +34,8 @@ const ENGINE: &str = "ctranslate2";
 /// The far side; the protocol is described at the top of the second.
 const SCRIPT: &str = concat!(include_str!("far_side.py"), include_str!("ctranslate2/session.py"));
 const PYTHON: &str = "TREFOIL_CTRANSLATE2_PYTHON";
-const INSTALL: &str = "pip install ctranslate2==4.8.5";
+const INSTALL: &str = "python3 -I -m venv .venv && .venv/bin/pip install ctranslate2==4.8.5 && export \
+                       TREFOIL_CTRANSLATE2_PYTHON=\"$PWD/.venv/bin/python\"";
 
 /// Every reply.
 #[derive(Deserialize)]
@@ -155,7 +156,7 @@ fn python(named: Option<PathBuf>, roots: &[PathBuf]) -> Result<PathBuf, RuntimeE
 }
 
 /// Imports it. Errors: as [`Translator::open`] has them for an engine that is not here.
-pub fn probe(options: &Options) -> Result<Present, RuntimeError> {
+fn probe(options: &Options) -> Result<Present, RuntimeError> {
     let python = python(variable(PYTHON), &roots(options.python.as_deref()))?;
     let [version] = Packages { runtime: ENGINE, install: INSTALL, names: &[ENGINE] }.imported(&python, options)?;
     Ok(Present { version, place: python.display().to_string() })

@@ -8,7 +8,6 @@ use converters::FORMATS;
 
 use super::all::RUNTIMES;
 use super::child::SECONDS;
-use super::ctranslate2;
 use super::environments::variable;
 use super::error::RuntimeError;
 use super::interface::{Options, Present, Runtime};
@@ -27,29 +26,25 @@ pub struct Probed {
     pub found: Result<Present, RuntimeError>,
 }
 
-/// The engines that can be looked for: those of [`RUNTIMES`], in that order, and CTranslate2.
+/// The engines that can be looked for: those of [`RUNTIMES`], in that order.
 pub fn names() -> Vec<&'static str> {
-    RUNTIMES.iter().map(|runtime| runtime.name()).chain([ctranslate2::FORMAT]).collect()
+    RUNTIMES.iter().map(|runtime| runtime.name()).collect()
 }
 
 /// Looks for engines, for all of them at once; in the order of [`names`]. `only`: some of the names; all when empty.
 pub fn probes(options: &Options, only: &[String]) -> Vec<Probed> {
     let patience = options.patience.or_else(|| variable(SECONDS).is_none().then_some(PATIENCE));
     let options = Options { patience, ..options.clone() };
-    let wanted = names().into_iter().filter(|name| only.is_empty() || only.iter().any(|one| one == name));
-    let one = |name: &'static str| {
-        let found = RUNTIMES.iter().find(|runtime| runtime.name() == name);
-        let runs = |runtime: &&dyn Runtime| {
-            FORMATS.iter().map(|format| format.name()).filter(|format| runtime.runs(format)).collect()
-        };
-        Probed {
-            name,
-            runs: found.map_or_else(|| vec![ctranslate2::FORMAT], runs),
-            found: found.map_or_else(|| ctranslate2::probe(&options), |runtime| runtime.probe(&options)),
-        }
+    let is_wanted = |runtime: &&&dyn Runtime| only.is_empty() || only.iter().any(|name| name == runtime.name());
+    let one = |runtime: &dyn Runtime| Probed {
+        name: runtime.name(),
+        runs: FORMATS.iter().map(|format| format.name()).filter(|format| runtime.runs(format)).collect(),
+        found: runtime.probe(&options),
     };
+    let one = &one;
     thread::scope(|scope| {
-        let started: Vec<_> = wanted.map(|name| scope.spawn(move || one(name))).collect();
+        let wanted = RUNTIMES.iter().filter(is_wanted);
+        let started: Vec<_> = wanted.map(|runtime| scope.spawn(move || one(*runtime))).collect();
         started.into_iter().map(|probe| probe.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
     })
 }

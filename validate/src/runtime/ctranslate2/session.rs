@@ -7,9 +7,9 @@ use report::Engine;
 use serde_json::{Value, json};
 
 use super::folder::{Folder, hears};
-use super::{ENGINE, FORMAT, Reply, failed, start};
+use super::{ENGINE, FORMAT, Reply, failed, probe, start};
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Options, Runtime, Session};
+use crate::runtime::interface::{Options, Present, Runtime, Session};
 use crate::runtime::pipe::Pipe;
 
 /// Logits of one call; a reply that announces more is nonsense.
@@ -26,6 +26,10 @@ impl Runtime for CTranslate2 {
 
     fn runs(&self, format: &str) -> bool {
         format == FORMAT
+    }
+
+    fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
+        probe(options)
     }
 
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
