@@ -287,9 +287,7 @@ mod tests {
     fn the_digest_of_a_recipe_is_of_what_it_says() {
         let of = |text: &str| digest(Path::new("a/r.yaml"), text);
         let plain = of("model: m\nout: o\nquantize: { scheme: int8, clip: mse }\n");
-        for same in ["# x\nout: p\nmodel: ../m\nquantize:\n  clip: mse\n  scheme: int8\n"] {
-            assert_eq!(of(same), plain);
-        }
+        assert_eq!(of("# x\nout: p\nmodel: ../m\nquantize:\n  clip: mse\n  scheme: int8\n"), plain);
         assert_ne!(of("model: m\nout: o\nquantize: { scheme: int4, clip: mse }\n"), plain);
     }
 }
