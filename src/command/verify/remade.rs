@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use graph::arithmetic::PORTABLE;
 use serde::Serialize;
 use validate::report::OutputFile;
 
@@ -16,7 +17,6 @@ use crate::build::work::{Asked, Staged, Work};
 use crate::command::arguments::{Common, Verdict};
 use crate::names::failed;
 use crate::recipe::load::Loaded;
-use crate::recipe::target::Target;
 use crate::show::progress::Display;
 
 /// What was found of one artifact.
@@ -64,12 +64,10 @@ pub fn differences(work: &Work, there: &[Manifest], display: &Display) -> Result
     let home = tempfile::tempdir().map_err(PipelineError::io(&std::env::temp_dir()))?;
     let folder = OutFolder::open(home.path())?;
     room(home.path(), work.need, display)?;
-    // A float artifact for NPUs tells what samples say that another one of the recipe asked for.
-    let watched: Vec<&Target> = match there.iter().any(|one| one.samples.is_some()) {
-        true => work.recipe.artifacts.iter().collect(),
-        false => work.targets.clone(),
-    };
-    let observed = work.source.observed(work.recipe, &watched, &work.origin, &*work.text, folder.scratch(), display)?;
+    let is_portable = |one: &Manifest| one.calibrated.as_ref().is_some_and(|made| made.kernel == PORTABLE);
+    let _portable = work.portably(there.iter().any(is_portable))?;
+    let targets = &work.targets;
+    let observed = work.source.observed(work.recipe, targets, &work.origin, &*work.text, folder.scratch(), display)?;
     let made = |(target, there)| Ok(difference(there, &work.stage(target, observed.as_ref(), &folder, display)?));
     work.targets.iter().copied().zip(there).map(made).collect()
 }
