@@ -38,6 +38,8 @@ pub enum Kind {
     File,
     /// A full disk.
     NoRoom,
+    /// The hub of checkpoints, or what it answers.
+    Hub,
     /// An engine that is not on this machine.
     EngineMissing,
     /// An engine that refuses or breaks off.
@@ -180,18 +182,23 @@ fn kind(error: &anyhow::Error) -> Kind {
 fn of_pipeline(error: &PipelineError) -> Kind {
     use PipelineError as E;
     match error {
-        E::Recipe(_) | E::Policy { .. } | E::Tune { .. } => Kind::Recipe,
-        E::NoArtifact { .. } => Kind::Usage,
-        E::Places(_) | E::Folder(_) | E::Io { .. } => Kind::File,
+        E::Recipe(_) | E::Policy { .. } | E::Tune { .. } | E::Draft { .. } | E::Lock(_) => Kind::Recipe,
+        E::NoArtifact { .. } | E::NotAnId(_) | E::NoSource { .. } | E::OtherSource { .. } | E::NotPortable { .. } => {
+            Kind::Usage
+        }
+        E::Places(_) | E::Folder(_) | E::Io { .. } | E::NotKept { .. } => Kind::File,
+        E::Hub(_) => Kind::Hub,
         E::Room { .. } => Kind::NoRoom,
         E::Several(all) => all.first().map_or(Kind::Other, of_pipeline),
         E::Checkpoint(_) | E::Import(_) | E::Changed(_) | E::Decode { .. } | E::Tokenizer(_) | E::Audio(_) => {
             Kind::Checkpoint
         }
-        E::Data(_) | E::Calibrated(_) => Kind::Data,
-        E::Export { .. } | E::Artifact { .. } | E::Report { .. } | E::Incomparable(_) => Kind::Artifact,
+        E::Data(_) | E::Calibrated(_) | E::Scores { .. } => Kind::Data,
+        E::Export { .. } | E::Artifact { .. } | E::Report { .. } | E::Incomparable(_) | E::NeverCame { .. } => {
+            Kind::Artifact
+        }
         E::Runtime(error) => of_runtime(error),
-        _ => Kind::Other,
+        E::Pass(_) | E::Quant { .. } | E::NotExact { .. } | E::Calibration(_) | E::Chain(_) => Kind::Other,
     }
 }
 
