@@ -7,12 +7,20 @@ use graph::weights::inverse;
 use graph::{AffineTensor, Blob, Block, FloatType, Quantized, Weight, WeightData, WeightError, WeightId, Weights};
 use half::f16;
 
-use super::super::file::Dtype;
-use super::Variable;
+use super::file::Dtype;
 use crate::error::ExportError;
 
 /// Bytes in memory at once, unless one row is longer.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// A variable.
+pub struct Variable<'a> {
+    pub name: String,
+    /// None of a scalar.
+    pub shape: Vec<usize>,
+    pub dtype: Dtype,
+    pub content: Content<'a>,
+}
 
 /// What a variable holds.
 pub enum Content<'a> {
