@@ -539,7 +539,7 @@ fn the_list_comes_from_the_registries_and_is_the_table_of_the_readme() {
     for word in [
         "families:\n  bart\n",
         "  t5\n",
-        "formats:\n  onnx\n  npu\n  gguf\n  safetensors\n",
+        "formats:\n  onnx\n  npu\n  gguf\n  safetensors\n  ctranslate2\n",
         "  int4-g128-asym\n",
         "onnxruntime (onnx, npu)",
         "profiles:\n  npu-portable\n",
@@ -547,7 +547,7 @@ fn the_list_comes_from_the_registries_and_is_the_table_of_the_readme() {
         assert!(text(&output.stdout).contains(word), "{word} is not in\n{}", text(&output.stdout));
     }
     let found: Value = serde_json::from_slice(&run(&["--list", "formats", "--json"]).stdout).expect("JSON");
-    assert_eq!(found, serde_json::json!({ "formats": ["onnx", "npu", "gguf", "safetensors"] }));
+    assert_eq!(found, serde_json::json!({ "formats": ["onnx", "npu", "gguf", "safetensors", "ctranslate2"] }));
 
     let table = text(&run(&["--list", "--markdown"]).stdout);
     let readme = repository("README.md");

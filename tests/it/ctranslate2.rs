@@ -211,6 +211,13 @@ fn session(artifact: &Artifact) -> Box<dyn Session> {
     Engine.open(artifact, &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// All columns of i64[b, n] but the last.
+fn without_last(ids: &Tensor) -> Tensor {
+    let [rows, length] = ids.shape() else { panic!("{:?}", ids.shape()) };
+    let kept = ids.as_i64().expect("ids").chunks(*length).flat_map(|row| row[..length - 1].to_vec());
+    Tensor::i64([*rows, length - 1], kept.collect())
+}
+
 /// Relative L2 of the logits of a recording's targets, each of them fed in one call and in single steps.
 fn distance(model: &Model, session: &mut dyn Session, fed: &Feeds, target: &Tensor) -> f64 {
     let mut feeds = fed.clone();
@@ -242,8 +249,9 @@ fn every_family_says_in_the_engine_what_the_interpreter_says_in_every_type() {
         let mut exact = imported(&dir);
         FORMAT.prepare(&mut exact).expect("it is opened");
         let (recorded, _) = expected(&dir);
-        // The target is the recorded answer, which begins as the model decodes.
-        let (fed, target) = (source(&recorded), &recorded["greedy"]);
+        // The target is the recorded answer, which begins as the model decodes; its last token is never fed.
+        let (fed, answers) = (source(&recorded), &recorded["greedy"]);
+        let target = &without_last(answers);
         for (policy, wanted) in policies(&exact) {
             let Some(model) = grown(&exact, &wanted) else { continue };
             let (_home, artifact) = written(&model);
@@ -255,9 +263,10 @@ fn every_family_says_in_the_engine_what_the_interpreter_says_in_every_type() {
                 *known = (rel_l2, name(&dir));
             }
             if policy == "keep" {
-                let greedy = Greedy::from(model.checkpoint.generation());
+                // As many tokens as were recorded: positions end there.
+                let greedy = Greedy::from(model.checkpoint.generation()).at_most(answers.shape()[1] - 1);
                 let found = greedy.run(&mut *session, &fed).unwrap_or_else(|e| panic!("{e}"));
-                let ours = target.as_i64().expect("ids").chunks(target.shape()[1]);
+                let ours = answers.as_i64().expect("ids").chunks(answers.shape()[1]);
                 for (row, (found, ours)) in found.iter().zip(ours).enumerate() {
                     let said = [&found.prompt[..], &found.tokens].concat();
                     if !ours.starts_with(&said) {
@@ -306,8 +315,8 @@ fn a_start_token_of_zeros_has_no_row() {
             assert_eq!(own.read().expect("readable"), weight.read().expect("readable"), "{}", weight.name);
         }
         let file = ModelFile::open(&home.path().join(FILE)).expect("written");
-        let table =
-            file.variables.iter().find(|variable| variable.name == "decoder/embeddings/weight").expect("a table");
+        let is_table = |stored: &&Stored| stored.name.starts_with("decoder/embeddings/") && stored.shape.len() == 2;
+        let table = file.variables.iter().find(is_table).expect("a table");
         let tokens = fs::read(home.path().join("shared_vocabulary.json")).expect("written");
         let tokens: Vec<String> = serde_json::from_slice(&tokens).expect("a list");
         assert_eq!(tokens.len(), table.shape[0]);
@@ -342,7 +351,7 @@ fn is_otherwise(name: &str) -> bool {
 #[ignore = "needs ctranslate2 and transformers in $VIRTUAL_ENV; CI turns it on"]
 fn the_engines_own_converter_writes_the_same_variables() {
     let python = std::env::var_os("VIRTUAL_ENV").map_or_else(|| repository(".venv"), PathBuf::from).join("bin/python");
-    for checkpoint in ["t5-v1.0", "t5-v1.1", "mt5", "bart", "bart-untied", "mbart", "pegasus", "m2m_100", "whisper"] {
+    for checkpoint in ["t5-v1.0", "t5-v1.1", "mt5", "bart", "mbart", "pegasus", "m2m_100", "whisper"] {
         let theirs = tempfile::tempdir().expect("temporary folder");
         let mut command = std::process::Command::new(&python);
         command

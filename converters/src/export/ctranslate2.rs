@@ -21,9 +21,13 @@
 //! bias has zeros in theirs. A table of positions begins with the row of the first token; rows before it are
 //! `position_encodings/before`, which the engine does not look for. Weights that are the same one are stored once and have aliases.
 
+mod builder;
 mod file;
 mod layout;
+mod part;
+mod place;
 mod settings;
+mod write;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,10 +43,9 @@ use crate::artifact::Artifact;
 use crate::error::ExportError;
 use crate::format::Format;
 use crate::model::Model;
-use layout::Layout;
+use builder::Layout;
+use file::NAME;
 use settings::Settings;
-
-const NAME: &str = "ctranslate2";
 
 /// Options of the format; it has none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -60,10 +63,6 @@ impl CTranslate2 {
         let is_held = (weight.bits, weight.block.per_row(columns)) == (8, 1) && weight.zeros.is_none();
         is_held.then_some(columns.max(1))
     }
-}
-
-fn unsupported(message: impl Into<String>) -> ExportError {
-    ExportError::Unsupported { format: NAME, message: message.into() }
 }
 
 /// Linears whose inputs the engine rounds and the graph does not, and roundings that it does not do.
@@ -132,7 +131,7 @@ impl Format for CTranslate2 {
 
     fn write(&self, model: &Model, dir: &Path) -> Result<Artifact, ExportError> {
         let layout = Layout::of(model)?;
-        file::write(&dir.join(FILE), &layout)?;
+        write::write(&dir.join(FILE), &layout)?;
         Settings::of(model)?.write(dir)?;
         copy_tokenizer(model, dir)?;
         Artifact::list(NAME, dir).map_err(|source| ExportError::Io { file: dir.to_owned(), source })

@@ -11,18 +11,18 @@
 //! A string is a u16, which counts the zero at its end, and UTF-8. Source: python/ctranslate2/specs/model_spec.py and src/models/model.cc
 //! of CTranslate2 4.8.5.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::Path;
 
 use graph::{Blob, FloatType};
 
-use super::layout::{Layout, Variable};
 use crate::error::ExportError;
 
 /// The file with the weights.
 pub const FILE: &str = "model.bin";
-const VERSION: u32 = 6;
+/// The format's name in recipes.
+pub(super) const NAME: &str = "ctranslate2";
+pub(super) const VERSION: u32 = 6;
 
 /// The type of a variable's elements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +48,7 @@ impl Dtype {
         Dtype::Float(FloatType::BF16),
     ];
 
-    fn id(self) -> u8 {
+    pub(super) fn id(self) -> u8 {
         Dtype::ALL.iter().position(|dtype| *dtype == self).expect("all are there") as u8
     }
 
@@ -73,40 +73,8 @@ impl Dtype {
     }
 }
 
-/// Writes a file. Errors: it cannot be written, or a weight not be read.
-pub(super) fn write(path: &Path, layout: &Layout<'_>) -> Result<(), ExportError> {
-    let failed = |source| ExportError::Io { file: path.to_owned(), source };
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
-    let (spec, revision) = layout.spec;
-    let mut header = VERSION.to_le_bytes().to_vec();
-    put(&mut header, spec);
-    header.extend(u32::to_le_bytes(revision));
-    header.extend((layout.variables.len() as u32).to_le_bytes());
-    for Variable { name, shape, dtype, content } in &layout.variables {
-        put(&mut header, name);
-        header.push(shape.len() as u8);
-        header.extend(shape.iter().flat_map(|n| (*n as u32).to_le_bytes()));
-        header.push(dtype.id());
-        let bytes = shape.iter().product::<usize>() * dtype.bytes();
-        header.extend((bytes as u32).to_le_bytes()); // the layout has none that is longer
-        out.write_all(&header).map_err(failed)?;
-        let mut written = 0;
-        content.stream(*dtype, &mut |bytes| {
-            written += bytes.len();
-            out.write_all(bytes).map_err(failed)
-        })?;
-        assert_eq!(written, bytes, "bytes of {name}");
-        header.clear();
-    }
-    header.extend((layout.aliases.len() as u32).to_le_bytes());
-    for (alias, name) in &layout.aliases {
-        put(&mut header, alias);
-        put(&mut header, name);
-    }
-    out.write_all(&header).and_then(|()| out.flush()).map_err(failed)
-}
-
-fn put(bytes: &mut Vec<u8>, text: &str) {
+/// Appends a string.
+pub(super) fn put(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend((text.len() as u16 + 1).to_le_bytes()); // names of variables are short
     bytes.extend(text.as_bytes());
     bytes.push(0);

@@ -4,8 +4,9 @@
 
 use graph::Unary;
 
-use super::super::file::Dtype;
-use super::{Builder, Positions, Source, Stack, Transformer};
+use super::builder::Builder;
+use super::file::Dtype;
+use crate::transformer::{Positions, Source, Stack, Transformer};
 
 /// `ActivationType` of include/ctranslate2/ops/activation.h.
 fn activation(unary: Unary) -> u8 {
@@ -116,12 +117,4 @@ fn attention(b: &mut Builder<'_>, pass: &Transformer, stack: Stack, scope: &str)
 fn first_layer(scope: &str) -> String {
     let stack = scope.split_once('/').map_or(scope, |(stack, _)| stack);
     format!("{stack}/layer_0")
-}
-
-impl Builder<'_> {
-    fn table_of_distances(&mut self, variable: &str, name: &str) {
-        if let Some((id, weight)) = self.need(name) {
-            self.floats.push((variable.to_owned(), weight.shape.clone(), vec![super::Part::whole(id, weight)]));
-        }
-    }
 }

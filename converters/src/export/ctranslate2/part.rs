@@ -7,12 +7,20 @@ use graph::weights::inverse;
 use graph::{AffineTensor, Blob, Block, FloatType, Quantized, Weight, WeightData, WeightError, WeightId, Weights};
 use half::f16;
 
-use super::super::file::Dtype;
-use super::Variable;
+use super::file::Dtype;
 use crate::error::ExportError;
 
 /// Bytes in memory at once, unless one row is longer.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// A variable.
+pub struct Variable<'a> {
+    pub name: String,
+    /// None of a scalar.
+    pub shape: Vec<usize>,
+    pub dtype: Dtype,
+    pub content: Content<'a>,
+}
 
 /// What a variable holds.
 pub enum Content<'a> {
@@ -182,8 +190,7 @@ fn chunks(rows: &Range<usize>, row_bytes: usize) -> impl Iterator<Item = Range<u
 
 /// The weights that variables hold, whose bytes are `found`. Errors: a scale that no f16 says.
 pub fn weights(variables: &[Variable<'_>], found: &BTreeMap<&str, &Blob>) -> Result<Weights, String> {
-    // Of a weight, the parts that variables hold: the first row, and the data.
-    let mut pieces: BTreeMap<WeightId, (&Weight, Vec<(usize, Piece)>)> = BTreeMap::new();
+    let mut pieces: BTreeMap<WeightId, Pieces<'_>> = BTreeMap::new();
     for Variable { name, dtype, content, .. } in variables {
         let Content::Rows(parts) = content else { continue };
         let (bytes, scales) = (found[name.as_str()], found.get(format!("{name}_scale").as_str()));
@@ -213,6 +220,9 @@ pub fn weights(variables: &[Variable<'_>], found: &BTreeMap<&str, &Blob>) -> Res
     }
     Ok(weights)
 }
+
+/// Of a weight, what variables hold, each with its first row.
+type Pieces<'a> = (&'a Weight, Vec<(usize, Piece)>);
 
 /// Rows as a file holds them.
 struct Piece {
