@@ -129,6 +129,7 @@ fn body(value: &Value) -> String {
     let forms = value["oneOf"].as_array().or(value["anyOf"].as_array());
     match forms {
         Some(forms) => forms.iter().map(form).collect(),
+        None if value["enum"].is_null() => "It is written `{}`.\n".to_owned(),
         // Its sentence stands above.
         None => form(&serde_json::json!({ "enum": value["enum"] })),
     }
