@@ -98,7 +98,7 @@ def of_recipe(recipe):
 def main(build, errors):
     said = told.read(build)
     if said is None:
-        sentence = told.error(errors) or "trefoil ended without a word"
+        sentence = told.error(errors)
         place = re.search(r"([^\s:]+\.ya?ml)(?::(\d+))?", sentence)
         file = place[1] if place and Path(place[1]).exists() else None
         line = line_of_error(file, sentence) if file else 1

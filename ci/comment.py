@@ -47,7 +47,8 @@ def section(recipe):
         return text + "is not as its lock says, and nothing was changed:\n\n" + verbatim(rows)
     page = told.page(recipe)
     if page is not None:
-        # A heading of its own, below that of the recipe.
+        # Headings below that of the recipe; the pages that it names lie among the reports and not beside a comment.
+        page = re.sub(r"\[(report\.\w+)\]\(\1\)", r"\1", page)
         return text + re.sub(r"^(#+ )", r"###\1", page, flags=re.M)
     rows = [f"- {line_of(one['name'])}: {one['came']}, {one['verdict'].replace('_', ' ')}" for one in recipe["artifacts"]]
     return text + "\n".join(rows or ["nothing was asked of it here"]) + "\n"
@@ -56,7 +57,7 @@ def section(recipe):
 def write(build, errors, name, most):
     said = told.read(build)
     if said is None:
-        sections = ["trefoil could not run:\n\n" + verbatim(told.error(errors) or "it ended without a word")]
+        sections = ["trefoil could not run:\n\n" + verbatim(told.error(errors))]
     else:
         sections = [section(recipe) for recipe in said["recipes"]]
         if said["damaged"]:

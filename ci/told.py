@@ -11,12 +11,14 @@ def read(file):
 
 
 def error(file):
-    """The sentence of the error that ended a build, with the hint: the last line of stderr that is an object."""
-    for line in reversed(Path(file).read_text(encoding="utf-8", errors="replace").splitlines()):
-        if line.startswith("{"):
+    """The sentence of the error that ended a build, with its hint: the last line of stderr that is an object, else the last line."""
+    lines = Path(file).read_text(encoding="utf-8", errors="replace").split("\n")
+    for line in reversed(lines):
+        if line.startswith('{"error"'):
             found = json.loads(line)["error"]
             return found["message"] + (f"\nhint: {found['hint']}" if found["hint"] else "")
-    return None
+    said = [line for line in lines if line.strip()]
+    return said[-1] if said else "trefoil ended without a word"
 
 
 def report(recipe):
@@ -39,4 +41,8 @@ def failed(checks):
 
 def sentence(check):
     """What was compared, what was found, and what to try."""
-    return f"{check['link']}: {check['what']}: {check['sentence']}"
+    figure, limit = "", check.get("limit")
+    if check.get("value") is not None and isinstance(limit, dict):
+        bounds = ", ".join(f"{word.replace('_', ' ')} {bound:g}" for word, bound in limit.items())
+        figure = f" ({check['metric']} {check['value']:.6g}, {bounds})"
+    return f"{check['link']}: {check['what']}{figure}: {check['sentence']}"
