@@ -37,6 +37,18 @@ trap 'rm -rf "$work"' EXIT
 install -d -m 755 "$work/$name"
 install -m 755 "$program" "$work/$name/trefoil"
 install -m 644 LICENSE README.md SECURITY.md "$work/$name/"
+# What templates of CI services run.
+install -d -m 755 "$work/$name/ci/gitlab"
+install -m 755 ci/build.sh ci/annotations.py ci/comment.py ci/reports.py "$work/$name/ci/"
+install -m 644 ci/told.py "$work/$name/ci/"
+install -m 755 ci/gitlab/note.py "$work/$name/ci/gitlab/"
+install -d -m 755 "$work/$name/completions" "$work/$name/man/man1"
+for shell in bash elvish fish powershell zsh; do
+    "$program" completions "$shell" >"$work/$name/completions/trefoil.$shell"
+done
+"$program" man "$work/$name/man/man1" >&2
+# As a folder of its own has no bits but those of the builder's mask.
+chmod -R u=rwX,go=rX "$work/$name"
 mkdir -p build/release
 archive=build/release/$name.tar.gz
 tar --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner -C "$work" -cf - "$name" | gzip -9n >"$work/archive"

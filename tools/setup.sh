@@ -4,7 +4,8 @@
 # usage: tools/setup.sh              a C++ toolchain for llama.cpp, and onnxruntime in .venv: all that tools/demo.sh needs
 #        tools/setup.sh --all        also transformers and CTranslate2 in .venv; Qualcomm's HTP simulator there, which is
 #                                    proprietary (its licence allows development and benchmarks); OpenVINO in .venv-openvino;
-#                                    and what only the tests use: Optimum in .venv-optimum, transformers.js in .node, Chromium
+#                                    and what only the tests use: Optimum in .venv-optimum, Snakemake in .venv-snakemake,
+#                                    transformers.js in .node, Chromium
 #        tools/setup.sh --book       only what tools/book.sh needs, in .venv-book
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -44,6 +45,7 @@ if [ "$what" = --all ]; then
   fi
   environment .venv-openvino tools/requirements-openvino.txt
   environment .venv-optimum tools/requirements-optimum.txt
+  environment .venv-snakemake tools/requirements-snakemake.txt
   cmp -s tools/package.json .node/installed.json || node=tools/package.json
 fi
 

@@ -20,6 +20,7 @@ mod failures;
 mod families;
 mod fixture;
 mod foreign;
+mod forge;
 mod gemma;
 mod gguf;
 mod gguf_checkpoint;

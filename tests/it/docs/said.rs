@@ -20,7 +20,7 @@ fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
 
 /// The texts in the sources, with strings in one piece that go on in the next line.
 fn sources() -> String {
-    let roots = ["src", "graph", "quant", "converters", "validate"].map(repository);
+    let roots = ["src", "graph", "quant", "converters", "hub", "validate"].map(repository);
     let read = |path: PathBuf| fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let all: String = roots.iter().flat_map(|root| files(root, "rs")).map(read).collect();
     let mut pieces = all.split("\\\n");
