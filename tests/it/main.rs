@@ -57,3 +57,4 @@ mod tokenizer;
 mod trace;
 mod validate;
 mod verify;
+mod web;
