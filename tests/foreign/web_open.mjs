@@ -45,7 +45,8 @@ listen(({ method, params }) => {
   if (method === "Page.loadEventFired") loaded();
   if (method === "Runtime.exceptionThrown") faults.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
   if (method === "Runtime.consoleAPICalled") faults.push(`console.${params.type}: ${params.args.map((one) => one.value ?? one.description).join(" ")}`);
-  if (method === "Log.entryAdded") faults.push(`log: ${params.entry.text} ${params.entry.url ?? ""}`);
+  // A browser without a GPU warns of that.
+  if (method === "Log.entryAdded" && params.entry.level === "error") faults.push(`log: ${params.entry.text} ${params.entry.url ?? ""}`);
   if (method === "Network.requestWillBeSent" && !/^(data|blob):/.test(params.request.url) && !params.request.url.startsWith(`${origin}/`)) {
     faults.push(`asks for ${params.request.url}`);
   }

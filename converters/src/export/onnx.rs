@@ -4,6 +4,7 @@
 //! unless `attention: standard`, and `MatMulNBits` and `GatherBlockQuantized` for codes of 4 and 8 bits.
 
 mod between;
+mod configs;
 mod folder;
 mod lower;
 mod options;
@@ -12,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use checkpoint::Files;
 use graph::{
     Cache, DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, PortRole, Side, Type, ValueId,
     WeightId, Weights,
@@ -23,7 +23,7 @@ use onnx::read;
 use onnx::tensors::{Layout, Reader};
 use onnx::write::{self, FileGraph};
 
-pub use self::folder::{Folder, TRANSFORMERS_JS};
+pub use self::folder::{DATA_FILE, Folder, TRANSFORMERS_JS};
 pub use self::options::{Attention, Compute, Consumer, Onnx, Placement, Products, Profile};
 pub use onnx::{
     Attribute, Constant, Declared, Description, Element, Extent, Initializer, Node, OnnxFile, STANDARD, Types, Unknown,
@@ -31,7 +31,8 @@ pub use onnx::{
 };
 
 pub use self::between::show_values;
-use self::folder::{CONFIG, Names, its_config};
+use self::configs::{CONFIG, TOKEN_LIST, TOKENIZER_CONFIG, its_config, readable_tokenizer_config};
+use self::folder::{MERGED, Names};
 use self::lower::{Choices, Lowering};
 use crate::artifact::Artifact;
 use crate::error::ExportError;
@@ -39,10 +40,6 @@ use crate::export::companions::copy_companions;
 use crate::format::Format;
 use crate::model::Model;
 
-/// The file of the weights of all graphs.
-pub const DATA_FILE: &str = "model.onnx_data";
-
-const MERGED: &str = "merged";
 const FORMAT: &str = "onnx";
 
 // protobuf ends at 2^31 bytes; the nodes need some of them.
@@ -109,20 +106,6 @@ impl Format for Onnx {
 
 fn written(file: PathBuf, text: &str) -> Result<(), ExportError> {
     fs::write(&file, text).map_err(|source| ExportError::Io { file, source })
-}
-
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-const TOKEN_LIST: &str = "extra_special_tokens";
-
-/// The checkpoint's tokenizer_config.json without the list of tokens that transformers 5 writes into it, or `None` when it
-/// has none. transformers 4.x expects a table under that key and refuses the tokenizer; ids and texts do not depend on it.
-fn readable_tokenizer_config(files: &Files) -> Result<Option<String>, ExportError> {
-    let Some(mut config) = files.json::<serde_json::Value>(TOKENIZER_CONFIG)? else { return Ok(None) };
-    let Some(keys) = config.as_object_mut().filter(|keys| keys.get(TOKEN_LIST).is_some_and(|v| v.is_array())) else {
-        return Ok(None);
-    };
-    keys.shift_remove(TOKEN_LIST);
-    Ok(Some(format!("{config:#}\n")))
 }
 
 impl Onnx {

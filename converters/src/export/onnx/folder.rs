@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use checkpoint::Files;
 use graph::{FloatType, Graph, Quantized, WeightData};
-use serde_json::{Value, json};
 
-use super::options::{Consumer, Placement};
-use super::{DATA_FILE, MERGED};
-use crate::error::ExportError;
+use super::options::Consumer;
 
-/// The graphs' files without suffix and extension, by entry; the last one is made of the two before.
+/// The file of the weights of all graphs that share one.
+pub const DATA_FILE: &str = "model.onnx_data";
+
+/// The entry that is made of two.
+pub(super) const MERGED: &str = "merged";
+
+/// The graphs' files without suffix and extension, by entry.
 const GRAPHS: [(&str, &str); 4] = [
     ("encoder", "encoder_model"),
     ("decoder", "decoder_model"),
@@ -25,8 +27,6 @@ const ITS_ENTRIES: [&str; 2] = ["encoder", MERGED];
 const ITS_FOLDER: &str = "onnx";
 /// Its words for what weights are stored in, and what they append to a file's name (its src/utils/dtypes.js).
 const ITS_DTYPES: [(&str, &str); 4] = [("fp32", ""), ("fp16", "_fp16"), ("q8", "_quantized"), ("q4", "_q4")];
-/// Its table in config.json.
-const ITS_CONFIG: &str = "transformers.js_config";
 
 /// Words of `model_type` whose fixtures transformers.js was seen to run.
 pub const TRANSFORMERS_JS: [&str; 8] =
@@ -141,7 +141,7 @@ impl Folder {
 }
 
 /// transformers.js' word for the weights of a graph, and its suffix.
-fn its_dtype(graph: &Graph) -> (&'static str, &'static str) {
+pub(super) fn its_dtype(graph: &Graph) -> (&'static str, &'static str) {
     let bits: BTreeSet<u8> = graph.weights.iter().map(|(_, weight)| bits(&weight.data)).collect();
     let word = match bits {
         bits if bits.iter().any(|bits| *bits <= 4) => "q4",
@@ -161,20 +161,6 @@ fn bits(data: &WeightData) -> u8 {
         _ => 32,
     }
 }
-
-/// The checkpoint's config.json with what transformers.js has to know of the files, instead of what it was told of others.
-///
-/// Errors: config.json cannot be read.
-pub(super) fn its_config(files: &Files, graph: &Graph, weights: Placement) -> Result<Option<String>, ExportError> {
-    let Some(mut config) = files.json::<serde_json::Map<String, Value>>(CONFIG)? else { return Ok(None) };
-    let (dtype, _) = its_dtype(graph);
-    let is_beside = weights == Placement::External;
-    config.insert(ITS_CONFIG.to_owned(), json!({ "dtype": dtype, "use_external_data_format": is_beside }));
-    Ok(Some(format!("{:#}\n", Value::Object(config))))
-}
-
-/// The file that transformers.js reads first.
-pub(super) const CONFIG: &str = "config.json";
 
 #[cfg(test)]
 mod tests {
