@@ -136,6 +136,14 @@ impl Card<'_> {
             format!("```python\nfrom {package} import {class}\n\nmodel = {class}.from_pretrained(\"FOLDER\")\n```\n")
         };
         match self.manifest.format.as_str() {
+            "onnx" if self.manifest.files.iter().any(|file| file.path.starts_with("onnx/")) => {
+                let class = if is_speech { "AutoModelForSpeechSeq2Seq" } else { "AutoModelForSeq2SeqLM" };
+                writeln!(
+                    out,
+                    "In transformers.js, in Node and in browsers, where FOLDER is a path below `env.localModelPath`:\n\n```js\n\
+                     import {{ {class} }} from \"@huggingface/transformers\";\n\nconst model = await {class}.from_pretrained(\"FOLDER\");\n```\n"
+                )
+            }
             "onnx" => writeln!(
                 out,
                 "In onnxruntime through Optimum:\n\n{}",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use converters::checkpoint::CheckpointError;
 use converters::export::ctranslate2::{FILE, ModelFile, Stored};
 use converters::export::gguf::{GgufFile, Value};
-use converters::export::onnx::{Initializer, describe};
+use converters::export::onnx::{Folder, Initializer, describe};
 use converters::{Checkpoint, ExportError, ImportError};
 use graph::passes::PassError;
 use graph::{Entry, Graph};
@@ -161,6 +161,10 @@ pub fn kind(path: &Path) -> Result<&'static str, InspectError> {
             files if files.iter().any(|f| has_extension(f, "onnx")) => Ok("onnx"),
             files if files.iter().any(|f| has_extension(f, "gguf")) => Ok("gguf"),
             _ if is_ctranslate2(path) => Ok(FORMAT),
+            // Of a repository on the hub, what lies in `onnx/` is one of several forms.
+            files if files.iter().all(|f| has_extension(f, "json")) && Folder::find(path).encoder().exists() => {
+                Ok("onnx")
+            }
             files if files.iter().any(|f| f.ends_with("config.json")) && !quantized() => Ok("checkpoint"),
             files if files.iter().any(|f| has_extension(f, "safetensors")) => Ok("safetensors"),
             _ => Err(InspectError::Unknown(path.to_owned())),
@@ -260,7 +264,9 @@ fn gguf(path: &Path) -> Result<Inspection, InspectError> {
 
 fn onnx(path: &Path) -> Result<Inspection, InspectError> {
     let (mut facts, mut entries, mut tensors) = (Vec::new(), Vec::new(), BTreeMap::new());
-    for file in files_at(path, "onnx")? {
+    let beside = files_at(path, "onnx")?;
+    let files = if beside.is_empty() { Folder::find(path).graphs().collect() } else { beside };
+    for file in files {
         let found = describe(&file).map_err(ExportError::from)?;
         let name = file.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
         facts.extend(found.facts.into_iter().map(|(key, value)| (format!("{name}: {key}"), value)));

@@ -1,6 +1,7 @@
 //! What an artifact is for, in words, and which artifact that is.
 
 use converters::export::npu::{PROFILES, Profile};
+use converters::export::onnx::TRANSFORMERS_JS;
 
 /// A format with its options.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,12 +30,12 @@ const fn purpose(word: &'static str, about: &'static str, shape: Shape) -> Purpo
 
 /// Every purpose but those of one NPU toolchain, whose words are the names of profiles.
 const GENERAL: [Purpose; 7] = [
-    purpose("onnxruntime", "Opens in onnxruntime, Optimum and transformers.js.", Shape::Onnx("{}")),
-    purpose("optimum", "Opens in onnxruntime, Optimum and transformers.js.", Shape::Onnx("{}")),
+    purpose("onnxruntime", "Opens in onnxruntime and Optimum.", Shape::Onnx("{}")),
+    purpose("optimum", "Opens in onnxruntime and Optimum.", Shape::Onnx("{}")),
     purpose(
         "transformers.js",
-        "For browsers: the weights are in the graphs' files, at most 2 GB each.",
-        Shape::Onnx("{ weights: embedded }"),
+        "Opens as it is in transformers.js, in Node and in browsers.",
+        Shape::Onnx("{ for: transformers.js }"),
     ),
     purpose("npu", "Static graphs in plain floats, for every NPU toolchain.", Shape::Npu("npu-portable")),
     purpose("llama.cpp", "Opens in llama.cpp.", Shape::Gguf),
@@ -45,11 +46,7 @@ const GENERAL: [Purpose; 7] = [
 /// A program, the families that it was seen to run, and what to ask for with another one.
 const RUNNERS: [(&str, &[&str], &str); 4] = [
     ("llama.cpp", &["t5", "mt5", "umt5"], "`--for ggml` makes the same file for trefoil's engine"),
-    (
-        "transformers.js",
-        &["t5", "mt5", "bart", "mbart", "blenderbot-small", "marian", "m2m_100", "whisper"],
-        "`--for onnxruntime` makes such files",
-    ),
+    ("transformers.js", &TRANSFORMERS_JS, "`--for onnxruntime` makes files for other programs"),
     (
         "optimum",
         &[

@@ -1,13 +1,13 @@
-// Opens pages and pictures in headless Chromium, over a pipe and with nothing beside Node, and says what is wrong with them.
+// Opens pages and pictures in headless Chromium and says what is wrong with them.
 //
 // usage: node browser.mjs FOLDER FILE...      screenshots and papers go into FOLDER
 //
 // Prints one JSON object: { "faults": ["report.html, phone: …"], "opened": { "report.html": { "ms": 300, "elements": 9000 } } }.
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { pathToFileURL } from "node:url";
+
+import { chromium } from "./chromium.mjs";
 
 const [folder, ...files] = process.argv.slice(2);
 /** How a page is looked at. */
@@ -22,41 +22,7 @@ const VIEWS = [
 /** Longer than any of it takes; a browser that hangs is ended. */
 const PATIENCE_MS = 120_000;
 
-const home = mkdtempSync(join(tmpdir(), "browser-"));
-const browser = spawn(process.env.CHROMIUM ?? "chromium", [
-  "--headless", "--no-sandbox", "--remote-debugging-pipe", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update", "--force-color-profile=srgb", `--user-data-dir=${home}`,
-], { stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"] });
-let complaint = "";
-browser.stderr.on("data", (text) => { complaint = (complaint + text).slice(-2000); });
-const end = (code) => {
-  browser.kill("SIGKILL");
-  browser.once("exit", () => { rmSync(home, { recursive: true, force: true, maxRetries: 5 }); process.exit(code); });
-};
-browser.on("error", (e) => { console.error(`chromium: ${e.message}`); process.exit(2); });
-setTimeout(() => { console.error(`chromium did not answer: ${complaint}`); end(2); }, PATIENCE_MS).unref();
-
-// The DevTools protocol: JSON, a zero byte after each message.
-let last = 0;
-let rest = "";
-const waiting = new Map();
-let onEvent = () => {};
-browser.stdio[4].setEncoding("utf8").on("data", (text) => {
-  const messages = (rest + text).split("\0");
-  rest = messages.pop();
-  for (const message of messages.map(JSON.parse)) {
-    const { resolve, reject } = waiting.get(message.id) ?? {};
-    waiting.delete(message.id);
-    if (message.error) reject?.(new Error(message.error.message));
-    else if (resolve) resolve(message.result);
-    else if (message.method) onEvent(message);
-  }
-});
-const call = (method, params = {}, sessionId = undefined) => new Promise((resolve, reject) => {
-  last += 1;
-  waiting.set(last, { resolve, reject });
-  browser.stdio[3].write(JSON.stringify({ id: last, method, params, sessionId }) + "\0");
-});
+const { page, run, listen, end } = await chromium(PATIENCE_MS);
 
 /** Runs in the page: faults of what is drawn. */
 const look = () => {
@@ -127,16 +93,6 @@ const search = () => {
   function answers_of() { return document.getElementById("cards").innerHTML; }
 };
 
-const { targetId } = await call("Target.createTarget", { url: "about:blank" });
-const { sessionId } = await call("Target.attachToTarget", { targetId, flatten: true });
-const page = (method, params) => call(method, params, sessionId);
-const run = async (what) => {
-  const { result, exceptionDetails } = await page("Runtime.evaluate", { expression: `(${what})()`, returnByValue: true, awaitPromise: true });
-  if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
-  return result.value;
-};
-for (const domain of ["Page", "Runtime", "Log", "Network"]) await page(`${domain}.enable`);
-
 const faults = [];
 const opened = {};
 try {
@@ -145,7 +101,7 @@ try {
     const url = pathToFileURL(file).href;
     let fault = () => {};
     let loaded = () => {};
-    onEvent = ({ method, params }) => {
+    listen(({ method, params }) => {
       if (method === "Page.loadEventFired") loaded();
       if (method === "Runtime.exceptionThrown") fault(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
       if (method === "Runtime.consoleAPICalled") fault(`console.${params.type}`);
@@ -153,7 +109,7 @@ try {
       if (method === "Network.requestWillBeSent" && params.request.url !== url && !params.request.url.startsWith("data:")) {
         fault(`asks for ${params.request.url}`);
       }
-    };
+    });
     const open = async () => {
       const event = new Promise((resolve) => { loaded = resolve; });
       const begun = performance.now();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use converters::export::onnx::{Onnx, Placement};
+use converters::export::onnx::Onnx;
 use converters::export::safetensors::Safetensors;
 use converters::{Artifact, Format, Model, import};
 use graph::progress::Quiet;
@@ -47,7 +47,7 @@ pub const OPTIMUM: &[(&str, Opens)] = &[
     ("moonshine", All),
 ];
 
-/// transformers.js 4.3 under Node, which opens the merged decoder. It feeds Moonshine no mask, which our encoder needs, and has
+/// transformers.js 4.3 in Node and in a browser, which opens the merged decoder (web.rs). It feeds Moonshine no mask, which our encoder needs, and has
 /// no `encoder_no_repeat_ngram_size`, which Blenderbot's settings ask for; `blenderbot-small` is of that family without it.
 pub const TRANSFORMERS_JS: &[&str] =
     &["t5-rows-of-32", "mt5", "bart", "mbart", "blenderbot-small", "marian", "m2m_100", "nllb", "whisper"];
@@ -74,19 +74,19 @@ pub const TRANSFORMERS: &[&str] = &[
     "t5gemma2",
 ];
 
-fn model(name: &str) -> Model {
+pub fn model(name: &str) -> Model {
     let mut model = import(&fixture(name)).unwrap_or_else(|e| panic!("{e}"));
     graph::passes::run(&mut model.graph).unwrap_or_else(|e| panic!("{name}: {e}"));
     model
 }
 
-fn write(model: &Model, format: &dyn Format, dir: &Path) -> Artifact {
+pub fn write(model: &Model, format: &dyn Format, dir: &Path) -> Artifact {
     format.check(model).unwrap_or_else(|e| panic!("{e}"));
     format.write(model, dir).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The JSON that a program prints. Errors: its own words.
-fn printed(mut command: Command) -> Value {
+pub fn printed(mut command: Command) -> Value {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; tools/setup.sh --all makes it"));
     let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     serde_json::from_str(&out).unwrap_or_else(|_| serde_json::json!({ "error": format!("{out}{errors}") }))
@@ -99,7 +99,7 @@ fn opened_in_python(environment: &str, consumer: &str, dir: &Path, name: &str) -
 }
 
 /// Generated rows by what they were generated from, without the padding at their ends.
-type Rows = BTreeMap<&'static str, Vec<Vec<i64>>>;
+pub type Rows = BTreeMap<&'static str, Vec<Vec<i64>>>;
 
 const WHAT: [&str; 2] = ["greedy", "prompt_greedy"];
 
@@ -118,7 +118,7 @@ fn until_end(row: Vec<i64>, model: &Model) -> Vec<i64> {
     row
 }
 
-fn recorded_rows(model: &Model) -> Rows {
+pub fn recorded_rows(model: &Model) -> Rows {
     let (recorded, _) = expected(model.checkpoint.dir());
     let rows = |tokens: &Tensor| {
         let rows = tokens.as_i64().expect("ids").chunks(tokens.shape()[1]);
@@ -128,7 +128,7 @@ fn recorded_rows(model: &Model) -> Rows {
 }
 
 /// Errors: the program's own words instead of rows.
-fn said_rows(said: &Value, model: &Model) -> Result<Rows, String> {
+pub fn said_rows(said: &Value, model: &Model) -> Result<Rows, String> {
     if let Some(error) = said.get("error") {
         return Err(error.to_string());
     }
@@ -142,7 +142,7 @@ fn said_rows(said: &Value, model: &Model) -> Result<Rows, String> {
 }
 
 /// Errors: the first row that differs.
-fn compare(expected: &Rows, found: &Rows, is_whisper: bool) -> Result<(), String> {
+pub fn compare(expected: &Rows, found: &Rows, is_whisper: bool) -> Result<(), String> {
     for (what, found) in found {
         let expected = &expected[what];
         if expected.len() != found.len() {
@@ -162,11 +162,11 @@ fn contains(row: &[i64], part: &[i64]) -> bool {
     (0..=4).any(|from| row.get(from..).is_some_and(|rest| rest.starts_with(part) && rest.len() <= part.len() + 1))
 }
 
-fn is_whisper(model: &Model) -> bool {
+pub fn is_whisper(model: &Model) -> bool {
     model.checkpoint.config().model_type() == Some("whisper")
 }
 
-fn told(faults: &[String]) {
+pub fn told(faults: &[String]) {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
@@ -187,25 +187,6 @@ fn optimum_says_what_its_own_torch_says_for_every_family_that_it_knows() {
                 (Err(_), "merged", Pair(_)) | (Ok(()), ..) => {}
                 (Err(e), ..) => faults.push(format!("{name}, {form}: {e}")),
             }
-        }
-    }
-    told(&faults);
-}
-
-#[test]
-#[ignore = "needs Node and .node; CI turns it on"]
-fn transformers_js_says_the_recorded_tokens_for_every_family_that_it_knows() {
-    let format = Onnx { weights: Placement::Embedded, ..Onnx::DEFAULT };
-    let mut faults = Vec::new();
-    for name in TRANSFORMERS_JS {
-        let (model, home) = (model(name), tempfile::tempdir().expect("temporary folder"));
-        write(&model, &format, home.path());
-        let mut command = Command::new("node");
-        command.arg(repository("tests/foreign/fixture_open.mjs")).arg(repository(".node/node_modules"));
-        command.arg(home.path()).arg(fixture(name).join("expected.safetensors"));
-        let found = said_rows(&printed(command), &model);
-        if let Err(e) = found.and_then(|found| compare(&recorded_rows(&model), &found, is_whisper(&model))) {
-            faults.push(format!("{name}: {e}"));
         }
     }
     told(&faults);

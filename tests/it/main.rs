@@ -58,3 +58,4 @@ mod tokenizer;
 mod trace;
 mod validate;
 mod verify;
+mod web;

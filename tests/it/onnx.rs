@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use converters::export::onnx::{Attention, Compute, DATA_FILE, GRAPH_FILES, Onnx, Placement, Products, describe};
+use converters::export::onnx::{Attention, Compute, Consumer, DATA_FILE, Folder, Onnx, Placement, Products, describe};
 use converters::{Artifact, Format, Model, import};
 use graph::passes::{Pass, QuantizeActivations, QuantizeActivationsInBlocks, QuantizeStatically, run_one};
 use graph::progress::Quiet;
@@ -217,6 +217,19 @@ fn equal_weights(model: &Model, format: &Onnx, artifact: &Artifact, what: &str) 
 }
 
 #[test]
+fn the_folder_of_transformers_js_has_the_same_weights_and_computes_the_same() {
+    let embedded = Onnx { consumer: Consumer::TransformersJs, weights: Placement::Embedded, ..Onnx::DEFAULT };
+    for name in ["t5-rows-of-32", "bart", "whisper"] {
+        for scheme in SCHEMES {
+            for format in [Onnx { weights: Placement::External, ..embedded.clone() }, embedded.clone()] {
+                let worst = round_trip_and_run(&model(&fixture(name), scheme), &format, name);
+                assert!(worst <= F32_NOISE, "{name} as {scheme}: {worst:e}");
+            }
+        }
+    }
+}
+
+#[test]
 fn weights_read_back_bit_for_bit_and_onnxruntime_computes_what_the_interpreter_does() {
     for name in FIXTURES {
         for scheme in SCHEMES {
@@ -400,8 +413,9 @@ fn fixed_steps_are_quantize_and_dequantize_nodes_of_the_oldest_opset_that_has_th
         let model = fixed_steps(&fixture("t5-v1.1"), bits); // 3 encoder layers
         let home = tempfile::tempdir().expect("temporary folder");
         write(&model, &Onnx::DEFAULT, home.path());
-        for (_, file) in GRAPH_FILES {
-            let described = describe(&home.path().join(file)).expect("described");
+        for file in Folder::find(home.path()).graphs() {
+            let described = describe(&file).expect("described");
+            let file = file.display();
             assert!(
                 described.facts.contains(&("opsets".to_owned(), opsets.to_owned())),
                 "{file}: {:?}",
@@ -649,9 +663,10 @@ fn damaged_files_are_errors() {
     let model = model(&fixture("t5-v1.0"), "int4-g32-asym");
     let home = tempfile::tempdir().expect("temporary folder");
     let artifact = write(&model, &Onnx::DEFAULT, home.path());
-    let files = GRAPH_FILES.iter().map(|(_, file)| *file).chain([DATA_FILE]);
-    for file in files {
-        let path = home.path().join(file);
+    let files: Vec<_> = Folder::find(home.path()).graphs().chain([home.path().join(DATA_FILE)]).collect();
+    assert_eq!(files.len(), 5);
+    for path in files {
+        let file = path.display();
         let whole = fs::read(&path).expect("written");
         for sixteenths in 0..16 {
             fs::write(&path, &whole[..whole.len() * sixteenths / 16]).expect("cut");

@@ -1,9 +1,11 @@
-//! ONNX as Optimum and transformers.js read it: one file an entry, one weight file for all.
+//! ONNX as Optimum reads it: one file an entry, one weight file for all; or as transformers.js does.
 //!
 //! Standard operators of opset 18, of opset 21 in a file with activations of 16 bits; of `com.microsoft`, `MultiHeadAttention`
 //! unless `attention: standard`, and `MatMulNBits` and `GatherBlockQuantized` for codes of 4 and 8 bits.
 
 mod between;
+mod configs;
+mod folder;
 mod lower;
 mod options;
 
@@ -11,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use checkpoint::Files;
 use graph::{
     Cache, DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, PortRole, Side, Type, ValueId,
     WeightId, Weights,
@@ -22,13 +23,16 @@ use onnx::read;
 use onnx::tensors::{Layout, Reader};
 use onnx::write::{self, FileGraph};
 
-pub use self::options::{Attention, Compute, Onnx, Placement, Products, Profile};
+pub use self::folder::{DATA_FILE, Folder, TRANSFORMERS_JS};
+pub use self::options::{Attention, Compute, Consumer, Onnx, Placement, Products, Profile};
 pub use onnx::{
     Attribute, Constant, Declared, Description, Element, Extent, Initializer, Node, OnnxFile, STANDARD, Types, Unknown,
     describe,
 };
 
 pub use self::between::show_values;
+use self::configs::{CONFIG, TOKEN_LIST, TOKENIZER_CONFIG, its_config, readable_tokenizer_config};
+use self::folder::{MERGED, Names};
 use self::lower::{Choices, Lowering};
 use crate::artifact::Artifact;
 use crate::error::ExportError;
@@ -36,18 +40,6 @@ use crate::export::companions::copy_companions;
 use crate::format::Format;
 use crate::model::Model;
 
-/// The file of the weights of all graphs.
-pub const DATA_FILE: &str = "model.onnx_data";
-
-/// The graphs' files, by entry; the last one is made of the two before.
-pub const GRAPH_FILES: [(&str, &str); 4] = [
-    ("encoder", "encoder_model.onnx"),
-    ("decoder", "decoder_model.onnx"),
-    ("decoder_with_past", "decoder_with_past_model.onnx"),
-    (MERGED, "decoder_model_merged.onnx"),
-];
-
-const MERGED: &str = "merged";
 const FORMAT: &str = "onnx";
 
 // protobuf ends at 2^31 bytes; the nodes need some of them.
@@ -58,7 +50,7 @@ const MAX_DISTANCE: usize = 1 << 16;
 
 impl Onnx {
     fn choices(&self) -> Choices {
-        Choices { attention: self.attention, compute: self.compute, products: self.products }
+        Choices { consumer: self.consumer, attention: self.attention, compute: self.compute, products: self.products }
     }
 
     /// Whether `MatMulInteger` reads codes as uint8.
@@ -85,9 +77,10 @@ impl Format for Onnx {
     }
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
+        self.opens(model.checkpoint.config().model_type())?;
         let layouts = self.layouts(&model.graph)?;
-        for (_, file) in GRAPH_FILES {
-            self.file(&model.graph, file, &layouts)?;
+        for (entry, file) in Names::of(self.consumer, &model.graph).graphs() {
+            self.file(&model.graph, entry, &file, &layouts)?;
         }
         Ok(())
     }
@@ -96,42 +89,64 @@ impl Format for Onnx {
         self.write_graphs(&model.graph, dir)?;
         copy_companions(model, dir)?;
         if let Some(text) = readable_tokenizer_config(model.checkpoint.files())? {
-            let file = dir.join(TOKENIZER_CONFIG);
-            fs::write(&file, text).map_err(|source| ExportError::Io { file, source })?;
+            written(dir.join(TOKENIZER_CONFIG), &text)?;
+        }
+        if self.consumer == Consumer::TransformersJs
+            && let Some(text) = its_config(model.checkpoint.files(), &model.graph, self.weights)?
+        {
+            written(dir.join(CONFIG), &text)?;
         }
         Artifact::list(FORMAT, dir).map_err(|source| ExportError::Io { file: dir.to_owned(), source })
     }
 
     fn read_weights(&self, model: &Model, artifact: &Artifact) -> Result<Weights, ExportError> {
-        Ok(read::weights(&model.graph.weights, &artifact.dir, graph_paths(&artifact.dir))?)
+        Ok(read::weights(&model.graph.weights, &artifact.dir, Folder::find(&artifact.dir).graphs())?)
     }
 }
 
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-const TOKEN_LIST: &str = "extra_special_tokens";
-
-/// The checkpoint's tokenizer_config.json without the list of tokens that transformers 5 writes into it, or `None` when it
-/// has none. transformers 4.x expects a table under that key and refuses the tokenizer; ids and texts do not depend on it.
-fn readable_tokenizer_config(files: &Files) -> Result<Option<String>, ExportError> {
-    let Some(mut config) = files.json::<serde_json::Value>(TOKENIZER_CONFIG)? else { return Ok(None) };
-    let Some(keys) = config.as_object_mut().filter(|keys| keys.get(TOKEN_LIST).is_some_and(|v| v.is_array())) else {
-        return Ok(None);
-    };
-    keys.shift_remove(TOKEN_LIST);
-    Ok(Some(format!("{config:#}\n")))
+fn written(file: PathBuf, text: &str) -> Result<(), ExportError> {
+    fs::write(&file, text).map_err(|source| ExportError::Io { file, source })
 }
 
 impl Onnx {
     /// Writes the graphs and their weights, without the files copied from the checkpoint.
     pub fn write_graphs(&self, graph: &Graph, dir: &Path) -> Result<(), ExportError> {
-        let layouts = self.layouts(graph)?;
-        let mut out = write::Files::create(dir, (self.weights == Placement::External).then_some(DATA_FILE))?;
-        for (_, file) in GRAPH_FILES {
-            let file_graph = self.file(graph, file, &layouts)?;
+        let (layouts, names) = (self.layouts(graph)?, Names::of(self.consumer, graph));
+        let dir = dir.join(names.folder());
+        fs::create_dir_all(&dir).map_err(|source| ExportError::Io { file: dir.clone(), source })?;
+        // Graphs that share their weights are written one after another into files that stay open.
+        let mut open: Option<(String, write::Files)> = None;
+        for (entry, file) in names.graphs() {
+            let file_graph = self.file(graph, entry, &file, &layouts)?;
             let version = write::Version::of(&file_graph.graph);
-            out.write(graph, &layouts, file, file_graph, version)?;
+            let data = names.data(&file);
+            if let Some((_, done)) = open.take_if(|(shared, _)| *shared != data) {
+                done.finish()?;
+            }
+            let (_, out) = match &mut open {
+                Some(open) => open,
+                none => {
+                    let beside = (self.weights == Placement::External).then_some(data.as_str());
+                    let files = write::Files::create(&dir, beside)?;
+                    none.insert((data, files))
+                }
+            };
+            out.write(graph, &layouts, &file, file_graph, version)?;
         }
-        Ok(out.finish()?)
+        open.map_or(Ok(()), |(_, last)| Ok(last.finish()?))
+    }
+
+    /// Errors: the folder is for a consumer that does not know the family.
+    fn opens(&self, model_type: Option<&str>) -> Result<(), ExportError> {
+        let family = model_type.unwrap_or("a model without a model_type");
+        if self.consumer == Consumer::Optimum || TRANSFORMERS_JS.contains(&family) {
+            return Ok(());
+        }
+        Err(ExportError::CannotHold {
+            format: FORMAT,
+            items: vec![format!("{family}: transformers.js is known to run {}", TRANSFORMERS_JS.join(", "))],
+            hint: "leave `for: transformers.js` out: Optimum's layout is for every family".to_owned(),
+        })
     }
 
     /// How each weight is stored. Errors: all that ONNX cannot hold.
@@ -229,10 +244,10 @@ impl Onnx {
     fn file<'g>(
         &self,
         graph: &'g Graph,
+        entry: &str,
         file: &str,
         layouts: &'g HashMap<WeightId, Layout>,
     ) -> Result<FileGraph, ExportError> {
-        let (entry, _) = GRAPH_FILES.into_iter().find(|(_, name)| *name == file).expect("one of these files");
         let lowering = Lowering::new(graph, layouts, self.choices());
         let unsupported =
             |message: String| ExportError::Unsupported { format: FORMAT, message: format!("{file}: {message}") };
@@ -458,11 +473,6 @@ fn empty_past(mut ty: Type) -> Type {
     let empty = BTreeMap::from([(PAST, 0), (DEC, 0)]);
     ty.shape.iter_mut().for_each(|dim| *dim = dim.fix(&empty));
     ty
-}
-
-/// The files of an artifact of this format that hold weights or graphs.
-fn graph_paths(dir: &Path) -> impl Iterator<Item = PathBuf> {
-    GRAPH_FILES.into_iter().map(move |(_, file)| dir.join(file))
 }
 
 #[cfg(test)]

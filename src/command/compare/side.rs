@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use converters::checkpoint::{Files, Generation};
+use converters::export::onnx::Folder;
 use converters::import::family;
 use converters::tokenizer::{Languages, Tokenizer, TokenizerError};
 use converters::{Artifact, Checkpoint, FORMATS, limits};
@@ -49,8 +50,7 @@ impl Side {
         let format = format.ok_or_else(|| wrong(format!("expected an artifact, found a {named}")))?;
         let artifact = Artifact::list(format, dir).map_err(PipelineError::io(dir))?;
         // Optimum writes a pair of decoders, or one for both.
-        let has = |name: &str| dir.join(name).exists();
-        let merged = !has("decoder_with_past_model.onnx") && has("decoder_model_merged.onnx");
+        let merged = Folder::find(dir).is_merged_alone();
         Ok(Side { artifact, options: Options { merged, ..options.clone() } })
     }
 

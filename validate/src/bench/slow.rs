@@ -3,15 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use converters::Artifact;
-use converters::export::onnx::{Attribute, OnnxFile};
+use converters::export::onnx::{Attribute, Folder, OnnxFile};
 
 const PRODUCTS: &[&str] = &["MatMul", "Gemm"];
-const STEP: &str = "decoder_with_past_model.onnx";
 
 /// What of an artifact's decoder is known to cost, with the node and what to do; `None` where nothing is known.
 pub fn reason(artifact: &Artifact) -> Option<String> {
     match artifact.format {
-        "onnx" => of_onnx(&OnnxFile::open(&artifact.dir.join(STEP)).ok()?),
+        "onnx" => of_onnx(&OnnxFile::open(&Folder::find(&artifact.dir).step()).ok()?),
         "gguf" => Some(
             "ggml multiplies by blocks of whole bytes or nibbles fastest: q8_0 and q4_0 have kernels for every processor, \
              types of 3, 5 and 6 bits are put together from two fields in each product"

@@ -5,14 +5,13 @@
 use std::collections::HashMap;
 
 use converters::Artifact;
-use converters::export::onnx::{Extent, OnnxFile};
+use converters::export::onnx::{Extent, Folder, OnnxFile};
 use graph::{DEC, ENC, Graph, Op, PortRole};
 
 /// Of caches, which are f32 in the graph and in the engines that run it.
 const CACHE_WIDTH: u64 = 4;
 /// Operators that read rows of a table, not all of it.
 const LOOKUPS: &[&str] = &["Gather", "GatherBlockQuantized"];
-const STEP: &str = "decoder_with_past_model.onnx";
 
 /// Bytes that one step reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,7 +28,12 @@ impl Traffic {
     /// Of an artifact; `None` where its files do not tell: packed safetensors have no graph of their own.
     pub fn of(artifact: &Artifact) -> Option<Traffic> {
         match artifact.format {
-            "onnx" => Some(of_onnx(&OnnxFile::open(&artifact.dir.join(STEP)).ok()?)),
+            "onnx" => {
+                let folder = Folder::find(&artifact.dir);
+                // A merged decoder has what only the first step reads.
+                let step = (!folder.is_merged_alone()).then(|| folder.step())?;
+                Some(of_onnx(&OnnxFile::open(&step).ok()?))
+            }
             "gguf" => {
                 let mut graph = converters::import(&artifact.dir).ok()?.graph;
                 graph::passes::run(&mut graph).ok()?;

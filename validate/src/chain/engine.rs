@@ -1,5 +1,6 @@
 //! One engine against the quantized graph.
 
+use converters::export::onnx::Folder;
 use graph::Progress;
 use metrics::{Distances, Meter};
 use report::{Check, Limit, Link, Metric};
@@ -194,10 +195,12 @@ impl Walk<'_> {
         self.checks.push(check.with(found));
     }
 
-    /// An ONNX folder has its decoder twice: as a pair and merged. The pair ran over the data, the merged one is probed.
+    /// An ONNX folder has its decoder twice: as a pair and merged. The pair ran over the data, the merged one is probed; where
+    /// it is alone, it ran.
     fn merged(&mut self, runtime: &dyn Runtime, quantized: &Outputs) -> Result<(), ChainError> {
         let Context { baseline, artifact, options, .. } = *self.context;
-        if options.merged || !artifact.files.iter().any(|f| f.ends_with("decoder_model_merged.onnx")) {
+        let folder = Folder::find(&artifact.dir);
+        if options.merged || folder.is_merged_alone() || !folder.merged().exists() {
             return Ok(());
         }
         let what = format!("{}: the merged decoder, the padded batch", runtime.name());

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use converters::Artifact;
-use converters::export::onnx::{GRAPH_FILES, describe};
+use converters::export::onnx::{Folder, describe};
 use graph::{Feeds, Tensor};
 use ort::environment::Environment;
 use ort::session::builder::GraphOptimizationLevel;
@@ -178,18 +178,23 @@ struct OnnxSession {
 impl OnnxSession {
     fn open(dir: &Path, options: &Options, optimizations: GraphOptimizationLevel) -> Result<OnnxSession, RuntimeError> {
         let loaded = load(options)?;
-        let config = config(GRAPH_FILES.iter().map(|(_, file)| dir.join(file)), options);
-        let graphs = if options.merged { "merged decoder" } else { "decoder and decoder with past" };
+        let folder = Folder::find(dir);
+        let merged = options.merged || folder.is_merged_alone();
+        let config = config(folder.graphs(), options);
+        let graphs = if merged { "merged decoder" } else { "decoder and decoder with past" };
         let settings = settings(options, optimizations, &config, graphs);
         let engine = Engine { name: ONNXRUNTIME.to_owned(), version: loaded.version.clone(), settings };
-        let (environment, dir, threads) = (loaded.environment, dir.to_owned(), options.threads);
-        let opening = Opening { environment, dir, threads, optimizations, config };
-        let open = |file: &str| opening.session(&opening.dir.join(file));
-        let decoder = match options.merged {
-            true => Decoder::Merged(open("decoder_model_merged.onnx")?),
-            false => Decoder::Pair(open("decoder_model.onnx")?, open("decoder_with_past_model.onnx")?),
+        let (environment, threads) = (loaded.environment, options.threads);
+        let opening = Opening { environment, folder, threads, optimizations, config };
+        let open = |file: PathBuf| opening.session(&file);
+        let decoder = match merged {
+            true => Decoder::Merged(open(opening.folder.merged())?),
+            false => {
+                let [first, later] = opening.folder.pair();
+                Decoder::Pair(open(first)?, open(later)?)
+            }
         };
-        let encoder = open("encoder_model.onnx")?;
+        let encoder = open(opening.folder.encoder())?;
         let (source, caches) = (Feeds::new(), HashMap::new());
         Ok(OnnxSession { encoder, decoder, engine, source, memory: None, caches, opening, shown: None })
     }
@@ -231,6 +236,9 @@ impl Session for OnnxSession {
     }
 
     fn between(&mut self, source: &Feeds, decoder_input_ids: &Tensor) -> Result<Option<Between>, RuntimeError> {
+        if self.opening.folder.is_merged_alone() {
+            return Ok(None); // what it computes goes through both of its decoder's halves
+        }
         let shown = match &mut self.shown {
             Some(shown) => shown,
             none => none.insert(Shown::open(&self.opening)?),

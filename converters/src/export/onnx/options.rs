@@ -10,6 +10,9 @@ const FEW_ROWS: usize = 8;
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Onnx {
+    /// Who opens the folder as it is.
+    #[serde(rename = "for", skip_serializing_if = "Consumer::is_optimum")]
+    pub consumer: Consumer,
     /// How attention is written.
     pub attention: Attention,
     /// For which engines.
@@ -20,6 +23,34 @@ pub struct Onnx {
     pub compute: Compute,
     /// How linear layers are written whose weights are blocks.
     pub products: Products,
+}
+
+/// Who opens the folder as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+pub enum Consumer {
+    /// Optimum and onnxruntime: graphs beside config.json, a decoder as a pair and merged, one file of weights for all.
+    #[default]
+    #[serde(rename = "optimum")]
+    Optimum,
+    /// transformers.js in Node and in browsers: the encoder and the merged decoder in `onnx/`, named after what their weights
+    /// are stored in, each with weights of its own, and config.json that says so.
+    #[serde(rename = "transformers.js")]
+    TransformersJs,
+}
+
+impl Consumer {
+    fn is_optimum(&self) -> bool {
+        *self == Consumer::Optimum
+    }
+
+    /// Whether its engines have `GatherBlockQuantized`. onnxruntime-web 1.31 has it in the WebAssembly that stands alone, and
+    /// not in the one with WebGPU, which transformers.js 4.3 loads.
+    pub(super) fn has_block_gather(self) -> bool {
+        match self {
+            Consumer::Optimum => true,
+            Consumer::TransformersJs => false,
+        }
+    }
 }
 
 /// How attention is written.
@@ -66,10 +97,10 @@ pub enum Profile {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Placement {
-    /// In one file for all graphs, `model.onnx_data`.
+    /// In one file for all graphs, `model.onnx_data`; for transformers.js in one a graph, `GRAPH.onnx_data`.
     #[default]
     External,
-    /// In each graph's file, which is what a browser loads; at most 2 GB a file, and each has its own copy.
+    /// In each graph's file; at most 2 GB a file, and each has its own copy.
     Embedded,
 }
 
@@ -91,6 +122,7 @@ pub enum Compute {
 impl Onnx {
     /// The options of a recipe that sets none.
     pub const DEFAULT: Onnx = Onnx {
+        consumer: Consumer::Optimum,
         attention: Attention::Cached,
         profile: Profile::Portable,
         weights: Placement::External,

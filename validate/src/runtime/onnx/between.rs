@@ -1,6 +1,7 @@
 //! What an ONNX artifact computes on the way, by copies of its graphs that return it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use converters::export::onnx::show_values;
 use graph::{Feeds, Tensor, Tensors};
@@ -12,9 +13,6 @@ use super::opening::Opening;
 use super::tensors::{failed, from_ort, nothing_for, to_ort};
 use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::Between;
-
-/// The encoder and the decoder of the first step.
-const FILES: [&str; 2] = ["encoder_model.onnx", "decoder_model.onnx"];
 
 /// Copies of the graphs, opened as the graphs are.
 pub(super) struct Shown {
@@ -32,11 +30,13 @@ struct Graph {
 impl Shown {
     pub(super) fn open(opening: &Opening) -> Result<Shown, RuntimeError> {
         let home = tempfile::tempdir().map_err(failed)?;
-        let open = |file: &str| {
-            let names = show_values(&opening.dir.join(file), home.path()).map_err(failed)?;
-            Ok(Graph { session: opening.session(&home.path().join(file))?, names })
+        let open = |file: PathBuf| {
+            let names = show_values(&file, home.path()).map_err(failed)?;
+            let copy = home.path().join(file.file_name().expect("a graph's file"));
+            Ok(Graph { session: opening.session(&copy)?, names })
         };
-        Ok(Shown { graphs: [open(FILES[0])?, open(FILES[1])?], _home: home })
+        let [first, _] = opening.folder.pair();
+        Ok(Shown { graphs: [open(opening.folder.encoder())?, open(first)?], _home: home })
     }
 
     /// Encodes a batch and feeds its targets.

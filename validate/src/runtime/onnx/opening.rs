@@ -1,7 +1,8 @@
 //! How the graphs of a folder are opened.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use converters::export::onnx::Folder;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::Session as OrtSession;
@@ -19,7 +20,7 @@ pub(super) type Config = Vec<(&'static str, &'static str)>;
 /// How graphs of one folder are opened.
 pub(super) struct Opening {
     pub(super) environment: Environment,
-    pub(super) dir: PathBuf,
+    pub(super) folder: Folder,
     pub(super) threads: usize,
     pub(super) optimizations: GraphOptimizationLevel,
     pub(super) config: Config,

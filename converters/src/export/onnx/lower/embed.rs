@@ -35,16 +35,11 @@ impl Block<'_, '_> {
             }
             Layout::Blocks { bits, block, zeros } => {
                 let (parts, per_row) = (self.outer.part_names(id, layout), width.div_ceil(block));
-                let rows = match zeros {
-                    false => self.gathered_blocks(&parts, &ids, bits, block),
-                    true => {
-                        // [.., blocks, bytes] -> [.., blocks, block]
-                        let [codes, scale, zero] = [0, 1, 2].map(|i| self.emit("Gather", &[&parts[i], &ids]));
-                        let codes = self.unpack(bits, &codes, rank + 1, block);
-                        let zero = self.unpack(bits, &zero, rank, per_row.next_multiple_of(8 / usize::from(bits)));
-                        let zero = self.first(&zero, per_row, bits == 4 && per_row % 2 == 1);
-                        self.dequantize_floats(&codes, &scale, Some(&zero))
-                    }
+                let is_node = self.outer.choices.consumer.has_block_gather() && !zeros;
+                let rows = if is_node {
+                    self.gathered_blocks(&parts, &ids, bits, block)
+                } else {
+                    self.spelled_blocks(&parts, &ids, rank, (bits, block, per_row))
                 };
                 let mut shape = vec![0; rank];
                 shape.push((per_row * block) as i64);
@@ -69,16 +64,37 @@ impl Block<'_, '_> {
         self.emit_with("GatherBlockQuantized", &[&parts[0], ids, &scale], attributes)
     }
 
+    /// The same in plain operators, with zeros where there are some; `ids` have `rank` axes.
+    fn spelled_blocks(
+        &mut self,
+        parts: &[String],
+        ids: &str,
+        rank: usize,
+        (bits, block, per_row): (u8, usize, usize),
+    ) -> String {
+        let rows: Vec<String> = parts.iter().map(|part| self.emit("Gather", &[part, ids])).collect();
+        // [.., blocks, bytes] -> [.., blocks, block]
+        let codes = self.unpack(bits, &rows[0], rank + 1, block);
+        let zero = rows.get(2).map(|zero| {
+            let zero = self.unpack(bits, zero, rank, per_row.next_multiple_of(8 / usize::from(bits)));
+            self.first(&zero, per_row, bits == 4 && per_row % 2 == 1)
+        });
+        let scale = self.unsqueeze(&rows[1], &[-1]);
+        let zero = match zero {
+            Some(zero) => self.unsqueeze(&zero, &[-1]),
+            // What unsigned codes stand around.
+            None => self.outer.float_scalar((1u8 << (bits - 1)).into()),
+        };
+        let shifted = self.emit("Sub", &[&codes, &zero]);
+        self.emit("Mul", &[&shifted, &scale])
+    }
+
     /// `(codes - zero) · scale`; `scale` and `zero` lack the last axis, `zero` holds integers.
     fn dequantize(&mut self, codes: &str, scale: &str, zero: Option<&str>) -> String {
         let zero = zero.map(|zero| self.cast(zero, DataType::Float));
-        self.dequantize_floats(codes, scale, zero.as_deref())
-    }
-
-    fn dequantize_floats(&mut self, codes: &str, scale: &str, zero: Option<&str>) -> String {
         let scale = self.unsqueeze(scale, &[-1]);
         let shifted = zero.map(|zero| {
-            let zero = self.unsqueeze(zero, &[-1]);
+            let zero = self.unsqueeze(&zero, &[-1]);
             self.emit("Sub", &[codes, &zero])
         });
         self.emit("Mul", &[shifted.as_deref().unwrap_or(codes), &scale])

@@ -9,11 +9,13 @@ use onnx::proto::{AttributeProto, NodeProto, TensorProto};
 use onnx::tensors::Layout;
 
 use super::joins::Joins;
-use crate::export::onnx::options::{Attention, Compute, Products};
+use crate::export::onnx::options::{Attention, Compute, Consumer, Products};
 
 /// What a profile decides about the nodes to use.
 #[derive(Clone, Copy, Debug)]
 pub struct Choices {
+    /// Whose engines run the file.
+    pub consumer: Consumer,
     /// `MultiHeadAttention` or `MatMul` and `Softmax`.
     pub attention: Attention,
     /// What linear layers with f16 weights are computed in.

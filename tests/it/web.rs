@@ -1,0 +1,194 @@
+//! transformers.js, in Node and in headless Chromium on WebAssembly: folders as they are, and the example that opens them.
+//! What needs Node and a browser is ignored by default; `tools/setup.sh --all` installs both, and CI turns it on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use converters::Format;
+use converters::export::onnx::{Consumer, Onnx, Placement};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cli::{Home, code, run, text};
+use crate::consumers::{TRANSFORMERS_JS, compare, is_whisper, model, printed, recorded_rows, said_rows, told, write};
+use crate::fixture::{copy, expected, fixture, repository};
+
+const FORMAT: Onnx = Onnx { consumer: Consumer::TransformersJs, ..Onnx::DEFAULT };
+const WORDS: [&str; 5] = ["hello", "beezley", "cytogen", "asencio", "internationalization"];
+
+/// A scheme of the bundled model, with what its files' names end in and what it is called there.
+const SCHEMES: [(&str, &str, &str); 5] = [
+    ("f32", "", "fp32"),
+    ("f16", "_fp16", "fp16"),
+    ("int8", "_quantized", "q8"),
+    ("int4-g32", "_q4", "q4"),
+    ("int4-g32-asym", "_q4", "q4"),
+];
+
+fn node(script: &str) -> Command {
+    let mut command = Command::new("node");
+    command.arg(repository("tests/foreign").join(script)).arg(repository(".node/node_modules"));
+    command
+}
+
+/// The bundled model under each scheme, in folders named after them.
+fn bundled() -> Home {
+    let mut recipe = format!("model: {}\nout: out\nartifacts:\n", repository("models/g2p-t5").display());
+    for (scheme, ..) in SCHEMES {
+        recipe +=
+            &format!("  - {{ name: {scheme}, onnx: {{ for: transformers.js }}, quantize: {{ scheme: {scheme} }} }}\n");
+    }
+    recipe += "  - { name: dynamic, onnx: { for: transformers.js, weights: embedded }, quantize: { scheme: int8, activations: dynamic } }\n";
+    recipe += "validate:\n  data: words.jsonl\n";
+    let home = Home::with(&recipe);
+    let lines = WORDS.map(|word| json!({ "input": word }).to_string() + "\n").concat();
+    fs::write(home.dir.path().join("words.jsonl"), lines).expect("written");
+    let recipe = home.dir.path().join("recipe.yaml").display().to_string();
+    let output = run(&["convert", &recipe, "--offline", "--no-bench"]);
+    assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
+    home
+}
+
+fn files_of(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .expect("listed")
+        .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_folder_has_the_names_that_transformers_js_looks_for_and_its_config_says_them() {
+    let home = bundled();
+    for (name, suffix, dtype, beside) in SCHEMES
+        .map(|(scheme, suffix, dtype)| (scheme, suffix, dtype, true))
+        .into_iter()
+        .chain([("dynamic", "_quantized", "q8", false)])
+    {
+        let dir = home.dir.path().join("out").join(name);
+        let graphs = ["decoder_model_merged", "encoder_model"].map(|stem| format!("{stem}{suffix}.onnx"));
+        let data = |graph: &String| beside.then(|| format!("{graph}_data"));
+        let mut wanted: Vec<String> = graphs.iter().cloned().chain(graphs.iter().filter_map(data)).collect();
+        wanted.sort();
+        assert_eq!(files_of(&dir.join("onnx")), wanted, "{name}");
+        let config: Value = serde_json::from_slice(&fs::read(dir.join("config.json")).expect("there")).expect("JSON");
+        assert_eq!(config["transformers.js_config"], json!({ "dtype": dtype, "use_external_data_format": beside }));
+        assert_eq!(config["model_type"], "t5");
+        let card = fs::read_to_string(dir.join("README.md")).expect("there");
+        assert!(card.contains("from \"@huggingface/transformers\"") && !card.contains("optimum"), "{card}");
+    }
+}
+
+#[test]
+fn a_family_that_transformers_js_lacks_is_refused_before_the_first_byte() {
+    for name in ["umt5", "moonshine", "mu"] {
+        let error = FORMAT.check(&model(name)).expect_err(name).to_string();
+        assert!(error.contains(name) && error.contains("t5, mt5, bart") && error.contains("hint: leave"), "{error}");
+    }
+}
+
+/// What a program says from fixtures' folders as they are.
+fn says_what_is_recorded(script: &[&str], placement: Placement) {
+    let mut faults = Vec::new();
+    for name in TRANSFORMERS_JS {
+        let (model, home) = (model(name), tempfile::tempdir().expect("temporary folder"));
+        write(&model, &Onnx { weights: placement, ..FORMAT }, home.path());
+        let mut command = node(script[0]);
+        command.args(&script[1..]).arg(home.path()).arg(fixture(name).join("expected.safetensors"));
+        let found = said_rows(&printed(command), &model);
+        if let Err(e) = found.and_then(|found| compare(&recorded_rows(&model), &found, is_whisper(&model))) {
+            faults.push(format!("{name}: {e}"));
+        }
+    }
+    told(&faults);
+}
+
+#[test]
+#[ignore = "needs Node and .node; CI turns it on"]
+fn transformers_js_says_the_recorded_tokens_for_every_family_that_it_knows() {
+    says_what_is_recorded(&["fixture_open.mjs"], Placement::External);
+    says_what_is_recorded(&["fixture_open.mjs"], Placement::Embedded);
+}
+
+#[test]
+#[ignore = "needs Node, .node and Chromium; CI turns it on"]
+fn a_browser_says_the_recorded_tokens_for_every_family_that_transformers_js_knows() {
+    says_what_is_recorded(&["web_open.mjs", "fixture"], Placement::External);
+    says_what_is_recorded(&["web_open.mjs", "fixture"], Placement::Embedded);
+}
+
+/// What is said of each word.
+fn by_word(said: &Value) -> BTreeMap<String, String> {
+    let rows = said.as_array().unwrap_or_else(|| panic!("expected answers, found {said}"));
+    let text = |row: &Value, key: &str| row[key].as_str().expect("a text").to_owned();
+    rows.iter().map(|row| (text(row, "given"), text(row, "text"))).collect()
+}
+
+#[test]
+#[ignore = "needs Node, .node and Chromium; CI turns it on"]
+fn the_example_reads_words_as_node_and_the_program_do_from_every_scheme() {
+    let home = bundled();
+    for name in SCHEMES.map(|(scheme, ..)| scheme).into_iter().chain(["dynamic"]) {
+        let dir = home.dir.path().join("out").join(name);
+        let folder = dir.display().to_string();
+        let ours = WORDS.map(|word| {
+            let output = run(&["run", &folder, word, "--offline"]);
+            assert_eq!(code(&output), 0, "{name}: {}", text(&output.stderr));
+            (word.to_owned(), text(&output.stdout).trim_end().to_owned())
+        });
+        let mut command = node("words_open.mjs");
+        command.arg(&dir).args(WORDS);
+        let in_node = printed(command);
+        let mut command = node("web_open.mjs");
+        command.args(["page", &format!("word={folder}")]).args(WORDS);
+        let on_page = printed(command);
+        println!("{name}: page {on_page}\n{name}: Node {in_node}");
+        let ours = BTreeMap::from(ours);
+        assert_eq!(by_word(&in_node), ours, "{name}");
+        assert_eq!(by_word(&on_page), ours, "{name}");
+        let speeds = on_page.as_array().expect("answers").iter().map(|row| row["speed"].as_str().expect("a text"));
+        for speed in speeds {
+            let number = speed.strip_suffix(" tokens per second").and_then(|number| number.parse::<u32>().ok());
+            assert!(number.is_some_and(|number| number > 0), "{name}: {speed}");
+        }
+    }
+}
+
+/// The Whisper fixture with a tokenizer whose tokens are their ids.
+fn whisper_of_ids() -> TempDir {
+    let dir = copy("whisper");
+    let vocabulary: BTreeMap<String, u32> = (0..62).map(|id| (format!("{id}"), id)).collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": null, "post_processor": null, "decoder": null,
+        "model": { "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "vocab": vocabulary, "merges": [] },
+    });
+    let config = json!({ "tokenizer_class": "WhisperTokenizer", "clean_up_tokenization_spaces": false });
+    for (file, content) in [("tokenizer.json", tokenizer), ("tokenizer_config.json", config)] {
+        fs::write(dir.path().join(file), content.to_string()).expect("written");
+    }
+    dir
+}
+
+#[test]
+#[ignore = "needs Node, .node and Chromium; CI turns it on"]
+fn the_example_hears_a_clip_as_transformers_does() {
+    let dir = whisper_of_ids();
+    let mut model = converters::import(dir.path()).unwrap_or_else(|e| panic!("{e}"));
+    graph::passes::run(&mut model.graph).unwrap_or_else(|e| panic!("{e}"));
+    let home = tempfile::tempdir().expect("temporary folder");
+    write(&model, &FORMAT, home.path());
+    let clip: PathBuf = repository("tests/fixtures/audio/chirp.wav");
+    let mut command = node("web_open.mjs");
+    command.args(["page", &format!("clip={}", home.path().display())]).arg(&clip);
+    let said = printed(command);
+    println!("{said}");
+    let (recorded, _) = expected(&fixture("whisper"));
+    let wanted: Vec<String> = recorded["clip_greedy"].as_i64().expect("ids").iter().map(i64::to_string).collect();
+    let found = by_word(&said)[&clip.display().to_string()].clone();
+    assert!(found.starts_with(&wanted.join(" ")), "expected {wanted:?}, found {found}");
+}
