@@ -9,7 +9,9 @@
 set -euo pipefail
 state=$1 patterns=$2
 shift 2
-shopt -s globstar nullglob
+shopt -s nullglob
+# The bash of macOS has no `**`.
+shopt -s globstar 2>/dev/null || true
 recipes=()
 for pattern in $patterns; do recipes+=("$pattern"); done
 if [ ${#recipes[@]} = 0 ]; then

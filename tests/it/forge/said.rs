@@ -119,7 +119,7 @@ fn texts_from_outside_end_no_fence_no_line_and_no_property() {
     let machine = Machine::new();
     let hostile = "a ``` b\n````\n<!-- --> @someone [x](https://example.org)\r\n::error::100%";
     let recipe = failed("recipes/a,b:`@someone`.yaml", hostile);
-    let page = told(&machine, &[recipe.clone()], "ci/comment.py", &["build"]);
+    let page = told(&machine, std::slice::from_ref(&recipe), "ci/comment.py", &["build"]);
     assert!(page.contains("\n### `recipes/a,b: @someone .yaml`\n"), "{page}");
     let (_, fenced) = page.split_once("\n`````text\n").expect("a fence that is longer than any in the text");
     assert_eq!(fenced.strip_suffix("\n`````\n"), Some(hostile), "{page}");
