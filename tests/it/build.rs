@@ -198,7 +198,7 @@ fn the_same_bytes_come_of_clean_folders_on_any_number_of_threads_under_any_clock
     }
     first.build(&["--threads", "1"]);
     let mut command = second.command(&["--threads", "2"]);
-    command.env("TZ", "Pacific/Kiritimati").env("SOURCE_DATE_EPOCH", "1");
+    command.env("TZ", "Pacific/Kiritimati");
     // Another clock, where the library for it is.
     let clock = ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1"];
     if let Some(library) = clock.iter().find(|library| Path::new(library).exists()) {
@@ -376,7 +376,7 @@ fn a_lock_that_does_not_fit_is_told_by_its_own_sentence() {
         let output = home.run(&["--locked"]);
         assert_eq!(code(&output), 2, "{expected}");
         let said = text(&output.stderr);
-        assert!(said.contains(expected) && said.contains("\nhint: "), "{expected}: {said}");
+        assert!(said.contains(expected) && said.contains("\"hint\":\""), "{expected}: {said}");
         assert_eq!(home.lock(), lock);
     }
     // What trefoil did not write is never replaced, and what it wrote is.

@@ -217,7 +217,7 @@ fn what_is_wrong_with_a_recipe_is_shown_at_its_line_with_the_nearest_word() {
         ),
         (
             recipe("scheme: int8", "tflite: {}"),
-            "error: artifacts[0]: unknown key `tflite`; valid here: name, quantize, limits, rescale_residual, onnx, npu, gguf, safetensors\n --> RECIPE:6:5\n",
+            "error: artifacts[0]: unknown key `tflite`; valid here: name, quantize, limits, rescale_residual, onnx, npu, gguf, safetensors, ctranslate2\n --> RECIPE:6:5\n",
         ),
         (
             recipe("scheme: int8\n  rules:\n    - { rol: head, scheme: f16 }", "onnx: {}"),
