@@ -26,7 +26,7 @@ async function samplesOf(file) {
 
 /** Shows an answer in its section. */
 function show(section, { text, perSecond }) {
-  section.querySelector(".text").textContent = text;
+  section.querySelector(".text").textContent = text || "(nothing)";
   section.querySelector(".speed").textContent = perSecond ? `${perSecond.toFixed(0)} tokens per second` : "";
 }
 

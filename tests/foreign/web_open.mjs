@@ -28,9 +28,13 @@ const faults = [];
 const server = createServer((request, response) => {
   const [, first, ...rest] = decodeURIComponent(new URL(request.url, "http://page").pathname).split("/");
   const file = first === "recorded" ? inputs[1] : served[first] && join(served[first], ...rest);
-  if (first === "" || !file || !existsSync(file)) {
-    // transformers.js asks for files that a folder may have.
-    response.writeHead(first === "" ? 200 : 404, { "content-type": "text/html" }).end();
+  if (first === "") {
+    // A page for modules, whose icon a browser does not look for.
+    response.writeHead(200, { "content-type": "text/html" }).end('<!doctype html><link rel="icon" href="data:,">');
+    return;
+  }
+  if (!file || !existsSync(file)) {
+    response.writeHead(404).end(); // of a folder, what it may have
     return;
   }
   response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream" });
