@@ -21,7 +21,7 @@ pub use checkpoint::gguf::{Array, FILE, GgufFile, TensorEntry, TensorType, Value
 pub use names::gguf_name;
 
 use crate::artifact::Artifact;
-use crate::dialect::{Dialect, Engine};
+use crate::dialect::{Dialect, Engine, TensorTypes};
 use crate::error::ExportError;
 use crate::export::companions::copy_companions;
 use crate::format::Format;
@@ -30,6 +30,8 @@ use vocabulary::Held;
 
 /// Encoder-decoders that llama.cpp runs, by `general.architecture`.
 pub const LLAMA_CPP: &[&str] = &["t5"];
+
+const TOKENS: &str = "token_embd.weight";
 
 /// Options of the format.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -113,7 +115,7 @@ impl Gguf {
     fn plan<'m>(&self, model: &'m Model) -> Result<Result<Vec<Plan<'m>>, Vec<String>>, ExportError> {
         let weights = &model.graph.weights;
         let dialect = self.dialect(model)?;
-        let (reader, types) = dialect.map_or(("llama.cpp", &pack::LLAMA_CPP), |d| (d.engine.name(), &d.types));
+        let (reader, types) = dialect.map_or(("llama.cpp", &TensorTypes::LLAMA_CPP), |d| (d.engine.name(), &d.types));
         let named = match names::in_order(weights, self.names(model)?) {
             Ok(named) => named,
             Err(faults) => return Ok(Err(faults)),
@@ -152,29 +154,22 @@ impl Gguf {
             add("general.quantization_version", Value::U32(2));
         }
         metadata.extend(of_model);
-        let holds_files = match dialect {
-            Some(dialect) => {
-                let (keys, has_tokenizer) =
-                    vocabulary::byte_pairs(model, dialect, rows(plans, "dec.token_embd.weight"))?
-                        .map_err(|why| cannot_hold(vec![why], WITHOUT_FOR))?;
-                metadata.extend(keys);
-                has_tokenizer
-            }
-            None => {
-                let (keys, holds_files) = tokenizer_keys(model, &prefix, rows(plans, "token_embd.weight"))?;
-                metadata.extend(keys);
-                holds_files
-            }
+        let (keys, holds_files) = match dialect {
+            Some(dialect) => vocabulary::in_dialect(model, dialect, rows(plans, &["dec.token_embd.weight", TOKENS]))?
+                .map_err(|why| cannot_hold(vec![why], WITHOUT_FOR))?,
+            None => tokenizer_keys(model, &prefix, rows(plans, &[TOKENS]))?,
         };
+        metadata.extend(keys);
         let names = plans.iter().map(|plan| plan.weight.name.clone()).collect();
         metadata.extend(keys::whole(model, dialect, names, holds_files)?);
         Ok(metadata)
     }
 }
 
-/// The rows of a tensor; 0 when there is none.
-fn rows(plans: &[Plan<'_>], name: &str) -> usize {
-    plans.iter().find(|plan| plan.name == name).map_or(0, |plan| plan.weight.matrix()[0])
+/// The rows of the first of these tensors; 0 when there is none.
+fn rows(plans: &[Plan<'_>], names: &[&str]) -> usize {
+    let found = names.iter().find_map(|name| plans.iter().find(|plan| plan.name == *name));
+    found.map_or(0, |plan| plan.weight.matrix()[0])
 }
 
 /// The tables of a dialect.
@@ -260,6 +255,17 @@ fn quantized_activations(model: &Model) -> Vec<String> {
     quantized.map(|value| format!("{}: activations are not quantized in GGUF", value.name)).collect()
 }
 
+/// Moves what multiplies the decoder's output into the weight of the last norm. Returns the sentence that says so.
+fn fold_logit_scale(model: &mut Model) -> Result<Option<String>, ExportError> {
+    let refused = |error: PassError| unsupported(error.to_string());
+    let Some(scale) = logit_scale(&model.graph).map_err(refused)? else { return Ok(None) };
+    run_one(&mut model.graph, &FoldLogitScale).map_err(refused)?;
+    model.folded_logit_scale = Some(scale);
+    Ok(Some(format!(
+        "the decoder's output times {scale} is folded into dec.output_norm.weight, because llama.cpp does not scale it"
+    )))
+}
+
 impl Format for Gguf {
     fn name(&self) -> &'static str {
         "gguf"
@@ -267,25 +273,20 @@ impl Format for Gguf {
 
     fn prepare(&self, model: &mut Model) -> Result<Vec<String>, ExportError> {
         let mut said = Vec::new();
-        if let Some(dialect) = self.dialect(model)? {
+        let metadata = model.architecture.gguf_metadata(&model.checkpoint)?;
+        let family = architecture(&metadata);
+        let dialect = self.dialect(model)?;
+        if dialect.map_or(LLAMA_CPP.contains(&family), |dialect| dialect.folds_logit_scale) {
+            said.extend(fold_logit_scale(model)?);
+        }
+        if let Some(dialect) = dialect {
+            said.push(format!("the file has the names and keys of {}, which runs it", dialect.engine));
             if !vocabulary::has_tokenizer(model)? {
                 said.push(format!("the checkpoint has no tokenizer: {} is told numbers as its tokens", dialect.engine));
             }
             return Ok(said);
         }
-        let metadata = model.architecture.gguf_metadata(&model.checkpoint)?;
-        let family = architecture(&metadata);
-        if LLAMA_CPP.contains(&family) {
-            let refused = |error: PassError| unsupported(error.to_string());
-            if let Some(scale) = logit_scale(&model.graph).map_err(refused)? {
-                run_one(&mut model.graph, &FoldLogitScale).map_err(refused)?;
-                said.push(format!(
-                    "the decoder's output times {scale} is folded into dec.output_norm.weight, because llama.cpp does not \
-                     scale it"
-                ));
-                model.folded_logit_scale = Some(scale);
-            }
-        } else {
+        if !LLAMA_CPP.contains(&family) {
             said.push(format!(
                 "llama.cpp does not run the architecture {family}; the file follows its naming all the same, and trefoil's \
                  interpreter runs it"

@@ -11,23 +11,6 @@ use crate::error::ExportError;
 /// Weights in a block of `Q8_0` and `Q4_0`.
 const BLOCK: usize = 32;
 
-/// What llama.cpp takes: vectors, biases, norms and relative biases as F32 and nothing else, all else in any type.
-pub(super) const LLAMA_CPP: TensorTypes = TensorTypes {
-    only_f32: &[".bias", "_norm.weight", "_rel_b.weight"],
-    no_bf16: &[],
-    blocks: &[
-        GgmlType::Q8_0,
-        GgmlType::Q4_0,
-        GgmlType::Q4_1,
-        GgmlType::Q5_0,
-        GgmlType::Q5_1,
-        GgmlType::Q4K,
-        GgmlType::Q5K,
-        GgmlType::Q6K,
-        GgmlType::Mxfp4,
-    ],
-};
-
 /// The type that holds a weight without changing a number and that the reader takes. Errors: why none does.
 ///
 /// `name` is the one in the file.

@@ -4,7 +4,7 @@ use checkpoint::gguf::{Array, Value};
 use tokenizer::{BytePairs, PieceType, Spelling, Tokenizer, TokenizerError, Vocabulary};
 
 use super::unsupported;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Words};
 use crate::error::ExportError;
 use crate::model::Model;
 
@@ -96,26 +96,33 @@ pub(super) fn pieces(vocabulary: &Vocabulary, vocab_size: usize) -> Result<Vec<(
     Ok(metadata)
 }
 
-/// The same of byte pairs, as an engine of a dialect reads them; and whether there is a tokenizer. Without one, tokens are the
-/// numbers of their ids.
+/// The keys below `tokenizer.ggml` in the form that a dialect's engine reads, and whether the checkpoint's files are to be held
+/// too. Without a tokenizer, tokens of byte pairs are the numbers of their ids.
 ///
 /// Errors: why the engine cannot hold the tokenizer.
-pub(super) fn byte_pairs(
+pub(super) fn in_dialect(
     model: &Model,
     dialect: &Dialect,
     vocab_size: usize,
 ) -> Result<Result<(Vec<(String, Value)>, bool), String>, ExportError> {
     let tokenizer = tokenizer(model)?;
+    let Words::BytePairs(spelling) = dialect.tokenizer else {
+        let refused =
+            |why: &str| format!("its tokenizer: {} reads SentencePiece's pieces alone, and {why}", dialect.engine);
+        return Ok(match tokenizer.as_ref().map(Tokenizer::vocabulary) {
+            Some(Ok(vocabulary)) => Ok((pieces(vocabulary, vocab_size)?, false)),
+            Some(Err(why)) => Err(refused(why)),
+            None => Err(refused("the checkpoint has none")),
+        });
+    };
     let pairs = match &tokenizer {
         Some(tokenizer) => tokenizer.byte_pairs(vocab_size),
-        None => Ok(numbers(vocab_size, dialect.spelling)),
+        None => Ok(numbers(vocab_size, spelling)),
     };
     let refused = |why: String| format!("its tokenizer: {} reads byte pairs alone, and {why}", dialect.engine);
     Ok(match pairs {
         Err(why) => Err(refused(why)),
-        Ok(pairs) if pairs.spelling != dialect.spelling => {
-            Err(refused("here they spell bytes in another way".to_owned()))
-        }
+        Ok(pairs) if pairs.spelling != spelling => Err(refused("here they spell bytes in another way".to_owned())),
         Ok(pairs) if pairs.merges.iter().flatten().any(|side| side.contains(' ')) => {
             Err(refused("here some of them hold a space, which stands between both sides of a merge".to_owned()))
         }

@@ -9,7 +9,7 @@ use tokenizer::Spelling;
 
 use super::config::{Config, EPS};
 use super::{KERNELS, STRIDES};
-use crate::dialect::{Dialect, Engine};
+use crate::dialect::{Dialect, Engine, Words};
 use crate::error::ImportError;
 use crate::import::layers::with_and_without_model_prefix;
 use crate::import::transcribe::{TYPES, count, token};
@@ -20,7 +20,8 @@ pub(super) const DIALECT: Dialect = Dialect {
     names: NAMES,
     keys,
     tables: |_| Ok(Vec::new()),
-    spelling: Spelling::Text,
+    tokenizer: Words::BytePairs(Spelling::Text),
+    folds_logit_scale: false,
     refused,
     types: TYPES,
 };

@@ -11,7 +11,7 @@ use serde_json::Map;
 use tokenizer::Spelling;
 
 use super::config::Config;
-use crate::dialect::{Dialect, Engine};
+use crate::dialect::{Dialect, Engine, Words};
 use crate::error::ImportError;
 use crate::import::layers::with_and_without_model_prefix;
 use crate::import::transcribe::{TYPES, count, token};
@@ -22,7 +22,8 @@ pub(super) const DIALECT: Dialect = Dialect {
     names: NAMES,
     keys,
     tables,
-    spelling: Spelling::Gpt2,
+    tokenizer: Words::BytePairs(Spelling::Gpt2),
+    folds_logit_scale: false,
     refused,
     types: TYPES,
 };
