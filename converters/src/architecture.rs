@@ -5,6 +5,7 @@ use checkpoint::gguf::Value;
 use frontend::Kind;
 use graph::Build;
 
+use crate::dialect::Dialect;
 use crate::error::ImportError;
 use crate::transformer::Transformer;
 
@@ -63,6 +64,11 @@ pub trait Architecture: Sync {
 
     /// GGUF's metadata of the architecture, in order, keys whole (`t5.embedding_length`).
     fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError>;
+
+    /// What engines other than llama.cpp read of it in GGUF.
+    fn dialects(&self) -> &'static [Dialect] {
+        &[]
+    }
 }
 
 /// Choices a reference implementation makes that a checkpoint alone does not settle; shown in the report.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use checkpoint::gguf::keys::DIALECT;
 use checkpoint::{Checkpoint, CheckpointError, Size};
 use graph::{Build, Graph, Weight, WeightData};
 
@@ -23,6 +24,7 @@ mod mu;
 mod t5;
 mod t5gemma;
 mod t5gemma2;
+mod transcribe;
 mod whisper;
 
 /// Every family.
@@ -114,15 +116,26 @@ fn stored_tables(graph: &mut Graph, checkpoint: &Checkpoint) {
     }
 }
 
-/// Whether the tensors of a GGUF artifact have the names that the architecture gives them. Errors: all that do not.
+/// Whether the tensors of a GGUF artifact have the names that the architecture gives them for the file's engine. Errors: all that do not.
 fn check_names(checkpoint: &Checkpoint, architecture: &dyn Architecture) -> Result<(), ImportError> {
-    let wrong = |(name, found): &(String, String)| match gguf_name(name, architecture.gguf_names()) {
+    let Some(whole) = checkpoint.whole() else { return Ok(()) };
+    let dialect = match &whole.dialect {
+        None => None,
+        Some(engine) => match architecture.dialects().iter().find(|dialect| dialect.engine.name() == engine) {
+            Some(dialect) => Some(dialect),
+            None => {
+                let message = format!("{DIALECT}: this family has no names for {engine}");
+                return Err(CheckpointError::malformed(checkpoint.config_file(), message).into());
+            }
+        },
+    };
+    let names = dialect.map_or(architecture.gguf_names(), |dialect| dialect.names);
+    let wrong = |(name, found): &(String, String)| match gguf_name(name, names) {
         Some(expected) if expected == *found => None,
         Some(expected) => Some(format!("{found}: expected {expected}, the name of {name}")),
         None => Some(format!("{found}: {name} has no GGUF name")),
     };
-    let faults: Vec<String> =
-        checkpoint.whole().iter().flat_map(|whole| whole.names.iter().filter_map(wrong)).collect();
+    let faults: Vec<String> = whole.names.iter().filter_map(wrong).collect();
     match faults.is_empty() {
         true => Ok(()),
         false => Err(CheckpointError::malformed(checkpoint.config_file(), faults.join("; ")).into()),

@@ -5,6 +5,7 @@
 
 mod architecture;
 pub mod artifact;
+pub mod dialect;
 mod error;
 mod evidence;
 pub mod export;
@@ -19,6 +20,7 @@ pub use frontend::{self, audio};
 
 pub use architecture::{Architecture, Semantics};
 pub use artifact::Artifact;
+pub use dialect::Dialect;
 pub use error::{ExportError, ImportError};
 pub use evidence::{Evidence, Range};
 pub use export::FORMATS;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use converters::Model;
 use converters::checkpoint::Generation;
-use converters::export::gguf::gguf_name;
+use converters::export::gguf::Gguf;
 use converters::export::imatrix::{self, Entry};
 use graph::eval::{EvalError, Interpreter};
 use graph::passes::Tied;
@@ -120,12 +120,12 @@ impl Observed {
     }
 
     /// The importance of input channels under the names that a GGUF of the model gives its matrices.
-    pub fn write_imatrix(&self, model: &Model, file: &Path) -> io::Result<()> {
+    pub fn write_imatrix(&self, model: &Model, gguf: &Gguf, file: &Path) -> io::Result<()> {
         let (graph, statistics) = (&model.graph, &self.seen.statistics);
         let mut found: Vec<(String, Vec<f32>, u64)> = Vec::new();
         for (id, weight) in graph.weights.iter().filter(|(_, weight)| weight.shape.len() == 2) {
             let channels = statistics.of_weight(graph, id);
-            let name = gguf_name(&weight.name, model.architecture.gguf_names());
+            let name = gguf.tensor_name(model, &weight.name);
             if let (Some(channels), Some(name)) = (channels, name) {
                 found.push((name, channels.mean_squares(), channels.rows));
             }

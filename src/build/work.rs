@@ -120,9 +120,9 @@ impl<'r> Work<'r> {
         let grown = Grown::new(&self.source, target, observed, &scratch, display)?;
         display.stage(&format!("{name}: write"), 0, Unit::Bytes);
         let dir = folder.stage(name)?;
-        if let (true, Some(observed)) = (target.writes_imatrix(), observed) {
+        if let (Some(gguf), Some(observed)) = (target.gguf().filter(|gguf| gguf.imatrix), observed) {
             let file = dir.join(IMATRIX_FILE);
-            observed.write_imatrix(&self.source.exact, &file).map_err(PipelineError::io(&out.join(name)))?;
+            observed.write_imatrix(&self.source.exact, gguf, &file).map_err(PipelineError::io(&out.join(name)))?;
         }
         let (artifact, manifest) = self.write(&grown, target, observed, &dir)?;
         let is_float = Arithmetic::of(&grown.model.graph) == Arithmetic::Floats;

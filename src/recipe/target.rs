@@ -110,6 +110,11 @@ impl Target {
         self.is_calibrated() || self.npu.is_some()
     }
 
+    /// The options of a GGUF artifact, if it is one.
+    pub fn gguf(&self) -> Option<&Gguf> {
+        self.gguf.as_ref()
+    }
+
     /// Whether an importance matrix is written beside it.
     pub fn writes_imatrix(&self) -> bool {
         self.gguf.as_ref().is_some_and(|gguf| gguf.imatrix)

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::error::CheckpointError;
 use crate::gguf::container::{GgufFile, TensorType};
 use crate::gguf::held::told;
-use crate::gguf::keys::{CONFIG_KEY, FOLDED_LOGIT_SCALE, TENSORS, VERSION, VERSION_KEY};
+use crate::gguf::keys::{CONFIG_KEY, DIALECT, FOLDED_LOGIT_SCALE, TENSORS, VERSION, VERSION_KEY};
 use crate::gguf::value::{Array, Value};
 use crate::stored::{Bytes, Stored, Tensors, file_name};
 
@@ -15,6 +15,8 @@ use crate::stored::{Bytes, Stored, Tensors, file_name};
 pub struct Whole {
     /// Pairs of a checkpoint's name and GGUF's.
     pub names: Vec<(String, String)>,
+    /// The engine that it was written for, if not llama.cpp.
+    pub dialect: Option<String>,
     /// In the weight of the last norm already.
     pub folded_logit_scale: Option<f32>,
 }
@@ -40,6 +42,11 @@ pub(crate) fn whole(file: &Path, gguf: GgufFile) -> Result<(Whole, Tensors), Che
             return Err(malformed(format!("{FOLDED_LOGIT_SCALE}: expected a finite f32, found {}", told(other))));
         }
     };
+    let dialect = match gguf.get(DIALECT) {
+        None => None,
+        Some(Value::String(engine)) => Some(engine.clone()),
+        Some(other) => return Err(malformed(format!("{DIALECT}: expected a string, found {}", told(other)))),
+    };
     let count = gguf.tensors.len();
     let listed = match gguf.get(TENSORS) {
         Some(Value::Array(Array::String(listed))) if listed.len() == count => listed.clone(),
@@ -52,12 +59,12 @@ pub(crate) fn whole(file: &Path, gguf: GgufFile) -> Result<(Whole, Tensors), Che
         return Err(malformed(format!("expected the key {CONFIG_KEY}, found no such key")));
     }
     let mut seen = BTreeSet::new();
-    if let Some(twice) = listed.iter().find(|name| !seen.insert(name.as_str())) {
+    if let Some(twice) = listed.iter().find(|name| !name.is_empty() && !seen.insert(name.as_str())) {
         return Err(malformed(format!("{TENSORS}: {twice} comes twice")));
     }
-    let mut whole = Whole { names: Vec::new(), folded_logit_scale };
+    let mut whole = Whole { names: Vec::new(), dialect, folded_logit_scale };
     let mut tensors = Tensors::new();
-    for (name, tensor) in listed.into_iter().zip(gguf.tensors) {
+    for (name, tensor) in listed.into_iter().zip(gguf.tensors).filter(|(name, _)| !name.is_empty()) {
         let bytes = match tensor.kind {
             TensorType::Float(_) => Bytes::Range(tensor.data),
             TensorType::Ggml(kind) => Bytes::Blocks(kind, tensor.data),

@@ -17,6 +17,8 @@ use crate::input::{Fill, Input};
 
 pub use error::AudioError;
 use log_mel::LogMel;
+pub use log_mel::MelTables;
+pub use parameters::Heard;
 use wav::Lengths;
 
 /// What a family makes of clips.
@@ -82,7 +84,7 @@ impl FeatureExtractor {
                 }
             }
             Features::Samples => {
-                let parameters::Samples { sampling_rate, normalize } = parameters::samples(files)?;
+                let Heard { sampling_rate, normalize } = parameters::samples(files)?;
                 // `assert 0.1 < num_seconds < 64` in transcribe.py of github.com/moonshine-ai/moonshine.
                 let [least, most] = [sampling_rate as usize / 10, sampling_rate as usize * 64];
                 let why = "Moonshine takes clips of 0.1 to 64 s; cut longer ones at silences";

@@ -5,12 +5,14 @@ pub(super) mod container;
 mod keys;
 pub(crate) mod names;
 mod pack;
+mod vocabulary;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use graph::passes::{FoldLogitScale, PassError, logit_scale, run_one};
-use graph::{FloatType, GgmlType, Op, Quantized, Weight, WeightData, WeightId, Weights};
+use graph::{Blob, FloatType, GgmlType, Op, Quantized, Weight, WeightData, Weights};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,16 +21,17 @@ pub use checkpoint::gguf::{Array, FILE, GgufFile, TensorEntry, TensorType, Value
 pub use names::gguf_name;
 
 use crate::artifact::Artifact;
+use crate::dialect::{Dialect, Engine, TensorTypes};
 use crate::error::ExportError;
 use crate::export::companions::copy_companions;
 use crate::format::Format;
 use crate::model::Model;
-use tokenizer::{PieceType, Tokenizer, TokenizerError, Vocabulary};
+use vocabulary::Held;
 
 /// Encoder-decoders that llama.cpp runs, by `general.architecture`.
 pub const LLAMA_CPP: &[&str] = &["t5"];
-/// Score of a piece that fills the vocabulary up, as in llama.cpp's own converter.
-const PAD_SCORE: f32 = -10000.0;
+
+const TOKENS: &str = "token_embd.weight";
 
 /// Options of the format.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -40,6 +43,9 @@ pub struct Gguf {
     pub name: Option<String>,
     /// Also writes `imatrix.gguf`, what calibration found of the inputs of matrices, for `llama-quantize --imatrix`.
     pub imatrix: bool,
+    /// The engine that the file is written for. When absent: llama.cpp where it runs the family, else names of our own.
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
 }
 
 /// What a weight becomes whose rows do not divide into the blocks of its scheme.
@@ -63,65 +69,140 @@ pub enum Fallback {
     Q8_0,
 }
 
-/// A tensor of the file: whose, under which name, as what.
-struct Plan {
-    id: WeightId,
+/// A tensor of the file: a weight, or a table that an engine asks for and no checkpoint has, under no name of a checkpoint.
+struct Plan<'m> {
+    weight: Cow<'m, Weight>,
     name: String,
     kind: TensorType,
 }
 
 impl Gguf {
     /// The options of a recipe that sets none.
-    pub const DEFAULT: Gguf = Gguf { fallback: Fallback::Nearest, name: None, imatrix: false };
+    pub const DEFAULT: Gguf = Gguf { fallback: Fallback::Nearest, name: None, imatrix: false, engine: None };
+
+    /// What the recipe's engine reads of this family; `None` for llama.cpp and for names of our own. Errors: it runs no such family.
+    fn dialect(&self, model: &Model) -> Result<Option<&'static Dialect>, ExportError> {
+        let Some(engine) = self.engine else { return Ok(None) };
+        let dialects = model.architecture.dialects();
+        if let Some(dialect) = dialects.iter().find(|dialect| dialect.engine == engine) {
+            return Ok(Some(dialect));
+        }
+        let metadata = model.architecture.gguf_metadata(&model.checkpoint)?;
+        let family = architecture(&metadata);
+        let llama = LLAMA_CPP.contains(&family).then_some(Engine::LlamaCpp);
+        if llama == Some(engine) {
+            return Ok(None);
+        }
+        let known = llama.into_iter().chain(dialects.iter().map(|dialect| dialect.engine));
+        let known: Vec<String> = known.map(|engine| format!("`for: {engine}`")).collect();
+        let hint = match known.is_empty() {
+            true => "leave out `for`: the file is then for trefoil's own engine".to_owned(),
+            false => format!("a {family} opens with {}", known.join(" or ")),
+        };
+        Err(cannot_hold(vec![format!("{engine} does not run the architecture {family}")], &hint))
+    }
+
+    /// The name of a tensor of the checkpoint in the file.
+    pub fn tensor_name(&self, model: &Model, name: &str) -> Option<String> {
+        gguf_name(name, self.names(model).ok()?)
+    }
+
+    fn names(&self, model: &Model) -> Result<names::Table, ExportError> {
+        Ok(self.dialect(model)?.map_or(model.architecture.gguf_names(), |dialect| dialect.names))
+    }
 
     /// Every tensor, in the order of the file. Errors: every weight that cannot be held exactly.
-    fn plan(&self, model: &Model) -> Result<Vec<Plan>, Vec<String>> {
+    fn plan<'m>(&self, model: &'m Model) -> Result<Result<Vec<Plan<'m>>, Vec<String>>, ExportError> {
         let weights = &model.graph.weights;
+        let dialect = self.dialect(model)?;
+        let (reader, types) = dialect.map_or(("llama.cpp", &TensorTypes::LLAMA_CPP), |d| (d.engine.name(), &d.types));
+        let named = match names::in_order(weights, self.names(model)?) {
+            Ok(named) => named,
+            Err(faults) => return Ok(Err(faults)),
+        };
+        let mut plans = tables(dialect, model)?;
         let mut faults = Vec::new();
-        let mut plans = Vec::new();
-        for (id, name) in names::in_order(weights, model.architecture.gguf_names())? {
+        for (id, name) in named {
             let weight = weights.get(id);
-            match pack::exact_type(&name, weight) {
-                Ok(kind) => plans.push(Plan { id, name, kind }),
+            match pack::exact_type(&name, weight, types, reader) {
+                Ok(kind) => plans.push(Plan { weight: Cow::Borrowed(weight), name, kind }),
                 Err(_) if self.fallback == Fallback::F32 => {
-                    plans.push(Plan { id, name, kind: TensorType::Float(FloatType::F32) });
+                    let kind = TensorType::Float(FloatType::F32);
+                    plans.push(Plan { weight: Cow::Borrowed(weight), name, kind });
                 }
                 Err(why) => faults.push(format!("{} ({}): {why}", weight.name, weight.data.type_name())),
             }
         }
-        if faults.is_empty() { Ok(plans) } else { Err(faults) }
+        Ok(if faults.is_empty() { Ok(plans) } else { Err(faults) })
     }
 
-    fn metadata(&self, model: &Model, plans: &[Plan]) -> Result<Vec<(String, Value)>, ExportError> {
-        let of_model = model.architecture.gguf_metadata(&model.checkpoint)?;
+    fn metadata(&self, model: &Model, plans: &[Plan<'_>]) -> Result<Vec<(String, Value)>, ExportError> {
+        let dialect = self.dialect(model)?;
+        let of_model = match dialect {
+            Some(dialect) => (dialect.keys)(&model.checkpoint)?,
+            None => model.architecture.gguf_metadata(&model.checkpoint)?,
+        };
+        let prefix = dialect.map_or_else(|| architecture(&of_model), |dialect| dialect.architecture).to_owned();
         let folder = model.checkpoint.dir().file_name().map(|name| name.to_string_lossy().into_owned());
-        let mut metadata = vec![("general.architecture".to_owned(), Value::string(architecture(&of_model)))];
+        let mut metadata = vec![("general.architecture".to_owned(), Value::string(prefix.as_str()))];
         let mut add = |key: &str, value: Value| metadata.push((key.to_owned(), value));
         if let Some(name) = self.name.clone().or(folder) {
             add("general.name", Value::String(name));
         }
-        add("general.file_type", Value::U32(file_type(model, plans)));
+        add("general.file_type", Value::U32(file_type(plans)));
         if plans.iter().any(|plan| matches!(plan.kind, TensorType::Ggml(_))) {
             add("general.quantization_version", Value::U32(2));
         }
-        let prefix = architecture(&of_model).to_owned();
-        let vocab_size = plans.iter().find(|plan| plan.name == "token_embd.weight");
-        let vocab_size = vocab_size.map_or(0, |plan| model.graph.weights.get(plan.id).matrix()[0]);
         metadata.extend(of_model);
-        let (tokenizer, _) = Held::of(model, &prefix)?;
-        match &tokenizer {
-            Held::Pieces(tokenizer) => metadata.extend(tokenizer_metadata(vocabulary(tokenizer)?, vocab_size)?),
-            Held::Files | Held::Nothing => {
-                // llama.cpp then takes ids as they come, and asks here how many there are.
-                let count = u32::try_from(vocab_size).map_err(|_| unsupported("the vocabulary is too large"))?;
-                metadata.push((format!("{prefix}.vocab_size"), Value::U32(count)));
-                metadata.push(("tokenizer.ggml.model".to_owned(), Value::string("none")));
-            }
-        }
-        let names = plans.iter().map(|plan| model.graph.weights.get(plan.id).name.clone()).collect();
-        metadata.extend(keys::whole(model, names, matches!(tokenizer, Held::Files))?);
+        let (keys, holds_files) = match dialect {
+            Some(dialect) => vocabulary::in_dialect(model, dialect, rows(plans, &["dec.token_embd.weight", TOKENS]))?
+                .map_err(|why| cannot_hold(vec![why], WITHOUT_FOR))?,
+            None => tokenizer_keys(model, &prefix, rows(plans, &[TOKENS]))?,
+        };
+        metadata.extend(keys);
+        let names = plans.iter().map(|plan| plan.weight.name.clone()).collect();
+        metadata.extend(keys::whole(model, dialect, names, holds_files)?);
         Ok(metadata)
     }
+}
+
+/// The rows of the first of these tensors; 0 when there is none.
+fn rows(plans: &[Plan<'_>], names: &[&str]) -> usize {
+    let found = names.iter().find_map(|name| plans.iter().find(|plan| plan.name == *name));
+    found.map_or(0, |plan| plan.weight.matrix()[0])
+}
+
+/// The tables of a dialect.
+fn tables(dialect: Option<&Dialect>, model: &Model) -> Result<Vec<Plan<'static>>, ExportError> {
+    let Some(dialect) = dialect else { return Ok(Vec::new()) };
+    let plan = |(name, table): (&str, graph::Tensor)| {
+        let bytes = f32_bytes(table.as_f32().expect("tables are f32"));
+        let data = WeightData::Stored { blob: Blob::memory(bytes), dtype: FloatType::F32 };
+        let weight = Weight { name: String::new(), shape: table.shape().to_vec(), data };
+        Plan { weight: Cow::Owned(weight), name: name.to_owned(), kind: TensorType::Float(FloatType::F32) }
+    };
+    Ok((dialect.tables)(&model.checkpoint)?.into_iter().map(plan).collect())
+}
+
+fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; 4 * values.len()];
+    FloatType::F32.encode(values, &mut bytes);
+    bytes
+}
+
+/// The tokenizer's keys for llama.cpp and for our own engine, and whether its files are held too.
+fn tokenizer_keys(model: &Model, family: &str, vocab_size: usize) -> Result<(Vec<(String, Value)>, bool), ExportError> {
+    let (tokenizer, _) = Held::of(model, LLAMA_CPP.contains(&family))?;
+    if let Held::Pieces(tokenizer) = &tokenizer {
+        return Ok((vocabulary::pieces(vocabulary::vocabulary(tokenizer)?, vocab_size)?, false));
+    }
+    // llama.cpp then takes ids as they come, and asks here how many there are.
+    let count = u32::try_from(vocab_size).map_err(|_| unsupported("the vocabulary is too large"))?;
+    let keys = vec![
+        (format!("{family}.vocab_size"), Value::U32(count)),
+        ("tokenizer.ggml.model".to_owned(), Value::string("none")),
+    ];
+    Ok((keys, matches!(tokenizer, Held::Files)))
 }
 
 fn unsupported(message: impl Into<String>) -> ExportError {
@@ -130,6 +211,8 @@ fn unsupported(message: impl Into<String>) -> ExportError {
 
 const ALLOW_F32: &str = "give these weights a ggml scheme such as q8_0, or store the numbers that their codes mean with \
                          `gguf: { fallback: f32 }`";
+
+const WITHOUT_FOR: &str = "without `for`, the file is for trefoil's own engine";
 
 fn cannot_hold(items: Vec<String>, hint: &str) -> ExportError {
     ExportError::CannotHold { format: "gguf", items, hint: hint.to_owned() }
@@ -140,88 +223,12 @@ fn architecture(metadata: &[(String, Value)]) -> &str {
     metadata.first().and_then(|(key, _)| key.split('.').next()).unwrap_or_default()
 }
 
-/// The form in which a file has the tokenizer.
-enum Held {
-    /// SentencePiece's pieces, the only form that llama.cpp's T5 reads.
-    Pieces(Box<Tokenizer>),
-    /// The checkpoint's own files, which say all: what surrounds a text, languages, merges.
-    Files,
-    /// None.
-    Nothing,
-}
-
-impl Held {
-    /// Pieces for llama.cpp, files for our own engine; with the reason when it is not pieces.
-    fn of(model: &Model, family: &str) -> Result<(Held, String), ExportError> {
-        let tokenizer = match Tokenizer::of(model.checkpoint.files()) {
-            Ok(tokenizer) => tokenizer,
-            Err(TokenizerError::Missing { .. }) => {
-                return Ok((Held::Nothing, "the checkpoint has no tokenizer".to_owned()));
-            }
-            Err(TokenizerError::Files(error)) => return Err(error.into()),
-            Err(
-                TokenizerError::Malformed { file, message }
-                | TokenizerError::Language { file, message }
-                | TokenizerError::Failed { file, message },
-            ) => return Err(ExportError::Malformed { file, message }),
-        };
-        Ok(match tokenizer.vocabulary().err().map(str::to_owned) {
-            None if LLAMA_CPP.contains(&family) => (Held::Pieces(Box::new(tokenizer)), String::new()),
-            why => (Held::Files, why.unwrap_or_default()),
-        })
-    }
-}
-
-fn vocabulary(tokenizer: &Tokenizer) -> Result<&Vocabulary, ExportError> {
-    tokenizer.vocabulary().map_err(unsupported)
-}
-
-/// The keys below `tokenizer.ggml`, with the vocabulary filled up to the rows of the embedding.
-fn tokenizer_metadata(vocabulary: &Vocabulary, vocab_size: usize) -> Result<Vec<(String, Value)>, ExportError> {
-    let count = vocabulary.pieces.len();
-    if count > vocab_size {
-        return Err(unsupported(format!("the tokenizer has {count} pieces and the embedding {vocab_size} rows")));
-    }
-    let mut pieces = vocabulary.pieces.clone();
-    pieces.extend((count..vocab_size).map(|id| format!("[PAD{id}]")));
-    let mut scores = vocabulary.scores.clone();
-    scores.resize(vocab_size, PAD_SCORE);
-    let mut types: Vec<i32> = vocabulary.types.iter().map(|kind| *kind as i32).collect();
-    types.resize(vocab_size, PieceType::Unused as i32);
-
-    let mut metadata = Vec::new();
-    let mut add = |key: &str, value: Value| metadata.push((format!("tokenizer.ggml.{key}"), value));
-    add("model", Value::string("t5"));
-    add("pre", Value::string("default"));
-    add("tokens", Value::Array(Array::String(pieces)));
-    add("scores", Value::Array(Array::F32(scores)));
-    add("token_type", Value::Array(Array::I32(types)));
-    add("add_space_prefix", Value::Bool(vocabulary.add_space_prefix));
-    add("remove_extra_whitespaces", Value::Bool(vocabulary.remove_extra_whitespaces));
-    if !vocabulary.charsmap.is_empty() {
-        add("precompiled_charsmap", Value::Array(Array::U8(vocabulary.charsmap.clone())));
-    }
-    for (key, id) in [
-        ("eos_token_id", vocabulary.eos),
-        ("unknown_token_id", vocabulary.unknown()),
-        ("padding_token_id", vocabulary.pad),
-    ] {
-        if let Some(id) = id {
-            add(key, Value::U32(id));
-        }
-    }
-    add("add_bos_token", Value::Bool(false));
-    add("add_eos_token", Value::Bool(true));
-    Ok(metadata)
-}
-
 /// `enum llama_ftype` of llama.h: the type that holds most elements of matrices.
-fn file_type(model: &Model, plans: &[Plan]) -> u32 {
+fn file_type(plans: &[Plan<'_>]) -> u32 {
     let mut elements: BTreeMap<u32, usize> = BTreeMap::new();
     for plan in plans {
-        let weight = model.graph.weights.get(plan.id);
         let file_type = match plan.kind {
-            _ if weight.shape.len() < 2 => continue,
+            _ if plan.weight.shape.len() < 2 => continue,
             TensorType::Float(FloatType::F32) => 0,
             TensorType::Float(FloatType::F16) => 1,
             TensorType::Float(FloatType::BF16) => 32,
@@ -236,7 +243,7 @@ fn file_type(model: &Model, plans: &[Plan]) -> u32 {
             TensorType::Ggml(GgmlType::Q6K) => 18,
             TensorType::Ggml(GgmlType::Mxfp4) => 38,
         };
-        *elements.entry(file_type).or_default() += weight.len();
+        *elements.entry(file_type).or_default() += plan.weight.len();
     }
     elements.into_iter().max_by_key(|(_, count)| *count).map_or(0, |(file_type, _)| file_type)
 }
@@ -248,6 +255,17 @@ fn quantized_activations(model: &Model) -> Vec<String> {
     quantized.map(|value| format!("{}: activations are not quantized in GGUF", value.name)).collect()
 }
 
+/// Moves what multiplies the decoder's output into the weight of the last norm. Returns the sentence that says so.
+fn fold_logit_scale(model: &mut Model) -> Result<Option<String>, ExportError> {
+    let refused = |error: PassError| unsupported(error.to_string());
+    let Some(scale) = logit_scale(&model.graph).map_err(refused)? else { return Ok(None) };
+    run_one(&mut model.graph, &FoldLogitScale).map_err(refused)?;
+    model.folded_logit_scale = Some(scale);
+    Ok(Some(format!(
+        "the decoder's output times {scale} is folded into dec.output_norm.weight, because llama.cpp does not scale it"
+    )))
+}
+
 impl Format for Gguf {
     fn name(&self) -> &'static str {
         "gguf"
@@ -257,23 +275,24 @@ impl Format for Gguf {
         let mut said = Vec::new();
         let metadata = model.architecture.gguf_metadata(&model.checkpoint)?;
         let family = architecture(&metadata);
-        if LLAMA_CPP.contains(&family) {
-            let refused = |error: PassError| unsupported(error.to_string());
-            if let Some(scale) = logit_scale(&model.graph).map_err(refused)? {
-                run_one(&mut model.graph, &FoldLogitScale).map_err(refused)?;
-                said.push(format!(
-                    "the decoder's output times {scale} is folded into dec.output_norm.weight, because llama.cpp does not \
-                     scale it"
-                ));
-                model.folded_logit_scale = Some(scale);
+        let dialect = self.dialect(model)?;
+        if dialect.map_or(LLAMA_CPP.contains(&family), |dialect| dialect.folds_logit_scale) {
+            said.extend(fold_logit_scale(model)?);
+        }
+        if let Some(dialect) = dialect {
+            said.push(format!("the file has the names and keys of {}, which runs it", dialect.engine));
+            if !vocabulary::has_tokenizer(model)? {
+                said.push(format!("the checkpoint has no tokenizer: {} is told numbers as its tokens", dialect.engine));
             }
-        } else {
+            return Ok(said);
+        }
+        if !LLAMA_CPP.contains(&family) {
             said.push(format!(
                 "llama.cpp does not run the architecture {family}; the file follows its naming all the same, and trefoil's \
                  interpreter runs it"
             ));
         }
-        match Held::of(model, family)? {
+        match Held::of(model, LLAMA_CPP.contains(&family))? {
             (Held::Pieces(_), _) => {}
             (Held::Nothing, why) => {
                 said.push(format!("the file has no tokenizer and its consumer must bring ids: {why}"));
@@ -288,28 +307,30 @@ impl Format for Gguf {
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
         model.check_eps("gguf")?;
+        let dialect = self.dialect(model)?;
+        let mut items = dialect.map_or(Ok(Vec::new()), |dialect| (dialect.refused)(&model.checkpoint))?;
+        let hint = if items.is_empty() { "set `activations: none` for this artifact" } else { WITHOUT_FOR };
         let activations = quantized_activations(model);
-        match (self.plan(model), activations.is_empty()) {
-            (Ok(plans), true) => self.metadata(model, &plans).map(|_| ()),
-            (Ok(_), false) => Err(cannot_hold(activations, "set `activations: none` for this artifact")),
-            (Err(items), _) => Err(cannot_hold([items, activations].concat(), ALLOW_F32)),
-        }
+        let (plans, faults) = match self.plan(model)? {
+            Ok(plans) => (plans, Vec::new()),
+            Err(faults) => (Vec::new(), faults),
+        };
+        let hint = if faults.is_empty() { hint } else { ALLOW_F32 };
+        items.extend(faults);
+        items.extend(activations);
+        if items.is_empty() { self.metadata(model, &plans).map(|_| ()) } else { Err(cannot_hold(items, hint)) }
     }
 
     fn write(&self, model: &Model, dir: &Path) -> Result<Artifact, ExportError> {
-        let plans = self.plan(model).map_err(|items| cannot_hold(items, ALLOW_F32))?;
+        let plans = self.plan(model)?.map_err(|items| cannot_hold(items, ALLOW_F32))?;
         let metadata = self.metadata(model, &plans)?;
-        let weights = &model.graph.weights;
         let tensors: Vec<_> = plans
             .iter()
-            .map(|plan| {
-                let shape = &weights.get(plan.id).shape;
-                container::Planned { name: plan.name.clone(), shape, kind: plan.kind }
-            })
+            .map(|plan| container::Planned { name: plan.name.clone(), shape: &plan.weight.shape, kind: plan.kind })
             .collect();
         let path = dir.join(FILE);
         container::write(&path, &metadata, &tensors, |index, out| {
-            pack::write(weights.get(plans[index].id), plans[index].kind, out)
+            pack::write(&plans[index].weight, plans[index].kind, out)
         })?;
         copy_companions(model, dir)?;
         Artifact::list("gguf", dir).map_err(|source| ExportError::Io { file: dir.to_owned(), source })
@@ -319,11 +340,27 @@ impl Format for Gguf {
         let path = artifact.dir.join(FILE);
         let file = GgufFile::open(&path)?;
         let malformed = |message| ExportError::Malformed { file: path.clone(), message };
-        let named = names::in_order(&model.graph.weights, model.architecture.gguf_names())
-            .map_err(|faults| malformed(faults.join("; ")))?;
+        let named =
+            names::in_order(&model.graph.weights, self.names(model)?).map_err(|faults| malformed(faults.join("; ")))?;
         let mut faults = Vec::new();
         let mut found = BTreeMap::new();
-        let known: HashSet<&str> = named.iter().map(|(_, name)| name.as_str()).collect();
+        let tables = tables(self.dialect(model)?, model)?;
+        for Plan { weight, name, .. } in &tables {
+            let found = file.tensor(name).map(|tensor| tensor.data.read()).transpose();
+            match found.map_err(|source| ExportError::Io { file: path.clone(), source })? {
+                None => faults.push(format!("{name} is missing")),
+                Some(bytes) if bytes != f32_bytes(&weight.read()?) => {
+                    faults.push(format!("{name} is not what the checkpoint's front end computes with"));
+                }
+                Some(_) => {}
+            }
+        }
+        let known: HashSet<&str> = named
+            .iter()
+            .map(|(_, name)| name)
+            .chain(tables.iter().map(|plan| &plan.name))
+            .map(String::as_str)
+            .collect();
         for (id, name) in &named {
             let weight = model.graph.weights.get(*id);
             match file.tensor(name) {

@@ -1,6 +1,7 @@
 //! T5 v1.0, v1.1 and Flan, mT5, UMT5, ByT5: modeling_t5.py, modeling_mt5.py and modeling_umt5.py of transformers 5.23.
 
 mod config;
+mod crisp_asr;
 mod gguf;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use self::config::{Config, Head};
 use super::layers;
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
+use crate::dialect::Dialect;
 use crate::error::ImportError;
 use crate::transformer::{self, Positions, Source, Transformer};
 
@@ -89,18 +91,26 @@ impl Architecture for T5 {
     fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
         gguf::metadata(&Config::read(checkpoint)?, checkpoint)
     }
+
+    fn dialects(&self) -> &'static [Dialect] {
+        &[crisp_asr::DIALECT]
+    }
+}
+
+/// Whether the head is the embedding.
+fn is_tied(c: &Config, checkpoint: &Checkpoint) -> bool {
+    let stored = EMBEDDING.iter().find(|(name, _)| checkpoint.has(name));
+    match c.head {
+        Head::Own => false,
+        Head::Tied => true,
+        Head::AsStored => !checkpoint.has(HEAD) || stored.is_none_or(|(name, _)| checkpoint.same(HEAD, name)),
+    }
 }
 
 /// The embedding and the head; the same weight twice when tied.
 fn embeddings(c: &Config, checkpoint: &Checkpoint) -> [graph::Weight; 2] {
     let shape = [c.vocab, c.d_model];
-    let stored = EMBEDDING.iter().find(|(name, _)| checkpoint.has(name));
-    let tied = match c.head {
-        Head::Own => false,
-        Head::Tied => true,
-        Head::AsStored => !checkpoint.has(HEAD) || stored.is_none_or(|(name, _)| checkpoint.same(HEAD, name)),
-    };
-    if tied {
+    if is_tied(c, checkpoint) {
         let weight = checkpoint.tied_weight(&[&EMBEDDING[..], &[(HEAD, layers::TIED_HEAD)]].concat(), &shape);
         return [weight.clone(), weight];
     }

@@ -2,6 +2,7 @@
 
 mod config;
 mod gguf;
+mod transcribe;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use self::config::{Config, EPS, Layers};
 use super::layers::{TIED_HEAD, tied_or_own};
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
+use crate::dialect::Dialect;
 use crate::error::ImportError;
 use crate::transformer::{self, Positions, Source, Transformer};
 
@@ -91,6 +93,10 @@ impl Architecture for Whisper {
 
     fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
         Ok(gguf::metadata(&Config::read(checkpoint)?, checkpoint))
+    }
+
+    fn dialects(&self) -> &'static [Dialect] {
+        &[transcribe::DIALECT]
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod added;
 mod byte_level;
+mod byte_pairs;
 mod bytes;
 mod charsmap;
 mod clean_up;
@@ -18,6 +19,7 @@ mod unigram;
 mod vocabulary;
 mod words;
 
+pub use byte_pairs::{BytePairs, Spelling};
 pub use error::TokenizerError;
 pub use languages::Languages;
 pub use tokenizer::Tokenizer;

@@ -3,6 +3,7 @@
 use checkpoint::limits::TEXT_BYTES;
 use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper};
 
+use crate::byte_pairs::BytePairs;
 use crate::clean_up::cleaned_up;
 use crate::folder::Folder;
 use crate::vocabulary::Vocabulary;
@@ -68,6 +69,10 @@ impl Pipeline {
 
     pub(crate) fn token(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
+    }
+
+    pub(crate) fn byte_pairs(&self, count: usize) -> Result<BytePairs, String> {
+        BytePairs::of(&self.tokenizer, count)
     }
 
     pub(crate) fn vocabulary(&self) -> Result<&Vocabulary, &str> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use checkpoint::limits::TEXT_BYTES;
 use checkpoint::{Files, Overrides};
 
+use crate::byte_pairs::BytePairs;
 use crate::bytes::ByteTokenizer;
 use crate::error::TokenizerError;
 use crate::folder::Folder;
@@ -210,6 +211,16 @@ impl Tokenizer {
                 Err("its tokens are words in small letters, which llama.cpp's t5 tokenizer cannot express")
             }
             Kind::Pipeline(pipeline) => pipeline.vocabulary(),
+        }
+    }
+
+    /// The byte pairs of the first `count` ids. Errors: why this tokenizer has none.
+    pub fn byte_pairs(&self, count: usize) -> Result<BytePairs, String> {
+        match &self.kind {
+            Kind::Pipeline(pipeline) => pipeline.byte_pairs(count),
+            Kind::Bytes(_) => Err("its tokens are bytes".to_owned()),
+            Kind::Pieces(_) => Err("its tokens are SentencePiece's pieces".to_owned()),
+            Kind::Words(_) => Err("its tokens are words in small letters".to_owned()),
         }
     }
 }

@@ -10,8 +10,11 @@ pub const VERSION_KEY: &str = "trefoil.version";
 /// The one that is written.
 pub const VERSION: u32 = 1;
 /// string[]: the checkpoint's name of each tensor, in the order of the tensor table. Several may share a GGUF name in
-/// different checkpoints (T5's `wi` and `wi_1` are both `ffn_up`), so the table alone does not lead back.
+/// different checkpoints (T5's `wi` and `wi_1` are both `ffn_up`), so the table alone does not lead back. Empty for a table that
+/// no checkpoint has and an engine asks for.
 pub const TENSORS: &str = "trefoil.tensors";
+/// string, in a file for another engine than llama.cpp: its name.
+pub const DIALECT: &str = "trefoil.dialect";
 /// f32, if there is one: what the weight of the last norm is multiplied by already.
 pub const FOLDED_LOGIT_SCALE: &str = "trefoil.folded_logit_scale";
 

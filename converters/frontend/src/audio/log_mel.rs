@@ -3,6 +3,7 @@
 use std::f64::consts::PI;
 use std::sync::Arc;
 
+use checkpoint::{CheckpointError, Files};
 use realfft::{RealFftPlanner, RealToComplex};
 
 use super::parameters;
@@ -14,6 +15,46 @@ const BREAK_MEL: f64 = 15.0;
 const HIGHEST_HERTZ: f64 = 8000.0;
 /// Power below which everything is silence.
 const FLOOR: f64 = 1e-10;
+
+/// What log-mel features are computed with, for engines that are told.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MelTables {
+    /// Samples a second.
+    pub sampling_rate: u32,
+    /// Samples from one window to the next.
+    pub hop_length: usize,
+    /// Samples that every clip is filled up to.
+    pub samples: usize,
+    /// What it is filled up with.
+    pub padding_value: f32,
+    /// f32[n_fft].
+    pub window: Vec<f32>,
+    /// f32[mels, n_fft / 2 + 1], row after row.
+    pub filters: Vec<f32>,
+}
+
+impl MelTables {
+    /// Those of a checkpoint's files. Errors: a key that changes the features and is not supported or not known.
+    pub fn of(files: &Files) -> Result<MelTables, CheckpointError> {
+        let parameters = parameters::log_mel(files)?;
+        let LogMel { hop, samples, padding_value, window, filters, .. } = LogMel::new(&parameters);
+        let row = |filter: &Filter| {
+            let mut row = vec![0.0; parameters.n_fft / 2 + 1];
+            for (to, weight) in row[filter.first..].iter_mut().zip(&filter.weights) {
+                *to = *weight as f32;
+            }
+            row
+        };
+        Ok(MelTables {
+            sampling_rate: parameters.sampling_rate,
+            hop_length: hop,
+            samples,
+            padding_value,
+            window: window.iter().map(|x| *x as f32).collect(),
+            filters: filters.iter().flat_map(row).collect(),
+        })
+    }
+}
 
 /// `max(log10(mel), max - 8)`, then `(x + 4) / 4`, where `mel = filters · |STFT|²`.
 pub(super) struct LogMel {

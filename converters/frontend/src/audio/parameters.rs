@@ -24,10 +24,20 @@ pub(super) struct LogMel {
     pub(super) padding_value: f32,
 }
 
-/// Of `Wav2Vec2FeatureExtractor`.
-pub(super) struct Samples {
-    pub(super) sampling_rate: u32,
-    pub(super) normalize: bool,
+/// What a model that hears samples takes: the parameters of `Wav2Vec2FeatureExtractor`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heard {
+    /// Samples a second.
+    pub sampling_rate: u32,
+    /// Whether clips are brought to mean 0 and variance 1.
+    pub normalize: bool,
+}
+
+impl Heard {
+    /// That of a checkpoint's files. Errors: they say nothing, or a key that changes the samples and is not supported or not known.
+    pub fn of(files: &Files) -> Result<Heard, CheckpointError> {
+        samples(files)
+    }
 }
 
 /// Those of a checkpoint of Whisper; the extractor's defaults where the folder says nothing.
@@ -72,7 +82,7 @@ pub(super) fn log_mel(files: &Files) -> Result<LogMel, CheckpointError> {
 }
 
 /// Those of a checkpoint of Moonshine. Errors: the folder says nothing.
-pub(super) fn samples(files: &Files) -> Result<Samples, CheckpointError> {
+pub(super) fn samples(files: &Files) -> Result<Heard, CheckpointError> {
     let expected = format!("{PREPROCESSOR_CONFIG}, which says whether samples are normalized");
     let mut keys =
         Keys::open(files)?.ok_or(CheckpointError::NotACheckpoint { dir: files.dir().to_owned(), expected })?;
@@ -81,7 +91,7 @@ pub(super) fn samples(files: &Files) -> Result<Samples, CheckpointError> {
     keys.only("feature_size", 1)?;
     keys.only("padding_value", 0.0)?;
     keys.ignore(&["return_attention_mask", "processor_class"]);
-    let parameters = Samples {
+    let parameters = Heard {
         sampling_rate: keys.number("sampling_rate", 16_000, RATES)? as u32,
         normalize: keys.bool("do_normalize", true)?,
     };

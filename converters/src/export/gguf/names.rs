@@ -7,6 +7,9 @@ use graph::{WeightId, Weights};
 /// What follows the name of a module, in the order of the file.
 const ENDS: [&str; 2] = [".weight", ".bias"];
 
+/// Pattern of a checkpoint name -> pattern of a GGUF name, see [`gguf_name`].
+pub(super) type Table = &'static [(&'static str, &'static str)];
+
 /// Where a tensor stands among the others: its stack, its layer, its row of the table, its end.
 type Place = (usize, Option<usize>, usize, usize);
 

@@ -5,33 +5,43 @@ use graph::{AffineTensor, Blob, Block, FloatType, GgmlType, Quantized, Weight, W
 use checkpoint::gguf::{MAX_DIMS, TensorType};
 
 use super::container::{CHUNK_BYTES, Sink};
+use crate::dialect::TensorTypes;
 use crate::error::ExportError;
 
 /// Weights in a block of `Q8_0` and `Q4_0`.
 const BLOCK: usize = 32;
 
-/// The type that holds a weight without changing a number. Errors: why none does.
+/// The type that holds a weight without changing a number and that the reader takes. Errors: why none does.
 ///
-/// Vectors, biases, norms and relative biases are F32, because llama.cpp reads them as nothing else; `name` is GGUF's.
-pub(super) fn exact_type(name: &str, weight: &Weight) -> Result<TensorType, String> {
-    const FLOAT_ENDS: [&str; 3] = [".bias", "_norm.weight", "_rel_b.weight"];
+/// `name` is the one in the file.
+pub(super) fn exact_type(name: &str, weight: &Weight, types: &TensorTypes, reader: &str) -> Result<TensorType, String> {
     let rank = weight.shape.len();
     if rank > MAX_DIMS as usize {
         return Err(format!("expected at most {MAX_DIMS} dimensions, found {rank}"));
     }
-    let float_only = rank < 2 || FLOAT_ENDS.iter().any(|end| name.ends_with(end));
+    let float_only = rank < 2 || types.only_f32.iter().any(|end| name.ends_with(end));
+    let no_bf16 = types.no_bf16.iter().any(|part| name.contains(part));
     let row = weight.shape.last().copied().unwrap_or(1);
+    let taken = |kind: GgmlType| match types.blocks.contains(&kind) {
+        true => Ok(TensorType::Ggml(kind)),
+        false => {
+            let known: Vec<&str> = types.blocks.iter().map(|kind| kind.name()).collect();
+            Err(format!("{reader} takes no {kind}; it takes {}", known.join(", ")))
+        }
+    };
     match &weight.data {
-        WeightData::Quantized(_) if float_only => Err("llama.cpp reads it as F32 only; keep it".to_owned()),
+        WeightData::Quantized(_) if float_only => Err(format!("{reader} reads it as F32 only; keep it")),
+        WeightData::Quantized(_) if no_bf16 => Err(format!("{reader} reads it as F32 or F16 only; keep it")),
+        WeightData::Stored { dtype: FloatType::BF16, .. } if no_bf16 => Ok(TensorType::Float(FloatType::F32)),
         WeightData::Stored { dtype, .. } if !float_only => Ok(TensorType::Float(*dtype)),
         WeightData::Stored { .. } | WeightData::Derived(..) | WeightData::Computed(_) => {
             Ok(TensorType::Float(FloatType::F32))
         }
         WeightData::Quantized(Quantized::Ggml { kind, .. }) => match row.is_multiple_of(kind.block_len()) {
-            true => Ok(TensorType::Ggml(*kind)),
+            true => taken(*kind),
             false => Err(format!("rows of {row} are not a multiple of {}", kind.block_len())),
         },
-        WeightData::Quantized(Quantized::Affine(tensor)) => affine_type(tensor, row).map(TensorType::Ggml),
+        WeightData::Quantized(Quantized::Affine(tensor)) => taken(affine_type(tensor, row)?),
         WeightData::Quantized(Quantized::Float8(_)) => Err("ggml has no 8-bit floats; q8_0 is as wide".to_owned()),
     }
 }
