@@ -2,8 +2,14 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use graph::{Blob, Weight};
+use tokenizer::{PieceType, Vocabulary};
 
 use super::*;
+
+/// As llama.cpp takes it.
+fn exact_type(name: &str, weight: &Weight) -> Result<TensorType, String> {
+    pack::exact_type(name, weight, &TensorTypes::LLAMA_CPP, "llama.cpp")
+}
 
 /// Values of every type, an empty array, and strings that are not ASCII.
 fn metadata() -> Vec<(String, Value)> {
@@ -139,7 +145,7 @@ fn int4_codes_become_nibbles_of_code_plus_eight() {
     };
     let data = WeightData::Quantized(Quantized::Affine(tensor));
     let weight = Weight { name: "w".into(), shape: vec![1, 64], data };
-    let kind = pack::exact_type("enc.blk.0.attn_q.weight", &weight).expect("fits");
+    let kind = exact_type("enc.blk.0.attn_q.weight", &weight).expect("fits");
     assert_eq!(kind, TensorType::Ggml(GgmlType::Q4_0));
     let mut bytes = Vec::new();
     pack::write(&weight, kind, &mut |more| {
@@ -150,12 +156,12 @@ fn int4_codes_become_nibbles_of_code_plus_eight() {
     let mut back = vec![0.0; 64];
     GgmlType::Q4_0.dequantize(&bytes, &mut back);
     assert_eq!(back, weight.read().expect("reads"));
-    assert!(pack::exact_type("enc.blk.0.attn_rel_b.weight", &weight).is_err());
+    assert!(exact_type("enc.blk.0.attn_rel_b.weight", &weight).is_err());
 }
 
 #[test]
 fn a_vocabulary_is_filled_up_to_the_rows_of_the_embedding_and_no_further() {
-    let vocabulary = Vocabulary {
+    let known = Vocabulary {
         pieces: vec!["<pad>".into(), "<unk>".into()],
         scores: vec![0.0, 0.0],
         types: vec![PieceType::Control, PieceType::Unknown],
@@ -165,7 +171,7 @@ fn a_vocabulary_is_filled_up_to_the_rows_of_the_embedding_and_no_further() {
         eos: None,
         pad: Some(0),
     };
-    let metadata: BTreeMap<String, Value> = tokenizer_metadata(&vocabulary, 4).expect("fits").into_iter().collect();
+    let metadata: BTreeMap<String, Value> = vocabulary::pieces(&known, 4).expect("fits").into_iter().collect();
     let padded = ["<pad>", "<unk>", "[PAD2]", "[PAD3]"].map(str::to_owned).to_vec();
     assert_eq!(metadata["tokenizer.ggml.tokens"], Value::Array(Array::String(padded)));
     assert_eq!(metadata["tokenizer.ggml.scores"], Value::Array(Array::F32(vec![0.0, 0.0, -10000.0, -10000.0])));
@@ -173,6 +179,6 @@ fn a_vocabulary_is_filled_up_to_the_rows_of_the_embedding_and_no_further() {
     assert_eq!(metadata["tokenizer.ggml.unknown_token_id"], Value::U32(1));
     assert!(!metadata.contains_key("tokenizer.ggml.eos_token_id"));
     assert!(!metadata.contains_key("tokenizer.ggml.precompiled_charsmap"));
-    let error = tokenizer_metadata(&vocabulary, 1).expect_err("two pieces, one row").to_string();
+    let error = vocabulary::pieces(&known, 1).expect_err("two pieces, one row").to_string();
     assert_eq!(error, "gguf: the tokenizer has 2 pieces and the embedding 1 rows");
 }
