@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::fs;
 
 use converters::export::gguf::{Array, Value};
-use converters::{ARCHITECTURES, import};
+use converters::{ARCHITECTURES, Dialect, import};
 
 use crate::fixture::{fixtures, repository};
 
@@ -88,8 +88,29 @@ fn page() -> String {
         for (ours, theirs) in architecture.gguf_names() {
             writeln!(page, "| `{ours}` | `{theirs}` |").expect("to memory");
         }
+        for dialect in architecture.dialects() {
+            dialect_page(&mut page, types, dialect);
+        }
     }
     page
+}
+
+/// The keys of a dialect, of the first fixture of the family, and its names.
+fn dialect_page(page: &mut String, types: &[&str], dialect: &Dialect) {
+    write!(page, "\n### {} for {}\n\n| key | type |\n| --- | --- |\n", types[0], dialect.engine).expect("to memory");
+    let checkpoints = fixtures().into_iter().map(|dir| import(&dir).unwrap_or_else(|e| panic!("{e}")));
+    let mut of_family = checkpoints.filter(|model| model.architecture.model_types() == types);
+    let model = of_family.next().expect("a fixture");
+    for (key, value) in (dialect.keys)(&model.checkpoint).expect("keys") {
+        writeln!(page, "| `{key}` | {} |", type_name(&value)).expect("to memory");
+    }
+    for (name, table) in (dialect.tables)(&model.checkpoint).expect("tables") {
+        writeln!(page, "| `{name}` | a tensor f32 of {} dimensions |", table.shape().len()).expect("to memory");
+    }
+    page.push_str("\n| in the checkpoint | in the file |\n| --- | --- |\n");
+    for (ours, theirs) in dialect.names {
+        writeln!(page, "| `{ours}` | `{theirs}` |").expect("to memory");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod cli;
 mod consumers;
 mod ctranslate2;
 mod decoding;
+mod dialects;
 mod docs;
 mod doctor;
 mod drafts;
