@@ -26,7 +26,7 @@ use crate::error::ExportError;
 use crate::export::companions::copy_companions;
 use crate::format::Format;
 use crate::model::Model;
-use vocabulary::Held;
+use vocabulary::{Held, unsupported};
 
 /// Encoder-decoders that llama.cpp runs, by `general.architecture`.
 pub const LLAMA_CPP: &[&str] = &["t5"];
@@ -203,10 +203,6 @@ fn tokenizer_keys(model: &Model, family: &str, vocab_size: usize) -> Result<(Vec
         ("tokenizer.ggml.model".to_owned(), Value::string("none")),
     ];
     Ok((keys, matches!(tokenizer, Held::Files)))
-}
-
-fn unsupported(message: impl Into<String>) -> ExportError {
-    ExportError::Unsupported { format: "gguf", message: message.into() }
 }
 
 const ALLOW_F32: &str = "give these weights a ggml scheme such as q8_0, or store the numbers that their codes mean with \

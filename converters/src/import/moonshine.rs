@@ -12,7 +12,7 @@ use frontend::Kind;
 use frontend::audio::Features;
 use graph::{BATCH, Build, DEC, Dim, ENC, Sym, Type, Unary, Val, Visible};
 
-use self::config::{Config, EPS, Layers};
+use self::config::{Config, EPS, KERNELS, Layers, STRIDES};
 use super::layers::{TIED_HEAD, tied_or_own};
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
@@ -26,9 +26,6 @@ pub(super) struct Moonshine;
 const CONV1: Sym = Sym("conv1");
 const CONV2: Sym = Sym("conv2");
 const SAMPLES: Sym = Sym("samples");
-const STRIDES: [usize; 3] = [64, 3, 2];
-const KERNELS: [Size; 3] =
-    [Size { len: 127, name: "kernel" }, Size { len: 7, name: "kernel" }, Size { len: 3, name: "kernel" }];
 const CHANNEL: Size = Size { len: 1, name: "channel" };
 
 impl Architecture for Moonshine {

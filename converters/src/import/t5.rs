@@ -10,7 +10,7 @@ use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
 use graph::{BATCH, Build, DEC, ENC, Op, Sym, Type, Val, Visible};
 
-use self::config::{Config, Head};
+use self::config::{Config, EMBEDDING, HEAD, is_tied};
 use super::layers;
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
@@ -20,15 +20,6 @@ use crate::transformer::{self, Positions, Source, Transformer};
 
 /// The family.
 pub(super) struct T5;
-
-/// Names of the embedding, with the reason why they must hold the same.
-const EMBEDDING: [(&str, &str); 3] = [
-    ("shared.weight", ONE_EMBEDDING),
-    ("encoder.embed_tokens.weight", ONE_EMBEDDING),
-    ("decoder.embed_tokens.weight", ONE_EMBEDDING),
-];
-const ONE_EMBEDDING: &str = "T5 has one embedding for encoder and decoder";
-const HEAD: &str = "lm_head.weight";
 
 impl Architecture for T5 {
     fn model_types(&self) -> &'static [&'static str] {
@@ -94,16 +85,6 @@ impl Architecture for T5 {
 
     fn dialects(&self) -> &'static [Dialect] {
         &[crisp_asr::DIALECT]
-    }
-}
-
-/// Whether the head is the embedding.
-fn is_tied(c: &Config, checkpoint: &Checkpoint) -> bool {
-    let stored = EMBEDDING.iter().find(|(name, _)| checkpoint.has(name));
-    match c.head {
-        Head::Own => false,
-        Head::Tied => true,
-        Head::AsStored => !checkpoint.has(HEAD) || stored.is_none_or(|(name, _)| checkpoint.same(HEAD, name)),
     }
 }
 

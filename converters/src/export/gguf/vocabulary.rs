@@ -3,13 +3,16 @@
 use checkpoint::gguf::{Array, Value};
 use tokenizer::{BytePairs, PieceType, Spelling, Tokenizer, TokenizerError, Vocabulary};
 
-use super::unsupported;
 use crate::dialect::{Dialect, Words};
 use crate::error::ExportError;
 use crate::model::Model;
 
 /// Score of a piece that fills the vocabulary up, as in llama.cpp's own converter.
 const PAD_SCORE: f32 = -10000.0;
+
+pub(super) fn unsupported(message: impl Into<String>) -> ExportError {
+    ExportError::Unsupported { format: "gguf", message: message.into() }
+}
 
 /// The tokenizer of a checkpoint, if it has one. Errors: it cannot be read.
 fn tokenizer(model: &Model) -> Result<Option<Tokenizer>, ExportError> {

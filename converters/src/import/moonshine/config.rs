@@ -9,6 +9,11 @@ use crate::import::layers::{WITHOUT_EFFECT, activation};
 /// The defaults of `nn.LayerNorm` and of the `nn.GroupNorm` there; no key changes them.
 pub(super) const EPS: f32 = 1e-5;
 
+/// Of the three convolutions.
+pub(super) const STRIDES: [usize; 3] = [64, 3, 2];
+pub(super) const KERNELS: [Size; 3] =
+    [Size { len: 127, name: "kernel" }, Size { len: 7, name: "kernel" }, Size { len: 3, name: "kernel" }];
+
 /// Training; and the zeros that `pad_head_dim_to_multiple_of` appends to heads, which add nothing to a score and are cut off.
 const IGNORED: &[&str] = &["attention_dropout", "max_position_embeddings", "pad_head_dim_to_multiple_of"];
 

@@ -7,8 +7,7 @@ use frontend::audio::Heard;
 use graph::Unary;
 use tokenizer::Spelling;
 
-use super::config::{Config, EPS};
-use super::{KERNELS, STRIDES};
+use super::config::{Config, EPS, KERNELS, STRIDES};
 use crate::dialect::{Dialect, Engine, Words};
 use crate::error::ImportError;
 use crate::import::layers::with_and_without_model_prefix;

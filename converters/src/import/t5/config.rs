@@ -9,6 +9,15 @@ use crate::import::layers;
 /// Without effect on the logits, beside [`layers::WITHOUT_EFFECT`].
 const IGNORED: &[&str] = &["initializer_factor", "n_positions", "output_past", "scalable_attention", "finetuning_task"];
 
+/// Names of the embedding, with the reason why they must hold the same.
+pub(super) const EMBEDDING: [(&str, &str); 3] = [
+    ("shared.weight", ONE_EMBEDDING),
+    ("encoder.embed_tokens.weight", ONE_EMBEDDING),
+    ("decoder.embed_tokens.weight", ONE_EMBEDDING),
+];
+const ONE_EMBEDDING: &str = "T5 has one embedding for encoder and decoder";
+pub(super) const HEAD: &str = "lm_head.weight";
+
 /// config.json as T5Config, MT5Config and UMT5Config read it.
 pub(super) struct Config {
     pub d_model: Size,
@@ -152,4 +161,14 @@ fn logit_scale(c: &checkpoint::Config) -> (bool, String) {
         (true, "tie_word_embeddings is not false, so both 4.x and 5 scale")
     };
     (scaled, why.to_owned())
+}
+
+/// Whether the head is the embedding.
+pub(super) fn is_tied(c: &Config, checkpoint: &Checkpoint) -> bool {
+    let stored = EMBEDDING.iter().find(|(name, _)| checkpoint.has(name));
+    match c.head {
+        Head::Own => false,
+        Head::Tied => true,
+        Head::AsStored => !checkpoint.has(HEAD) || stored.is_none_or(|(name, _)| checkpoint.same(HEAD, name)),
+    }
 }

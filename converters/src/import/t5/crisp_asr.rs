@@ -4,8 +4,8 @@
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
 
-use super::config::Config;
-use super::{gguf, is_tied};
+use super::config::{Config, is_tied};
+use super::gguf;
 use crate::dialect::{Dialect, Engine, TensorTypes, Words};
 use crate::error::ImportError;
 
