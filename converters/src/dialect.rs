@@ -42,6 +42,11 @@ impl fmt::Display for Engine {
     }
 }
 
+/// Keys of a file with their values.
+pub type Keys = Vec<(String, Value)>;
+/// Tensors by their names.
+pub type Tables = Vec<(&'static str, Tensor)>;
+
 /// What one engine reads of one family. Weights are the same in every dialect, and their bits too.
 pub struct Dialect {
     /// Who reads it.
@@ -51,9 +56,9 @@ pub struct Dialect {
     /// Names of tensors, as [`crate::Architecture::gguf_names`] has them.
     pub names: &'static [(&'static str, &'static str)],
     /// Its own keys, whole.
-    pub keys: fn(&Checkpoint) -> Result<Vec<(String, Value)>, ImportError>,
+    pub keys: fn(&Checkpoint) -> Result<Keys, ImportError>,
     /// Tensors f32 that no checkpoint has, by their names.
-    pub tables: fn(&Checkpoint) -> Result<Vec<(&'static str, Tensor)>, ImportError>,
+    pub tables: fn(&Checkpoint) -> Result<Tables, ImportError>,
     /// The form in which it reads a tokenizer.
     pub tokenizer: Words,
     /// Whether what multiplies the decoder's output before the head is to be in the weight of the last norm.

@@ -182,10 +182,10 @@ fn kind(error: &anyhow::Error) -> Kind {
 fn of_pipeline(error: &PipelineError) -> Kind {
     use PipelineError as E;
     match error {
-        E::Recipe(_) | E::Policy { .. } | E::Tune { .. } | E::Draft { .. } | E::Lock(_) => Kind::Recipe,
-        E::NoArtifact { .. } | E::NotAnId(_) | E::NoSource { .. } | E::OtherSource { .. } | E::NotPortable { .. } => {
-            Kind::Usage
+        E::Recipe(_) | E::NoSource { .. } | E::Policy { .. } | E::Tune { .. } | E::Draft { .. } | E::Lock(_) => {
+            Kind::Recipe
         }
+        E::NoArtifact { .. } | E::NotAnId(_) | E::OtherSource { .. } | E::NotPortable { .. } => Kind::Usage,
         E::Places(_) | E::Folder(_) | E::Io { .. } | E::NotKept { .. } => Kind::File,
         E::Hub(_) => Kind::Hub,
         E::Room { .. } => Kind::NoRoom,

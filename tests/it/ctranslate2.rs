@@ -269,7 +269,8 @@ fn every_family_says_in_the_engine_what_the_interpreter_says_in_every_type() {
                 let ours = answers.as_i64().expect("ids").chunks(answers.shape()[1]);
                 for (row, (found, ours)) in found.iter().zip(ours).enumerate() {
                     let said = [&found.prompt[..], &found.tokens].concat();
-                    if !ours.starts_with(&said) {
+                    // The prompt is in the recorded length, and what comes behind that was not recorded.
+                    if !ours.starts_with(&said[..said.len().min(ours.len())]) {
                         faults.push(format!("{}, row {row}: recorded {ours:?}, found {said:?}", name(&dir)));
                     }
                 }
@@ -370,7 +371,14 @@ fn the_engines_own_converter_writes_the_same_variables() {
             let variables = file.variables.iter().filter(|variable| !is_otherwise(&variable.name));
             let told =
                 |stored: &Stored| (stored.shape.clone(), stored.dtype.name(), stored.data.read().expect("in memory"));
-            variables.map(|variable| (variable.name.clone(), told(variable))).collect()
+            let mut content: BTreeMap<String, _> =
+                variables.map(|variable| (variable.name.clone(), told(variable))).collect();
+            // Under every name that it has: theirs keeps equal tables once.
+            for (alias, name) in &file.aliases {
+                let found = content.get(name).cloned();
+                content.extend(found.map(|found| (alias.clone(), found)));
+            }
+            content
         };
         let (own, others) = (content(&ours), content(&theirs));
         assert_eq!(own.keys().collect::<Vec<_>>(), others.keys().collect::<Vec<_>>(), "{checkpoint}");
@@ -382,6 +390,5 @@ fn the_engines_own_converter_writes_the_same_variables() {
                 name.ends_with("position_encodings/encodings") && ["pegasus", "m2m_100"].contains(&checkpoint);
             assert!(computed || bytes == other_bytes, "{checkpoint}: {name}");
         }
-        assert_eq!(ours.aliases, theirs.aliases, "{checkpoint}");
     }
 }

@@ -171,7 +171,7 @@ impl State {
         write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
     }
 
-    /// Weights lie elsewhere, and the hub says what they are; all else it sends itself.
+    /// Weights lie on another host, and the hub says what they are; all else it sends itself.
     fn resolve(
         &self,
         asked: &Asked,
@@ -190,8 +190,9 @@ impl State {
         let etag = hex(Sha256::new_with_prefix(bytes));
         write!(
             stream,
-            "HTTP/1.1 302 Found\r\nlocation: http://{address}/cdn/{file}\r\nx-repo-commit: {COMMIT}\r\nx-linked-etag: \"{etag}\"\r\n\
+            "HTTP/1.1 302 Found\r\nlocation: http://localhost:{}/cdn/{file}\r\nx-repo-commit: {COMMIT}\r\nx-linked-etag: \"{etag}\"\r\n\
              x-linked-size: {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            address.port(),
             bytes.len()
         )
     }

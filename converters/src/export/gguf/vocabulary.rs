@@ -3,7 +3,7 @@
 use checkpoint::gguf::{Array, Value};
 use tokenizer::{BytePairs, PieceType, Spelling, Tokenizer, TokenizerError, Vocabulary};
 
-use crate::dialect::{Dialect, Words};
+use crate::dialect::{Dialect, Keys, Words};
 use crate::error::ExportError;
 use crate::model::Model;
 
@@ -107,7 +107,7 @@ pub(super) fn in_dialect(
     model: &Model,
     dialect: &Dialect,
     vocab_size: usize,
-) -> Result<Result<(Vec<(String, Value)>, bool), String>, ExportError> {
+) -> Result<Result<(Keys, bool), String>, ExportError> {
     let tokenizer = tokenizer(model)?;
     let Words::BytePairs(spelling) = dialect.tokenizer else {
         let refused =

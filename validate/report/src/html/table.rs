@@ -31,8 +31,11 @@ pub fn table(report: &Report) -> Html {
     }
     out.raw("<p class=\"lead\">Each artifact in each engine that ran it. Intervals: 95 %. × float: against the float model in the same \
              format and engine. ~: rounds too far apart to be quoted.</p>");
+    // Three figures with their intervals leave no room for more beside them.
+    let is_wide = report.data.metrics.len() + report.columns.len() > 2;
+    out.raw(if is_wide { "<table class=\"overview wide\">" } else { "<table class=\"overview\">" });
     out.raw(
-        "<table class=\"overview\"><thead><tr><th>artifact<th class=\"n\">size<th class=\"n\">bits a weight<th>engine\
+        "<thead><tr><th>artifact<th class=\"n\">size<th class=\"n\">bits a weight<th>engine\
              <th class=\"n\">first token<th class=\"n\">tokens/s<th class=\"n\">memory<th class=\"n\">× float",
     );
     for metric in &report.data.metrics {
