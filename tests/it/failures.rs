@@ -41,7 +41,7 @@ fn with_json_every_error_is_one_line_of_json_on_stderr_with_its_kind() {
         (vec!["verify", &recipe], "recipe", "unknown key `artifact`"),
         (vec!["tune", &recipe], "recipe", "unknown key `artifact`"),
         (vec!["recipe", "check", &recipe], "recipe", "unknown key `artifact`"),
-        (vec!["convert", &absent], "recipe", "absent: No such file or directory"),
+        (vec!["convert", &absent], "recipe", "absent: expected a recipe, a checkpoint's folder"),
         (vec!["validate", &folder, "--reference", &t5], "artifact", "expected a trefoil.json, found none"),
         (vec!["run", &absent, "5 1"], "file", "absent: no such file or folder"),
         (vec!["run", &t5, "five"], "data", "the text: "),

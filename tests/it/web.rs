@@ -10,7 +10,7 @@ use converters::Format;
 use converters::export::onnx::{Consumer, Onnx, Placement};
 use serde_json::{Value, json};
 
-use crate::cli::{Home, code, run, text};
+use crate::cli::{Home, code, run, text, trefoil};
 use crate::consumers::{TRANSFORMERS_JS, compare, is_whisper, model, printed, recorded_rows, said_rows, told, write};
 use crate::fixture::{fixture, repository};
 
@@ -134,7 +134,11 @@ fn the_example_reads_words_as_node_and_the_program_do_from_every_scheme() {
         let dir = home.dir.path().join("out").join(name);
         let folder = dir.display().to_string();
         let ours = WORDS.map(|word| {
-            let output = run(&["run", &folder, word, "--offline"]);
+            // The environment of the tests has onnxruntime.
+            let environment = std::env::var_os("VIRTUAL_ENV").unwrap_or_else(|| repository(".venv").into());
+            let mut program = trefoil();
+            program.args(["run", &folder, word, "--offline"]).env("VIRTUAL_ENV", environment);
+            let output = program.output().expect("the binary starts");
             assert_eq!(code(&output), 0, "{name}: {}", text(&output.stderr));
             (word.to_owned(), text(&output.stdout).trim_end().to_owned())
         });
