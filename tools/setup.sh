@@ -14,8 +14,8 @@ what=${1:-}
 case $what in
   "") packages=(cmake libclang-dev g++ python3-venv) ;;
   --all)
-    # A page without a font has no text to look at.
-    packages=(cmake libclang-dev g++ python3-venv fonts-dejavu-core)
+    # A page without a font has no text to look at; valgrind's processor is another one, for bytes that do not depend on it.
+    packages=(cmake libclang-dev g++ python3-venv fonts-dejavu-core valgrind)
     command -v chromium >/dev/null || packages+=(chromium)
     command -v npm >/dev/null || packages+=(nodejs npm)
     ;;

@@ -90,19 +90,6 @@ pub struct TensorTypes {
 
 impl TensorTypes {
     /// What llama.cpp takes: vectors, biases, norms and relative biases as F32 and nothing else, all else in any type.
-    pub const LLAMA_CPP: TensorTypes = TensorTypes {
-        only_f32: &[".bias", "_norm.weight", "_rel_b.weight"],
-        no_bf16: &[],
-        blocks: &[
-            GgmlType::Q8_0,
-            GgmlType::Q4_0,
-            GgmlType::Q4_1,
-            GgmlType::Q5_0,
-            GgmlType::Q5_1,
-            GgmlType::Q4K,
-            GgmlType::Q5K,
-            GgmlType::Q6K,
-            GgmlType::Mxfp4,
-        ],
-    };
+    pub const LLAMA_CPP: TensorTypes =
+        TensorTypes { only_f32: &[".bias", "_norm.weight", "_rel_b.weight"], no_bf16: &[], blocks: GgmlType::ALL };
 }
