@@ -114,13 +114,15 @@ fn scheme_for(shape: Shape, wanted: Option<Scheme>) -> Result<Scheme, String> {
     let named = |name: &str| name.parse::<Scheme>().expect("one of the list");
     let is_ggml = |scheme| matches!(scheme, Scheme::Ggml(_));
     match (shape, wanted) {
-        (Shape::Gguf, None) => Ok(named("q8_0")),
+        (Shape::Gguf(_), None) => Ok(named("q8_0")),
         // Blocks with the same bits, which llama.cpp computes with.
-        (Shape::Gguf, Some(Scheme::Affine { bits: 8, .. })) => Ok(named("q8_0")),
-        (Shape::Gguf, Some(Scheme::Affine { .. })) => Ok(named("q4_k")),
+        (Shape::Gguf(_), Some(Scheme::Affine { bits: 8, .. })) => Ok(named("q8_0")),
+        (Shape::Gguf(_), Some(Scheme::Affine { .. })) => Ok(named("q4_k")),
         (Shape::Npu(_), None) if shape.activation_bits().is_none() => Ok(Scheme::Keep),
+        // Its scales are written as what they are the inverse of.
+        (Shape::CTranslate2, None | Some(Scheme::Affine { bits: 8, symmetric: true, .. })) => Ok(Scheme::INVERTED),
         (_, None) => Ok(named("int8")),
-        (Shape::Gguf, Some(scheme)) => Ok(scheme),
+        (Shape::Gguf(_), Some(scheme)) => Ok(scheme),
         (_, Some(scheme)) if is_ggml(scheme) => {
             Err(format!("{scheme} is a type of GGUF; a scheme such as int4-g32 becomes the blocks of its bits there"))
         }
@@ -160,14 +162,21 @@ impl Leaf {
                 quantize.push("activations: { static: { bits: 8, range: mse } }".to_owned());
             }
             Some(bits) => quantize.push(format!("activations: {{ static: {{ bits: {bits} }} }}")),
+            None if shape == Shape::TRANSFORMERS_JS && scheme.name() == "int8" => {
+                let why = "WebAssembly has fast products of integers, and slow ones of floats with codes of 8 bits";
+                quantize.push(format!("activations: dynamic  # {why}"));
+            }
             None => {}
         }
         quantize.extend(rules(shape, scheme, bits, about));
         let options = match shape {
             Shape::Onnx(options) => options.to_owned(),
             // A GGUF is called by its folder otherwise, which in the hub's cache is a commit.
-            Shape::Gguf => format!("{{ name: {} }}", scalar(&about.name)),
-            Shape::Safetensors => "{}".to_owned(),
+            Shape::Gguf(engine) => {
+                let engine = engine.map_or(String::new(), |engine| format!("for: {engine}, "));
+                format!("{{ {engine}name: {} }}", scalar(&about.name))
+            }
+            Shape::Safetensors | Shape::CTranslate2 => "{}".to_owned(),
             Shape::Npu(profile) => {
                 let keys = if activations == Some(16) { ", key_bits: 16" } else { "" };
                 format!("{{ profile: {profile}, source: [128], target: 64{keys} }}")
@@ -370,8 +379,8 @@ mod tests {
     fn every_format_has_a_scheme_of_the_bits_that_are_wanted_or_says_why_not() {
         let scheme =
             |shape, wanted: &str| scheme_for(shape, Some(wanted.parse().expect("a scheme"))).map(|found| found.name());
-        assert_eq!(scheme(Shape::Gguf, "int4-g32"), Ok("q4_k".to_owned()));
-        assert_eq!(scheme(Shape::Gguf, "int8"), Ok("q8_0".to_owned()));
+        assert_eq!(scheme(Shape::Gguf(None), "int4-g32"), Ok("q4_k".to_owned()));
+        assert_eq!(scheme(Shape::Gguf(None), "int8"), Ok("q8_0".to_owned()));
         assert_eq!(scheme(Shape::Onnx("{}"), "int4-g32"), Ok("int4-g32".to_owned()));
         assert!(scheme(Shape::Safetensors, "q4_k").is_err_and(|why| why.contains("is a type of GGUF")));
         for (name, expected) in

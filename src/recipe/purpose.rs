@@ -10,8 +10,10 @@ pub enum Shape {
     Onnx(&'static str),
     /// For a toolchain.
     Npu(&'static str),
-    Gguf,
+    /// Named after the model alone, or in the dialect of an engine.
+    Gguf(Option<&'static str>),
     Safetensors,
+    CTranslate2,
 }
 
 /// What a user has in mind, and what it takes.
@@ -29,18 +31,17 @@ const fn purpose(word: &'static str, about: &'static str, shape: Shape) -> Purpo
 }
 
 /// Every purpose but those of one NPU toolchain, whose words are the names of profiles.
-const GENERAL: [Purpose; 7] = [
+const GENERAL: [Purpose; 10] = [
     purpose("onnxruntime", "Opens in onnxruntime and Optimum.", Shape::Onnx("{}")),
     purpose("optimum", "Opens in onnxruntime and Optimum.", Shape::Onnx("{}")),
-    purpose(
-        "transformers.js",
-        "Opens as it is in transformers.js, in Node and in browsers.",
-        Shape::Onnx("{ for: transformers.js }"),
-    ),
+    purpose("transformers.js", "Opens as it is in transformers.js, in Node and in browsers.", Shape::TRANSFORMERS_JS),
     purpose("npu", "Static graphs in plain floats, for every NPU toolchain.", Shape::Npu("npu-portable")),
-    purpose("llama.cpp", "Opens in llama.cpp.", Shape::Gguf),
-    purpose("ggml", "Opens in trefoil's engine on ggml, for applications.", Shape::Gguf),
+    purpose("llama.cpp", "Opens in llama.cpp.", Shape::Gguf(None)),
+    purpose("ggml", "Opens in trefoil's engine on ggml, for applications.", Shape::Gguf(None)),
+    purpose("transcribe.cpp", "Opens in transcribe.cpp.", Shape::Gguf(Some("transcribe.cpp"))),
+    purpose("CrispASR", "Opens in CrispASR.", Shape::Gguf(Some("CrispASR"))),
     purpose("transformers", "Opens in transformers with compressed-tensors.", Shape::Safetensors),
+    purpose("ctranslate2", "Opens in CTranslate2.", Shape::CTranslate2),
 ];
 
 /// A program, the families that it was seen to run, and what to ask for with another one.
@@ -120,13 +121,17 @@ impl Purpose {
 }
 
 impl Shape {
+    /// What Node and browsers open.
+    pub const TRANSFORMERS_JS: Shape = Shape::Onnx("{ for: transformers.js }");
+
     /// The format's name.
     pub fn format(self) -> &'static str {
         match self {
             Shape::Onnx(_) => "onnx",
             Shape::Npu(_) => "npu",
-            Shape::Gguf => "gguf",
+            Shape::Gguf(_) => "gguf",
             Shape::Safetensors => "safetensors",
+            Shape::CTranslate2 => "ctranslate2",
         }
     }
 

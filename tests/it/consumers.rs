@@ -74,6 +74,10 @@ pub const TRANSFORMERS: &[&str] = &[
     "t5gemma2",
 ];
 
+/// llama.cpp, of those that it computes: it knows no other largest relative distance than 128 (`t5-long`).
+pub const LLAMA_CPP: &[&str] =
+    &["t5-v1.0", "t5-v1.1", "t5-tied-unscaled", "t5-rows-of-32", "byt5", "mt5", "mt5-tied", "umt5"];
+
 pub fn model(name: &str) -> Model {
     let mut model = import(&fixture(name)).unwrap_or_else(|e| panic!("{e}"));
     graph::passes::run(&mut model.graph).unwrap_or_else(|e| panic!("{name}: {e}"));

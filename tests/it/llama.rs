@@ -17,6 +17,7 @@ use validate::runtime::{Options, Runtime, Session};
 use validate::task::Data;
 use validate::{Fit, Greedy};
 
+use crate::consumers::LLAMA_CPP;
 use crate::fixture::{expected, fixture, repository, tokens};
 
 /// Relative L2 of logits with f32 weights: GELU is a table in f16.
@@ -30,10 +31,6 @@ const INTEGER_FLOOR: f64 = 3e-2; // 9.7e-3 with q8_0, 1.13e-2 with q4_k
 
 /// Logits this near to each other are equal to llama.cpp: twice its largest error on the real model, 8.7e-3 with f32.
 const TIE: f32 = 2e-2; // 5.2e-4, at word 31
-
-/// The checkpoints that llama.cpp computes: it knows no other largest relative distance than 128 (`t5-long`).
-const FIXTURES: &[&str] =
-    &["t5-v1.0", "t5-v1.1", "t5-tied-unscaled", "t5-rows-of-32", "byt5", "mt5", "mt5-tied", "umt5"];
 
 /// An artifact, and what it is meant to compute.
 struct Exported {
@@ -114,7 +111,7 @@ fn fed(session: &mut dyn Session, target: &Tensor, calls: &[usize]) -> Vec<f32> 
 
 #[test]
 fn logits_of_every_kind_of_t5_are_the_interpreters_and_those_of_transformers() {
-    for name in FIXTURES {
+    for name in LLAMA_CPP {
         let exported = exported(&fixture(name), "f32");
         let (recorded, metadata) = expected(&fixture(name));
         let [source, mask, target] =
@@ -496,7 +493,7 @@ fn own_bits(session: &mut engine::Session, source: &[i64], target: &[i64]) -> Ve
 
 #[test]
 fn a_t5_on_ggml_says_bit_for_bit_what_llama_cpp_says() {
-    let places = FIXTURES.iter().map(|name| fixture(name)).chain([repository("models/g2p-t5")]);
+    let places = LLAMA_CPP.iter().map(|name| fixture(name)).chain([repository("models/g2p-t5")]);
     let (mut equal, mut differing) = (0, Vec::new());
     for place in places {
         let is_model = !place.starts_with(fixture(""));
@@ -525,5 +522,5 @@ fn a_t5_on_ggml_says_bit_for_bit_what_llama_cpp_says() {
         }
     }
     assert!(differing.is_empty(), "{}", differing.join("\n"));
-    assert_eq!(equal, 3 * (FIXTURES.len() + 7));
+    assert_eq!(equal, 3 * (LLAMA_CPP.len() + 7));
 }

@@ -16,6 +16,10 @@ use crate::fixture::{fixture, repository};
 
 const FORMAT: Onnx = Onnx { consumer: Consumer::TransformersJs, ..Onnx::DEFAULT };
 const WORDS: [&str; 4] = ["hello", "beezley", "cytogen", "internationalization"];
+/// Under int8 its two best first tokens are 0.013 nats apart, which is less than the rounding of activations to 8 bits moves them, and
+/// that is how WebAssembly multiplies by codes.
+const TIE: &str = "asencio";
+const EITHER: [&str; 2] = ["AH0 S EH1 N S IY0 OW0", "AA0 S EH1 N CH IY0 OW0"];
 
 /// A scheme of the bundled model, with what its files' names end in and what it is called there.
 const SCHEMES: [(&str, &str, &str); 5] = [
@@ -146,12 +150,15 @@ fn the_example_reads_words_as_node_and_the_program_do_from_every_scheme() {
         command.arg(&dir).args(WORDS);
         let in_node = printed(command);
         let mut command = node("web_open.mjs");
-        command.args(["page", &format!("word={folder}")]).args(WORDS);
+        command.args(["page", &format!("word={folder}")]).args(WORDS).arg(TIE);
         let on_page = printed(command);
         println!("{name}: page {on_page}\n{name}: Node {in_node}");
         let ours = BTreeMap::from(ours);
         assert_eq!(by_word(&in_node), ours, "{name}");
-        assert_eq!(by_word(&on_page), ours, "{name}");
+        let mut said = by_word(&on_page);
+        let tied = said.remove(TIE).expect("answered");
+        assert!(EITHER.contains(&tied.as_str()), "{name}: {tied}");
+        assert_eq!(said, ours, "{name}");
         let speeds = on_page.as_array().expect("answers").iter().map(|row| row["speed"].as_str().expect("a text"));
         for speed in speeds {
             let number = speed.strip_suffix(" tokens per second").and_then(|number| number.parse::<u32>().ok());

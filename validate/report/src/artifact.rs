@@ -113,6 +113,14 @@ pub struct Run {
     pub score: Option<Score>,
 }
 
+impl Run {
+    /// How many of `all` samples it was asked, where a simulator was asked the first few.
+    pub(crate) fn part_of(&self, all: u64) -> Option<u64> {
+        let asked = self.agreement.as_ref()?.sequences;
+        (asked < all).then_some(asked)
+    }
+}
+
 /// How fast an artifact is in an engine, on a few samples of the data one at a time.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -150,7 +150,9 @@ fn row(report: &Report, artifact: &ArtifactReport, line: &Line, is_first: bool) 
         out.raw("<tr><th scope=\"row\" class=\"again\"><span dir=\"auto\">").text(artifact.lies_in());
         out.raw("</span></th><td class=\"n void\"></td><td class=\"n void\"></td>");
     }
-    cell(&mut out, "<td data-name=\"engine\">", &line.name, line.version);
+    let part = line.run.and_then(|run| run.part_of(report.data.samples));
+    let version = part.map_or(line.version.to_owned(), |few| format!("{}, {few} samples", line.version));
+    cell(&mut out, "<td data-name=\"engine\">", &line.name, &version);
     speeds(&mut out, line.speed);
     scores(&mut out, report, line.run.and_then(|run| run.score.as_ref()));
     let place = line.run.and_then(|run| artifact.runs.iter().position(|one| std::ptr::eq(one, run)));

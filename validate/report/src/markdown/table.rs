@@ -75,7 +75,9 @@ fn of_artifact(report: &Report, artifact: &ArtifactReport) -> Vec<String> {
     }
     let line = |(i, (engine, run)): (usize, &(&Engine, Option<&Run>))| {
         let speed = artifact.speed.iter().find(|speed| speed.engine.name == engine.name);
-        told(i, escaped(&format!("{} {}", engine.name, engine.version)).trim_end(), speed, *run)
+        let part = run.and_then(|run| run.part_of(report.data.samples));
+        let part = part.map_or(String::new(), |few| format!(", {few} samples"));
+        told(i, &(escaped(&format!("{} {}", engine.name, engine.version)).trim_end().to_owned() + &part), speed, *run)
     };
     engines.iter().enumerate().map(line).collect()
 }
