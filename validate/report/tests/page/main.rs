@@ -229,7 +229,7 @@ fn a_simulator_that_was_asked_a_few_samples_says_how_many() {
     let mut report = made_up::report();
     let run = report.artifacts[0].runs.last_mut().expect("an engine");
     run.agreement.as_mut().expect("compared").sequences = 8;
-    let (version, page, text) = (run.engine.version.clone(), page(&report), report::markdown::markdown(&report));
+    let (version, page, text) = (run.engine.version.clone(), page(&report), report::markdown::page(&report));
     assert_eq!(page.matches(&format!("<small>{version}, 8 samples</small>")).count(), 1);
     assert_eq!(text.matches(&format!("{version}, 8 samples |")).count(), 1, "{text}");
 }
