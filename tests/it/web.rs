@@ -6,13 +6,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use converters::Format;
 use converters::export::onnx::{Consumer, Onnx, Placement};
+use converters::{Format, import};
 use serde_json::{Value, json};
 
 use crate::cli::{Home, code, run, text, trefoil};
 use crate::consumers::{TRANSFORMERS_JS, compare, is_whisper, model, printed, recorded_rows, said_rows, told, write};
-use crate::fixture::{fixture, repository};
+use crate::fixture::{copy, expected, fixture, repository};
 
 const FORMAT: Onnx = Onnx { consumer: Consumer::TransformersJs, ..Onnx::DEFAULT };
 const WORDS: [&str; 4] = ["hello", "beezley", "cytogen", "internationalization"];
@@ -165,4 +165,55 @@ fn the_example_reads_words_as_node_and_the_program_do_from_every_scheme() {
             assert!(number.is_some_and(|number| number > 0), "{name}: {speed}");
         }
     }
+}
+
+/// A tokenizer in which a token is its number, and the special ones have their names.
+fn numbers(special: &BTreeMap<i64, &str>, tokens: i64) -> [(&'static str, Value); 2] {
+    let word = |id: i64| special.get(&id).map_or_else(|| format!("\u{120}{id}"), |name| (*name).to_owned());
+    let vocab: serde_json::Map<String, Value> = (0..tokens).map(|id| (word(id), json!(id))).collect();
+    let added = |(id, name): (&i64, &&str)| {
+        json!({ "id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+                "special": true })
+    };
+    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+        "added_tokens": special.iter().map(added).collect::<Vec<_>>(),
+        "pre_tokenizer": byte_level, "decoder": byte_level,
+        "model": { "type": "BPE", "vocab": vocab, "merges": [] },
+    });
+    [("tokenizer.json", tokenizer), ("tokenizer_config.json", json!({ "tokenizer_class": "WhisperTokenizer" }))]
+}
+
+#[test]
+#[ignore = "needs Node, .node and Chromium; CI turns it on"]
+fn the_example_hears_a_clip_as_transformers_did() {
+    const SPECIAL: [(i64, &str); 9] = [
+        (50, "<|endoftext|>"),
+        (51, "<|startoftranscript|>"),
+        (52, "<|en|>"),
+        (53, "<|de|>"),
+        (54, "<|fr|>"),
+        (55, "<|es|>"),
+        (56, "<|translate|>"),
+        (57, "<|transcribe|>"),
+        (61, "<|notimestamps|>"),
+    ];
+    let (special, checkpoint) = (BTreeMap::from(SPECIAL), copy("whisper"));
+    for (name, content) in numbers(&special, 62) {
+        fs::write(checkpoint.path().join(name), content.to_string()).expect("written");
+    }
+    let home = tempfile::tempdir().expect("temporary folder");
+    let mut model = import(checkpoint.path()).unwrap_or_else(|e| panic!("{e}"));
+    graph::passes::run(&mut model.graph).expect("passes");
+    write(&model, &FORMAT, home.path());
+    let mut command = node("web_open.mjs");
+    command.args(["page", &format!("clip={}", home.path().display())]);
+    command.arg(repository("tests/fixtures/audio/chirp.wav"));
+    let said = printed(command);
+
+    let (recorded, _) = expected(&fixture("whisper"));
+    let tokens = recorded["clip_greedy"].as_i64().expect("ids");
+    let words: Vec<String> = tokens.iter().filter(|id| !special.contains_key(id)).map(i64::to_string).collect();
+    assert_eq!(said[0]["text"], words.join(" "), "{said}");
 }
