@@ -124,7 +124,7 @@ pub enum Fault {
 
 const SLOW_SAMPLES: usize = 5;
 
-impl Runtime for Fake {
+impl Program for Fake {
     fn name(&self) -> &'static str {
         "onnxruntime"
     }
@@ -133,6 +133,12 @@ impl Runtime for Fake {
         matches!(format, "memory" | "npu")
     }
 
+    fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
+        Ok(Present { version: String::new(), place: String::new() })
+    }
+}
+
+impl Runtime for Fake {
     fn runs_of(&self, options: &Options) -> Vec<(String, Options)> {
         let chips: &[&str] = if self.fault == Fault::Slow { &["a", "b"] } else { &[""] };
         chips.iter().map(|chip| (format!("chip {chip}"), options.clone())).collect()
@@ -140,10 +146,6 @@ impl Runtime for Fake {
 
     fn samples(&self, options: &Options) -> Option<usize> {
         options.simulated_samples.filter(|_| self.fault == Fault::Slow)
-    }
-
-    fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
-        Ok(Present { version: String::new(), place: String::new() })
     }
 
     fn open(&self, _: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
@@ -265,7 +267,7 @@ fn validated_as(
         files: files_of(&artifact(home.path())),
         manifest: None,
     };
-    validate_in(&[engine], context, &Quiet).expect("the chain runs to its end")
+    validate_in(&[engine], &[], context, &Quiet).expect("the chain runs to its end")
 }
 
 /// With sizes alone.
@@ -715,7 +717,7 @@ fn transformers_runs_a_checkpoint_within_its_known_noise_where_a_python_has_it()
         files: Vec::new(),
         manifest: None,
     };
-    let found = validate_in(&[&Transformers], context, &Quiet).expect("the chain runs to its end");
+    let found = validate_in(&[&Transformers], &[], context, &Quiet).expect("the chain runs to its end");
     let runtime: Vec<&Check> = found.checks.iter().filter(|c| c.link == Link::Runtime).collect();
     assert!(runtime.len() >= 6 && runtime.iter().all(|c| c.outcome == Outcome::Passed), "{runtime:#?}");
 }
