@@ -19,7 +19,7 @@ use validate::runtime::Options;
 use validate::runtime::interpreter::OwnInterpreter;
 use validate::runtime::llama::LlamaCpp;
 use validate::runtime::reference::{Reference, caching};
-use validate::{Context, Fit, Limits, Runtime, Session};
+use validate::{Context, Fit, Limits, Program, Runtime, Session};
 
 use crate::cli;
 use crate::fixture::{copy, expected, fixture};

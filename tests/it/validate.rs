@@ -10,14 +10,14 @@ use graph::passes::{QuantizeActivations, run_one};
 use graph::progress::Quiet;
 use graph::{Def, Derive, Feeds, Granularity, Graph, Op, PAST, Scratch, Tensor, WeightData, Weights};
 use quant::Policy;
-use validate::chain::{Floor, validate_in};
+use validate::chain::{Floor, WordFloor, validate_in};
 use validate::metrics::{Scoring, TaskMetric};
 use validate::report::{
     ArtifactReport, Link, Made, Metric, ModelReport, Note, Outcome, OutputFile, TensorRow, markdown, worst,
 };
 use validate::runtime::hf::Transformers;
 use validate::runtime::reference::Reference;
-use validate::runtime::{Options, Present};
+use validate::runtime::{Options, Present, Program};
 use validate::task::Ids;
 use validate::{
     Baseline, Check, Context, Data, Engine, Greedy, Limits, Report, Runtime, RuntimeError, Session, Subject,
@@ -730,6 +730,16 @@ fn every_floor_is_of_an_engine_and_above_what_was_measured() {
         // Nothing to leave room for, or room for another machine; at a hundredfold it would no longer find anything.
         let exact = (*measured_rel_l2, *rel_l2) == (0.0, 0.0);
         assert!(exact || (2.0..100.0).contains(&(rel_l2 / measured_rel_l2)), "{runtime}, {arithmetic:?}");
+    }
+}
+
+#[test]
+fn every_floor_of_words_is_of_an_engine_that_answers_and_above_what_was_measured() {
+    let names: Vec<&str> = validate::runtime::ANSWERERS.iter().map(|answerer| answerer.name()).collect();
+    for WordFloor { answerer, arithmetic, measured, words, .. } in validate::chain::WORD_FLOORS {
+        assert!(names.contains(answerer), "{answerer}");
+        // What is broken says other sentences.
+        assert!(measured < words && *words <= 0.1, "{answerer}, {arithmetic:?}");
     }
 }
 

@@ -73,7 +73,7 @@ fn said(text: &str, ended: bool, reference: Generated) -> Said {
 fn the_same_words_are_the_same_tokens_whatever_spaces_stand_around_them() {
     let reference = expected(&[0, 1, EOS], true);
     let found = said("a b", true, reference.clone());
-    assert_eq!((found.generated, found.text.as_str()), (reference, "a b"));
+    assert_eq!((found.generated, found.text.as_str()), (reference, " a b"), "spelled as what was expected");
     let endless = expected(&[0, 1, 2, 3], false);
     assert_eq!(said("a b c d", true, endless.clone()).generated, endless);
 }
@@ -85,8 +85,9 @@ fn other_words_share_what_they_can_with_what_was_expected() {
     assert_eq!(said("a c", true, expected(&[100, 1, EOS], true)).generated.tokens, [100, 2, EOS]);
     let cut = said("a c", false, expected(&[0, 1, EOS], true)).generated;
     assert_eq!((cut.tokens, cut.ended), (vec![0, 2], false));
-    let long = said("a b c d e f", true, expected(&[0, 1, EOS], true)).generated;
+    let Said { generated: long, text } = said("a b c d e f", true, expected(&[0, 1, EOS], true));
     assert_eq!((long.tokens, long.ended), (vec![0, 1, 2, 3], false), "at the limit of the decoding");
+    assert_eq!(text, " a b c d");
     assert_eq!(said("", true, expected(&[0, EOS], true)).generated.tokens, [EOS]);
 }
 

@@ -26,7 +26,7 @@ def main():
     engine, broken = None, None
     try:
         engine = Engine(file, threads, settings)
-    except NotInstalled as e:
+    except (NotInstalled, Refused) as e:
         broken = e
     except Exception as e:
         broken = Refused(f"{file}: {type(e).__name__}: {e}")

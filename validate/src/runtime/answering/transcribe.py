@@ -1,12 +1,21 @@
 
 
+ERROR = 3
+COMPLAINTS = 4
+
+
 class Engine:
     """A model of transcribe.cpp. SETTINGS: language, a code or null for one that is detected; task."""
 
     def __init__(self, file, threads, settings):
         self.package = installed("transcribe_cpp")
         self.version = self.package.__version__
-        self.model = self.package.Model(file, backend="cpu")
+        self.complaints = []
+        self.package.set_log_callback(self.hear)
+        try:
+            self.model = self.package.Model(file, backend="cpu")
+        except self.package.TranscribeError as e:
+            raise Refused(f"{file}: {e}: {'; '.join(self.complaints[-COMPLAINTS:])}") from e
         self.session = self.model.session(n_threads=threads, kv_type="f32")
         self.settings = {"timestamps": "none", "spec_k_drafts": 0, "task": settings["task"]}
         if settings["language"] is not None:
@@ -22,6 +31,12 @@ class Engine:
             self.settings["family"] = plain
             fallback = ", no temperature fallback, no threshold of silence"
         self.told = f"{self.model.backend}, keys and values in f32, no timestamps{fallback}"
+
+    def hear(self, level, message):
+        """What its library says of itself: its errors alone tell why a file is refused."""
+        print(message, end="", file=sys.stderr, flush=True)
+        if level == ERROR:
+            self.complaints.append(message.strip())
 
     def answer(self, samples):
         try:
