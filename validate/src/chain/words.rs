@@ -26,7 +26,7 @@ pub const WORD_FLOORS: &[WordFloor] = {
     &[
         floor("transcribe.cpp", Floats, 4.5e-4, 0.0, 0.02, TABLES),
         floor("transcribe.cpp", Halves, 4.5e-4, 0.0, 0.02, TABLES),
-        floor("transcribe.cpp", Integers, 1.2e-2, 0.0, 0.05, BLOCKS),
+        floor("transcribe.cpp", Integers, 1.4e-2, 0.0, 0.05, BLOCKS),
         floor("CrispASR", Floats, 2.6e-4, 0.0, 0.02, CACHES),
         floor("CrispASR", Halves, 2.6e-4, 0.0, 0.02, CACHES),
         floor("CrispASR", Integers, 6.9e-3, 0.0, 0.05, BLOCKS),

@@ -8,7 +8,11 @@ class Engine:
     def __init__(self, file, threads, settings):
         package = installed("crispasr")
         self.version = package.__version__
-        self.session = package.Session(file, n_threads=threads, use_gpu=False)
+        try:
+            self.session = package.Session(file, n_threads=threads, use_gpu=False)
+        except RuntimeError as e:
+            # A list of all that it could open follows.
+            raise Refused(str(e).partition(" libcrispasr was built with")[0]) from e
         self.session.set_beam_size(1)
         self.tokens = settings["tokens"]
         self.told = f"{self.session.backend}, repetitions not cut"
