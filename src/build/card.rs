@@ -10,7 +10,7 @@ use std::fmt::{self, Write};
 
 use converters::export::gguf::LLAMA_CPP;
 use validate::report::escape::markdown::{code, escaped};
-use validate::report::figures::{figure, median, of_metric, points, size};
+use validate::report::figures::{ABSENT, figure, median, of_metric, points, size};
 use validate::report::{ArtifactReport, DataReport, Metric, Report, Verdict};
 
 use crate::build::manifest::Manifest;
@@ -215,8 +215,8 @@ fn line(data: &DataReport, section: &ArtifactReport, run: &validate::report::Run
     let cell = |metric| of_metric(run.score.as_ref(), metric).map_or(String::new(), points) + " | ";
     let metrics: String = data.metrics.iter().map(|metric| cell(*metric)).collect();
     let distances = run.to_float.as_ref();
-    let kl = distances.map_or(String::new(), |d| figure(Metric::Kl, d.kl));
-    let top1 = distances.map_or(String::new(), |d| figure(Metric::Top1, d.top1));
+    let kl = distances.map_or(ABSENT.to_owned(), |d| figure(Metric::Kl, d.kl));
+    let top1 = distances.map_or(ABSENT.to_owned(), |d| figure(Metric::Top1, d.top1));
     let first = speed.map_or(String::new(), |speed| median(&speed.first_token_ms));
     let rate = speed.and_then(|speed| speed.tokens_per_s.as_ref().map(median)).unwrap_or_default();
     let engine = escaped(&format!("{} {}", run.engine.name, run.engine.version));

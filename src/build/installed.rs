@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use converters::Artifact;
 use validate::RuntimeError;
-use validate::runtime::{Fit, Options, RUNTIMES};
+use validate::runtime::{ANSWERERS, Fit, Options, RUNTIMES};
 
 /// Engines that were asked, each once for a format.
 #[derive(Default)]
@@ -31,6 +31,17 @@ impl Installed {
                 });
                 found.insert(name, version.clone());
             }
+        }
+        for answerer in ANSWERERS.iter().filter(|answerer| answerer.fit(artifact) == Fit::Runs) {
+            let name = answerer.name().to_owned();
+            let mut known = self.known.borrow_mut();
+            let version =
+                known.entry((name.clone(), artifact.format)).or_insert_with(|| match answerer.probe(options) {
+                    Ok(present) => Some(present.version),
+                    Err(RuntimeError::Unavailable { .. }) => None,
+                    Err(_) => Some(String::new()),
+                });
+            found.insert(name, version.clone());
         }
         found
     }

@@ -5,7 +5,8 @@ use converters::export::npu::PROFILES;
 use converters::{ARCHITECTURES, FORMATS};
 use quant::Scheme;
 use serde::Serialize;
-use validate::RUNTIMES;
+use validate::Program;
+use validate::runtime::programs;
 
 use crate::command::arguments::Verdict;
 
@@ -62,11 +63,11 @@ impl List {
             formats: wanted(What::Formats).then(|| FORMATS.iter().map(|f| f.name().to_owned()).collect()),
             schemes: wanted(What::Schemes).then(|| Scheme::ALL.iter().map(|s| s.name()).collect()),
             engines: wanted(What::Engines).then(|| {
-                let runs = |engine: &dyn validate::Runtime| {
+                let runs = |engine: &dyn Program| {
                     let formats = FORMATS.iter().map(|f| f.name()).filter(|f| engine.runs(f));
                     EngineRow { name: engine.name().to_owned(), runs: formats.map(str::to_owned).collect() }
                 };
-                RUNTIMES.iter().map(|engine| runs(*engine)).collect()
+                programs().map(runs).collect()
             }),
             profiles: wanted(What::Profiles)
                 .then(|| PROFILES.iter().map(|p| ProfileRow { name: p.name, about: p.about }).collect()),

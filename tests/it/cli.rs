@@ -25,6 +25,8 @@ pub fn trefoil() -> Command {
     for variable in [
         "TREFOIL_PYTHON",
         "TREFOIL_CTRANSLATE2_PYTHON",
+        "TREFOIL_TRANSCRIBE_PYTHON",
+        "TREFOIL_CRISPASR_PYTHON",
         "VIRTUAL_ENV",
         "CONDA_PREFIX",
         "ORT_DYLIB_PATH",

@@ -31,7 +31,16 @@ fn where_nothing_is_installed_every_missing_engine_has_its_reason_and_its_comman
     let output = alone().args(["doctor", "--json"]).output().expect("the binary starts");
     assert_eq!((code(&output), text(&output.stderr)), (0, String::new()));
     let found = json(&output);
-    let external = ["onnxruntime", "htp-simulator", "openvino", "rknn-simulator", "transformers", "ctranslate2"];
+    let external = [
+        "onnxruntime",
+        "htp-simulator",
+        "openvino",
+        "rknn-simulator",
+        "transformers",
+        "ctranslate2",
+        "transcribe.cpp",
+        "CrispASR",
+    ];
     for name in external {
         let engine = engine(&found, name);
         assert_eq!(engine["state"], "missing", "{engine:#}");

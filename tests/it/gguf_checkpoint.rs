@@ -19,7 +19,7 @@ use validate::runtime::Options;
 use validate::runtime::interpreter::OwnInterpreter;
 use validate::runtime::llama::LlamaCpp;
 use validate::runtime::reference::{Reference, caching};
-use validate::{Context, Fit, Limits, Runtime, Session};
+use validate::{Context, Fit, Limits, Program, Runtime, Session};
 
 use crate::cli;
 use crate::fixture::{copy, expected, fixture};
@@ -387,7 +387,7 @@ fn a_family_that_llama_cpp_does_not_know_is_run_on_ggml_and_by_the_interpreter_w
         files: Vec::new(),
         manifest: None,
     };
-    let report = validate_in(validate::RUNTIMES, context, &Quiet).expect("the chain runs to its end");
+    let report = validate_in(validate::RUNTIMES, &[], context, &Quiet).expect("the chain runs to its end");
     let runtime = report.checks.iter().filter(|check| check.link == Link::Runtime);
     let (of_ggml, others): (Vec<_>, Vec<_>) = runtime.partition(|check| check.what.contains("ggml"));
     // Without the feature it is there and not run.

@@ -13,7 +13,7 @@ use validate::calibration::{Calibrated, Prefixes};
 use validate::metrics::{Distances, Meter};
 use validate::runtime::ggml::{Ggml, engine};
 use validate::runtime::llama::{self, LlamaCpp};
-use validate::runtime::{Options, Runtime, Session};
+use validate::runtime::{Options, Program, Runtime, Session};
 use validate::task::Data;
 use validate::{Fit, Greedy};
 

@@ -1,5 +1,6 @@
 //! One test binary, because linking is slow.
 
+mod answering;
 mod architecture;
 mod asked;
 mod bench;

@@ -49,7 +49,7 @@ fn validated(baseline: &Baseline, quantized: &Model, records: &[TensorRecord]) -
         tensors: records.iter().map(row).collect(),
         ..context(baseline, quantized, &artifact)
     };
-    validate_in(&[], context, &Quiet).expect("the chain runs to its end")
+    validate_in(&[], &[], context, &Quiet).expect("the chain runs to its end")
 }
 
 fn row(record: &TensorRecord) -> TensorRow {
@@ -282,7 +282,7 @@ fn a_wrong_scale_and_swapped_tensors_in_a_file_are_named_first_in_the_order_of_t
     let artifact = artifact(home.path());
     let context =
         Context { format: &Memory(|| Ok(file.weights.clone())), ..context(&baseline, &grown.exact, &artifact) };
-    let found = validate_in(&[], context, &Quiet).expect("the chain runs to its end");
+    let found = validate_in(&[], &[], context, &Quiet).expect("the chain runs to its end");
     let failed = failed(&found.checks);
     assert_eq!((failed.len(), failed[0].link, failed[0].value), (1, Link::Export, Some(3.0)));
     let at = |name: &str| failed[0].sentence.find(&format!("{name}[0, 0]: expected ")).expect("named");
@@ -305,7 +305,7 @@ fn a_lost_mask_and_a_wrong_weight_of_an_engine_are_named() {
     let baseline = grown.baseline(&recorded);
     let run = |artifact: &Artifact| {
         let context = context(&baseline, &grown.exact, artifact);
-        validate_in(&[&OnnxRuntime], context, &Quiet).expect("the chain runs to its end")
+        validate_in(&[&OnnxRuntime], &[], context, &Quiet).expect("the chain runs to its end")
     };
     let home = tempfile::tempdir().expect("temporary folder");
     let artifact = written(&grown.exact, home.path());

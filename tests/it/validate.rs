@@ -10,14 +10,14 @@ use graph::passes::{QuantizeActivations, run_one};
 use graph::progress::Quiet;
 use graph::{Def, Derive, Feeds, Granularity, Graph, Op, PAST, Scratch, Tensor, WeightData, Weights};
 use quant::Policy;
-use validate::chain::{Floor, validate_in};
+use validate::chain::{Floor, WordFloor, validate_in};
 use validate::metrics::{Scoring, TaskMetric};
 use validate::report::{
     ArtifactReport, Link, Made, Metric, ModelReport, Note, Outcome, OutputFile, TensorRow, markdown, worst,
 };
 use validate::runtime::hf::Transformers;
 use validate::runtime::reference::Reference;
-use validate::runtime::{Options, Present};
+use validate::runtime::{Options, Present, Program};
 use validate::task::Ids;
 use validate::{
     Baseline, Check, Context, Data, Engine, Greedy, Limits, Report, Runtime, RuntimeError, Session, Subject,
@@ -124,7 +124,7 @@ pub enum Fault {
 
 const SLOW_SAMPLES: usize = 5;
 
-impl Runtime for Fake {
+impl Program for Fake {
     fn name(&self) -> &'static str {
         "onnxruntime"
     }
@@ -133,6 +133,12 @@ impl Runtime for Fake {
         matches!(format, "memory" | "npu")
     }
 
+    fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
+        Ok(Present { version: String::new(), place: String::new() })
+    }
+}
+
+impl Runtime for Fake {
     fn runs_of(&self, options: &Options) -> Vec<(String, Options)> {
         let chips: &[&str] = if self.fault == Fault::Slow { &["a", "b"] } else { &[""] };
         chips.iter().map(|chip| (format!("chip {chip}"), options.clone())).collect()
@@ -140,10 +146,6 @@ impl Runtime for Fake {
 
     fn samples(&self, options: &Options) -> Option<usize> {
         options.simulated_samples.filter(|_| self.fault == Fault::Slow)
-    }
-
-    fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
-        Ok(Present { version: String::new(), place: String::new() })
     }
 
     fn open(&self, _: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
@@ -265,7 +267,7 @@ fn validated_as(
         files: files_of(&artifact(home.path())),
         manifest: None,
     };
-    validate_in(&[engine], context, &Quiet).expect("the chain runs to its end")
+    validate_in(&[engine], &[], context, &Quiet).expect("the chain runs to its end")
 }
 
 /// With sizes alone.
@@ -715,7 +717,7 @@ fn transformers_runs_a_checkpoint_within_its_known_noise_where_a_python_has_it()
         files: Vec::new(),
         manifest: None,
     };
-    let found = validate_in(&[&Transformers], context, &Quiet).expect("the chain runs to its end");
+    let found = validate_in(&[&Transformers], &[], context, &Quiet).expect("the chain runs to its end");
     let runtime: Vec<&Check> = found.checks.iter().filter(|c| c.link == Link::Runtime).collect();
     assert!(runtime.len() >= 6 && runtime.iter().all(|c| c.outcome == Outcome::Passed), "{runtime:#?}");
 }
@@ -728,6 +730,16 @@ fn every_floor_is_of_an_engine_and_above_what_was_measured() {
         // Nothing to leave room for, or room for another machine; at a hundredfold it would no longer find anything.
         let exact = (*measured_rel_l2, *rel_l2) == (0.0, 0.0);
         assert!(exact || (2.0..100.0).contains(&(rel_l2 / measured_rel_l2)), "{runtime}, {arithmetic:?}");
+    }
+}
+
+#[test]
+fn every_floor_of_words_is_of_an_engine_that_answers_and_above_what_was_measured() {
+    let names: Vec<&str> = validate::runtime::ANSWERERS.iter().map(|answerer| answerer.name()).collect();
+    for WordFloor { answerer, arithmetic, measured, words, .. } in validate::chain::WORD_FLOORS {
+        assert!(names.contains(answerer), "{answerer}");
+        // What is broken says other sentences.
+        assert!(measured < words && *words <= 0.1, "{answerer}, {arithmetic:?}");
     }
 }
 

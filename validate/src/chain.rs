@@ -11,6 +11,7 @@
 //! [`Baseline::measure`] runs the first two links and the float model once; [`validate_artifact`] runs the others for each
 //! artifact. Logits of the evaluation data are kept in a scratch file, so that memory holds one batch a thread.
 
+mod answerer;
 mod answers;
 mod apart;
 mod artifact;
@@ -34,6 +35,7 @@ mod ties;
 mod trace;
 mod values;
 mod walk;
+mod words;
 
 pub use artifact::{validate_artifact, validate_in};
 pub use baseline::Baseline;
@@ -43,3 +45,4 @@ pub use noise::Noise;
 pub use quantization::Floats;
 pub use subject::{Subject, logits_bytes, too_long};
 pub use walk::Context;
+pub use words::{WORD_FLOORS, WordFloor};

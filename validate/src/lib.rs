@@ -20,5 +20,5 @@ pub use metrics;
 pub use report;
 pub use report::{Check, Engine, Note, Report};
 pub use runtime::onnx::cache_folder;
-pub use runtime::{Fit, RUNTIMES, Runtime, RuntimeError, Session};
+pub use runtime::{Fit, Program, RUNTIMES, Runtime, RuntimeError, Session};
 pub use task::{Data, DataError};

@@ -7,11 +7,11 @@ use graph::progress::Unit;
 use metrics::{Distances, Meter, Scored, Scoring};
 use report::{ArtifactReport, Check, Engine, Generation, Link, Metric, OutputFile, Run};
 
-use crate::answers;
+use crate::answers::{self, AskError, Said, ask};
 use crate::bench::Course;
 use crate::generate::{Generated, Greedy, decode};
 use crate::runtime::ctranslate2::{self, Translator};
-use crate::runtime::{Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
+use crate::runtime::{ANSWERERS, Answers, Fit, Options, RUNTIMES, Runtime, RuntimeError, Session};
 use crate::task::{self, Batch, Data, Text};
 
 /// Sequences side by side.
@@ -61,11 +61,11 @@ struct Found {
     checks: Vec<Check>,
     runs: Vec<Run>,
     /// By run and sample.
-    said: Vec<Vec<Generated>>,
+    said: Vec<Vec<Said>>,
 }
 
 impl Found {
-    fn take(&mut self, what: String, done: Result<(Run, Vec<Generated>), RuntimeError>) {
+    fn take(&mut self, what: String, done: Result<(Run, Vec<Said>), RuntimeError>) {
         match done {
             Ok((run, said)) => {
                 self.runs.push(run);
@@ -99,7 +99,7 @@ impl Questions<'_> {
     ) -> Result<Baseline<'s>, RuntimeError> {
         progress.stage("what is compared with", self.data.samples.len() as u64, Unit::Samples);
         let generated = self.ask(session, progress)?;
-        let scored = self.scored(&generated);
+        let scored = self.scored(&Said::all(self.text, &generated));
         for (sample, said) in self.data.samples.iter_mut().zip(&generated) {
             if sample.target_ids.is_empty() {
                 sample.target_ids = said.tokens.clone();
@@ -112,7 +112,7 @@ impl Questions<'_> {
     pub fn compare(&self, peer: &Peer, baseline: &mut Baseline, progress: &dyn Progress) -> ArtifactReport {
         let found = match peer.artifact.format {
             ctranslate2::FORMAT => self.in_ctranslate2(peer, baseline, progress),
-            _ => self.in_sessions(peer, baseline, progress),
+            _ => self.in_engines(peer, baseline, progress),
         };
         ArtifactReport {
             name: peer.name.to_owned(),
@@ -141,7 +141,7 @@ impl Questions<'_> {
         self.data.samples.iter().take(samples).map(course).collect()
     }
 
-    fn in_sessions(&self, peer: &Peer, baseline: &mut Baseline, progress: &dyn Progress) -> Found {
+    fn in_engines(&self, peer: &Peer, baseline: &mut Baseline, progress: &dyn Progress) -> Found {
         let mut found = Found::default();
         let fits = |runtime: &&&dyn Runtime| runtime.name() != NOBODYS && runtime.fit(peer.artifact) != Fit::Foreign;
         for runtime in RUNTIMES.iter().filter(fits) {
@@ -157,6 +157,10 @@ impl Questions<'_> {
             });
             found.take(what, done);
         }
+        for answerer in ANSWERERS.iter().filter(|answerer| answerer.fit(peer.artifact) == Fit::Runs) {
+            let open = || answerer.open(peer.artifact, &peer.options, &self.greedy.settings);
+            self.in_answers(peer, answerer.name(), &open, baseline, &mut found, progress);
+        }
         if found.runs.is_empty() && found.checks.is_empty() {
             let why = format!("no engine here opens {}", peer.artifact.format);
             found.checks.push(Check::not_run(Link::Runtime, peer.name, why));
@@ -167,22 +171,43 @@ impl Questions<'_> {
     /// In the engine that says tokens alone.
     fn in_ctranslate2(&self, peer: &Peer, baseline: &Baseline, progress: &dyn Progress) -> Found {
         let mut found = Found::default();
-        self.begin(peer, ctranslate2::FORMAT, progress);
-        let opened = Translator::open(peer.artifact, &peer.options, &self.greedy.settings);
-        let done = opened.and_then(|mut translator| {
-            let said = self.translations(&mut translator, progress)?;
-            let engine = translator.engine();
+        let opened = || {
+            let translator = Translator::open(peer.artifact, &peer.options, &self.greedy.settings)?;
+            Ok(Box::new(translator) as Box<dyn Answers>)
+        };
+        self.in_answers(peer, ctranslate2::FORMAT, &opened, baseline, &mut found, progress);
+        found
+    }
+
+    /// In an engine that shows no logits.
+    fn in_answers(
+        &self,
+        peer: &Peer,
+        name: &str,
+        open: &dyn Fn() -> Result<Box<dyn Answers>, RuntimeError>,
+        baseline: &Baseline,
+        found: &mut Found,
+        progress: &dyn Progress,
+    ) {
+        self.begin(peer, name, progress);
+        let done = open().map_err(AskError::from).and_then(|mut engine| {
+            let (samples, read) = (&self.data.samples, (self.text, &self.greedy));
+            let said = ask(&mut *engine, samples, read, &baseline.generated, progress)?;
+            let engine = engine.engine();
             let called = called(&engine);
-            let no_logits =
-                "the engine says tokens and gives no logits over the vocabulary: answers alone are compared";
+            let no_logits = "the engine gives no logits over the vocabulary: answers alone are compared";
             found.checks.push(Check::seen(Link::Runtime, format!("{called}: logits"), no_logits));
             let not_timed = "not timed: the engine is asked for whole answers, and its clock is not ours";
             found.checks.push(Check::not_run(Link::Runtime, format!("{called}: speed"), not_timed));
             self.answered(&called, &said, baseline, &mut found.checks);
             Ok((self.ran(engine, &said, None, baseline), said))
         });
-        found.take(format!("{} in {}", peer.name, ctranslate2::FORMAT), done);
-        found
+        let what = format!("{} in {name}", peer.name);
+        match done {
+            Ok(done) => found.take(what, Ok(done)),
+            Err(AskError::Runtime(error)) => found.take(what, Err(error)),
+            Err(AskError::Unasked(why)) => found.checks.push(Check::not_run(Link::Runtime, what, why)),
+        }
     }
 
     fn begin(&self, peer: &Peer, engine: &str, progress: &dyn Progress) {
@@ -195,7 +220,7 @@ impl Questions<'_> {
         baseline: &mut Baseline,
         checks: &mut Vec<Check>,
         progress: &dyn Progress,
-    ) -> Result<(Vec<Generated>, Option<Distances>), RuntimeError> {
+    ) -> Result<(Vec<Said>, Option<Distances>), RuntimeError> {
         let called = called(&session.engine());
         let what = format!("{called}: logits of {} samples", self.data.samples.len());
         let distances = match self.distances(&mut *baseline.session, session)? {
@@ -208,13 +233,13 @@ impl Questions<'_> {
                 None
             }
         };
-        let generated = self.ask(session, progress)?;
-        self.answered(&called, &generated, baseline, checks);
-        Ok((generated, distances))
+        let said = Said::all(self.text, &self.ask(session, progress)?);
+        self.answered(&called, &said, baseline, checks);
+        Ok((said, distances))
     }
 
     /// That there are answers, and how much worse they are.
-    fn answered(&self, called: &str, said: &[Generated], baseline: &Baseline, checks: &mut Vec<Check>) {
+    fn answered(&self, called: &str, said: &[Said], baseline: &Baseline, checks: &mut Vec<Check>) {
         let answered = format!("{called}: answers to {} samples", said.len());
         checks.push(Check::passed(Link::Runtime, answered, ""));
         if let (Some(ours), Some(theirs)) = (self.scored(said), &baseline.scored) {
@@ -228,30 +253,9 @@ impl Questions<'_> {
     }
 
     /// What an engine said, held against the baseline.
-    fn ran(&self, engine: Engine, said: &[Generated], to_float: Option<Distances>, baseline: &Baseline) -> Run {
-        let agreement = answers::agreement(&baseline.generated, said, usize::MAX);
+    fn ran(&self, engine: Engine, said: &[Said], to_float: Option<Distances>, baseline: &Baseline) -> Run {
+        let agreement = answers::agreement(&baseline.generated, said.iter().map(|said| &said.generated), usize::MAX);
         Run { engine, to_float, agreement, score: self.scored(said).map(|scored| scored.score()) }
-    }
-
-    /// What a translator says, by sample.
-    fn translations(
-        &self,
-        translator: &mut Translator,
-        progress: &dyn Progress,
-    ) -> Result<Vec<Generated>, RuntimeError> {
-        let mut all = vec![Generated::default(); self.data.samples.len()];
-        for batch in self.batches()? {
-            let sources = batch.samples.iter().map(|sample| self.data.samples[*sample].source.ids());
-            let sources: Option<Vec<&[i64]>> = sources.collect();
-            let no_texts = || failed("expected texts, found inputs without tokens".to_owned());
-            let said = translator.say(&sources.ok_or_else(no_texts)?)?;
-            for (sample, tokens) in batch.samples.iter().zip(said) {
-                let ended = tokens.last().is_some_and(|last| self.greedy.settings.eos_token_ids.contains(last));
-                all[*sample] = Generated { prompt: self.greedy.prompt(), tokens, ended };
-            }
-            progress.advance(batch.len() as u64);
-        }
-        Ok(all)
     }
 
     /// What a session says, by sample.
@@ -299,12 +303,12 @@ impl Questions<'_> {
         task::batches(&self.data, ROWS, &self.greedy.prompt(), pad).map_err(failed)
     }
 
-    fn scored(&self, generated: &[Generated]) -> Option<Scored> {
-        answers::scored(&self.scoring, self.text, &self.data.samples, generated)
+    fn scored(&self, said: &[Said]) -> Option<Scored> {
+        answers::scored_texts(&self.scoring, &self.data.samples, said)
     }
 
     /// All outputs beside each other: samples on which runs differ first, each in the data's order.
-    fn side_by_side(&self, baseline: &Baseline, runs: &[Vec<Generated>]) -> Vec<Generation> {
+    fn side_by_side(&self, baseline: &Baseline, runs: &[Vec<Said>]) -> Vec<Generation> {
         let said = self.data.samples.iter().enumerate().zip(&baseline.generated);
         let of = |(sample, reference)| answers::beside(self.text, sample, reference, runs, Vec::new());
         let mut all: Vec<Generation> = said.map(of).collect();

@@ -1,11 +1,14 @@
 //! Engines that run an artifact, behind one interface.
 
 mod all;
+pub mod answering;
 mod child;
+pub mod crisp_asr;
 pub mod ctranslate2;
 mod environments;
 mod error;
 pub mod ggml;
+mod gguf;
 pub mod hf;
 mod host;
 pub mod htp;
@@ -23,11 +26,13 @@ mod protocol;
 pub mod reference;
 pub mod rknn;
 mod serve;
+pub mod transcribe;
 
-pub use all::RUNTIMES;
+pub use all::{ANSWERERS, RUNTIMES, programs};
+pub use answering::{Answerer, Answers};
 pub use child::end_children;
 pub use error::RuntimeError;
 pub use host::COMMAND;
-pub use interface::{AllRows, Between, Fit, Options, Present, Runtime, Session};
+pub use interface::{AllRows, Between, Fit, Options, Present, Program, Runtime, Session};
 pub use probes::{Probed, names, probes};
 pub use serve::serve;

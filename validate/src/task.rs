@@ -6,7 +6,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use converters::checkpoint::Generation;
-use frontend::{Draw, FrontEnd, Input, Noise};
+use frontend::{Draw, FrontEnd, Input, Noise, Original};
 use graph::{Feeds, Graph, Tensor};
 use sha2::{Digest, Sha256};
 
@@ -25,6 +25,8 @@ pub struct Sample {
     pub target: Option<String>,
     /// What the encoder is fed.
     pub source: Input,
+    /// What it was made of.
+    pub original: Original,
     /// What the decoder should say, ending with the end-of-sequence id; empty when there is no target.
     pub target_ids: Vec<i64>,
 }
@@ -91,7 +93,8 @@ impl Data {
             let target_ids = found.target.as_deref().map_or(Ok(Vec::new()), |target| {
                 front_end.target(target).map_err(|e| named(target, e)) //
             })?;
-            samples.push(Sample { input: found.input, target: found.target, source, target_ids });
+            let original = front_end.original(&found.input, dir);
+            samples.push(Sample { input: found.input, target: found.target, source, original, target_ids });
         }
         if samples.is_empty() {
             return Err(DataError::Empty { file: file.to_owned() });
@@ -110,7 +113,7 @@ impl Data {
         let samples = (0..count.max(1)).map(|i| {
             let source = noise.input(&mut draw, decoding);
             let input = source.ids().map_or_else(|| format!("noise {i}"), |ids| Ids.decode(ids));
-            Sample { input, target: None, source, target_ids: Vec::new() }
+            Sample { input, target: None, source, original: Original::Drawn, target_ids: Vec::new() }
         });
         let samples: Vec<Sample> = samples.collect();
         Ok(Data { source: format!("{} drawn inputs", samples.len()), sha256: String::new(), samples })
@@ -283,6 +286,7 @@ mod tests {
             input: String::new(),
             target: None,
             source: Input::tokens(input.to_vec()),
+            original: Original::Drawn,
             target_ids: target.to_vec(),
         };
         let samples = vec![sample(&[7, 8, 1], &[5, 1]), sample(&[9, 1], &[4, 5, 6, 1])];
@@ -301,7 +305,13 @@ mod tests {
 
     #[test]
     fn a_batch_holds_few_sources_that_are_large() {
-        let sample = |source: Input| Sample { input: String::new(), target: None, source, target_ids: vec![1] };
+        let sample = |source: Input| Sample {
+            input: String::new(),
+            target: None,
+            source,
+            original: Original::Drawn,
+            target_ids: vec![1],
+        };
         let large = || sample(Clip::LogMel(Tensor::f32([80, 3000], vec![0.0; 80 * 3000])).into());
         let data = Data { source: String::new(), sha256: String::new(), samples: (0..9).map(|_| large()).collect() };
         assert_eq!(
@@ -316,6 +326,7 @@ mod tests {
             input: String::new(),
             target: None,
             source: Clip::Samples(vec![0.5; n]).into(),
+            original: Original::Drawn,
             target_ids: vec![1],
         };
         let samples = [3, 5, 3, 3, 4].map(sample).to_vec();

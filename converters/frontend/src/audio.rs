@@ -49,6 +49,11 @@ impl From<Clip> for Input {
     }
 }
 
+/// The samples of a WAV of any length, as [`FeatureExtractor::read`] reads them. Errors: likewise.
+pub fn samples(clip: &Path, sampling_rate: u32) -> Result<Vec<f32>, AudioError> {
+    wav::read(clip, sampling_rate, Lengths { least: 1, most: usize::MAX, why: "" })
+}
+
 /// Reads clips and computes features from them.
 pub struct FeatureExtractor {
     sampling_rate: u32,

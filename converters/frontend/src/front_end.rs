@@ -1,14 +1,28 @@
 //! What every front end answers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::input::Input;
 use crate::text::Text;
+
+/// An input before it became tensors.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Original {
+    /// A text.
+    Text(String),
+    /// The file of a clip.
+    Clip(PathBuf),
+    /// There is none: the tensors were drawn.
+    Drawn,
+}
 
 /// Makes what an encoder is fed of one sample's input, and what the decoder should say of its target.
 pub trait FrontEnd: Sync {
     /// `said`: a text, or the path of a file; `dir`: where a relative path begins. Errors: in words, without the input.
     fn input(&self, said: &str, dir: &Path) -> Result<Input, String>;
+
+    /// What a person has of the same: what engines with a front end of their own take.
+    fn original(&self, said: &str, dir: &Path) -> Original;
 
     /// Ids that the model should say, its end-of-sequence id included. Errors: the tokenizer's own words.
     fn target(&self, text: &str) -> Result<Vec<i64>, String>;
@@ -25,6 +39,10 @@ impl<T: Text> FrontEnd for T {
             ids if ids.is_empty() => Err("it has no tokens".to_owned()),
             ids => Ok(Input::tokens(ids)),
         }
+    }
+
+    fn original(&self, said: &str, _dir: &Path) -> Original {
+        Original::Text(said.to_owned())
     }
 
     fn target(&self, text: &str) -> Result<Vec<i64>, String> {

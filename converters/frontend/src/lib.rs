@@ -14,10 +14,10 @@ mod speech;
 mod text;
 
 pub use draw::Draw;
-pub use front_end::FrontEnd;
+pub use front_end::{FrontEnd, Original};
 pub use input::{Fill, Input, tokens};
 pub use kind::Kind;
 pub use noise::Noise;
 pub use sized::Draws;
-pub use speech::Speech;
+pub use speech::{Speech, spoken};
 pub use text::{Ids, Text};

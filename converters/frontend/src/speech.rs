@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::audio::FeatureExtractor;
-use crate::front_end::FrontEnd;
+use crate::front_end::{FrontEnd, Original};
 use crate::input::Input;
 use crate::text::Text;
 
@@ -22,21 +22,29 @@ impl FrontEnd for Speech<'_> {
         self.extractor.listen(&dir.join(said)).map(Input::from).map_err(|error| error.to_string())
     }
 
+    fn original(&self, said: &str, dir: &Path) -> Original {
+        Original::Clip(dir.join(said))
+    }
+
     /// Without the special tokens around a text: the decoder is prompted with its own.
     fn target(&self, text: &str) -> Result<Vec<i64>, String> {
-        let ids = self.text.encode_target(text)?;
-        let is_text = |id: &i64| !self.text.decode(&[*id]).is_empty();
-        let (first, end) = match (ids.iter().position(is_text), ids.iter().rposition(is_text)) {
-            (Some(first), Some(last)) => (first, last + 1),
-            _ => (0, 0),
-        };
-        let ends = ids[first..end].last().copied() == self.eos;
-        Ok(ids[first..end].iter().copied().chain(self.eos.filter(|_| !ends)).collect())
+        let ids = spoken(self.text, text)?;
+        let ends = ids.last().copied() == self.eos;
+        Ok(ids.into_iter().chain(self.eos.filter(|_| !ends)).collect())
     }
 
     fn about(&self) -> &'static str {
         ""
     }
+}
+
+/// The tokens of a text that is said, without special ones around it. Errors: the tokenizer's own words.
+pub fn spoken(text: &dyn Text, said: &str) -> Result<Vec<i64>, String> {
+    let ids = text.encode_target(said)?;
+    let is_text = |id: &i64| !text.decode(&[*id]).is_empty();
+    let first = ids.iter().position(is_text).unwrap_or(ids.len());
+    let end = ids.iter().rposition(is_text).map_or(first, |last| last + 1);
+    Ok(ids[first..end].to_vec())
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use validate::bench::{Course, machine};
 use validate::paper::{Layers, Shape, flops};
 use validate::runtime::ggml::Ggml;
 use validate::runtime::onnx::OnnxRuntime;
-use validate::runtime::{Options, Runtime, Session};
+use validate::runtime::{Options, Program, Runtime, Session};
 
 use self::compared::{About, Compared, Row};
 use super::arguments::{Bench, Precision, SEED};

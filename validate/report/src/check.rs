@@ -49,6 +49,10 @@ pub enum Metric {
     Top1,
     /// Share of greedy tokens equal to the reference's.
     TokenAgreement,
+    /// Share of answers that have the words of the reference's.
+    SameAnswers,
+    /// Edits to the words of the reference's answers, over their number.
+    DifferingWords,
     /// Points (hundredths) that the task metric is worse than that of what it is judged against.
     MetricDrop,
     /// How many more outputs of a hundred run to the limit of their length.
@@ -72,6 +76,8 @@ impl Metric {
             Metric::Kl => "KL",
             Metric::Top1 => "top-1",
             Metric::TokenAgreement => "token agreement",
+            Metric::SameAnswers => "same answers",
+            Metric::DifferingWords => "differing words",
             Metric::MetricDrop => "points lost",
             Metric::EndlessRise => "endless, more of 100",
             Metric::ScoreLost => "score lost",

@@ -13,7 +13,9 @@ pub fn figure(metric: Metric, value: Option<f64>) -> String {
     match (metric, value) {
         (Metric::Works, _) => String::new(),
         (_, None) => NOT_A_NUMBER.to_owned(),
-        (Metric::Top1 | Metric::TokenAgreement, Some(share)) => percent(share),
+        (Metric::Top1 | Metric::TokenAgreement | Metric::SameAnswers | Metric::DifferingWords, Some(share)) => {
+            percent(share)
+        }
         (Metric::Sqnr, Some(db)) => format!("{db:.1}"),
         (Metric::MetricDrop | Metric::EndlessRise, Some(points)) => fixed(points, 1),
         (Metric::DifferingWeights, Some(count)) => format!("{count:.0}"),

@@ -4,13 +4,12 @@ use report::{Generation, Parting};
 
 use super::baseline::Baseline;
 use super::partings::Parted;
-use crate::answers::beside;
-use crate::generate::Generated;
+use crate::answers::{Said, beside};
 
 /// All outputs beside each other: samples on which runs differ first, then the others, each in the data's order.
-pub(super) fn side_by_side(baseline: &Baseline, runs: &[Vec<Generated>], parted: Vec<Parted>) -> Vec<Generation> {
+pub(super) fn side_by_side(baseline: &Baseline, runs: &[Vec<Said>], parted: Vec<Parted>) -> Vec<Generation> {
     let float = &baseline.outputs.generated;
-    let differs = |i: &usize| runs.iter().filter_map(|run| run.get(*i)).any(|found| *found != float[*i]);
+    let differs = |i: &usize| runs.iter().filter_map(|run| run.get(*i)).any(|found| found.generated != float[*i]);
     let mut order: Vec<usize> = (0..float.len()).collect();
     order.sort_by_key(|i| !differs(i));
     let mut partings: Vec<Vec<Parting>> = vec![Vec::new(); float.len()];

@@ -9,18 +9,19 @@ use report::{ArtifactReport, Check, Link};
 use super::error::ChainError;
 use super::walk::{Context, Walk, in_engine};
 use super::{answers, histograms, links};
-use crate::runtime::{Fit, RUNTIMES, Runtime};
+use crate::runtime::{ANSWERERS, Answerer, Fit, RUNTIMES, Runtime};
 
 /// Tests the links quantization, export and runtime of one artifact, in every engine that opens its format.
 ///
 /// A broken stage is a failed check that names it. Errors: the scratch file or the artifact's folder cannot be read.
 pub fn validate_artifact(context: Context, progress: &dyn Progress) -> Result<ArtifactReport, ChainError> {
-    validate_in(RUNTIMES, context, progress)
+    validate_in(RUNTIMES, ANSWERERS, context, progress)
 }
 
 /// The same in the given engines.
 pub fn validate_in(
     runtimes: &[&dyn Runtime],
+    answerers: &[&dyn Answerer],
     context: Context,
     progress: &dyn Progress,
 ) -> Result<ArtifactReport, ChainError> {
@@ -54,12 +55,16 @@ pub fn validate_in(
         }
         foreign = false;
     }
+    for answerer in answerers.iter().filter(|answerer| answerer.fit(artifact) == Fit::Runs) {
+        walk.answerer(*answerer, quantized.as_ref(), progress);
+        foreign = false;
+    }
     if foreign {
         let why = format!("no engine of trefoil opens {} artifacts", artifact.format);
         walk.checks.push(Check::not_run(Link::Runtime, "the artifact in an engine", why));
     }
 
-    let Walk { checks, runs, generated, partings, values, .. } = walk;
+    let Walk { checks, runs, said, partings, values, .. } = walk;
     let mut tensors = context.tensors;
     histograms::fill(&mut tensors, &baseline.subject.exact.graph, &context.quantized.graph)
         .map_err(|WeightError { source, .. }| ChainError::Io(source))?;
@@ -75,7 +80,7 @@ pub fn validate_in(
         checks,
         runs,
         speed: Vec::new(),
-        generations: answers::side_by_side(baseline, &generated, partings),
+        generations: answers::side_by_side(baseline, &said, partings),
         values,
         tensors,
         substitutions: context.substitutions,

@@ -9,6 +9,7 @@ use super::error::ChainError;
 use super::measure::{self, Outputs, Plan};
 use super::subject::{Subject, too_long, vocabulary};
 use super::{import, links, quantization};
+use crate::answers::Said;
 use crate::bench::Course;
 use crate::runtime::reference::caching;
 use crate::task::Sample;
@@ -48,7 +49,7 @@ impl<'a> Baseline<'a> {
         let outputs = measure::graph(&interpreter, &plan, &[], &scratch, progress)?.outputs;
         let mut checks = import::checks(&subject);
         checks.extend(links::passes(&subject, &interpreter, &plan, &outputs)?);
-        let scored = subject.scored(&outputs.generated);
+        let scored = subject.scored(&Said::all(subject.text, &outputs.generated));
         Ok(Baseline { subject, plan, outputs, targets, scored, checks })
     }
 

@@ -10,6 +10,7 @@ use super::limits::{Arithmetic, Floor};
 use super::measure::{self, Measured, Outputs, Plan, Way};
 use super::ties;
 use super::walk::{Context, Walk, in_engine};
+use crate::answers::Said;
 use crate::runtime::reference;
 use crate::runtime::{AllRows, Options, Runtime, RuntimeError};
 
@@ -84,8 +85,9 @@ impl Walk<'_> {
             }
             None => Check::info(Link::Runtime, what, Metric::TokenAgreement, tokens, UNKNOWN_FLOOR),
         });
-        let scored = baseline.subject.scored(&outputs.generated);
-        let run = self.run(&*session, to_float, &outputs.generated, scored.as_ref());
+        let said = Said::all(baseline.subject.text, &outputs.generated);
+        let scored = baseline.subject.scored(&said);
+        let run = self.run(session.engine(), Some(to_float), &outputs.generated, limit, scored.as_ref());
         let broken = "the engine loses what the quantized graph does not: see its logits";
         let prefix = if plan.samples < baseline.plan.samples {
             format!("{called}: {}: ", self.samples(plan))
@@ -97,7 +99,7 @@ impl Walk<'_> {
         let is_slow = runtime.samples(options).is_some();
         self.trace_engine(&mut *session, [quantized, &outputs], limit, rel_l2, is_slow);
         self.runs.push(run);
-        self.generated.push(outputs.generated);
+        self.said.push(said);
         self.checks.extend(session.checks());
         self.merged(runtime, quantized)?;
         Ok(true)
@@ -233,7 +235,7 @@ impl Walk<'_> {
 const EQUAL_DB: f64 = 300.0;
 const UNKNOWN_FLOOR: &str = "nobody has measured this engine's noise with such weights; set `runtime_rel_l2` in the recipe's limits to judge it";
 
-fn not_opened(runtime: &str, error: &RuntimeError) -> Check {
+pub(super) fn not_opened(runtime: &str, error: &RuntimeError) -> Check {
     let what = in_engine(runtime);
     match error {
         RuntimeError::Unavailable { why, install, .. } => {

@@ -85,7 +85,7 @@ impl Arithmetic {
         }
     }
 
-    fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Arithmetic::Floats => "f32 weights",
             Arithmetic::Halves => "16-bit weights",

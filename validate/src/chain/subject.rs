@@ -9,8 +9,8 @@ use metrics::{Scored, Scoring};
 
 use super::error::ChainError;
 use super::measure;
-use crate::answers;
-use crate::generate::{Generated, Greedy};
+use crate::answers::{self, Said};
+use crate::generate::Greedy;
 use crate::task::{Data, Sample};
 
 /// The float model and what it is measured on.
@@ -33,8 +33,8 @@ pub struct Subject<'a> {
 
 impl Subject<'_> {
     /// What each of these outputs, of the first samples, is worth; `None` when the data has no targets.
-    pub(super) fn scored(&self, generated: &[Generated]) -> Option<Scored> {
-        answers::scored(&self.scoring, self.text, &self.data.samples, generated)
+    pub(super) fn scored(&self, said: &[Said]) -> Option<Scored> {
+        answers::scored_texts(&self.scoring, &self.data.samples, said)
     }
 }
 

@@ -3,7 +3,7 @@
 use converters::{Artifact, Format, Model};
 use graph::{Progress, Scratch};
 use metrics::{Distances, Scored, TaskMetric};
-use report::{Check, Limit, Link, Metric, Note, OutputFile, Run, TensorRow, ValueError};
+use report::{Check, Engine, Limit, Link, Metric, Note, OutputFile, Run, TensorRow, ValueError};
 
 use super::baseline::Baseline;
 use super::error::ChainError;
@@ -12,7 +12,7 @@ use super::links;
 use super::measure::{self, Measured, Outputs, Way};
 use super::noise::Noise;
 use super::partings::Parted;
-use crate::answers::agreement;
+use crate::answers::{Said, agreement};
 use crate::generate::Generated;
 use crate::runtime::reference::{Reference, caching};
 use crate::runtime::{Options, Session};
@@ -53,7 +53,7 @@ pub(super) struct Walk<'w> {
     pub(super) checks: Vec<Check>,
     pub(super) runs: Vec<Run>,
     /// Of each run, in its order.
-    pub(super) generated: Vec<Vec<Generated>>,
+    pub(super) said: Vec<Vec<Said>>,
     /// What each of the quantized graph's outputs is worth; absent when the data has no targets.
     scored: Option<Scored>,
     /// What f32 noise does to the quantized graph, where it rounds activations.
@@ -70,7 +70,7 @@ impl<'w> Walk<'w> {
             context,
             checks: Vec::new(),
             runs: Vec::new(),
-            generated: Vec::new(),
+            said: Vec::new(),
             scored: None,
             noise: None,
             partings: Vec::new(),
@@ -112,32 +112,32 @@ impl<'w> Walk<'w> {
             let of = |check: Check, interval| check.of(plan.samples, interval);
             self.checks.extend([of(kl.with(found), clusters.kl()), of(top1, clusters.top1())]);
         }
-        let scored = baseline.subject.scored(&outputs.generated);
-        let run = self.run(&Reference::new(&interpreter), found, &outputs.generated, scored.as_ref());
+        let said = Said::all(baseline.subject.text, &outputs.generated);
+        let scored = baseline.subject.scored(&said);
+        let engine = Reference::new(&interpreter).engine();
+        let run = self.run(engine, Some(found), &outputs.generated, plan.greedy.new_tokens(None), scored.as_ref());
         let broken = format!("quantization costs the task too much: {}", self.cure());
         self.judge_task(Link::Quantization, "", scored.as_ref(), &broken);
         self.scored = scored;
         self.runs.push(run);
-        self.generated.push(outputs.generated.clone());
+        self.said.push(said);
         if Arithmetic::of(&quantized.graph).rounds() {
             self.noise = Some(Noise::measure(&interpreter, plan, &outputs)?);
         }
         Ok(Some(outputs))
     }
 
-    /// `scored`: what each of `generated` is worth.
+    /// `limit`: the most tokens that it can say. `scored`: what each of `generated` is worth.
     pub(super) fn run(
         &self,
-        session: &dyn Session,
-        to_float: Distances,
+        engine: Engine,
+        to_float: Option<Distances>,
         generated: &[Generated],
+        limit: usize,
         scored: Option<&Scored>,
     ) -> Run {
-        let baseline = self.context.baseline;
-        let limit = baseline.plan.greedy.new_tokens(session.limit_tokens());
-        let agreement = agreement(&baseline.outputs.generated, generated, limit);
-        let score = scored.map(Scored::score);
-        Run { engine: session.engine(), to_float: Some(to_float), agreement, score }
+        let agreement = agreement(&self.context.baseline.outputs.generated, generated, limit);
+        Run { engine, to_float, agreement, score: scored.map(Scored::score) }
     }
 
     /// Quantization is judged against the float model, and an engine against the quantized graph: what quantization lost is told once.

@@ -1,19 +1,31 @@
 //! The engines that there are.
 
+use super::answering::Answerer;
+use super::crisp_asr::CrispAsr;
 use super::ctranslate2::CTranslate2;
 use super::ggml::Ggml;
 use super::hf::Transformers;
 use super::htp::Htp;
-use super::interface::Runtime;
+use super::interface::{Program, Runtime};
 use super::interpreter::OwnInterpreter;
 use super::llama::LlamaCpp;
 use super::onnx::OnnxRuntime;
 use super::openvino::OpenVino;
 use super::rknn::Rknn;
+use super::transcribe::TranscribeCpp;
 
-/// Every engine. [`super::reference`], which gives graphs their meaning, runs no artifacts and is not among them.
+/// Every engine that shows logits. [`super::reference`], which gives graphs their meaning, runs no artifacts and is not among them.
 pub const RUNTIMES: &[&dyn Runtime] =
     &[&OnnxRuntime, &Htp, &OpenVino, &Rknn, &Transformers, &CTranslate2, &Ggml, &LlamaCpp, &OwnInterpreter];
+
+/// Every engine that shows answers alone.
+pub const ANSWERERS: &[&dyn Answerer] = &[&TranscribeCpp, &CrispAsr];
+
+/// All of them.
+pub fn programs() -> impl Iterator<Item = &'static dyn Program> {
+    let runtimes = RUNTIMES.iter().map(|runtime| *runtime as &dyn Program);
+    runtimes.chain(ANSWERERS.iter().map(|answerer| *answerer as &dyn Program))
+}
 
 #[cfg(test)]
 mod tests {

@@ -17,6 +17,7 @@ use report::Engine;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::runtime::answering::{Answer, Answers, Form, Question, Words};
 use crate::runtime::child::Patience;
 use crate::runtime::environments::{isolated, program, python_with, roots, variable};
 use crate::runtime::error::RuntimeError;
@@ -85,11 +86,6 @@ impl Translator {
         Ok(translator)
     }
 
-    /// What runs, for the report.
-    pub fn engine(&self) -> Engine {
-        self.engine.clone()
-    }
-
     /// What is said of each source after the start token; an end-of-sequence token is the last where it ended by itself.
     ///
     /// `sources`: ids without padding. Errors: ids and tokens that the vocabularies do not have; those of the engine.
@@ -122,6 +118,26 @@ impl Translator {
 
     fn call(&mut self, request: &Value) -> Result<Reply, RuntimeError> {
         self.pipe.call::<Reply>(request, Vec::new()).map_err(failed)?.accepted()
+    }
+}
+
+impl Answers for Translator {
+    fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
+    fn form(&self) -> Form {
+        Form::Tokens
+    }
+
+    fn answer(&mut self, questions: &[Question]) -> Result<Vec<Answer>, RuntimeError> {
+        let ids = |question: &Question| match question {
+            Question::Tokens(ids) => Ok(ids.to_vec()),
+            other => Err(failed(format!("expected tokens, found {other:?}"))),
+        };
+        let sources = questions.iter().map(ids).collect::<Result<Vec<_>, _>>()?;
+        let said = self.say(&sources.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        Ok(said.into_iter().map(|tokens| Answer { words: Words::Tokens(tokens), ended: true }).collect())
     }
 }
 

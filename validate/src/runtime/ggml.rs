@@ -4,7 +4,7 @@ use converters::Artifact;
 use converters::export::gguf::{GgufFile, VERSION_KEY};
 
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Fit, Options, Present, Runtime, Session};
+use crate::runtime::interface::{Fit, Options, Present, Program, Runtime, Session};
 use crate::runtime::names::GGML;
 
 #[cfg(feature = "llama-cpp")]
@@ -33,7 +33,7 @@ fn is_of_another_program(artifact: &Artifact) -> bool {
     matches!(first, Some(Ok(file)) if file.get(VERSION_KEY).is_none())
 }
 
-impl Runtime for Ggml {
+impl Program for Ggml {
     fn name(&self) -> &'static str {
         GGML
     }
@@ -61,7 +61,9 @@ impl Runtime for Ggml {
     fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
         Err(not_compiled_in(GGML))
     }
+}
 
+impl Runtime for Ggml {
     #[cfg(feature = "llama-cpp")]
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         if let Some(program) = &options.host {

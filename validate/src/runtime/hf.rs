@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::runtime::child::Patience;
 use crate::runtime::environments::{active, isolated, program, python_of, variable};
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Options, Present, Runtime, Session};
+use crate::runtime::interface::{Options, Present, Program, Runtime, Session};
 use crate::runtime::packages::Packages;
 use crate::runtime::pipe::Pipe;
 use report::Engine;
@@ -31,7 +31,7 @@ const PACKAGES: [&str; 3] = ["torch", "transformers", "compressed_tensors"];
 #[derive(Clone, Copy, Debug)]
 pub struct Transformers;
 
-impl Runtime for Transformers {
+impl Program for Transformers {
     fn name(&self) -> &'static str {
         "transformers"
     }
@@ -48,7 +48,9 @@ impl Runtime for Transformers {
         let version = format!("{transformers}, torch {torch}, compressed-tensors {compressed_tensors}");
         Ok(Present { version, place: python.display().to_string() })
     }
+}
 
+impl Runtime for Transformers {
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         let python = python(options.python.as_deref())?;
         let patience = Patience::of(options).map_err(failed)?;

@@ -16,7 +16,7 @@ use ort::session::Session as OrtSession;
 
 use crate::runtime::error::RuntimeError;
 use crate::runtime::host;
-use crate::runtime::interface::{Options, Present, Runtime, Session};
+use crate::runtime::interface::{Options, Present, Program, Runtime, Session};
 use crate::runtime::names::HTP;
 use crate::runtime::npu::{FORMAT, Signature, Step, Steps, Value};
 use crate::runtime::onnx::{fetch, fixed};
@@ -35,7 +35,7 @@ const FURTHER_SAMPLES: usize = 20;
 #[derive(Clone, Copy, Debug)]
 pub struct Htp;
 
-impl Runtime for Htp {
+impl Program for Htp {
     fn name(&self) -> &'static str {
         HTP
     }
@@ -44,6 +44,17 @@ impl Runtime for Htp {
         format == FORMAT
     }
 
+    fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
+        if let Some(program) = &options.host {
+            let variables = [(library::VARIABLE, library::find(options)?), (fetch::VARIABLE, fetch::local()?)];
+            return host::probe(HTP, program, options, &variables);
+        }
+        let provider = library::load(options)?;
+        Ok(Present { version: provider.version, place: provider.backend.display().to_string() })
+    }
+}
+
+impl Runtime for Htp {
     fn runs_of(&self, options: &Options) -> Vec<(String, Options)> {
         let socs = if options.soc_models.is_empty() { &[SOC_MODEL][..] } else { &options.soc_models };
         let few = options.simulated_samples.unwrap_or(FURTHER_SAMPLES).min(FURTHER_SAMPLES);
@@ -56,15 +67,6 @@ impl Runtime for Htp {
 
     fn samples(&self, options: &Options) -> Option<usize> {
         options.simulated_samples
-    }
-
-    fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
-        if let Some(program) = &options.host {
-            let variables = [(library::VARIABLE, library::find(options)?), (fetch::VARIABLE, fetch::local()?)];
-            return host::probe(HTP, program, options, &variables);
-        }
-        let provider = library::load(options)?;
-        Ok(Present { version: provider.version, place: provider.backend.display().to_string() })
     }
 
     /// For the first of the options' `soc_models`.

@@ -13,9 +13,9 @@ use crate::bench::course::{Course, Times, said};
 use crate::bench::machine::Memory;
 
 /// An engine that can open artifacts of some formats.
-pub trait Runtime: Sync {
+pub trait Program: Sync {
     /// `onnxruntime`, `htp-simulator`, `openvino`, `rknn-simulator`, `transformers`, `ctranslate2`, `ggml`, `llama.cpp`,
-    /// `interpreter`.
+    /// `interpreter`, `transcribe.cpp`, `CrispASR`.
     fn name(&self) -> &'static str;
 
     /// Whether it can open artifacts of a format (`onnx`, `npu`, `gguf`, `safetensors`, `ctranslate2`).
@@ -26,6 +26,13 @@ pub trait Runtime: Sync {
         if self.runs(artifact.format) { Fit::Runs } else { Fit::Foreign }
     }
 
+    /// Starts the engine without an artifact and never fetches it. Errors: [`RuntimeError::Unavailable`] in the words of
+    /// [`Runtime::open`]; [`RuntimeError::Failed`] when it is here and does not start.
+    fn probe(&self, options: &Options) -> Result<Present, RuntimeError>;
+}
+
+/// An engine that shows its logits.
+pub trait Runtime: Program {
     /// The runs that a report shows, each with what it is called: a simulator makes one for each chip.
     fn runs_of(&self, options: &Options) -> Vec<(String, Options)> {
         vec![(self.name().to_owned(), options.clone())]
@@ -35,10 +42,6 @@ pub trait Runtime: Sync {
     fn samples(&self, _options: &Options) -> Option<usize> {
         None
     }
-
-    /// Starts the engine without an artifact and never fetches it. Errors: [`RuntimeError::Unavailable`] in the words of
-    /// [`Runtime::open`]; [`RuntimeError::Failed`] when it is here and does not start.
-    fn probe(&self, options: &Options) -> Result<Present, RuntimeError>;
 
     /// Opens an artifact. Errors: [`RuntimeError::Unavailable`] when the engine is not on this machine, which a report
     /// shows as "not run" and never as passed; [`RuntimeError::Failed`] when it refuses the artifact.

@@ -6,7 +6,7 @@ use graph::Interpreter;
 
 use crate::runtime::error::RuntimeError;
 use crate::runtime::host;
-use crate::runtime::interface::{Fit, Options, Present, Runtime, Session};
+use crate::runtime::interface::{Fit, Options, Present, Program, Runtime, Session};
 use crate::runtime::names::INTERPRETER;
 use crate::runtime::reference::{CACHED_WEIGHTS_BYTES, Reference};
 
@@ -23,7 +23,7 @@ pub(super) fn family(artifact: &Artifact) -> Option<String> {
     }
 }
 
-impl Runtime for OwnInterpreter {
+impl Program for OwnInterpreter {
     fn name(&self) -> &'static str {
         INTERPRETER
     }
@@ -46,7 +46,9 @@ impl Runtime for OwnInterpreter {
     fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
         Ok(Present::compiled_in(env!("CARGO_PKG_VERSION").to_owned()))
     }
+}
 
+impl Runtime for OwnInterpreter {
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         // Its memory is told apart from this program's only in a process of its own.
         if let (true, Some(program)) = (options.as_used, &options.host) {

@@ -4,7 +4,7 @@ use converters::Artifact;
 use converters::export::gguf::LLAMA_CPP;
 
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Fit, Options, Present, Runtime, Session};
+use crate::runtime::interface::{Fit, Options, Present, Program, Runtime, Session};
 use crate::runtime::interpreter::family;
 use crate::runtime::names::LLAMA;
 
@@ -26,7 +26,7 @@ mod session;
 /// take their inputs rounded to 16 bits, and quantized ones take them rounded to 8 bits in blocks.
 pub struct LlamaCpp;
 
-impl Runtime for LlamaCpp {
+impl Program for LlamaCpp {
     fn name(&self) -> &'static str {
         LLAMA
     }
@@ -57,7 +57,9 @@ impl Runtime for LlamaCpp {
     fn probe(&self, _: &Options) -> Result<Present, RuntimeError> {
         Err(not_compiled_in(LLAMA))
     }
+}
 
+impl Runtime for LlamaCpp {
     #[cfg(feature = "llama-cpp")]
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         if let Some(program) = &options.host {

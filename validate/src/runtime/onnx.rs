@@ -22,7 +22,7 @@ use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, ValueType};
 
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Between, Options, Present, Runtime, Session};
+use crate::runtime::interface::{Between, Options, Present, Program, Runtime, Session};
 use crate::runtime::names::ONNXRUNTIME;
 use crate::runtime::npu::{self, Steps};
 use crate::runtime::reference::of_rows;
@@ -37,7 +37,7 @@ use tensors::{failed, from_ort, nothing_for, to_ort};
 #[derive(Clone, Copy, Debug)]
 pub struct OnnxRuntime;
 
-impl Runtime for OnnxRuntime {
+impl Program for OnnxRuntime {
     fn name(&self) -> &'static str {
         ONNXRUNTIME
     }
@@ -54,7 +54,9 @@ impl Runtime for OnnxRuntime {
             None => Ok(Present { version: load(options)?.version, place }),
         }
     }
+}
 
+impl Runtime for OnnxRuntime {
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         if let Some(program) = &options.host {
             let library = fetch::library(options)?;

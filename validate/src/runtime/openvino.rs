@@ -6,7 +6,7 @@ use std::rc::Rc;
 use converters::Artifact;
 
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Options, Present, Runtime, Session};
+use crate::runtime::interface::{Options, Present, Program, Runtime, Session};
 use crate::runtime::npu::{FORMAT, PythonEngine, PythonGraph, Steps};
 use report::Engine;
 use report::{Check, Link};
@@ -28,7 +28,7 @@ const LEAST_THREADS: usize = 2;
 #[derive(Clone, Copy, Debug)]
 pub struct OpenVino;
 
-impl Runtime for OpenVino {
+impl Program for OpenVino {
     fn name(&self) -> &'static str {
         ENGINE.runtime
     }
@@ -40,7 +40,9 @@ impl Runtime for OpenVino {
     fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
         ENGINE.probe(options)
     }
+}
 
+impl Runtime for OpenVino {
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         let process = ENGINE.start(options)?;
         let engine = Engine {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use converters::FORMATS;
 
-use super::all::RUNTIMES;
+use super::all::programs;
 use super::child::SECONDS;
 use super::environments::variable;
 use super::error::RuntimeError;
-use super::interface::{Options, Present, Runtime};
+use super::interface::{Options, Present, Program};
 
 /// For each engine to start, unless the options or `TREFOIL_ENGINE_SECONDS` say otherwise: Python imports torch.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// An engine that was looked for.
 #[derive(Debug)]
 pub struct Probed {
-    /// [`crate::Runtime::name`].
+    /// [`Program::name`].
     pub name: &'static str,
     /// The formats that it opens.
     pub runs: Vec<&'static str>,
@@ -26,25 +26,25 @@ pub struct Probed {
     pub found: Result<Present, RuntimeError>,
 }
 
-/// The engines that can be looked for: those of [`RUNTIMES`], in that order.
+/// The engines that can be looked for: those of [`programs`], in that order.
 pub fn names() -> Vec<&'static str> {
-    RUNTIMES.iter().map(|runtime| runtime.name()).collect()
+    programs().map(|program| program.name()).collect()
 }
 
 /// Looks for engines, for all of them at once; in the order of [`names`]. `only`: some of the names; all when empty.
 pub fn probes(options: &Options, only: &[String]) -> Vec<Probed> {
     let patience = options.patience.or_else(|| variable(SECONDS).is_none().then_some(PATIENCE));
     let options = Options { patience, ..options.clone() };
-    let is_wanted = |runtime: &&&dyn Runtime| only.is_empty() || only.iter().any(|name| name == runtime.name());
-    let one = |runtime: &dyn Runtime| Probed {
-        name: runtime.name(),
-        runs: FORMATS.iter().map(|format| format.name()).filter(|format| runtime.runs(format)).collect(),
-        found: runtime.probe(&options),
+    let is_wanted = |program: &&dyn Program| only.is_empty() || only.iter().any(|name| name == program.name());
+    let one = |program: &dyn Program| Probed {
+        name: program.name(),
+        runs: FORMATS.iter().map(|format| format.name()).filter(|format| program.runs(format)).collect(),
+        found: program.probe(&options),
     };
     let one = &one;
     thread::scope(|scope| {
-        let wanted = RUNTIMES.iter().filter(is_wanted);
-        let started: Vec<_> = wanted.map(|runtime| scope.spawn(move || one(*runtime))).collect();
+        let wanted = programs().filter(is_wanted);
+        let started: Vec<_> = wanted.map(|program| scope.spawn(move || one(program))).collect();
         started.into_iter().map(|probe| probe.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
     })
 }

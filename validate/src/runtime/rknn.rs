@@ -10,7 +10,7 @@ use converters::Artifact;
 use converters::export::npu::{Host, profile};
 
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Fit, Options, Present, Runtime, Session};
+use crate::runtime::interface::{Fit, Options, Present, Program, Runtime, Session};
 use crate::runtime::npu::{FORMAT, PythonEngine, PythonGraph, Steps};
 use report::Engine;
 use report::{Check, Link};
@@ -33,7 +33,7 @@ static ENGINE: PythonEngine = PythonEngine {
 #[derive(Clone, Copy, Debug)]
 pub struct Rknn;
 
-impl Runtime for Rknn {
+impl Program for Rknn {
     fn name(&self) -> &'static str {
         ENGINE.runtime
     }
@@ -60,12 +60,14 @@ impl Runtime for Rknn {
         }
     }
 
-    fn samples(&self, options: &Options) -> Option<usize> {
-        options.simulated_samples
-    }
-
     fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
         ENGINE.probe(options)
+    }
+}
+
+impl Runtime for Rknn {
+    fn samples(&self, options: &Options) -> Option<usize> {
+        options.simulated_samples
     }
 
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {

@@ -88,6 +88,13 @@ impl Prompt {
         tokens
     }
 
+    /// Languages, tasks and the token before text without timestamps, as a vocabulary spells them.
+    pub fn named(&self) -> impl Iterator<Item = (String, i64)> {
+        let tasks = self.task_to_id.iter().map(|(task, id)| (format!("<|{task}|>"), *id));
+        let no_timestamps = self.no_timestamps_token_id.map(|id| ("<|notimestamps|>".to_owned(), id));
+        self.lang_to_id.iter().map(|(token, id)| (token.clone(), *id)).chain(tasks).chain(no_timestamps)
+    }
+
     /// The token of a language: by its name (`french`), its code (`fr`) or its token (`<|fr|>`). Errors: why there is none.
     pub fn language_called(&self, word: &str) -> Result<i64, String> {
         let word = word.to_lowercase();

@@ -1,5 +1,6 @@
 //! The tokenizer in a file: SentencePiece's pieces, byte pairs, or the checkpoint's own files.
 
+use checkpoint::generation::Prompt;
 use checkpoint::gguf::{Array, Value};
 use tokenizer::{BytePairs, PieceType, Spelling, Tokenizer, TokenizerError, Vocabulary};
 
@@ -100,7 +101,7 @@ pub(super) fn pieces(vocabulary: &Vocabulary, vocab_size: usize) -> Result<Vec<(
 }
 
 /// The keys below `tokenizer.ggml` in the form that a dialect's engine reads, and whether the checkpoint's files are to be held
-/// too. Without a tokenizer, tokens of byte pairs are the numbers of their ids.
+/// too. Without a tokenizer, tokens of byte pairs are words that are the numbers of their ids, and special ones what engines look for.
 ///
 /// Errors: why the engine cannot hold the tokenizer.
 pub(super) fn in_dialect(
@@ -120,7 +121,7 @@ pub(super) fn in_dialect(
     };
     let pairs = match &tokenizer {
         Some(tokenizer) => tokenizer.byte_pairs(vocab_size),
-        None => Ok(numbers(vocab_size, spelling)),
+        None => Ok(numbers(model, vocab_size, spelling)),
     };
     let refused = |why: String| format!("its tokenizer: {} reads byte pairs alone, and {why}", dialect.engine);
     Ok(match pairs {
@@ -133,9 +134,16 @@ pub(super) fn in_dialect(
     })
 }
 
-fn numbers(count: usize, spelling: Spelling) -> BytePairs {
-    let tokens = (0..count).map(|id| Some((id.to_string(), PieceType::Normal)));
-    BytePairs { tokens: tokens.collect(), merges: Vec::new(), spelling }
+fn numbers(model: &Model, count: usize, spelling: Spelling) -> BytePairs {
+    let space = if spelling == Spelling::Gpt2 { 'Ġ' } else { '▁' };
+    let word = |id: usize| Some((format!("{space}{id}"), PieceType::Normal));
+    let mut tokens: Vec<Option<(String, PieceType)>> = (0..count).map(word).collect();
+    for (name, id) in model.checkpoint.generation().prompt.iter().flat_map(Prompt::named) {
+        if let Some(token) = usize::try_from(id).ok().and_then(|id| tokens.get_mut(id)) {
+            *token = Some((name, PieceType::Control));
+        }
+    }
+    BytePairs { tokens, merges: Vec::new(), spelling }
 }
 
 fn byte_pair_keys(pairs: &BytePairs, model: &Model) -> Vec<(String, Value)> {

@@ -79,7 +79,7 @@ fn measured(check: &Check) -> String {
 
 fn figure(metric: Metric, value: f64) -> String {
     match metric {
-        Metric::Top1 | Metric::TokenAgreement => percent(value),
+        Metric::Top1 | Metric::TokenAgreement | Metric::SameAnswers | Metric::DifferingWords => percent(value),
         Metric::Sqnr => fixed(value, 1),
         Metric::MetricDrop | Metric::EndlessRise => fixed(value, 2),
         Metric::DifferingWeights => fixed(value, 0),

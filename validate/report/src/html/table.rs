@@ -157,7 +157,7 @@ fn row(report: &Report, artifact: &ArtifactReport, line: &Line, is_first: bool) 
     scores(&mut out, report, line.run.and_then(|run| run.score.as_ref()));
     let place = line.run.and_then(|run| artifact.runs.iter().position(|one| std::ptr::eq(one, run)));
     given(&mut out, report, |column| column.of(artifact, place?));
-    let kl = line.run.and_then(|run| run.to_float).map_or(String::new(), |d| maybe(d.kl));
+    let kl = line.run.map_or(String::new(), |run| maybe(run.to_float.and_then(|to_float| to_float.kl)));
     cell(&mut out, "<td class=\"n\" data-name=\"KL\">", &kl, "");
     let (limit, of) = limit(&line.checks);
     cell(&mut out, "<td data-name=\"limit\">", &limit, of);

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use metrics::{Mean, Score, TaskMetric};
+use metrics::{Distances, Mean, Score, TaskMetric};
 
 use crate::artifact::{ArtifactReport, Engine, Run, Speed};
 use crate::check::{Check, Metric, Outcome};
 use crate::column::Column;
 use crate::escape::markdown::escaped;
-use crate::figures::{figure, mean, median, of_metric, points, shortened, size};
+use crate::figures::{ABSENT, figure, mean, median, of_metric, points, shortened, size};
 use crate::report::Report;
 
 /// Lines of the table, at most; what is longer is for the page and the JSON.
@@ -66,7 +66,8 @@ fn of_artifact(report: &Report, artifact: &ArtifactReport) -> Vec<String> {
         let place = run.and_then(|run| artifact.runs.iter().position(|one| std::ptr::eq(one, run)));
         let points = scores(&report.data.metrics, run.and_then(|run| run.score.as_ref()))
             + &given(report, |column| column.of(artifact, place?));
-        let kl = run.and_then(|run| run.to_float).map_or(String::new(), |d| figure(Metric::Kl, d.kl));
+        let of = |to_float: Option<Distances>| to_float.map_or(ABSENT.to_owned(), |d| figure(Metric::Kl, d.kl));
+        let kl = run.map_or(String::new(), |run| of(run.to_float));
         let against = against.unwrap_or_default();
         format!("| {name} | {engine} | {size} | {bits} | {first} | {rate} | {against} | {points}{kl} | {verdict} |")
     };

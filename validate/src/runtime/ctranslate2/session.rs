@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::folder::{Folder, hears};
 use super::{ENGINE, FORMAT, Reply, failed, probe, start};
 use crate::runtime::error::RuntimeError;
-use crate::runtime::interface::{Options, Present, Runtime, Session};
+use crate::runtime::interface::{Options, Present, Program, Runtime, Session};
 use crate::runtime::pipe::Pipe;
 
 /// Logits of one call; a reply that announces more is nonsense.
@@ -19,7 +19,7 @@ const LOGIT_BYTES: usize = 4 << 30;
 #[derive(Clone, Copy, Debug)]
 pub struct CTranslate2;
 
-impl Runtime for CTranslate2 {
+impl Program for CTranslate2 {
     fn name(&self) -> &'static str {
         ENGINE
     }
@@ -31,7 +31,9 @@ impl Runtime for CTranslate2 {
     fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
         probe(options)
     }
+}
 
+impl Runtime for CTranslate2 {
     fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         let folder = if hears(&artifact.dir) { None } else { Some(Folder::read(&artifact.dir).map_err(failed)?) };
         let pipe = start(artifact, options)?;
