@@ -58,7 +58,7 @@ pub trait Architecture: Sync {
     }
 
     /// GGUF's tensor names: module of the checkpoint -> module of GGUF, `{i}` a layer number; `.weight` and `.bias` follow.
-    /// A GGUF name that ends in either names one tensor (`final_logits_bias` -> `output.bias`). In the order of the file
+    /// A GGUF name that ends in either, or stands behind `=`, names one tensor (`final_logits_bias` -> `output.bias`). In the order of the file
     /// within a stack of layers.
     fn gguf_names(&self) -> &'static [(&'static str, &'static str)];
 

@@ -17,7 +17,7 @@ pub enum Engine {
     /// T5, mT5, UMT5.
     #[serde(rename = "llama.cpp")]
     LlamaCpp,
-    /// T5 with gated layers; the file opens in llama.cpp too.
+    /// Marian, M2M100 and NLLB; T5 with gated layers, in a file that opens in llama.cpp too.
     #[serde(rename = "CrispASR")]
     CrispAsr,
     /// Whisper, Moonshine.
@@ -76,6 +76,10 @@ pub enum Words {
     Pieces,
     /// Byte pairs that spell bytes in this way.
     BytePairs(Spelling),
+    /// SentencePiece's models of both sides, and the ids of their pieces.
+    Sides,
+    /// Pieces that neighbours are joined to, by id with their scores, and the languages.
+    Joins,
 }
 
 /// The types of tensors that an engine takes.

@@ -1,5 +1,7 @@
 //! GGUF for engines other than llama.cpp: the same numbers under their names, and everything that they do not take refused at once.
 
+mod crisp_asr;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,11 +19,11 @@ use crate::fixture::{copy, fixture, fixtures, repository};
 use crate::gguf::{bits, quantized, write};
 
 const TRANSCRIBE: Gguf = Gguf { engine: Some(Engine::TranscribeCpp), ..Gguf::DEFAULT };
-/// What CrispASR makes of texts: `PYTHON translated.py FILE TEXT …` prints its answers.
+/// What CrispASR makes of texts: `PYTHON translated.py FILE SOURCE TARGET LIMIT TEXT …` prints its answers.
 const TRANSLATED: &str = include_str!("dialects/translated.py");
 const CRISP_ASR: Gguf = Gguf { engine: Some(Engine::CrispAsr), ..Gguf::DEFAULT };
 
-fn prepared(dir: &Path) -> Model {
+pub fn prepared(dir: &Path) -> Model {
     let mut model = import(dir).unwrap_or_else(|e| panic!("{e}"));
     graph::passes::run(&mut model.graph).expect("passes");
     model
@@ -162,7 +164,7 @@ fn a_table_of_the_front_end_that_is_another_is_found() {
 }
 
 /// What a script of a Python with the engines prints.
-fn printed(script: &str, arguments: &[&std::ffi::OsStr]) -> serde_json::Value {
+pub fn printed(script: &str, arguments: &[&std::ffi::OsStr]) -> serde_json::Value {
     let python = std::env::var_os("VIRTUAL_ENV").map_or_else(|| repository(".venv"), PathBuf::from).join("bin/python");
     let home = tempfile::tempdir().expect("temporary folder");
     let file = home.path().join("script.py");
@@ -196,8 +198,9 @@ fn crisp_asr_says_what_the_interpreter_says() {
             tokenizer.decode(&said.tokens, true).expect("a text")
         });
         let file = artifact.dir.join(FILE);
-        let arguments: Vec<&std::ffi::OsStr> =
-            std::iter::once(file.as_os_str()).chain(WORDS.iter().map(|word| word.as_ref())).collect();
+        let arguments: Vec<&std::ffi::OsStr> = std::iter::once(file.as_os_str())
+            .chain(["en", "en", "64"].iter().chain(&WORDS).map(|word| word.as_ref()))
+            .collect();
         assert_eq!(printed(TRANSLATED, &arguments), json!(ours), "{scheme}");
     }
 }

@@ -87,7 +87,7 @@ fn equalized(graph: &Graph, is_power_of_two: bool) -> Graph {
 /// head is neither tied nor scaled; e + d with a gate or relu, else none; e + 2d.
 const COUNTS: &[([usize; 3], &[&str])] = &[
     // After the residual: only the encoder's last norm is read by Linears alone.
-    ([1, 0, 4], &["bart-rows-of-32"]),
+    ([1, 0, 4], &["bart-rows-of-32", "marian-translated"]),
     ([1, 0, 7], &["bart", "bart-bare-names", "blenderbot-small", "marian", "plbart"]),
     ([2, 0, 7], &["bart-untied"]),
     ([1, 5, 7], &["marian-two-vocabularies"]),
@@ -101,6 +101,7 @@ const COUNTS: &[([usize; 3], &[&str])] = &[
     ([13, 5, 7], &["umt5", "umt5-untied"]),
     ([14, 5, 7], &["mt5", "t5-bf16", "t5-bin", "t5-bin-sharded", "t5-f16", "t5-sharded", "t5-v1.1", "t5-v1.1-resaved"]),
     ([9, 3, 4], &["t5-rows-of-32"]),
+    ([8, 3, 4], &["m2m_100-translated"]),
     ([18, 7, 9], &["byt5"]),
     // Only the decoder has a gate.
     ([13, 2, 7], &["moonshine", "moonshine-bare", "moonshine-unpadded"]),

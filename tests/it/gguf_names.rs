@@ -109,7 +109,7 @@ fn dialect_page(page: &mut String, types: &[&str], dialect: &Dialect) {
     }
     page.push_str("\n| in the checkpoint | in the file |\n| --- | --- |\n");
     for (ours, theirs) in dialect.names {
-        writeln!(page, "| `{ours}` | `{theirs}` |").expect("to memory");
+        writeln!(page, "| `{ours}` | `{}` |", theirs.trim_start_matches('=')).expect("to memory");
     }
 }
 

@@ -32,6 +32,8 @@ use vocabulary::{Held, unsupported};
 pub const LLAMA_CPP: &[&str] = &["t5"];
 
 const TOKENS: &str = "token_embd.weight";
+/// The decoder's table of tokens in every dialect.
+const EMBEDDINGS: &[&str] = &["dec.token_embd.weight", "shared.embed.weight", TOKENS];
 
 /// Options of the format.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -155,7 +157,7 @@ impl Gguf {
         }
         metadata.extend(of_model);
         let (keys, holds_files) = match dialect {
-            Some(dialect) => vocabulary::in_dialect(model, dialect, rows(plans, &["dec.token_embd.weight", TOKENS]))?
+            Some(dialect) => vocabulary::in_dialect(model, dialect, rows(plans, EMBEDDINGS))?
                 .map_err(|why| cannot_hold(vec![why], WITHOUT_FOR))?,
             None => tokenizer_keys(model, &prefix, rows(plans, &[TOKENS]))?,
         };

@@ -1,5 +1,6 @@
 //! What BART, Marian and M2M100 share with their relatives: one transformer, and the places where [`Family`]s differ.
 
+pub(super) mod crisp_asr;
 mod gguf;
 
 use std::collections::BTreeMap;
@@ -70,7 +71,7 @@ pub(super) enum Positions {
 /// The default of `nn.LayerNorm`; no key changes it.
 const EPS: f32 = 1e-5;
 const HEAD: &str = "lm_head.weight";
-const LOGITS_BIAS: &str = "final_logits_bias";
+pub(super) const LOGITS_BIAS: &str = "final_logits_bias";
 const ONE: Size = Size { len: 1, name: "1" };
 const ONE_EMBEDDING: &str =
     "config.json ties the embeddings of encoder and decoder; set tie_word_embeddings to false if they differ";

@@ -1,38 +1,21 @@
 //! M2M100 and NLLB-200: modeling_m2m_100.py of transformers 5.23.
 
+mod config;
+mod crisp_asr;
+
 use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
 use graph::Build;
 
-use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, Tables};
+use self::config::config;
+use super::fairseq::{self, Tables};
 use crate::architecture::{Architecture, Semantics};
+use crate::dialect::Dialect;
 use crate::error::ImportError;
 use crate::transformer::Transformer;
 
 /// The family.
 pub(super) struct M2m100;
-
-const M2M_100: Family = Family {
-    model_type: "m2m_100",
-    norm_before: true,
-    embedding_norm: EmbeddingNorm::Absent,
-    positions: Positions::SinusoidAfterPad,
-    activation: "relu",
-    scale_embedding: true,
-    logits_bias: false,
-};
-
-fn config(checkpoint: &Checkpoint) -> Result<Config, ImportError> {
-    let c = checkpoint.config();
-    if c.token("pad_token_id").is_none() {
-        c.unsupported("pad_token_id", "the first position is the one after it");
-    }
-    // The wavelengths lie between two ends, so there are two of them.
-    if c.usize("d_model") < 4 {
-        c.unsupported("d_model", "expected 4 or more");
-    }
-    Config::read(checkpoint, &M2M_100)
-}
 
 impl Architecture for M2m100 {
     fn model_types(&self) -> &'static [&'static str] {
@@ -59,5 +42,9 @@ impl Architecture for M2m100 {
 
     fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
         Ok(fairseq::metadata(&config(checkpoint)?, checkpoint))
+    }
+
+    fn dialects(&self) -> &'static [Dialect] {
+        &[crisp_asr::DIALECT]
     }
 }

@@ -1,40 +1,22 @@
 //! Marian: modeling_marian.py of transformers 5.23.
 
+mod config;
+mod crisp_asr;
+
+use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
-use checkpoint::{Checkpoint, Size};
 use graph::Build;
 
-use super::fairseq::{self, Config, EmbeddingNorm, Family, Positions, Tables};
+use self::config::config;
+use super::fairseq::{self, Config, Tables};
 use super::layers::{TIED_HEAD, tied_or_own};
 use crate::architecture::{Architecture, Semantics};
+use crate::dialect::Dialect;
 use crate::error::ImportError;
 use crate::transformer::Transformer;
 
 /// The family.
 pub(super) struct Marian;
-
-const MARIAN: Family = Family {
-    model_type: "marian",
-    norm_before: false,
-    embedding_norm: EmbeddingNorm::Absent,
-    positions: Positions::Sinusoid,
-    activation: "gelu",
-    scale_embedding: false,
-    logits_bias: true,
-};
-
-/// The config, and whether both sides have one table of tokens.
-fn config(checkpoint: &Checkpoint) -> Result<(Config, bool), ImportError> {
-    let c = checkpoint.config();
-    let shared = c.bool_or("share_encoder_decoder_embeddings", true);
-    let decoder_vocab = c.usize_or("decoder_vocab_size", c.usize("vocab_size"));
-    if shared {
-        c.only("decoder_vocab_size", c.usize("vocab_size"));
-    }
-    let target_vocab = Size { len: decoder_vocab, name: "decoder_vocab_size" };
-    let config = Config::read(checkpoint, &MARIAN)?;
-    Ok(if shared { (config, shared) } else { (Config { target_vocab, ..config }, shared) })
-}
 
 /// Of two vocabularies: the head is tied to the decoder's alone.
 fn tables(c: &Config, checkpoint: &Checkpoint) -> Tables {
@@ -67,5 +49,9 @@ impl Architecture for Marian {
 
     fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
         Ok(fairseq::metadata(&config(checkpoint)?.0, checkpoint))
+    }
+
+    fn dialects(&self) -> &'static [Dialect] {
+        &[crisp_asr::DIALECT]
     }
 }

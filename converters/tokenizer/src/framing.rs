@@ -122,6 +122,11 @@ impl Framing {
         known(name).or_else(by_name)
     }
 
+    /// Whether `language text </s>` is what an encoder is fed.
+    pub(crate) fn is_language_first(&self) -> bool {
+        matches!(self.style, Style::LanguageFirst { .. })
+    }
+
     fn is_transcript(&self) -> bool {
         matches!(self.style, Style::Transcript { .. })
     }

@@ -11,6 +11,7 @@ use crate::error::TokenizerError;
 use crate::folder::Folder;
 use crate::framing::{Framing, Side, Style};
 use crate::languages::{self, Languages};
+use crate::scored::{Joins, Sides};
 use crate::sentencepiece::{SPACE, SentencePiece};
 
 /// Cuts texts, and knows the ids of the pieces.
@@ -102,6 +103,21 @@ impl PieceTokenizer {
             added.or(pieces.get(&id).copied()).cloned()
         };
         ids.map(token).collect()
+    }
+
+    /// How both sides are cut. Errors: why that takes more than scores, or ids are not one table.
+    pub(crate) fn sides(&self) -> Result<Sides, String> {
+        let (Decoding::Marian { by_target: false }, Some(target)) = (self.decoding, &self.target) else {
+            return Err("its two sides are not two models with one table of ids".to_owned());
+        };
+        Sides::of_models(&self.source.model, &target.model, self.source.unknown)
+    }
+
+    /// The pieces that texts are joined to. Errors: why that takes more than scores.
+    pub(crate) fn joins(&self, count: usize) -> Result<Joins, String> {
+        let Table { model, ids, .. } = &self.source;
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        Joins::of_model(model, ids, self.tokens(0..count, Side::Source))
     }
 
     fn joined(&self, pieces: &[&str]) -> String {

@@ -6,6 +6,7 @@ use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper};
 use crate::byte_pairs::BytePairs;
 use crate::clean_up::cleaned_up;
 use crate::folder::Folder;
+use crate::scored::Joins;
 use crate::vocabulary::Vocabulary;
 
 /// A pipeline: normalize, split, look up, and back.
@@ -73,6 +74,10 @@ impl Pipeline {
 
     pub(crate) fn byte_pairs(&self, count: usize) -> Result<BytePairs, String> {
         BytePairs::of(&self.tokenizer, count)
+    }
+
+    pub(crate) fn joins(&self, count: usize) -> Result<Joins, String> {
+        Joins::of_merges(&self.tokenizer, count)
     }
 
     pub(crate) fn vocabulary(&self) -> Result<&Vocabulary, &str> {

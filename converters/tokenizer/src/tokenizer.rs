@@ -13,6 +13,7 @@ use crate::framing::{Framing, Side};
 use crate::languages::Languages;
 use crate::pieces::{self, PieceTokenizer};
 use crate::pipeline::Pipeline;
+use crate::scored::{Joins, Sides};
 use crate::vocabulary::Vocabulary;
 use crate::words::WordTokenizer;
 use crate::{byte_level, json, unigram};
@@ -138,6 +139,11 @@ impl Tokenizer {
         self.framing.as_ref()?.id(name)
     }
 
+    /// Every language and the id of its token.
+    pub fn known_languages(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.framing.iter().flat_map(|framing| &framing.known).map(|(name, id)| (name.as_str(), *id))
+    }
+
     /// What languages mean for decoding: `forced_bos_token_id` where targets begin with their language,
     /// `decoder_start_token_id` where they end with it, Whisper's `language` of the speech. Marian's stands in the input.
     pub fn decoding(&self, languages: &Languages) -> Overrides {
@@ -221,6 +227,27 @@ impl Tokenizer {
             Kind::Bytes(_) => Err("its tokens are bytes".to_owned()),
             Kind::Pieces(_) => Err("its tokens are SentencePiece's pieces".to_owned()),
             Kind::Words(_) => Err("its tokens are words in small letters".to_owned()),
+        }
+    }
+
+    /// How both sides of Marian's tokenizer are cut. Errors: why this is none, or takes more than scores.
+    pub fn sides(&self) -> Result<Sides, String> {
+        match &self.kind {
+            Kind::Pieces(tokenizer) => tokenizer.sides(),
+            Kind::Pipeline(_) | Kind::Bytes(_) | Kind::Words(_) => Err("its ids are those of its pieces".to_owned()),
+        }
+    }
+
+    /// The pieces that texts are joined to, by the first `count` ids, where a text stands between its language and the end as with
+    /// M2M100 and NLLB. Errors: why this tokenizer is none of these.
+    pub fn joins(&self, count: usize) -> Result<Joins, String> {
+        if !self.framing.as_ref().is_some_and(Framing::is_language_first) {
+            return Err("a text does not stand between its language and the end".to_owned());
+        }
+        match &self.kind {
+            Kind::Pieces(tokenizer) => tokenizer.joins(count),
+            Kind::Pipeline(pipeline) => pipeline.joins(count),
+            Kind::Bytes(_) | Kind::Words(_) => Err("its tokens are not joined".to_owned()),
         }
     }
 }

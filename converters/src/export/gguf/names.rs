@@ -44,15 +44,16 @@ pub(super) fn in_order(
 
 /// The GGUF name of a tensor of the checkpoint, by the first row of the table that fits.
 ///
-/// `{i}` in a row is a layer number. A row whose GGUF name ends in `.weight` or `.bias` names one tensor; any other row names
-/// a module, whose tensors keep these ends.
+/// `{i}` in a row is a layer number. A row whose GGUF name ends in `.weight` or `.bias`, or stands behind `=`, names one tensor; any
+/// other row names a module, whose tensors keep these ends.
 pub fn gguf_name(name: &str, table: &[(&'static str, &'static str)]) -> Option<String> {
     placed(name, table).map(|(_, name)| name)
 }
 
 fn placed(name: &str, table: &[(&'static str, &'static str)]) -> Option<(Place, String)> {
     table.iter().enumerate().find_map(|(index, (ours, theirs))| {
-        let whole = ENDS.iter().any(|end| theirs.ends_with(end));
+        let bare = theirs.strip_prefix('=');
+        let whole = bare.is_some() || ENDS.iter().any(|end| theirs.ends_with(end));
         let (layer, end, ending) = match whole {
             true => (layer_of(name, ours)?, 0, ""),
             false => {
@@ -63,7 +64,8 @@ fn placed(name: &str, table: &[(&'static str, &'static str)]) -> Option<(Place, 
         };
         // All of one stack come before the next stack, and in it layer by layer.
         let stack = table.iter().position(|(_, other)| stack_of(other) == stack_of(theirs)).unwrap_or(index);
-        let name = layer.map_or((*theirs).to_owned(), |layer| theirs.replace("{i}", &layer.to_string()));
+        let theirs = bare.unwrap_or(theirs);
+        let name = layer.map_or(theirs.to_owned(), |layer| theirs.replace("{i}", &layer.to_string()));
         Some(((stack, layer, index, end), format!("{name}{ending}")))
     })
 }
@@ -95,6 +97,7 @@ mod tests {
         ("encoder.block.{i}.norm", "enc.blk.{i}.attn_norm"),
         ("encoder.block.{i}.q", "enc.blk.{i}.attn_q"),
         ("encoder.block.{i}.gate", "enc.blk.{i}.gate.weight"),
+        ("encoder.positions.weight", "=enc.pos_emb"),
         ("encoder.norm", "enc.output_norm"),
     ];
 
@@ -111,6 +114,7 @@ mod tests {
     fn layers_are_counted_as_numbers_and_a_bias_follows_its_weight() {
         let found = weights(&[
             "encoder.norm.weight",
+            "encoder.positions.weight",
             "encoder.block.10.norm.bias",
             "encoder.block.10.norm.weight",
             "encoder.block.10.gate",
@@ -133,6 +137,7 @@ mod tests {
                 "enc.blk.10.attn_norm.weight",
                 "enc.blk.10.attn_norm.bias",
                 "enc.blk.10.gate.weight",
+                "enc.pos_emb",
                 "enc.output_norm.weight"
             ]
         );

@@ -1,5 +1,7 @@
 //! The tokenizer in a file: SentencePiece's pieces, byte pairs, or the checkpoint's own files.
 
+mod scored;
+
 use checkpoint::generation::Prompt;
 use checkpoint::gguf::{Array, Value};
 use tokenizer::{BytePairs, PieceType, Spelling, Tokenizer, TokenizerError, Vocabulary};
@@ -110,14 +112,28 @@ pub(super) fn in_dialect(
     vocab_size: usize,
 ) -> Result<Result<(Keys, bool), String>, ExportError> {
     let tokenizer = tokenizer(model)?;
-    let Words::BytePairs(spelling) = dialect.tokenizer else {
-        let refused =
-            |why: &str| format!("its tokenizer: {} reads SentencePiece's pieces alone, and {why}", dialect.engine);
-        return Ok(match tokenizer.as_ref().map(Tokenizer::vocabulary) {
-            Some(Ok(vocabulary)) => Ok((pieces(vocabulary, vocab_size)?, false)),
-            Some(Err(why)) => Err(refused(why)),
-            None => Err(refused("the checkpoint has none")),
-        });
+    let spelling = match dialect.tokenizer {
+        Words::BytePairs(spelling) => spelling,
+        Words::Pieces => {
+            let refused =
+                |why: &str| format!("its tokenizer: {} reads SentencePiece's pieces alone, and {why}", dialect.engine);
+            return Ok(match tokenizer.as_ref().map(Tokenizer::vocabulary) {
+                Some(Ok(vocabulary)) => Ok((pieces(vocabulary, vocab_size)?, false)),
+                Some(Err(why)) => Err(refused(why)),
+                None => Err(refused("the checkpoint has none")),
+            });
+        }
+        Words::Sides | Words::Joins => {
+            let Some(tokenizer) = &tokenizer else {
+                return Ok(Err(format!("its tokenizer: {} needs one, and the checkpoint has none", dialect.engine)));
+            };
+            let keys = match dialect.tokenizer {
+                Words::Sides => scored::sides(tokenizer, vocab_size),
+                _ => scored::joins(tokenizer, vocab_size),
+            };
+            let refused = |why| format!("its tokenizer: {} cuts texts by scores alone, and {why}", dialect.engine);
+            return Ok(keys.map(|keys| (keys, true)).map_err(refused));
+        }
     };
     let pairs = match &tokenizer {
         Some(tokenizer) => tokenizer.byte_pairs(vocab_size),

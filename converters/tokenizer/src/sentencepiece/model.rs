@@ -5,7 +5,7 @@ use checkpoint::protobuf::{self, Field};
 use prost::Message;
 
 use crate::charsmap::Charsmap;
-use crate::vocabulary::PieceType;
+use crate::vocabulary::{PieceType, Vocabulary};
 
 /// Fields of `ModelProto` in sentencepiece_model.proto, as far as they matter here.
 #[derive(Clone, PartialEq, Message)]
@@ -173,6 +173,20 @@ impl SentencePiece {
         })
     }
 
+    /// The pieces as a vocabulary of its own, whose ids have no end and no padding.
+    pub(crate) fn vocabulary(&self) -> Vocabulary {
+        Vocabulary {
+            pieces: self.pieces.clone(),
+            scores: self.scores.clone(),
+            types: self.types.clone(),
+            charsmap: self.charsmap.clone(),
+            add_space_prefix: self.add_space_prefix,
+            remove_extra_whitespaces: self.remove_extra_whitespaces,
+            eos: None,
+            pad: None,
+        }
+    }
+
     /// The id of a piece.
     pub(crate) fn id(&self, piece: &str) -> Option<u32> {
         let at = self.sorted.binary_search_by_key(&piece, |id| &self.pieces[*id as usize]).ok()?;
@@ -198,7 +212,7 @@ impl SentencePiece {
     }
 
     /// Whether a piece may stand for text.
-    pub(super) fn is_text(&self, id: u32) -> bool {
+    pub(crate) fn is_text(&self, id: u32) -> bool {
         matches!(self.types[id as usize], PieceType::Normal | PieceType::UserDefined | PieceType::Unused)
     }
 
