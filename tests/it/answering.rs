@@ -211,6 +211,8 @@ fn a_file_is_its_engines_and_nobody_elses() {
     }
 }
 
+/// What transcribe.cpp opens, with the tokens of the prompt.
+pub const HEARD: [(&str, usize); 2] = [("whisper", 4), ("moonshine", 1)];
 const CLIP: &str = "tests/fixtures/audio/chirp.wav";
 
 /// The answer of an engine as words.
@@ -225,7 +227,7 @@ fn said(answers: &mut dyn Answers, question: Question) -> String {
 #[ignore = "needs transcribe-cpp in $VIRTUAL_ENV; CI turns it on"]
 fn transcribe_cpp_says_what_transformers_said_of_a_clip() {
     let format = dialect(Some(Wanted::TranscribeCpp));
-    for (name, prompt) in [("whisper", 4), ("moonshine", 1)] {
+    for (name, prompt) in HEARD {
         let model = prepared(&fixture(name), &format);
         let decoding = model.checkpoint.generation().clone();
         let (recorded, _) = expected(&fixture(name));

@@ -1,6 +1,6 @@
 //! GGUF for engines other than llama.cpp: the same numbers under their names, and everything that they do not take refused at once.
 
-mod crisp_asr;
+pub mod crisp_asr;
 
 use std::fs;
 use std::path::{Path, PathBuf};

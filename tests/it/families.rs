@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
 
 use converters::ARCHITECTURES;
 use serde_json::Value;
 
+use crate::answering::HEARD;
 use crate::consumers::{LLAMA_CPP, OPTIMUM, Opens, TRANSFORMERS, TRANSFORMERS_JS};
 use crate::ctranslate2::{self, name};
+use crate::dialects::crisp_asr::TRANSLATORS;
 use crate::fixture::{expected, fixture, fixtures, npu_fixtures, repository};
 use crate::onnx;
 
@@ -24,11 +25,11 @@ fn family(name: &str) -> String {
     )
 }
 
-/// A program that users open artifacts with, and the fixtures that a test sees it open, with what it makes of them.
+/// A program that users open artifacts with, and the families that a test sees it open, with what it makes of them.
 struct Engine {
     name: &'static str,
     version: String,
-    opens: Vec<(String, &'static str)>,
+    opens: BTreeMap<String, &'static str>,
 }
 
 /// The version of a package that `tools/` pins.
@@ -55,24 +56,32 @@ fn of_node(package: &str) -> String {
 
 /// The columns, each from the list that a test of that engine loops over.
 fn engines() -> Vec<Engine> {
-    let all = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), "yes")).collect::<Vec<_>>();
-    let found = |dirs: Vec<PathBuf>| dirs.iter().map(|dir| (name(dir), "yes")).collect::<Vec<_>>();
+    let of = |names: &[&str]| names.iter().map(|name| (family(name), "yes")).collect::<BTreeMap<_, _>>();
     let optimum = |opens| if opens == Opens::All { "yes" } else { "yes (pair)" };
-    let npu = || npu_fixtures().into_iter().map(|(name, _)| (name, "yes")).collect::<Vec<_>>();
+    let npu = || npu_fixtures().iter().map(|(name, _)| (family(name), "yes")).collect::<BTreeMap<_, _>>();
+    let python = |package: &str| pinned("requirements-transformers.txt", package);
     let engine = |name, version, opens| Engine { name, version, opens };
+    // The bundled model is the T5 whose tokenizer CrispASR reads.
+    let crisp_asr = of(&TRANSLATORS).into_iter().chain([("t5".to_owned(), "yes")]).collect();
     vec![
-        engine("onnxruntime", pinned("requirements.txt", "onnxruntime"), all(onnx::FIXTURES)),
+        engine("onnxruntime", pinned("requirements.txt", "onnxruntime"), of(onnx::FIXTURES)),
         engine(
             "Optimum",
             pinned("requirements-optimum.txt", "optimum"),
-            OPTIMUM.iter().map(|(name, opens)| ((*name).to_owned(), optimum(*opens))).collect(),
+            OPTIMUM.iter().map(|(name, opens)| (family(name), optimum(*opens))).collect(),
         ),
-        engine("transformers.js", of_node("@huggingface/transformers"), all(TRANSFORMERS_JS)),
+        engine("transformers.js", of_node("@huggingface/transformers"), of(TRANSFORMERS_JS)),
         engine("onnxruntime-qnn", pinned("requirements-htp.txt", "onnxruntime-qnn"), npu()),
         engine("openvino", pinned("requirements-openvino.txt", "openvino"), npu()),
-        engine("transformers", pinned("requirements-transformers.txt", "transformers"), all(TRANSFORMERS)),
-        engine("ctranslate2", pinned("requirements-transformers.txt", "ctranslate2"), found(ctranslate2::recorded())),
-        engine("llama.cpp", format!("in llama-cpp-sys-2 {}", locked("llama-cpp-sys-2")), all(LLAMA_CPP)),
+        engine("transformers", python("transformers"), of(TRANSFORMERS)),
+        engine(
+            "ctranslate2",
+            python("ctranslate2"),
+            ctranslate2::recorded().iter().map(|dir| (family(&name(dir)), "yes")).collect(),
+        ),
+        engine("llama.cpp", format!("in llama-cpp-sys-2 {}", locked("llama-cpp-sys-2")), of(LLAMA_CPP)),
+        engine("transcribe.cpp", python("transcribe-cpp"), of(&HEARD.map(|(name, _)| name))),
+        engine("CrispASR", python("crispasr"), crisp_asr),
     ]
 }
 
@@ -86,14 +95,12 @@ fn table() -> String {
         let by = metadata.get("transformers").map_or("its authors' code".to_owned(), |v| format!("transformers {v}"));
         recorded.entry(family(&name(&dir))).or_default().insert(by);
     }
-    let cell = |engine: &Engine, of: &String| {
-        engine.opens.iter().find(|(name, _)| family(name) == *of).map_or("", |(_, cell)| *cell)
-    };
     let heads = engines.iter().map(|engine| format!(" {} {} |", engine.name, engine.version)).collect::<String>();
     let mut text = format!("| `model_type` | recorded with |{heads}\n| --- |{}\n", " --- |".repeat(engines.len() + 1));
     for (family, by) in recorded {
         let by = by.into_iter().collect::<Vec<_>>().join(", ");
-        let cells = engines.iter().map(|engine| format!(" {} |", cell(engine, &family))).collect::<String>();
+        let cell = |engine: &Engine| engine.opens.get(&family).copied().unwrap_or_default();
+        let cells = engines.iter().map(|engine| format!(" {} |", cell(engine))).collect::<String>();
         text.push_str(&format!("| `{family}` | {by} |{cells}\n"));
     }
     text

@@ -22,6 +22,9 @@ use crate::gguf::{bits, quantized, write};
 /// Tokens after the prompt; as many as the fixtures record.
 const LIMIT: usize = 12;
 
+/// Translators that it opens.
+pub const TRANSLATORS: [&str; 2] = ["marian-translated", "m2m_100-translated"];
+
 /// A model that it takes, and the languages that it is asked in.
 struct Taken {
     dir: PathBuf,
@@ -46,10 +49,10 @@ fn nllb() -> TempDir {
 }
 
 fn taken() -> [Taken; 3] {
-    let nllb = nllb();
+    let (nllb, [marian, m2m_100]) = (nllb(), TRANSLATORS.map(fixture));
     [
-        Taken { dir: fixture("marian-translated"), source: "eng", target: "fra", _home: None },
-        Taken { dir: fixture("m2m_100-translated"), source: "en", target: "de", _home: None },
+        Taken { dir: marian, source: "eng", target: "fra", _home: None },
+        Taken { dir: m2m_100, source: "en", target: "de", _home: None },
         Taken { dir: nllb.path().to_owned(), source: "eng_Latn", target: "fra_Latn", _home: Some(nllb) },
     ]
 }
