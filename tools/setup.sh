@@ -2,7 +2,7 @@
 # Installs what the engines need, says before how much is downloaded, and does nothing that is already done.
 #
 # usage: tools/setup.sh              a C++ toolchain for llama.cpp, and onnxruntime in .venv: all that tools/demo.sh needs
-#        tools/setup.sh --all        also transformers, CTranslate2, transcribe.cpp and CrispASR in .venv; Qualcomm's HTP
+#        tools/setup.sh --all        also transformers, CTranslate2, transcribe.cpp, CrispASR and whisper.cpp in .venv; Qualcomm's HTP
 #                                    simulator there, which is proprietary (its licence allows development and benchmarks);
 #                                    OpenVINO in .venv-openvino; and what only the tests use: Optimum in .venv-optimum, Snakemake in .venv-snakemake,
 #                                    transformers.js in .node, Chromium

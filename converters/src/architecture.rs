@@ -8,6 +8,7 @@ use graph::Build;
 use crate::dialect::Dialect;
 use crate::error::ImportError;
 use crate::transformer::Transformer;
+use crate::whisper_cpp::Described;
 
 /// A family of checkpoints: one file that writes the forward pass.
 pub trait Architecture: Sync {
@@ -68,6 +69,11 @@ pub trait Architecture: Sync {
     /// What engines other than llama.cpp read of it in GGUF.
     fn dialects(&self) -> &'static [Dialect] {
         &[]
+    }
+
+    /// What whisper.cpp is told of it; `None` where it is no Whisper.
+    fn whisper_cpp(&self, _checkpoint: &Checkpoint) -> Result<Option<Described>, ImportError> {
+        Ok(None)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod imatrix;
 pub mod npu;
 pub mod onnx;
 pub mod safetensors;
+pub mod whisper_cpp;
 
 pub use companions::copy_companions;
 
@@ -19,4 +20,5 @@ pub const FORMATS: &[&dyn Format] = &[
     &gguf::Gguf::DEFAULT,
     &safetensors::Safetensors::DEFAULT,
     &ctranslate2::CTranslate2::DEFAULT,
+    &whisper_cpp::WhisperCpp::DEFAULT,
 ];

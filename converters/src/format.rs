@@ -10,7 +10,7 @@ use crate::model::Model;
 
 /// A kind of artifact, with its options set by the recipe.
 pub trait Format: Sync {
-    /// `onnx`, `npu`, `gguf`, `safetensors`, `ctranslate2`.
+    /// `onnx`, `npu`, `gguf`, `safetensors`, `ctranslate2`, `whisper.cpp`.
     fn name(&self) -> &'static str;
 
     /// Exact edits of the graph that this format needs, such as folding a scale into a norm. Returns a sentence for each,

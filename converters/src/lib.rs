@@ -13,6 +13,7 @@ mod format;
 pub mod import;
 mod model;
 pub mod transformer;
+pub mod whisper_cpp;
 
 pub use ::checkpoint::{self, Checkpoint, limits};
 pub use ::tokenizer::{self, Tokenizer};

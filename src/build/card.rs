@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use converters::export::gguf::LLAMA_CPP;
+use converters::export::whisper_cpp::FILE as WHISPER_BIN;
 use validate::report::escape::markdown::{code, escaped};
 use validate::report::figures::{ABSENT, figure, median, of_metric, points, size};
 use validate::report::{ArtifactReport, DataReport, Metric, Report, Verdict};
@@ -164,6 +165,10 @@ impl Card<'_> {
                     "In CTranslate2:\n\n```python\nimport ctranslate2\n\nmodel = ctranslate2.{class}(\"FOLDER\")\n```\n"
                 )
             }
+            "whisper.cpp" => writeln!(
+                out,
+                "In whisper.cpp, with a clip of 16 000 samples a second:\n\n```sh\nwhisper-cli -m FOLDER/{WHISPER_BIN} -f CLIP.wav\n```\n"
+            ),
             "gguf" if LLAMA_CPP.contains(&self.manifest.model.model_type.as_str()) => {
                 let file = self.manifest.files.iter().find(|file| file.path.ends_with(".gguf"));
                 let file = file.map_or("model.gguf", |file| file.path.as_str());

@@ -14,6 +14,7 @@ use crate::build::manifest::{Calibrated, Decided, Manifest};
 use crate::build::npu;
 use crate::build::observed::Observed;
 use crate::build::source::Source;
+use crate::build::whisper_cpp;
 use crate::recipe::rescale::{Factors, RescaleResidual};
 use crate::recipe::target::Target;
 use crate::show::progress::{Display, Of};
@@ -185,6 +186,9 @@ pub fn plan(target: &Target, graph: &Graph) -> Result<Plan, PipelineError> {
     }
     if target.ctranslate2().is_some() {
         ctranslate2::invert_scales(&mut plan);
+    }
+    if target.whisper_cpp().is_some() {
+        whisper_cpp::of_one_type(&mut plan, target.policy().scheme);
     }
     Ok(plan)
 }

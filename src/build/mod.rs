@@ -39,6 +39,7 @@ pub mod there;
 pub mod twin;
 pub mod unfinished;
 pub mod validated;
+pub mod whisper_cpp;
 pub mod whole;
 pub mod work;
 pub mod workplace;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use converters::checkpoint::CheckpointError;
 use converters::export::ctranslate2::{FILE, ModelFile, Stored};
-use converters::export::gguf::{GgufFile, Value};
+use converters::export::gguf::{GgufFile, TensorEntry, Value};
 use converters::export::onnx::{Folder, Initializer, describe};
+use converters::export::whisper_cpp::{self, ModelFile as ModelBin};
 use converters::{Checkpoint, ExportError, ImportError};
 use graph::passes::PassError;
 use graph::{Entry, Graph};
@@ -36,7 +37,7 @@ pub struct Inspect {
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// Not a folder or file of a known kind.
-    #[error("{}: expected a checkpoint (config.json and weights), *.onnx, *.gguf, *.safetensors or a model.bin of CTranslate2, found none", .0.display())]
+    #[error("{}: expected a checkpoint (config.json and weights), *.onnx, *.gguf, *.safetensors, a model.bin of CTranslate2 or a ggml-model.bin of whisper.cpp, found none", .0.display())]
     Unknown(PathBuf),
     /// No entry of that name.
     #[error("no entry is named {found}; expected one of {}", .known.join(", "))]
@@ -80,7 +81,7 @@ pub enum InspectError {
 #[derive(Serialize)]
 struct Inspection {
     path: PathBuf,
-    /// `checkpoint`, `onnx`, `gguf`, `safetensors`, `ctranslate2`.
+    /// `checkpoint`, `onnx`, `gguf`, `safetensors`, `ctranslate2`, `whisper.cpp`.
     kind: &'static str,
     /// Architecture, semantics, metadata.
     facts: Vec<(String, String)>,
@@ -140,12 +141,11 @@ pub fn inspect(arguments: &Inspect, common: &Common) -> Result<Verdict, InspectE
         "gguf" => gguf(path)?,
         "onnx" => onnx(path)?,
         FORMAT => ctranslate2(path)?,
+        whisper_cpp::NAME => whisper_bin(path)?,
         _ => safetensors(path)?,
     };
-    match common.json {
-        true => stdout(&(serde_json::to_string_pretty(&found).expect("only JSON types") + "\n"))?,
-        false => stdout(&found.to_string())?,
-    }
+    let json = || serde_json::to_string_pretty(&found).expect("only JSON types") + "\n";
+    stdout(&if common.json { json() } else { found.to_string() })?;
     Ok(Verdict::Passed)
 }
 
@@ -161,6 +161,7 @@ pub fn kind(path: &Path) -> Result<&'static str, InspectError> {
             files if files.iter().any(|f| has_extension(f, "onnx")) => Ok("onnx"),
             files if files.iter().any(|f| has_extension(f, "gguf")) => Ok("gguf"),
             _ if is_ctranslate2(path) => Ok(FORMAT),
+            files if files.iter().any(|f| f.ends_with(whisper_cpp::FILE)) => Ok(whisper_cpp::NAME),
             // Of a repository on the hub, what lies in `onnx/` is one of several forms.
             files if files.iter().all(|f| has_extension(f, "json")) && Folder::find(path).encoder().exists() => {
                 Ok("onnx")
@@ -173,6 +174,7 @@ pub fn kind(path: &Path) -> Result<&'static str, InspectError> {
     match path.extension().and_then(|e| e.to_str()) {
         Some("onnx") => Ok("onnx"),
         Some("gguf") => Ok("gguf"),
+        Some("bin") if ModelBin::is_at(path) => Ok(whisper_cpp::NAME),
         _ if path.exists() => Err(InspectError::Unknown(path.to_owned())),
         _ => Err(InspectError::Io { file: path.to_owned(), source: there::absent() }),
     }
@@ -251,15 +253,22 @@ fn gguf(path: &Path) -> Result<Inspection, InspectError> {
     for file in files_at(path, "gguf")? {
         let gguf = GgufFile::open(&file)?;
         facts.extend(gguf.metadata.iter().map(|(key, value)| (key.clone(), shown(value))));
-        tensors.extend(gguf.tensors.iter().map(|tensor| TensorRow {
-            name: tensor.name.clone(),
-            ty: tensor.kind.name().to_owned(),
-            shape: tensor.shape.clone(),
-            bytes: tensor.data.len(),
-        }));
+        tensors.extend(gguf.tensors);
     }
+    Ok(of_ggml(path, "gguf", facts, &tensors))
+}
+
+/// A file whose tensors are the weights, one for one.
+fn of_ggml(path: &Path, kind: &'static str, facts: Vec<(String, String)>, tensors: &[TensorEntry]) -> Inspection {
+    let row = |tensor: &TensorEntry| TensorRow {
+        name: tensor.name.clone(),
+        ty: tensor.kind.name().to_owned(),
+        shape: tensor.shape.clone(),
+        bytes: tensor.data.len(),
+    };
+    let tensors: Vec<TensorRow> = tensors.iter().map(row).collect();
     let parameters = tensors.iter().map(|t| t.shape.iter().product::<usize>() as u64).sum();
-    Ok(Inspection::new(path, "gguf", facts, Vec::new(), tensors, Some(parameters)))
+    Inspection::new(path, kind, facts, Vec::new(), tensors, Some(parameters))
 }
 
 fn onnx(path: &Path) -> Result<Inspection, InspectError> {
@@ -308,6 +317,12 @@ fn ctranslate2(dir: &Path) -> Result<Inspection, InspectError> {
     };
     let tensors = file.variables.iter().map(row).collect();
     Ok(Inspection::new(dir, FORMAT, facts, Vec::new(), tensors, parameters_of(dir)?))
+}
+
+fn whisper_bin(path: &Path) -> Result<Inspection, InspectError> {
+    let file = ModelBin::open(&if path.is_dir() { path.join(whisper_cpp::FILE) } else { path.to_owned() })?;
+    let facts = file.facts().map(|(key, value)| (key.to_owned(), value.to_string())).collect();
+    Ok(of_ggml(path, whisper_cpp::NAME, facts, &file.tensors))
 }
 
 fn safetensors(dir: &Path) -> Result<Inspection, InspectError> {

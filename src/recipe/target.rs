@@ -4,6 +4,7 @@ use converters::Format;
 use converters::export::ctranslate2::CTranslate2;
 use converters::export::gguf::{Fallback, Gguf};
 use converters::export::npu::Npu;
+use converters::export::whisper_cpp::WhisperCpp;
 use converters::export::{onnx::Onnx, safetensors::Safetensors};
 use graph::{FloatType, GgmlType, Granularity};
 use quant::{Policy, Scheme};
@@ -15,7 +16,8 @@ use validate::chain::Limits;
 use crate::recipe::rescale::RescaleResidual;
 use crate::recipe::samples::Validation;
 
-/// One artifact: exactly one of `onnx`, `npu`, `gguf`, `safetensors`, `ctranslate2` with that format's options, `{}` for its defaults.
+/// One artifact: exactly one of `onnx`, `npu`, `gguf`, `safetensors`, `ctranslate2`, `whisper.cpp` with that format's options, `{}` for
+/// its defaults.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
@@ -32,17 +34,20 @@ pub struct Target {
     gguf: Option<Gguf>,
     safetensors: Option<Safetensors>,
     ctranslate2: Option<CTranslate2>,
+    #[serde(rename = "whisper.cpp")]
+    whisper_cpp: Option<WhisperCpp>,
 }
 
 impl Target {
     /// As many as the recipe names; one in a recipe that was read.
     pub fn formats(&self) -> Vec<&dyn Format> {
-        let formats: [Option<&dyn Format>; 5] = [
+        let formats: [Option<&dyn Format>; 6] = [
             self.onnx.as_ref().map(|f| f as &dyn Format),
             self.npu.as_ref().map(|f| f as &dyn Format),
             self.gguf.as_ref().map(|f| f as &dyn Format),
             self.safetensors.as_ref().map(|f| f as &dyn Format),
             self.ctranslate2.as_ref().map(|f| f as &dyn Format),
+            self.whisper_cpp.as_ref().map(|f| f as &dyn Format),
         ];
         formats.into_iter().flatten().collect()
     }
@@ -54,11 +59,14 @@ impl Target {
 
     /// The format's name and options, as a recipe has them.
     pub fn format_options(&self) -> serde_json::Value {
-        let Target { onnx, npu, gguf, safetensors, ctranslate2, .. } = self;
+        let Target { onnx, npu, gguf, safetensors, ctranslate2, whisper_cpp, .. } = self;
         let mut options = json!({ "onnx": onnx, "npu": npu, "gguf": gguf, "safetensors": safetensors });
         // The keys of caches are made of this, and those of other formats stay.
         if let Some(ctranslate2) = ctranslate2 {
             options["ctranslate2"] = json!(ctranslate2);
+        }
+        if let Some(whisper_cpp) = whisper_cpp {
+            options["whisper.cpp"] = json!(whisper_cpp);
         }
         options
     }
@@ -81,6 +89,11 @@ impl Target {
     /// The options of a CTranslate2 artifact, if it is one.
     pub fn ctranslate2(&self) -> Option<&CTranslate2> {
         self.ctranslate2.as_ref()
+    }
+
+    /// The options of a whisper.cpp artifact, if it is one.
+    pub fn whisper_cpp(&self) -> Option<&WhisperCpp> {
+        self.whisper_cpp.as_ref()
     }
 
     /// Its folder below `out`.

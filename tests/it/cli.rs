@@ -219,7 +219,7 @@ fn what_is_wrong_with_a_recipe_is_shown_at_its_line_with_the_nearest_word() {
         ),
         (
             recipe("scheme: int8", "tflite: {}"),
-            "error: artifacts[0]: unknown key `tflite`; valid here: name, quantize, limits, rescale_residual, onnx, npu, gguf, safetensors, ctranslate2\n --> RECIPE:6:5\n",
+            "error: artifacts[0]: unknown key `tflite`; valid here: name, quantize, limits, rescale_residual, onnx, npu, gguf, safetensors, ctranslate2, whisper.cpp\n --> RECIPE:6:5\n",
         ),
         (
             recipe("scheme: int8\n  rules:\n    - { rol: head, scheme: f16 }", "onnx: {}"),
@@ -541,7 +541,7 @@ fn the_list_comes_from_the_registries_and_is_the_table_of_the_readme() {
     for word in [
         "families:\n  bart\n",
         "  t5\n",
-        "formats:\n  onnx\n  npu\n  gguf\n  safetensors\n  ctranslate2\n",
+        "formats:\n  onnx\n  npu\n  gguf\n  safetensors\n  ctranslate2\n  whisper.cpp\n",
         "  int4-g128-asym\n",
         "onnxruntime (onnx, npu)",
         "profiles:\n  npu-portable\n",
@@ -549,7 +549,10 @@ fn the_list_comes_from_the_registries_and_is_the_table_of_the_readme() {
         assert!(text(&output.stdout).contains(word), "{word} is not in\n{}", text(&output.stdout));
     }
     let found: Value = serde_json::from_slice(&run(&["--list", "formats", "--json"]).stdout).expect("JSON");
-    assert_eq!(found, serde_json::json!({ "formats": ["onnx", "npu", "gguf", "safetensors", "ctranslate2"] }));
+    assert_eq!(
+        found,
+        serde_json::json!({ "formats": ["onnx", "npu", "gguf", "safetensors", "ctranslate2", "whisper.cpp"] })
+    );
 
     let table = text(&run(&["--list", "--markdown"]).stdout);
     let readme = repository("README.md");

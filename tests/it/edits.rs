@@ -168,7 +168,9 @@ fn every_format_holds_the_factors() {
     // The fixtures have fewer positions than the lengths of a recipe that names none.
     let short = Npu { source: vec![16], target: 16, ..Npu::DEFAULT };
     for name in ["t5-f16", "mbart"] {
-        for format in FORMATS.iter().map(|format| if format.name() == "npu" { &short } else { *format }) {
+        // whisper.cpp's file holds Whisper alone.
+        let formats = FORMATS.iter().filter(|format| format.name() != "whisper.cpp");
+        for format in formats.map(|format| if format.name() == "npu" { &short } else { *format }) {
             let mut model = passed(&fixture(name));
             model.graph = equalized(&model.graph, false);
             let folder = tempfile::tempdir().expect("temporary folder");

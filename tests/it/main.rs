@@ -61,3 +61,4 @@ mod trace;
 mod validate;
 mod verify;
 mod web;
+mod whisper_cpp;

@@ -4,7 +4,7 @@
 pub(super) mod container;
 mod keys;
 pub(crate) mod names;
-mod pack;
+pub(super) mod pack;
 mod vocabulary;
 
 use std::borrow::Cow;

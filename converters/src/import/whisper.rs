@@ -3,6 +3,7 @@
 mod config;
 mod gguf;
 mod transcribe;
+mod whisper_cpp;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use crate::architecture::{Architecture, Semantics};
 use crate::dialect::Dialect;
 use crate::error::ImportError;
 use crate::transformer::{self, Positions, Source, Transformer};
+use crate::whisper_cpp::Described;
 
 /// The family.
 pub(super) struct Whisper;
@@ -97,6 +99,10 @@ impl Architecture for Whisper {
 
     fn dialects(&self) -> &'static [Dialect] {
         &[transcribe::DIALECT]
+    }
+
+    fn whisper_cpp(&self, checkpoint: &Checkpoint) -> Result<Option<Described>, ImportError> {
+        whisper_cpp::describe(checkpoint).map(Some)
     }
 }
 

@@ -68,3 +68,18 @@ fn is_byte_level(decoder: Option<&DecoderWrapper>) -> bool {
         _ => false,
     }
 }
+
+/// The bytes that a token in the alphabet of GPT-2 spells; `None` where it has other letters.
+///
+/// Bytes that are printed stand for themselves, and the others, in order, for the letters from 256 on.
+pub fn gpt2_bytes(token: &str) -> Option<Vec<u8>> {
+    let is_printed = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let byte = |letter: char| match u8::try_from(letter).ok().filter(is_printed) {
+        Some(byte) => Some(byte),
+        None => {
+            let place = (letter as usize).checked_sub(256)?;
+            (0..=u8::MAX).filter(|byte| !is_printed(byte)).nth(place)
+        }
+    };
+    token.chars().map(byte).collect()
+}

@@ -20,7 +20,7 @@ mod unigram;
 mod vocabulary;
 mod words;
 
-pub use byte_pairs::{BytePairs, Spelling};
+pub use byte_pairs::{BytePairs, Spelling, gpt2_bytes};
 pub use error::TokenizerError;
 pub use languages::Languages;
 pub use scored::{Joins, Sides};

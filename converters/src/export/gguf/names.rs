@@ -18,7 +18,7 @@ type Place = (usize, Option<usize>, usize, usize);
 ///
 /// `table`: pattern of a checkpoint name -> pattern of a GGUF name, see [`gguf_name`]. Errors: every weight without a
 /// name, and every name that two weights claim.
-pub(super) fn in_order(
+pub(in crate::export) fn in_order(
     weights: &Weights,
     table: &[(&'static str, &'static str)],
 ) -> Result<Vec<(WeightId, String)>, Vec<String>> {

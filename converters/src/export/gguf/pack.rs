@@ -14,7 +14,12 @@ const BLOCK: usize = 32;
 /// The type that holds a weight without changing a number and that the reader takes. Errors: why none does.
 ///
 /// `name` is the one in the file.
-pub(super) fn exact_type(name: &str, weight: &Weight, types: &TensorTypes, reader: &str) -> Result<TensorType, String> {
+pub(in crate::export) fn exact_type(
+    name: &str,
+    weight: &Weight,
+    types: &TensorTypes,
+    reader: &str,
+) -> Result<TensorType, String> {
     let rank = weight.shape.len();
     if rank > MAX_DIMS as usize {
         return Err(format!("expected at most {MAX_DIMS} dimensions, found {rank}"));
@@ -66,7 +71,7 @@ fn affine_type(tensor: &AffineTensor, row: usize) -> Result<GgmlType, String> {
 /// Writes a weight as the bytes of a type, a few rows at a time.
 ///
 /// `kind` is what [`exact_type`] chose, or F32, which holds the values of every weight.
-pub(super) fn write(weight: &Weight, kind: TensorType, out: &mut Sink<'_>) -> Result<(), ExportError> {
+pub(in crate::export) fn write(weight: &Weight, kind: TensorType, out: &mut Sink<'_>) -> Result<(), ExportError> {
     match (&weight.data, kind) {
         (WeightData::Stored { blob, dtype }, TensorType::Float(to)) if *dtype == to => copy(weight, blob, out),
         (WeightData::Quantized(Quantized::Ggml { blocks, kind: from }), TensorType::Ggml(to)) if *from == to => {
