@@ -114,15 +114,16 @@ fn scheme_for(shape: Shape, wanted: Option<Scheme>) -> Result<Scheme, String> {
     let named = |name: &str| name.parse::<Scheme>().expect("one of the list");
     let is_ggml = |scheme| matches!(scheme, Scheme::Ggml(_));
     match (shape, wanted) {
-        (Shape::Gguf(_), None) => Ok(named("q8_0")),
+        (Shape::Gguf(_) | Shape::WhisperCpp, None) => Ok(named("q8_0")),
         // Blocks with the same bits, which llama.cpp computes with.
-        (Shape::Gguf(_), Some(Scheme::Affine { bits: 8, .. })) => Ok(named("q8_0")),
+        (Shape::Gguf(_) | Shape::WhisperCpp, Some(Scheme::Affine { bits: 8, .. })) => Ok(named("q8_0")),
+        (Shape::WhisperCpp, Some(Scheme::Affine { .. })) => Ok(named("q4_0")),
         (Shape::Gguf(_), Some(Scheme::Affine { .. })) => Ok(named("q4_k")),
         (Shape::Npu(_), None) if shape.activation_bits().is_none() => Ok(Scheme::Keep),
         // Its scales are written as what they are the inverse of.
         (Shape::CTranslate2, None | Some(Scheme::Affine { bits: 8, symmetric: true, .. })) => Ok(Scheme::INVERTED),
         (_, None) => Ok(named("int8")),
-        (Shape::Gguf(_), Some(scheme)) => Ok(scheme),
+        (Shape::Gguf(_) | Shape::WhisperCpp, Some(scheme)) => Ok(scheme),
         (_, Some(scheme)) if is_ggml(scheme) => {
             Err(format!("{scheme} is a type of GGUF; a scheme such as int4-g32 becomes the blocks of its bits there"))
         }
@@ -176,7 +177,7 @@ impl Leaf {
                 let engine = engine.map_or(String::new(), |engine| format!("for: {engine}, "));
                 format!("{{ {engine}name: {} }}", scalar(&about.name))
             }
-            Shape::Safetensors | Shape::CTranslate2 => "{}".to_owned(),
+            Shape::Safetensors | Shape::CTranslate2 | Shape::WhisperCpp => "{}".to_owned(),
             Shape::Npu(profile) => {
                 let keys = if activations == Some(16) { ", key_bits: 16" } else { "" };
                 format!("{{ profile: {profile}, source: [128], target: 64{keys} }}")

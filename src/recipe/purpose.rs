@@ -14,6 +14,7 @@ pub enum Shape {
     Gguf(Option<&'static str>),
     Safetensors,
     CTranslate2,
+    WhisperCpp,
 }
 
 /// What a user has in mind, and what it takes.
@@ -31,7 +32,7 @@ const fn purpose(word: &'static str, about: &'static str, shape: Shape) -> Purpo
 }
 
 /// Every purpose but those of one NPU toolchain, whose words are the names of profiles.
-const GENERAL: [Purpose; 10] = [
+const GENERAL: [Purpose; 11] = [
     purpose("onnxruntime", "Opens in onnxruntime and Optimum.", Shape::Onnx("{}")),
     purpose("optimum", "Opens in onnxruntime and Optimum.", Shape::Onnx("{}")),
     purpose("transformers.js", "Opens as it is in transformers.js, in Node and in browsers.", Shape::TRANSFORMERS_JS),
@@ -40,6 +41,7 @@ const GENERAL: [Purpose; 10] = [
     purpose("ggml", "Opens in trefoil's engine on ggml, for applications.", Shape::Gguf(None)),
     purpose("transcribe.cpp", "Opens in transcribe.cpp.", Shape::Gguf(Some("transcribe.cpp"))),
     purpose("CrispASR", "Opens in CrispASR.", Shape::Gguf(Some("CrispASR"))),
+    purpose("whisper.cpp", "Opens in whisper.cpp.", Shape::WhisperCpp),
     purpose("transformers", "Opens in transformers with compressed-tensors.", Shape::Safetensors),
     purpose("ctranslate2", "Opens in CTranslate2.", Shape::CTranslate2),
 ];
@@ -132,6 +134,7 @@ impl Shape {
             Shape::Gguf(_) => "gguf",
             Shape::Safetensors => "safetensors",
             Shape::CTranslate2 => "ctranslate2",
+            Shape::WhisperCpp => "whisper.cpp",
         }
     }
 

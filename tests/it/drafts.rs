@@ -159,7 +159,9 @@ fn a_program_is_asked_for_only_where_the_readme_says_that_it_runs_the_family() {
         };
         let column = |head: &str| heads.iter().position(|column| column.starts_with(head)).expect("a column");
         // With a tokenizer, which the fixtures lack.
-        for word in ["transcribe.cpp", "CrispASR"].into_iter().filter(|word| row[column(word)].is_empty()) {
+        for word in
+            ["transcribe.cpp", "CrispASR", "whisper.cpp"].into_iter().filter(|word| row[column(word)].is_empty())
+        {
             let output = run(home().path(), &["recipe", "new", &model.display().to_string(), "--for", word]);
             assert_eq!(code(&output), 2, "{family}, {word}");
         }

@@ -82,6 +82,7 @@ fn engines() -> Vec<Engine> {
         engine("llama.cpp", format!("in llama-cpp-sys-2 {}", locked("llama-cpp-sys-2")), of(LLAMA_CPP)),
         engine("transcribe.cpp", python("transcribe-cpp"), of(&HEARD.map(|(name, _)| name))),
         engine("CrispASR", python("crispasr"), crisp_asr),
+        engine("whisper.cpp", format!("in pywhispercpp {}", python("pywhispercpp")), of(&["whisper"])),
     ]
 }
 

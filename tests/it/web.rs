@@ -82,6 +82,8 @@ fn the_folder_has_the_names_that_transformers_js_looks_for_and_its_config_says_t
         assert_eq!(config["model_type"], "t5");
         let card = fs::read_to_string(dir.join("README.md")).expect("there");
         assert!(card.contains("from \"@huggingface/transformers\"") && !card.contains("optimum"), "{card}");
+        let verified = run(&["verify", &dir.display().to_string()]);
+        assert_eq!(code(&verified), 0, "{name}: {}", text(&verified.stdout));
     }
 }
 

@@ -111,7 +111,10 @@ impl Questions<'_> {
     /// An artifact in every engine that opens it.
     pub fn compare(&self, peer: &Peer, baseline: &mut Baseline, progress: &dyn Progress) -> ArtifactReport {
         let found = match peer.artifact.format {
-            ctranslate2::FORMAT => self.in_ctranslate2(peer, baseline, progress),
+            // Of what it hears it shows logits, like any other engine.
+            ctranslate2::FORMAT if !ctranslate2::hears(&peer.artifact.dir) => {
+                self.in_ctranslate2(peer, baseline, progress)
+            }
             _ => self.in_engines(peer, baseline, progress),
         };
         ArtifactReport {
@@ -157,9 +160,16 @@ impl Questions<'_> {
             });
             found.take(what, done);
         }
-        for answerer in ANSWERERS.iter().filter(|answerer| answerer.fit(peer.artifact) == Fit::Runs) {
-            let open = || answerer.open(peer.artifact, &peer.options, &self.greedy.settings);
-            self.in_answers(peer, answerer.name(), &open, baseline, &mut found, progress);
+        for answerer in ANSWERERS {
+            let what = format!("{} in {}", peer.name, answerer.name());
+            match answerer.fit(peer.artifact) {
+                Fit::Foreign => continue,
+                Fit::CannotRun(why) => found.checks.push(Check::not_run(Link::Runtime, what, why)),
+                Fit::Runs => {
+                    let open = || answerer.open(peer.artifact, &peer.options, &self.greedy.settings);
+                    self.in_answers(peer, answerer.name(), &open, baseline, &mut found, progress);
+                }
+            }
         }
         if found.runs.is_empty() && found.checks.is_empty() {
             let why = format!("no engine here opens {}", peer.artifact.format);

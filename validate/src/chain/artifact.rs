@@ -55,8 +55,12 @@ pub fn validate_in(
         }
         foreign = false;
     }
-    for answerer in answerers.iter().filter(|answerer| answerer.fit(artifact) == Fit::Runs) {
-        walk.answerer(*answerer, quantized.as_ref(), progress);
+    for answerer in answerers {
+        match answerer.fit(artifact) {
+            Fit::Foreign => continue,
+            Fit::CannotRun(why) => walk.checks.push(Check::not_run(Link::Runtime, in_engine(answerer.name()), why)),
+            Fit::Runs => walk.answerer(*answerer, quantized.as_ref(), progress),
+        }
         foreign = false;
     }
     if foreign {

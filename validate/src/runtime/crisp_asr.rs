@@ -25,10 +25,12 @@ static ENGINE: PythonAnswerer = PythonAnswerer {
     ),
 };
 
-/// A key of a T5 that its loader demands and llama.cpp does not know.
-const LAYERS: &str = "t5.encoder.n_layers";
+/// Keys that its loader demands and no other engine knows, of T5 and of translators between two languages.
+const LAYERS: [&str; 2] = ["t5.encoder.n_layers", "marian.encoder.n_layers"];
+/// The same of translators between many languages.
+const MANY: &str = "m2m100.encoder.n_layers";
 
-/// T5 and mT5 with gated layers, on the CPU. It reads its own tokenizer; its arithmetic is ggml's.
+/// T5 and mT5 with gated layers, and Marian, on the CPU. It reads its own tokenizer; its arithmetic is ggml's.
 #[derive(Clone, Copy, Debug)]
 pub struct CrispAsr;
 
@@ -42,7 +44,13 @@ impl Program for CrispAsr {
     }
 
     fn fit(&self, artifact: &Artifact) -> Fit {
-        if gguf::holds(artifact, LAYERS) { Fit::Runs } else { Fit::Foreign }
+        if LAYERS.iter().any(|key| gguf::holds(artifact, key)) {
+            return Fit::Runs;
+        }
+        match gguf::holds(artifact, MANY) {
+            true => Fit::CannotRun("it is told languages with each text, which trefoil does not do yet".to_owned()),
+            false => Fit::Foreign,
+        }
     }
 
     fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {

@@ -26,7 +26,7 @@ use crate::runtime::packages::Packages;
 use crate::runtime::pipe::Pipe;
 use decoding::Decoding;
 use folder::Folder;
-pub use folder::{asked, is_ctranslate2};
+pub use folder::{asked, hears, is_ctranslate2};
 pub use session::CTranslate2;
 
 /// Of an [`Artifact`].

@@ -13,10 +13,8 @@ const MODEL: &str = "model.bin";
 const STEMS: [&str; 3] = ["shared_vocabulary", "source_vocabulary", SPEECH_STEM];
 /// The vocabulary of a model that reads no text.
 const SPEECH_STEM: &str = "vocabulary";
-/// Text to text: the one kind that is asked.
-const TEXTS: &str = "TransformerSpec";
-/// Sound to text.
-const SPEECH: [&str; 3] = ["WhisperSpec", "Wav2Vec2Spec", "Wav2Vec2BertSpec"];
+/// What is asked: text to text, and speech to text.
+const SPECS: [&str; 2] = ["TransformerSpec", "WhisperSpec"];
 /// Names of specs are shorter.
 const NAME_BYTES: usize = 64;
 
@@ -26,18 +24,15 @@ pub fn is_ctranslate2(dir: &Path) -> bool {
 }
 
 /// Whether such a model reads features of speech.
-pub(super) fn hears(dir: &Path) -> bool {
+pub fn hears(dir: &Path) -> bool {
     Vocabulary::exists(dir, SPEECH_STEM)
 }
 
-/// Whether such a folder can be asked. Errors: a sentence when it reads no texts.
+/// Whether such a folder can be asked. Errors: a sentence when it reads neither texts nor speech.
 pub fn asked(dir: &Path) -> Result<(), String> {
-    let expected = format!("expected ONNX, GGUF, safetensors or a {TEXTS}");
+    let expected = format!("expected ONNX, GGUF, safetensors, a {} or a {}", SPECS[0], SPECS[1]);
     match spec(dir).as_deref() {
-        Some(TEXTS) => Ok(()),
-        Some(found) if SPEECH.contains(&found) => {
-            Err(format!("{expected}, found a speech model of CTranslate2 ({found}): these are not asked yet"))
-        }
+        Some(known) if SPECS.contains(&known) => Ok(()),
         Some(found) => Err(format!("{expected}, found a model of CTranslate2: no engine here opens its {found}")),
         None => {
             Err(format!("{expected}, found a model of CTranslate2: no engine here opens it, for {MODEL} names no spec"))
@@ -142,18 +137,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_reads_no_texts_is_refused_by_the_name_of_its_spec() {
+    fn what_reads_neither_texts_nor_speech_is_refused_by_the_name_of_its_spec() {
         let told = |spec: &str| asked(folder(spec, "{}").path());
-        assert_eq!(told("TransformerSpec"), Ok(()));
-        let expected = "expected ONNX, GGUF, safetensors or a TransformerSpec, found a";
-        assert_eq!(
-            told("WhisperSpec"),
-            Err(format!("{expected} speech model of CTranslate2 (WhisperSpec): these are not asked yet"))
-        );
-        assert_eq!(
-            told("TransformerDecoderModelSpec"),
-            Err(format!("{expected} model of CTranslate2: no engine here opens its TransformerDecoderModelSpec"))
-        );
+        assert_eq!([told("TransformerSpec"), told("WhisperSpec")], [Ok(()), Ok(())]);
+        let expected = "expected ONNX, GGUF, safetensors, a TransformerSpec or a WhisperSpec, found a";
+        for other in ["TransformerDecoderModelSpec", "Wav2Vec2Spec"] {
+            let refused = format!("{expected} model of CTranslate2: no engine here opens its {other}");
+            assert_eq!(told(other), Err(refused));
+        }
         let nameless = format!("{expected} model of CTranslate2: no engine here opens it, for model.bin names no spec");
         let home = folder("TransformerSpec", "{}");
         let whole = fs::read(home.path().join(MODEL)).expect("there");
