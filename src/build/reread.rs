@@ -8,7 +8,7 @@ use std::path::Path;
 
 use converters::checkpoint::{Checkpoint, CheckpointError, check_finite};
 use converters::{Artifact, Model, import_listed};
-use graph::{FloatType, Quantized, Weight, WeightData, Weights};
+use graph::{AffineTensor, FloatType, Quantized, Weight, WeightData, Weights};
 use quant::TensorRecord;
 use quant::report::{ScaleStats, stored_bytes};
 
@@ -106,7 +106,7 @@ fn carried(dir: &Path, manifest: &Manifest) -> Result<Vec<(String, Vec<usize>)>,
 }
 
 /// What a tensor has of another kind than its record says. A format may widen a float, repeat the scale of a row for each of its
-/// blocks, and put codes into a block type of as many bits.
+/// blocks, have zero points that are all 0, and put codes into a block type of as many bits.
 fn misfit(record: &TensorRecord, weight: &Weight) -> Option<String> {
     if record.shape != weight.shape {
         return Some(format!("expected {:?}, found {:?}", record.shape, weight.shape));
@@ -114,7 +114,7 @@ fn misfit(record: &TensorRecord, weight: &Weight) -> Option<String> {
     let (found, is_codes) = (weight.data.type_name(), record.scheme.is_quantized());
     match &weight.data {
         _ if found == record.stored => other_bytes(record, weight).or_else(|| other_scales(record, weight)),
-        WeightData::Quantized(Quantized::Affine(_)) if kind_of_codes(&found) == kind_of_codes(&record.stored) => {
+        WeightData::Quantized(Quantized::Affine(codes)) if are_codes_of(codes, &found, &record.stored) => {
             other_scales(record, weight)
         }
         WeightData::Stored { dtype: FloatType::F32, .. } if !is_codes || is_rounded_with_values(record) => None,
@@ -130,6 +130,13 @@ fn misfit(record: &TensorRecord, weight: &Weight) -> Option<String> {
 /// Whether a tensor has the steps of the values that it becomes, which readers multiply out.
 fn is_rounded_with_values(record: &TensorRecord) -> bool {
     record.stored.starts_with("uint") || record.stored == "int32 per element"
+}
+
+/// Whether codes of one kind are what a record calls otherwise.
+fn are_codes_of(codes: &AffineTensor, found: &str, stored: &str) -> bool {
+    let ([(bits, has_zeros), (known, knows_zeros)], zeros) = ([found, stored].map(kind_of_codes), &codes.zeros);
+    let say_nothing = || zeros.as_ref().is_some_and(|zeros| zeros.iter().all(|zero| *zero == 0));
+    bits == known && (has_zeros == knows_zeros || has_zeros && say_nothing())
 }
 
 /// `int8`, and whether it has zero points, of `int8 per 32 asymmetric`.

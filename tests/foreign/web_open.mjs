@@ -74,11 +74,11 @@ const inPage = async (modelType) => {
   return { ...(await generated(library, "fixture", modelType, recorded, { device: "wasm" })), version: env.version };
 };
 
-/** Runs in the example: waits until it shows something else than that it works. */
-const shown = async (id, part) => {
-  const text = () => (id ? document.querySelector(`#${id} .${part}`) : document.getElementById("state")).textContent;
+/** Runs in the example: waits until it shows something else than that it works. Of an answer, its text and how fast it came. */
+const shown = async (id) => {
+  const text = () => (id ? document.querySelector(`#${id} .text`) : document.getElementById("state")).textContent;
   while (["", "…", "Loading…"].includes(text())) await new Promise((done) => setTimeout(done, 20));
-  return text();
+  return id ? { text: text(), speed: document.querySelector(`#${id} .speed`).textContent } : text();
 };
 
 /** Gives the example words and recordings, one after another. */
@@ -101,7 +101,7 @@ async function answers() {
         form.requestSubmit();
       }, one);
     }
-    found.push({ given: one, text: await run(shown, id, "text"), speed: await run(shown, id, "speed") });
+    found.push({ given: one, ...(await run(shown, id)) });
   }
   return found;
 }

@@ -307,7 +307,10 @@ fn speech_in_ctranslate2_is_compared_by_its_logits() {
     let data = home.path("clips.jsonl");
     fs::write(&data, json!({ "input": clip.display().to_string() }).to_string()).expect("written");
     let [ours, theirs] = ["out/onnx", "out/ctranslate2"].map(|name| home.path(name));
-    let output = run(&["compare", &ours, &theirs, "--data", &data, "--offline", "--no-bench", "--json"]);
+    let mut command = trefoil();
+    command.args(["compare", &ours, &theirs, "--data", &data, "--offline", "--no-bench", "--json"]);
+    command.envs(std::env::var_os("VIRTUAL_ENV").map(|root| ("VIRTUAL_ENV", root)));
+    let output = command.output().expect("the binary starts");
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     let report: validate::Report = serde_json::from_slice(&output.stdout).expect("a report");
     let run = report.artifacts[1].runs.first().unwrap_or_else(|| panic!("{:?}", report.artifacts[1].checks));
