@@ -117,7 +117,7 @@ fn expected_answers(grown: &Grown) -> Vec<Vec<i64>> {
     samples.iter().map(|one| ids(one.outputs[0].as_deref().expect("the graph's"))).collect()
 }
 
-fn check<'r>(report: &'r ArtifactReport, metric: Metric) -> &'r Check {
+fn check(report: &ArtifactReport, metric: Metric) -> &Check {
     report
         .checks
         .iter()
@@ -301,4 +301,22 @@ fn crisp_asr_stands_in_the_report_beside_the_graph() {
     assert!(of("same_answers")["value"].as_f64() >= Some(59.0 / 60.0), "{:#}", of("same_answers"));
     let words = of("differing_words");
     assert_eq!((&words["outcome"], &words["value"]), (&json!("passed"), &json!(0.0)), "{words:#}");
+}
+
+/// What becomes of a Whisper that whisper.cpp opens: the chain asks it a clip.
+#[test]
+#[ignore = "needs pywhispercpp in $VIRTUAL_ENV; CI turns it on"]
+fn whisper_cpp_stands_in_the_report_beside_the_graph() {
+    let (home, model) = (tempfile::tempdir().expect("temporary folder"), crate::whisper_cpp::small());
+    let line = json!({ "input": repository(CLIP).display().to_string() });
+    fs::write(home.path().join("clips.jsonl"), line.to_string()).expect("written");
+    let recipe = format!(
+        "model: {}\nout: out\nartifacts:\n  - whisper.cpp: {{}}\n    quantize: {{ scheme: f16 }}\nvalidate:\n  data: clips.jsonl\n",
+        model.path().display()
+    );
+    let report = converted(home.path(), &recipe);
+    let runs = report["artifacts"][0]["runs"].as_array().expect("a list");
+    let found = runs.iter().find(|run| run["engine"]["name"] == "whisper.cpp").expect("it ran");
+    assert_eq!((&found["engine"]["version"], &found["to_float"]), (&json!("1.5.1"), &Value::Null), "{found:#}");
+    assert_eq!(found["agreement"]["sequences"], json!(1), "{found:#}");
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::cli::{Home, code, run, text};
+use crate::cli::{Home, code, fetching, run, text};
 use crate::fixture::fixture;
 
 /// An artifact that needs no engine but this program: the interpreter runs it.
@@ -172,7 +172,7 @@ fn the_comparison_of_the_paper_takes_the_sizes_of_a_config_and_names_its_engine(
     let engines: &[&str] = if cfg!(feature = "llama-cpp") { &["onnxruntime", "ggml"] } else { &["onnxruntime"] };
     for engine in engines {
         let asked = ["bench", "--paper", "--config", &config, "--source", "3,5", "--tokens", "2", "--runs", "1"];
-        let output = run(&[&asked[..], &["--engine", engine, "--precision", "f32", "--json"]].concat());
+        let output = fetching(&[&asked[..], &["--engine", engine, "--precision", "f32", "--json"]].concat());
         assert_eq!(code(&output), 0, "{}", text(&output.stderr));
         let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(rows.iter().map(|row| number(row, "source")).collect::<Vec<_>>(), [3.0, 5.0]);
@@ -194,7 +194,7 @@ fn the_table_of_the_paper_says_engine_precision_and_whose_blocks_they_are() {
         &[("onnxruntime", "int8: weights with a scale a row")]
     };
     for (engine, precision) in engines {
-        let output = run(&[&asked[..], &["--threads", "1", "--engine", engine]].concat());
+        let output = fetching(&[&asked[..], &["--threads", "1", "--engine", engine]].concat());
         assert_eq!(code(&output), 0, "{}", text(&output.stderr));
         let told = text(&output.stdout);
         for part in [engine, precision, "1 thread", "the blocks of both are Mu's with these sizes: width"] {

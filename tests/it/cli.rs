@@ -27,6 +27,7 @@ pub fn trefoil() -> Command {
         "TREFOIL_CTRANSLATE2_PYTHON",
         "TREFOIL_TRANSCRIBE_PYTHON",
         "TREFOIL_CRISPASR_PYTHON",
+        "TREFOIL_WHISPER_CPP_PYTHON",
         "VIRTUAL_ENV",
         "CONDA_PREFIX",
         "ORT_DYLIB_PATH",
@@ -37,6 +38,12 @@ pub fn trefoil() -> Command {
     // Neither a cached library, nor what an earlier build found, nor a `.venv` beside the sources.
     command.env("XDG_CACHE_HOME", &*CACHE).current_dir(std::env::temp_dir());
     command
+}
+
+/// The program where it may fetch an engine, which then lies where no other test looks.
+pub fn fetching(arguments: &[&str]) -> Output {
+    let fetched = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fetched");
+    trefoil().args(arguments).env("XDG_CACHE_HOME", fetched).output().expect("the binary starts")
 }
 
 pub fn run(arguments: &[&str]) -> Output {

@@ -40,6 +40,7 @@ fn where_nothing_is_installed_every_missing_engine_has_its_reason_and_its_comman
         "ctranslate2",
         "transcribe.cpp",
         "CrispASR",
+        "whisper.cpp",
     ];
     for name in external {
         let engine = engine(&found, name);

@@ -32,7 +32,7 @@ const WIDTH: usize = 32;
 const LAYERS: [(&str, usize, usize); 2] = [("encoder", 2, 2), ("decoder", 1, 4)];
 
 /// A Whisper of random weights that is as small as the engine allows.
-fn small() -> TempDir {
+pub fn small() -> TempDir {
     let folder = tempfile::tempdir().expect("temporary folder");
     let write = |file: &str, value: Value| fs::write(folder.path().join(file), value.to_string()).expect("written");
     write(

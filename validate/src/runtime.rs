@@ -27,6 +27,7 @@ pub mod reference;
 pub mod rknn;
 mod serve;
 pub mod transcribe;
+pub mod whisper_cpp;
 
 pub use all::{ANSWERERS, RUNTIMES, programs};
 pub use answering::{Answerer, Answers};

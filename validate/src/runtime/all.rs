@@ -13,13 +13,14 @@ use super::onnx::OnnxRuntime;
 use super::openvino::OpenVino;
 use super::rknn::Rknn;
 use super::transcribe::TranscribeCpp;
+use super::whisper_cpp::WhisperCpp;
 
 /// Every engine that shows logits. [`super::reference`], which gives graphs their meaning, runs no artifacts and is not among them.
 pub const RUNTIMES: &[&dyn Runtime] =
     &[&OnnxRuntime, &Htp, &OpenVino, &Rknn, &Transformers, &CTranslate2, &Ggml, &LlamaCpp, &OwnInterpreter];
 
 /// Every engine that shows answers alone.
-pub const ANSWERERS: &[&dyn Answerer] = &[&TranscribeCpp, &CrispAsr];
+pub const ANSWERERS: &[&dyn Answerer] = &[&TranscribeCpp, &CrispAsr, &WhisperCpp];
 
 /// All of them.
 pub fn programs() -> impl Iterator<Item = &'static dyn Program> {

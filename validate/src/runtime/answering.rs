@@ -1,5 +1,6 @@
 //! The interface of engines that take a whole input and give an answer: none of their logits is seen.
 
+pub(super) mod asked;
 pub(super) mod decoding;
 pub(super) mod python;
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use converters::Artifact;
 use converters::checkpoint::Generation;
 use report::Engine;
+use report::figures::counted;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -152,7 +153,7 @@ fn start(artifact: &Artifact, options: &Options) -> Result<Pipe, RuntimeError> {
 
 /// The settings of a report.
 fn described(compute_type: &str, threads: usize, left_out: &[&str]) -> String {
-    let counted = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+    let counted = counted(threads as u64, "thread");
     let without = if left_out.is_empty() { String::new() } else { format!(", without {}", left_out.join(", ")) };
     format!("compute type {compute_type}, its own greedy search, {counted}{without}")
 }

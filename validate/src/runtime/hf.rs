@@ -16,6 +16,7 @@ use crate::runtime::interface::{Options, Present, Program, Runtime, Session};
 use crate::runtime::packages::Packages;
 use crate::runtime::pipe::Pipe;
 use report::Engine;
+use report::figures::counted;
 
 /// The far side; the protocol is described at its top.
 const SCRIPT: &str = concat!(include_str!("far_side.py"), include_str!("hf_session.py"));
@@ -136,8 +137,10 @@ impl HfSession {
         self.engine.version = version;
         let compressed = reply.compressed_tensors.map_or(String::new(), |v| format!(", compressed-tensors {v}"));
         let dtype = reply.dtype.unwrap_or_default();
-        self.engine.settings =
-            format!("torch {torch}{compressed}, {dtype}, eager attention, {} threads", threads.max(1));
+        self.engine.settings = format!(
+            "torch {torch}{compressed}, {dtype}, eager attention, {}",
+            counted(threads.max(1) as u64, "thread")
+        );
         Ok(())
     }
 

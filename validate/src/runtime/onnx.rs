@@ -31,6 +31,7 @@ use between::Shown;
 use fixed::FixedGraph;
 use opening::{Config, Opening, session};
 use report::Engine;
+use report::figures::counted;
 use tensors::{failed, from_ort, nothing_for, to_ort};
 
 /// `onnxruntime` on the CPU.
@@ -98,7 +99,8 @@ fn config(files: impl IntoIterator<Item = PathBuf>, options: &Options) -> Config
 fn settings(options: &Options, optimizations: GraphOptimizationLevel, config: &Config, graphs: &str) -> String {
     let config = config.iter().map(|(key, value)| format!("{key} = {value}"));
     let optimizations = if matches!(optimizations, GraphOptimizationLevel::Disable) { "no" } else { "all" };
-    let set = [format!("CPU, {} threads, {optimizations} optimizations", options.threads.max(1))];
+    let threads = counted(options.threads.max(1) as u64, "thread");
+    let set = [format!("CPU, {threads}, {optimizations} optimizations")];
     set.into_iter().chain(config).chain([graphs.to_owned()]).collect::<Vec<_>>().join(", ")
 }
 

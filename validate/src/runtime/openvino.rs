@@ -9,6 +9,7 @@ use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::{Options, Present, Program, Runtime, Session};
 use crate::runtime::npu::{FORMAT, PythonEngine, PythonGraph, Steps};
 use report::Engine;
+use report::figures::counted;
 use report::{Check, Link};
 
 static ENGINE: PythonEngine = PythonEngine {
@@ -49,8 +50,8 @@ impl Runtime for OpenVino {
             name: ENGINE.runtime.to_owned(),
             version: process.version.clone(),
             settings: format!(
-                "CPU plugin, INFERENCE_PRECISION_HINT = f32, {} threads",
-                options.threads.max(LEAST_THREADS)
+                "CPU plugin, INFERENCE_PRECISION_HINT = f32, {}",
+                counted(options.threads.max(LEAST_THREADS) as u64, "thread")
             ),
         };
         let process = Rc::new(RefCell::new(process));

@@ -8,14 +8,24 @@ Imports each of them, then answers requests from stdin on stdout until the end o
 
 Where one cannot be imported it answers {"ok":false,"error":".."}, with "lacks" and its name when it is not installed.
 """
+import importlib.metadata
 import json
 import sys
+
+
+def version(package):
+    """As the package says itself; else as its installer does."""
+    known = getattr(installed(package), "__version__", None)
+    try:
+        return str(known or importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return "of unknown version"
 
 
 def main():
     requests, replies = answering()
     try:
-        found = [str(getattr(installed(package), "__version__", "of unknown version")) for package in sys.argv[1:]]
+        found = [version(package) for package in sys.argv[1:]]
         head = {"ok": True, "versions": found}
     except NotInstalled as e:
         head = {"ok": False, "error": str(e), "lacks": e.package}

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use report::Engine;
+use report::figures::counted;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -70,7 +71,7 @@ impl PythonAnswerer {
         let (Some(version), Some(told)) = (reply.version, reply.told) else {
             return Err(self.failed(far.pipe.nonsense("expected versions, found none")));
         };
-        let counted = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+        let counted = counted(threads as u64, "thread");
         far.engine = Engine { name: self.name.to_owned(), version, settings: format!("{said}, {told}, {counted}") };
         Ok(Box::new(far))
     }

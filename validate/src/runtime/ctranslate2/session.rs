@@ -4,6 +4,7 @@ use converters::Artifact;
 use graph::tensor::Data;
 use graph::{Feeds, FloatType, Tensor};
 use report::Engine;
+use report::figures::counted;
 use serde_json::{Value, json};
 
 use super::folder::{Folder, hears};
@@ -59,7 +60,7 @@ impl Decoder {
         let (Some(version), Some(compute_type)) = (reply.version, reply.compute_type) else {
             return Err(failed(self.pipe.nonsense("expected versions, found none")));
         };
-        let counted = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+        let counted = counted(threads as u64, "thread");
         self.engine.version = version;
         self.engine.settings = format!("compute type {compute_type}, beam size 1, {counted}");
         Ok(())

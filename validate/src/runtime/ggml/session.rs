@@ -10,6 +10,7 @@ use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::{Options, Session};
 use crate::runtime::names::GGML;
 use report::Engine;
+use report::figures::counted;
 
 pub(super) struct Ggml {
     engine: engine::Engine,
@@ -55,7 +56,7 @@ impl Session for Ggml {
             name: GGML.to_owned(),
             version: engine::ggml_version(),
             settings: format!(
-                "CPU, {} cache, {}, {} threads for the encoder{} where others leave them idle",
+                "CPU, {} cache, {}, {} for the encoder{} where others leave them idle",
                 match self.options.cache {
                     engine::Cache::F32 => "f32",
                     engine::Cache::F16 => "f16",
@@ -65,7 +66,7 @@ impl Session for Ggml {
                     engine::Repacking::Decoder => "the decoder's matrices repacked",
                     engine::Repacking::All => "matrices repacked",
                 },
-                self.options.encoder_threads,
+                counted(self.options.encoder_threads as u64, "thread"),
                 match self.options.decoder_threads {
                     None => " and for a step".to_owned(),
                     Some(threads) => format!(" and {threads} for a step,"),

@@ -16,6 +16,7 @@ use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::{Options, Session};
 use crate::runtime::names::LLAMA;
 use report::Engine;
+use report::figures::counted;
 
 /// Tokens of a source or a target that are accepted: attention memory grows with their square.
 const MOST_TOKENS: usize = 4096;
@@ -106,9 +107,10 @@ fn failed(message: &str) -> RuntimeError {
 
 impl Session for Llama {
     fn engine(&self) -> Engine {
+        let threads = counted(self.threads as u64, "thread");
         let settings = match self.as_used {
-            true => format!("CPU, {} threads, for several sequences one each", self.threads),
-            false => format!("CPU, f32 cache, no flash attention, {} threads with a sequence each", self.threads),
+            true => format!("CPU, {threads}, for several sequences one each"),
+            false => format!("CPU, f32 cache, no flash attention, {threads} with a sequence each"),
         };
         Engine { name: LLAMA.to_owned(), version: ffi::version(), settings }
     }
