@@ -130,7 +130,9 @@ fn shards_that_an_index_names_come_too_and_the_token_goes_to_the_hub() {
     fs::write(user.home.path().join("hf/token"), "hf_of_the_file\n").expect("written");
     let output = user.convert(&[]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    assert!(hub.asked().iter().all(|line| line.ends_with("as bearer hf_of_the_file")), "{:?}", hub.asked());
+    // Files lie elsewhere, and what lies elsewhere is asked without the token.
+    let is_told = |line: &String| line.ends_with("as bearer hf_of_the_file") != line.contains(" /cdn/");
+    assert!(hub.asked().iter().all(is_told), "{:?}", hub.asked());
     let output =
         user.command(&["convert", "recipe.yaml", "--no-validate"]).env("HF_TOKEN", "hf_of_the_variable").output();
     assert_eq!(code(&output.expect("starts")), 0);
