@@ -7,10 +7,12 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use converters::checkpoint::{Checkpoint, CheckpointError, check_finite};
+use converters::export::{ctranslate2, whisper_cpp};
 use converters::{Artifact, Model, import_listed};
 use graph::{AffineTensor, FloatType, Quantized, Weight, WeightData, Weights};
 use quant::TensorRecord;
 use quant::report::{ScaleStats, stored_bytes};
+use validate::runtime::ctranslate2::FORMAT;
 
 use crate::build::growth::plan;
 use crate::build::intact::Fault;
@@ -34,6 +36,9 @@ pub fn reread(dir: &Path, manifest: &Manifest) -> Result<usize, Vec<Fault>> {
     let target = target.filter(|target| target.format().name() == manifest.format).ok_or_else(|| {
         told(&format!("expected an artifact {} of format {} in its recipe, found none", manifest.name, manifest.format))
     })?;
+    if let Some(read) = without_a_graph(dir, &manifest.format) {
+        return read.map_err(|text| vec![Fault::new("tensors", text)]);
+    }
     let read = weights(dir, manifest, target).map_err(|text| vec![Fault::new("tensors", text)])?;
     let mut faults: Vec<Fault> = Vec::new();
     let mut found = 0;
@@ -56,6 +61,16 @@ pub fn reread(dir: &Path, manifest: &Manifest) -> Result<usize, Vec<Fault>> {
         Err(error) => faults.push(Fault::new("tensors", error.to_string())),
     }
     if faults.is_empty() { Ok(found) } else { Err(faults) }
+}
+
+/// How many tensors a file holds of a format whose folder says nothing of the graph, so that names are the engine's. Errors: in words.
+fn without_a_graph(dir: &Path, format: &str) -> Option<Result<usize, String>> {
+    let found = match format {
+        FORMAT => ctranslate2::ModelFile::open(&dir.join(ctranslate2::FILE)).map(|file| file.variables.len()),
+        whisper_cpp::NAME => whisper_cpp::ModelFile::open(&dir.join(whisper_cpp::FILE)).map(|file| file.tensors.len()),
+        _ => return None,
+    };
+    Some(found.map_err(|error| error.to_string()))
 }
 
 /// The weights as the files have them. Errors: in words.

@@ -88,6 +88,35 @@ fn replace(file: &Path, from: &[u8], to: &[u8]) {
     fs::write(file, bytes).expect("written");
 }
 
+/// Names in these files are the engine's: what lies there is read, and its digests say the rest.
+#[test]
+fn files_of_ctranslate2_and_whisper_cpp_are_read_as_well() {
+    let (home, speech) = (Home::with(""), crate::whisper_cpp::small());
+    let recipe = |model: &Path, artifact: &str, scheme: &str| {
+        format!(
+            "model: {}\nout: {artifact}\nartifacts:\n  - {artifact}: {{}}\n    quantize: {{ scheme: {scheme} }}\n",
+            model.display()
+        )
+    };
+    let t5 = fixture("t5-rows-of-32");
+    for (model, artifact, scheme, file) in [
+        (t5.as_path(), "ctranslate2", "int8-inv", "model.bin"),
+        (speech.path(), "whisper.cpp", "f16", "ggml-model.bin"),
+    ] {
+        fs::write(home.recipe(), recipe(model, artifact, scheme)).expect("written");
+        let output = home.convert(&["--no-validate"]);
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let dir = PathBuf::from(home.path(artifact)).join(artifact);
+        let output = verify(&dir);
+        assert_eq!(code(&output), 0, "{artifact}: {}", text(&output.stdout));
+        assert!(text(&output.stdout).contains(" tensors read"), "{}", text(&output.stdout));
+        let bytes = fs::read(dir.join(file)).expect("there");
+        fs::write(dir.join(file), &bytes[..bytes.len() - 1]).expect("written");
+        patch(&dir);
+        assert!(faults(&dir).contains("tensors: "), "{artifact}");
+    }
+}
+
 #[test]
 fn a_flipped_bit_in_any_file_of_any_format_is_found_and_the_file_named() {
     let home = all_formats();
