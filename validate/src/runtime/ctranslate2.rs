@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::runtime::answering::{Answer, Answers, Form, Question, Words};
 use crate::runtime::child::Patience;
-use crate::runtime::environments::{isolated, program, python_with, roots, variable};
+use crate::runtime::environments::{isolated, python_named, roots, variable};
 use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::{Options, Present};
 use crate::runtime::packages::Packages;
@@ -160,16 +160,7 @@ fn described(compute_type: &str, threads: usize, left_out: &[&str]) -> String {
 
 /// The Python that has it: as the variable names it, then that of an environment.
 fn python(named: Option<PathBuf>, roots: &[PathBuf]) -> Result<PathBuf, RuntimeError> {
-    match named {
-        Some(named) => {
-            program(&named).ok_or_else(|| unavailable(format!("{PYTHON} is {}, which is not there", named.display())))
-        }
-        None => python_with(ENGINE, roots).ok_or_else(|| {
-            unavailable(format!(
-                "not installed in the environment of --python, {PYTHON}, $VIRTUAL_ENV or $CONDA_PREFIX"
-            ))
-        }),
-    }
+    python_named(ENGINE, PYTHON, named, roots).map_err(unavailable)
 }
 
 /// Imports it. Errors: as [`Translator::open`] has them for an engine that is not here.

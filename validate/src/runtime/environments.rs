@@ -120,6 +120,21 @@ pub(super) fn version(site_packages: &Path, package: &str) -> Option<String> {
     names.filter_map(of).next()
 }
 
+/// The Python that has a package: as the variable names it, then that of an environment. Errors: why there is none.
+pub(super) fn python_named(
+    package: &str,
+    variable: &str,
+    named: Option<PathBuf>,
+    roots: &[PathBuf],
+) -> Result<PathBuf, String> {
+    match named {
+        Some(named) => program(&named).ok_or_else(|| format!("{variable} is {}, which is not there", named.display())),
+        None => python_with(package, roots).ok_or_else(|| {
+            format!("not installed in the environment of --python, {variable}, $VIRTUAL_ENV or $CONDA_PREFIX")
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

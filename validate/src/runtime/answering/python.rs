@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Answers, Form, Question, Words};
 use crate::runtime::child::Patience;
-use crate::runtime::environments::{isolated, program, python_with, roots, variable};
+use crate::runtime::environments::{isolated, python_named, roots, variable};
 use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::{Options, Present};
 use crate::runtime::packages::Packages;
@@ -104,18 +104,9 @@ impl PythonAnswerer {
         self.python(variable(self.variable), &roots(options.python.as_deref()))
     }
 
-    /// The Python that has it: as the variable names it, then that of an environment.
+    /// The Python that has it.
     fn python(&self, named: Option<PathBuf>, roots: &[PathBuf]) -> Result<PathBuf, RuntimeError> {
-        let variable = self.variable;
-        match named {
-            Some(named) => program(&named)
-                .ok_or_else(|| self.unavailable(format!("{variable} is {}, which is not there", named.display()))),
-            None => python_with(self.package, roots).ok_or_else(|| {
-                self.unavailable(format!(
-                    "not installed in the environment of --python, {variable}, $VIRTUAL_ENV or $CONDA_PREFIX"
-                ))
-            }),
-        }
+        python_named(self.package, self.variable, named, roots).map_err(|why| self.unavailable(why))
     }
 
     fn unavailable(&self, why: String) -> RuntimeError {
