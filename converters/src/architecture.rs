@@ -71,6 +71,11 @@ pub trait Architecture: Sync {
         &[]
     }
 
+    /// How an engine wants the encoder without the decoder in GGUF; `None` where no engine runs it.
+    fn encoder_alone(&self) -> Option<&'static Dialect> {
+        None
+    }
+
     /// What whisper.cpp is told of it; `None` where it is no Whisper.
     fn whisper_cpp(&self, _checkpoint: &Checkpoint) -> Result<Option<Described>, ImportError> {
         Ok(None)

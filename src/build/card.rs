@@ -172,7 +172,11 @@ impl Card<'_> {
             "gguf" if LLAMA_CPP.contains(&self.manifest.model.model_type.as_str()) => {
                 let file = self.manifest.files.iter().find(|file| file.path.ends_with(".gguf"));
                 let file = file.map_or("model.gguf", |file| file.path.as_str());
-                writeln!(out, "In llama.cpp:\n\n```sh\nllama-cli -m FOLDER/{file} -p \"{input}\"\n```\n")
+                let command = match holds_a_decoder(self.manifest) {
+                    true => format!("llama-cli -m FOLDER/{file} -p \"{input}\""),
+                    false => format!("llama-embedding -m FOLDER/{file} --pooling none -p \"{input}\""),
+                };
+                writeln!(out, "In llama.cpp:\n\n```sh\n{command}\n```\n")
             }
             _ => Ok(()),
         }
@@ -202,6 +206,11 @@ impl Card<'_> {
         }
         Ok(())
     }
+}
+
+/// Of a T5; a GGUF may hold its encoder alone.
+fn holds_a_decoder(manifest: &Manifest) -> bool {
+    manifest.tensors.iter().any(|tensor| tensor.name.starts_with("decoder.block."))
 }
 
 fn title(format: &str) -> String {

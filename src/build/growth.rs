@@ -1,5 +1,7 @@
 //! The way from a float graph to what an artifact computes.
 
+use std::borrow::Cow;
+
 use converters::{Artifact, ExportError, Model};
 use graph::eval::kernel;
 use graph::passes::{QuantizeActivations, QuantizeActivationsInBlocks, QuantizeStatically, run_each, run_one};
@@ -13,6 +15,7 @@ use crate::build::error::PipelineError;
 use crate::build::manifest::{Calibrated, Decided, Manifest};
 use crate::build::npu;
 use crate::build::observed::Observed;
+use crate::build::part;
 use crate::build::source::Source;
 use crate::build::whisper_cpp;
 use crate::recipe::rescale::{Factors, RescaleResidual};
@@ -118,6 +121,9 @@ impl Grown {
         }
         let cautions = quant::cautions(policy, &plan, &model.graph).into_iter();
         substitutions.extend(cautions.map(|caution| Note { about: caution.about.to_owned(), text: caution.text }));
+        if let Cow::Owned(part) = target.format().held(&model.graph) {
+            records.retain(|record| part.weights.find(&record.name).is_some());
+        }
         follow.sort();
         follow.dedup();
         let depends = !follow.is_empty() || decided != Decided::default();
@@ -189,6 +195,9 @@ pub fn plan(target: &Target, graph: &Graph) -> Result<Plan, PipelineError> {
     }
     if target.whisper_cpp().is_some() {
         whisper_cpp::of_one_type(&mut plan, target.policy().scheme);
+    }
+    if let Cow::Owned(part) = target.format().held(graph) {
+        part::keep_others(&mut plan, &part);
     }
     Ok(plan)
 }

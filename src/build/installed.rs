@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use converters::Artifact;
 use validate::RuntimeError;
-use validate::runtime::{ANSWERERS, Fit, Options, RUNTIMES};
+use validate::runtime::{ANSWERERS, ENCODERS, Fit, Options, RUNTIMES};
 
 /// Engines that were asked, each once for a format.
 #[derive(Default)]
@@ -19,7 +19,7 @@ impl Installed {
     /// artifact has an empty version.
     pub fn of(&self, artifact: &Artifact, options: &Options) -> BTreeMap<String, Option<String>> {
         let mut found = BTreeMap::new();
-        for runtime in RUNTIMES.iter().filter(|runtime| runtime.fit(artifact) == Fit::Runs) {
+        for runtime in RUNTIMES.iter().chain(ENCODERS).filter(|runtime| runtime.fit(artifact) == Fit::Runs) {
             for (name, options) in runtime.runs_of(options) {
                 let mut known = self.known.borrow_mut();
                 let version = known.entry((name.clone(), artifact.format)).or_insert_with(|| {

@@ -28,6 +28,7 @@ pub mod manifest;
 pub mod npu;
 pub mod observed;
 pub mod paged;
+pub mod part;
 pub mod parts;
 pub mod places;
 pub mod provenance;

@@ -303,6 +303,35 @@ fn crisp_asr_stands_in_the_report_beside_the_graph() {
     assert_eq!((&words["outcome"], &words["value"]), (&json!("passed"), &json!(0.0)), "{words:#}");
 }
 
+#[test]
+#[ignore = "needs crispasr in $VIRTUAL_ENV; CI turns it on"]
+fn crisp_asr_is_told_the_languages_that_a_recipe_names() {
+    let home = tempfile::tempdir().expect("temporary folder");
+    fs::write(home.path().join("texts.txt"), "hello world\nthe quick brown fox\nthe cat sat on the mat\n").expect("written");
+    let recipe = |languages: &str| {
+        format!(
+            "model: {}\nout: out\nlanguages: {languages}\nartifacts:\n  - gguf: {{ for: CrispASR }}\n    quantize: {{ scheme: keep }}\n\
+             validate:\n  data: texts.txt\n",
+            fixture("m2m_100-translated").display()
+        )
+    };
+    let said = |languages: &str| {
+        let report = converted(home.path(), &recipe(languages));
+        let artifact = &report["artifacts"][0];
+        let runs = artifact["runs"].as_array().expect("a list");
+        let place = runs.iter().position(|run| run["engine"]["name"] == "CrispASR").expect("it ran");
+        assert_eq!(runs[place]["agreement"]["sequences"], json!(3), "{:#}", runs[place]);
+        let of = |one: &Value| one["outputs"][place].as_str().expect("an answer").to_owned();
+        let answers = |name: usize| -> Vec<String> {
+            let all = artifact["generations"].as_array().expect("a list").iter();
+            all.map(|one| one["outputs"][name].as_str().expect("an answer").split_whitespace().collect()).collect()
+        };
+        assert_eq!(answers(place), answers(0), "the engine and the quantized graph");
+        artifact["generations"].as_array().expect("a list").iter().map(of).collect::<Vec<_>>()
+    };
+    assert_ne!(said("{ source_lang: en, target_lang: de }"), said("{ source_lang: fr, target_lang: zh }"));
+}
+
 /// What becomes of a Whisper that whisper.cpp opens: the chain asks it a clip.
 #[test]
 #[ignore = "needs pywhispercpp in $VIRTUAL_ENV; CI turns it on"]

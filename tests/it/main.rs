@@ -17,6 +17,7 @@ mod docs;
 mod doctor;
 mod drafts;
 mod edits;
+mod encoder_alone;
 mod equalized;
 mod failures;
 mod families;

@@ -17,6 +17,7 @@ mod apart;
 mod artifact;
 mod baseline;
 mod culprit;
+mod encoder;
 mod engine;
 mod error;
 mod explained;

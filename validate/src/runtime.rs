@@ -29,7 +29,7 @@ mod serve;
 pub mod transcribe;
 pub mod whisper_cpp;
 
-pub use all::{ANSWERERS, RUNTIMES, programs};
+pub use all::{ANSWERERS, ENCODERS, RUNTIMES, programs};
 pub use answering::{Answerer, Answers};
 pub use child::end_children;
 pub use error::RuntimeError;

@@ -2,22 +2,25 @@
 //! elsewhere. With the keys of [`keys`] the file is whole: it opens as a checkpoint.
 
 pub(super) mod container;
+mod inputs;
 mod keys;
 pub(crate) mod names;
 pub(super) mod pack;
+mod read;
 mod vocabulary;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use graph::passes::{FoldLogitScale, PassError, logit_scale, run_one};
-use graph::{Blob, FloatType, GgmlType, Op, Quantized, Weight, WeightData, Weights};
+use graph::{Blob, FloatType, GgmlType, Graph, Op, Weight, WeightData, WeightId, Weights};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use checkpoint::gguf::keys::VERSION_KEY;
 pub use checkpoint::gguf::{Array, FILE, GgufFile, TensorEntry, TensorType, Value};
+pub use inputs::Inputs;
 pub use names::gguf_name;
 
 use crate::artifact::Artifact;
@@ -30,6 +33,8 @@ use vocabulary::{Held, unsupported};
 
 /// Encoder-decoders that llama.cpp runs, by `general.architecture`.
 pub const LLAMA_CPP: &[&str] = &["t5"];
+/// Encoders without a decoder, of the same.
+pub const ENCODER: &str = "t5encoder";
 
 const TOKENS: &str = "token_embd.weight";
 /// The decoder's table of tokens in every dialect.
@@ -48,6 +53,9 @@ pub struct Gguf {
     /// The engine that the file is written for. When absent: llama.cpp where it runs the family, else names of our own.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub engine: Option<Engine>,
+    /// Which part of the model the file holds.
+    #[serde(skip_serializing_if = "Inputs::is_model")]
+    pub inputs: Inputs,
 }
 
 /// What a weight becomes whose rows do not divide into the blocks of its scheme.
@@ -78,12 +86,19 @@ struct Plan<'m> {
     kind: TensorType,
 }
 
+/// Weights of a model with their names in the file, or each that has none.
+type Named = Result<Vec<(WeightId, String)>, Vec<String>>;
+
 impl Gguf {
     /// The options of a recipe that sets none.
-    pub const DEFAULT: Gguf = Gguf { fallback: Fallback::Nearest, name: None, imatrix: false, engine: None };
+    pub const DEFAULT: Gguf =
+        Gguf { fallback: Fallback::Nearest, name: None, imatrix: false, engine: None, inputs: Inputs::Model };
 
     /// What the recipe's engine reads of this family; `None` for llama.cpp and for names of our own. Errors: it runs no such family.
     fn dialect(&self, model: &Model) -> Result<Option<&'static Dialect>, ExportError> {
+        if self.inputs == Inputs::Encoder {
+            return Inputs::encoder_of(model, self.engine).map(Some);
+        }
         let Some(engine) = self.engine else { return Ok(None) };
         let dialects = model.architecture.dialects();
         if let Some(dialect) = dialects.iter().find(|dialect| dialect.engine == engine) {
@@ -109,16 +124,27 @@ impl Gguf {
         gguf_name(name, self.names(model).ok()?)
     }
 
+    /// The weights of the file in its order.
+    fn named(&self, model: &Model) -> Result<Named, ExportError> {
+        let part = self.held(&model.graph);
+        let named = match names::in_order(&part.weights, self.names(model)?) {
+            Ok(named) => named,
+            Err(faults) => return Ok(Err(faults)),
+        };
+        let of_model = |id| model.graph.weights.find(&part.weights.get(id).name);
+        Ok(Ok(named.into_iter().filter_map(|(id, name)| Some((of_model(id)?, name))).collect()))
+    }
+
     fn names(&self, model: &Model) -> Result<names::Table, ExportError> {
         Ok(self.dialect(model)?.map_or(model.architecture.gguf_names(), |dialect| dialect.names))
     }
 
     /// Every tensor, in the order of the file. Errors: every weight that cannot be held exactly.
     fn plan<'m>(&self, model: &'m Model) -> Result<Result<Vec<Plan<'m>>, Vec<String>>, ExportError> {
-        let weights = &model.graph.weights;
         let dialect = self.dialect(model)?;
+        let weights = &model.graph.weights;
         let (reader, types) = dialect.map_or(("llama.cpp", &TensorTypes::LLAMA_CPP), |d| (d.engine.name(), &d.types));
-        let named = match names::in_order(weights, self.names(model)?) {
+        let named = match self.named(model)? {
             Ok(named) => named,
             Err(faults) => return Ok(Err(faults)),
         };
@@ -156,14 +182,18 @@ impl Gguf {
             add("general.quantization_version", Value::U32(2));
         }
         metadata.extend(of_model);
-        let (keys, holds_files) = match dialect {
+        // llama.cpp reads the tokenizer of an encoder as that of a whole model.
+        let (keys, holds_files) = match dialect.filter(|_| self.inputs.is_model()) {
             Some(dialect) => vocabulary::in_dialect(model, dialect, rows(plans, EMBEDDINGS))?
                 .map_err(|why| cannot_hold(vec![why], WITHOUT_FOR))?,
             None => tokenizer_keys(model, &prefix, rows(plans, &[TOKENS]))?,
         };
         metadata.extend(keys);
-        let names = plans.iter().map(|plan| plan.weight.name.clone()).collect();
-        metadata.extend(keys::whole(model, dialect, names, holds_files)?);
+        // Half a model opens as no checkpoint.
+        if self.inputs.is_model() {
+            let names = plans.iter().map(|plan| plan.weight.name.clone()).collect();
+            metadata.extend(keys::whole(model, dialect, names, holds_files)?);
+        }
         Ok(metadata)
     }
 }
@@ -194,7 +224,7 @@ fn f32_bytes(values: &[f32]) -> Vec<u8> {
 
 /// The tokenizer's keys for llama.cpp and for our own engine, and whether its files are held too.
 fn tokenizer_keys(model: &Model, family: &str, vocab_size: usize) -> Result<(Vec<(String, Value)>, bool), ExportError> {
-    let (tokenizer, _) = Held::of(model, LLAMA_CPP.contains(&family))?;
+    let (tokenizer, _) = Held::of(model, family == ENCODER || LLAMA_CPP.contains(&family))?;
     if let Held::Pieces(tokenizer) = &tokenizer {
         return Ok((vocabulary::pieces(vocabulary::vocabulary(tokenizer)?, vocab_size)?, false));
     }
@@ -278,6 +308,12 @@ impl Format for Gguf {
             said.extend(fold_logit_scale(model)?);
         }
         if let Some(dialect) = dialect {
+            if !self.inputs.is_model() {
+                said.push(
+                    "the file holds the encoder alone; the decoder that it is judged with is the checkpoint's"
+                        .to_owned(),
+                );
+            }
             said.push(format!("the file has the names and keys of {}, which runs it", dialect.engine));
             if !vocabulary::has_tokenizer(model)? {
                 said.push(format!("the checkpoint has no tokenizer: {} is told numbers as its tokens", dialect.engine));
@@ -301,6 +337,10 @@ impl Format for Gguf {
             (Held::Files, _) => {}
         }
         Ok(said)
+    }
+
+    fn held<'g>(&self, graph: &'g Graph) -> Cow<'g, Graph> {
+        self.inputs.part(graph)
     }
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
@@ -338,55 +378,10 @@ impl Format for Gguf {
         let path = artifact.dir.join(FILE);
         let file = GgufFile::open(&path)?;
         let malformed = |message| ExportError::Malformed { file: path.clone(), message };
-        let named =
-            names::in_order(&model.graph.weights, self.names(model)?).map_err(|faults| malformed(faults.join("; ")))?;
-        let mut faults = Vec::new();
-        let mut found = BTreeMap::new();
+        let named = self.named(model)?.map_err(|faults| malformed(faults.join("; ")))?;
         let tables = tables(self.dialect(model)?, model)?;
-        for Plan { weight, name, .. } in &tables {
-            let found = file.tensor(name).map(|tensor| tensor.data.read()).transpose();
-            match found.map_err(|source| ExportError::Io { file: path.clone(), source })? {
-                None => faults.push(format!("{name} is missing")),
-                Some(bytes) if bytes != f32_bytes(&weight.read()?) => {
-                    faults.push(format!("{name} is not what the checkpoint's front end computes with"));
-                }
-                Some(_) => {}
-            }
-        }
-        let known: HashSet<&str> = named
-            .iter()
-            .map(|(_, name)| name)
-            .chain(tables.iter().map(|plan| &plan.name))
-            .map(String::as_str)
-            .collect();
-        for (id, name) in &named {
-            let weight = model.graph.weights.get(*id);
-            match file.tensor(name) {
-                None => faults.push(format!("{name} is missing")),
-                Some(tensor) if tensor.shape != weight.shape => {
-                    faults.push(format!("{name}: expected {:?}, found {:?}", weight.shape, tensor.shape));
-                }
-                Some(tensor) => {
-                    let data = match tensor.kind {
-                        TensorType::Float(dtype) => WeightData::Stored { blob: tensor.data.clone(), dtype },
-                        TensorType::Ggml(kind) => {
-                            WeightData::Quantized(Quantized::Ggml { kind, blocks: tensor.data.clone() })
-                        }
-                    };
-                    found.insert(*id, Weight { name: weight.name.clone(), shape: weight.shape.clone(), data });
-                }
-            }
-        }
-        let unknown = file.tensors.iter().filter(|tensor| !known.contains(tensor.name.as_str()));
-        faults.extend(unknown.map(|tensor| format!("{} is no tensor of this model", tensor.name)));
-        if !faults.is_empty() {
-            return Err(malformed(faults.join("; ")));
-        }
-        let mut weights = Weights::default();
-        for weight in found.into_values() {
-            weights.push(weight);
-        }
-        Ok(weights)
+        let read = read::weights(model, &named, &tables, (&path, &file))?;
+        read.map_err(|faults| malformed(faults.join("; ")))
     }
 }
 

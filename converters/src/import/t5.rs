@@ -86,6 +86,10 @@ impl Architecture for T5 {
     fn dialects(&self) -> &'static [Dialect] {
         &[crisp_asr::DIALECT]
     }
+
+    fn encoder_alone(&self) -> Option<&'static Dialect> {
+        Some(&gguf::ENCODER)
+    }
 }
 
 /// The embedding and the head; the same weight twice when tied.

@@ -68,7 +68,9 @@ fn question(form: Form, sample: &Sample) -> Result<Question<'_>, AskError> {
             Some(ids) => Ok(Question::Tokens(ids)),
             None => Err(AskError::Unasked("the engine takes texts, and the data has inputs without tokens".to_owned())),
         },
-        (Form::Text, Original::Text(said)) => Ok(Question::Text(said)),
+        (Form::Text, Original::Text(text)) => {
+            Ok(Question::Text { text, tokens: sample.source.ids().unwrap_or_default() })
+        }
         (Form::Sound, Original::Clip(file)) => {
             let samples = audio::samples(file, SAMPLING_RATE).map_err(|error| failed(error.to_string()))?;
             Ok(Question::Sound(samples))

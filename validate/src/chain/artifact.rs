@@ -9,7 +9,7 @@ use report::{ArtifactReport, Check, Link};
 use super::error::ChainError;
 use super::walk::{Context, Walk, in_engine};
 use super::{answers, histograms, links};
-use crate::runtime::{ANSWERERS, Answerer, Fit, RUNTIMES, Runtime};
+use crate::runtime::{ANSWERERS, Answerer, ENCODERS, Fit, RUNTIMES, Runtime};
 
 /// Tests the links quantization, export and runtime of one artifact, in every engine that opens its format.
 ///
@@ -32,7 +32,8 @@ pub fn validate_in(
     if let Some(quantized) = &quantized {
         walk.trace_quantization(quantized)?;
     }
-    walk.checks.push(links::export(&context.quantized.graph, context.format.read_weights(context.quantized, artifact)));
+    let held = context.format.held(&context.quantized.graph);
+    walk.checks.push(links::export(&held, context.format.read_weights(context.quantized, artifact)));
     walk.checks.extend(context.manifest.map(|manifest| links::digests(manifest, &context.files)));
     // Engines of the host take much that toolchains refuse, so this comes before them.
     if artifact.files.iter().any(|file| file == Path::new(HOST_FILE)) {
@@ -53,6 +54,11 @@ pub fn validate_in(
                 }
             }
         }
+        foreign = false;
+    }
+    for runtime in ENCODERS.iter().filter(|runtime| runtime.fit(artifact) == Fit::Runs) {
+        progress.stage(&format!("{name}: {}", runtime.name()), baseline.plan.samples as u64, progress::Unit::Samples);
+        walk.encoder(*runtime, &held, progress)?;
         foreign = false;
     }
     for answerer in answerers {

@@ -8,7 +8,7 @@ use super::hf::Transformers;
 use super::htp::Htp;
 use super::interface::{Program, Runtime};
 use super::interpreter::OwnInterpreter;
-use super::llama::LlamaCpp;
+use super::llama::{LlamaCpp, LlamaEncoder};
 use super::onnx::OnnxRuntime;
 use super::openvino::OpenVino;
 use super::rknn::Rknn;
@@ -22,7 +22,10 @@ pub const RUNTIMES: &[&dyn Runtime] =
 /// Every engine that shows answers alone.
 pub const ANSWERERS: &[&dyn Answerer] = &[&TranscribeCpp, &CrispAsr, &WhisperCpp];
 
-/// All of them.
+/// Every engine that runs an encoder alone: it shows what the encoder makes, and no logits.
+pub const ENCODERS: &[&dyn Runtime] = &[&LlamaEncoder];
+
+/// All of them; those of [`ENCODERS`] are among the first.
 pub fn programs() -> impl Iterator<Item = &'static dyn Program> {
     let runtimes = RUNTIMES.iter().map(|runtime| *runtime as &dyn Program);
     runtimes.chain(ANSWERERS.iter().map(|answerer| *answerer as &dyn Program))

@@ -55,8 +55,9 @@ pub enum Form {
 pub enum Question<'q> {
     /// Without padding.
     Tokens(&'q [i64]),
-    /// As a person writes it.
-    Text(&'q str),
+    /// As a person writes it, and the tokens that the model would be fed of it: the first may be the text's language, which some
+    /// engines are told apart.
+    Text { text: &'q str, tokens: &'q [i64] },
     /// One channel at [`SAMPLING_RATE`], from -1 to 1.
     Sound(Vec<f32>),
 }

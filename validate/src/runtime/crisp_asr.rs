@@ -1,7 +1,11 @@
 //! CrispASR in a Python process of its own: GGUF of its keys that translates texts.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use converters::Artifact;
 use converters::checkpoint::Generation;
+use converters::export::gguf::{Array, GgufFile, Value};
 use serde_json::json;
 
 use super::answering::decoding::described;
@@ -25,12 +29,13 @@ static ENGINE: PythonAnswerer = PythonAnswerer {
     ),
 };
 
-/// Keys that its loader demands and no other engine knows, of T5 and of translators between two languages.
-const LAYERS: [&str; 2] = ["t5.encoder.n_layers", "marian.encoder.n_layers"];
-/// The same of translators between many languages.
-const MANY: &str = "m2m100.encoder.n_layers";
+/// Keys that its loader demands and no other engine knows: of T5, of translators between two languages and between many.
+const LAYERS: [&str; 3] = ["t5.encoder.n_layers", "marian.encoder.n_layers", "m2m100.encoder.n_layers"];
+/// Of many: the languages, and the tokens that stand for them.
+const LANGUAGES: [&str; 2] = ["m2m100.lang_codes", "m2m100.lang_token_ids"];
 
-/// T5 and mT5 with gated layers, and Marian, on the CPU. It reads its own tokenizer; its arithmetic is ggml's.
+/// T5 and mT5 with gated layers, Marian, M2M100 and NLLB, on the CPU. It reads its own tokenizer; its arithmetic is ggml's. The language
+/// of a text is that of its first token, and the language of answers the token that the decoding forces.
 #[derive(Clone, Copy, Debug)]
 pub struct CrispAsr;
 
@@ -44,13 +49,8 @@ impl Program for CrispAsr {
     }
 
     fn fit(&self, artifact: &Artifact) -> Fit {
-        if LAYERS.iter().any(|key| gguf::holds(artifact, key)) {
-            return Fit::Runs;
-        }
-        match gguf::holds(artifact, MANY) {
-            true => Fit::CannotRun("it is told languages with each text, which trefoil does not do yet".to_owned()),
-            false => Fit::Foreign,
-        }
+        let is_its_own = LAYERS.iter().any(|key| gguf::holds(artifact, key));
+        if is_its_own { Fit::Runs } else { Fit::Foreign }
     }
 
     fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
@@ -65,7 +65,39 @@ impl Answerer for CrispAsr {
         options: &Options,
         decoding: &Generation,
     ) -> Result<Box<dyn Answers>, RuntimeError> {
-        let settings = json!({ "tokens": decoding.new_tokens() });
-        ENGINE.open(&gguf::path(artifact), options, &settings, &described(decoding, &[]))
+        let file = gguf::path(artifact);
+        let failed = |message| RuntimeError::Failed { runtime: ENGINE.name, message };
+        let languages = languages(&file).map_err(failed)?;
+        let target = target(&languages, decoding).map_err(failed)?;
+        // The language is the first token of ours and none of its.
+        let tokens = decoding.new_tokens().saturating_sub(usize::from(!languages.is_empty()));
+        let known: &[&str] = if languages.is_empty() { &[] } else { &["forced_bos_token_id"] };
+        let settings = json!({ "tokens": tokens, "languages": languages, "target": target });
+        ENGINE.open(&file, options, &settings, &described(decoding, known))
     }
+}
+
+/// The languages of a file by the tokens that stand for them; none where it is told none. Errors: in words.
+fn languages(file: &Path) -> Result<BTreeMap<u32, String>, String> {
+    let file = GgufFile::open(file).map_err(|error| error.to_string())?;
+    match LANGUAGES.map(|key| file.get(key)) {
+        [None, None] => Ok(BTreeMap::new()),
+        [Some(Value::Array(Array::String(codes))), Some(Value::Array(Array::U32(ids)))] if codes.len() == ids.len() => {
+            Ok(ids.iter().copied().zip(codes.iter().cloned()).collect())
+        }
+        _ => Err(format!("{}: expected as many codes as tokens", LANGUAGES.join(", "))),
+    }
+}
+
+/// The language of answers. Errors: the decoding forces none, and there are several.
+fn target<'l>(languages: &'l BTreeMap<u32, String>, decoding: &Generation) -> Result<&'l str, String> {
+    if languages.is_empty() {
+        return Ok("");
+    }
+    let forced = decoding.forced_bos_token_id.and_then(|id| languages.get(&u32::try_from(id).ok()?));
+    forced.map(String::as_str).ok_or_else(|| {
+        "the decoding names no language of answers, and the engine answers in one of many; set `validate: languages: { \
+         target_lang: … }`"
+            .to_owned()
+    })
 }

@@ -1,10 +1,11 @@
 //! `trefoil-engine`, compiled in: GGUF artifacts of every family on ggml, under the cargo feature `llama-cpp`.
 
 use converters::Artifact;
-use converters::export::gguf::{GgufFile, VERSION_KEY};
+use converters::export::gguf::{ENCODER, GgufFile, VERSION_KEY};
 
 use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::{Fit, Options, Present, Program, Runtime, Session};
+use crate::runtime::interpreter::family;
 use crate::runtime::names::GGML;
 
 #[cfg(feature = "llama-cpp")]
@@ -45,6 +46,7 @@ impl Program for Ggml {
     fn fit(&self, artifact: &Artifact) -> Fit {
         match self.runs(artifact.format) {
             false => Fit::Foreign,
+            true if family(artifact).is_some_and(|family| family == ENCODER) => Fit::Foreign,
             true if is_of_another_program(artifact) => Fit::CannotRun(format!(
                 "it reads what the GGUF that trefoil writes says of its graph, and this one has no key {VERSION_KEY}"
             )),

@@ -174,6 +174,15 @@ impl Session for Hosted {
         }
     }
 
+    fn encoded(&mut self) -> Result<Option<Tensor>, RuntimeError> {
+        match self.call(&Request::Encoder, Vec::new())? {
+            Reply::Encoder(listed) => {
+                listed.map(|listed| Ok(self.received(listed, "what the encoder made")?.1)).transpose()
+            }
+            _ => Err(self.nonsense("expected what the encoder made")),
+        }
+    }
+
     fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
         let tensors = vec![Listed::of(DECODER_IDS, decoder_input_ids)];
         let Reply::Decoded(logits) = self.call(&Request::Decode { tensors }, vec![values(decoder_input_ids)])? else {

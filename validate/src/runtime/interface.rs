@@ -133,6 +133,12 @@ pub trait Session {
     /// f32[b, n_mels, frames]; or `input_values` f32[b, samples] with `attention_mask` i64[b, samples].
     fn encode(&mut self, source: &Feeds) -> Result<(), RuntimeError>;
 
+    /// What the encoder made of the batch, f32[b, enc, d], where an engine runs an encoder alone; values at padding say nothing.
+    /// `None` when it shows none.
+    fn encoded(&mut self) -> Result<Option<Tensor>, RuntimeError> {
+        Ok(None)
+    }
+
     /// Feeds the next target tokens of every sequence, after those of earlier calls since [`Session::encode`].
     ///
     /// `decoder_input_ids`: i64[b, n], n ≥ 1. Returns the logits f32[b, n, vocabulary] after each of them.

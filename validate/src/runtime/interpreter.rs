@@ -1,7 +1,7 @@
 //! The interpreter on a file: GGUF artifacts of families that llama.cpp does not run.
 
 use converters::Artifact;
-use converters::export::gguf::{FILE, GgufFile, LLAMA_CPP, Value};
+use converters::export::gguf::{ENCODER, FILE, GgufFile, LLAMA_CPP, Value};
 use graph::Interpreter;
 
 use crate::runtime::error::RuntimeError;
@@ -37,7 +37,7 @@ impl Program for OwnInterpreter {
             return Fit::Foreign;
         }
         match family(artifact) {
-            Some(family) if !LLAMA_CPP.contains(&family.as_str()) => Fit::Runs,
+            Some(family) if family != ENCODER && !LLAMA_CPP.contains(&family.as_str()) => Fit::Runs,
             // A file that nobody can read is llama.cpp's to refuse.
             _ => Fit::Foreign,
         }

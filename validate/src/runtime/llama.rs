@@ -1,7 +1,7 @@
 //! llama.cpp, compiled in: GGUF artifacts, under the cargo feature `llama-cpp`.
 
 use converters::Artifact;
-use converters::export::gguf::LLAMA_CPP;
+use converters::export::gguf::{ENCODER, LLAMA_CPP};
 
 use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::{Fit, Options, Present, Program, Runtime, Session};
@@ -40,6 +40,7 @@ impl Program for LlamaCpp {
             return Fit::Foreign;
         }
         match family(artifact) {
+            Some(family) if family == ENCODER => Fit::Foreign,
             Some(family) if !LLAMA_CPP.contains(&family.as_str()) => {
                 let known = LLAMA_CPP.join(", ");
                 Fit::CannotRun(format!("of encoder-decoders it knows the architecture {known}, and this is {family}"))
@@ -74,6 +75,34 @@ impl Runtime for LlamaCpp {
     #[cfg(not(feature = "llama-cpp"))]
     fn open(&self, _: &Artifact, _: &Options) -> Result<Box<dyn Session>, RuntimeError> {
         Err(not_compiled_in(LLAMA))
+    }
+}
+
+/// llama.cpp on GGUF artifacts that hold an encoder alone: its sessions show what the encoder makes and decode nothing.
+pub struct LlamaEncoder;
+
+impl Program for LlamaEncoder {
+    fn name(&self) -> &'static str {
+        LLAMA
+    }
+
+    fn runs(&self, format: &str) -> bool {
+        LlamaCpp.runs(format)
+    }
+
+    fn fit(&self, artifact: &Artifact) -> Fit {
+        let is_encoder = self.runs(artifact.format) && family(artifact).is_some_and(|family| family == ENCODER);
+        if is_encoder { Fit::Runs } else { Fit::Foreign }
+    }
+
+    fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {
+        LlamaCpp.probe(options)
+    }
+}
+
+impl Runtime for LlamaEncoder {
+    fn open(&self, artifact: &Artifact, options: &Options) -> Result<Box<dyn Session>, RuntimeError> {
+        LlamaCpp.open(artifact, options)
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) enum Request {
     Encode {
         tensors: Vec<Listed>,
     },
+    /// What the encoder made of the source before.
+    Encoder,
     Decode {
         tensors: Vec<Listed>,
     },
@@ -106,6 +108,8 @@ pub(super) enum Reply {
         rows_at_once: Option<usize>,
     },
     Encoded,
+    /// If the engine shows it; its values follow.
+    Encoder(Option<Listed>),
     /// Its values follow.
     Decoded(Listed),
     /// Those of the encoder and of the decoder, if the engine shows them; their values follow.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use converters::{Artifact, FORMATS};
-use graph::ir::port::{DECODER_IDS, LOGITS};
+use graph::ir::port::{DECODER_IDS, ENCODER_HIDDEN, LOGITS};
 use graph::{Feeds, Tensor};
 
 use super::all::RUNTIMES;
@@ -129,6 +129,11 @@ fn answer(
     let session = session.as_mut().ok_or_else(|| failed("expected to open an artifact first"))?;
     match request {
         Request::Encode { .. } => session.encode(&feeds).map(|()| (Reply::Encoded, Vec::new())),
+        Request::Encoder => {
+            let made = session.encoded()?;
+            let listed = made.as_ref().map(|made| Listed::of(ENCODER_HIDDEN, made));
+            Ok((Reply::Encoder(listed), made.into_iter().collect()))
+        }
         Request::Decode { .. } => {
             let ids = feeds.get(DECODER_IDS).ok_or_else(|| failed(&format!("{DECODER_IDS}: expected it")))?;
             let logits = session.decode(ids)?;

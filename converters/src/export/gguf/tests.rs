@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use graph::{Blob, Weight};
+use graph::{Blob, Quantized, Weight};
 use tokenizer::{PieceType, Vocabulary};
 
 use super::*;

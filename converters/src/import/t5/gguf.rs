@@ -5,6 +5,7 @@ use checkpoint::{Checkpoint, CheckpointError, Problem};
 use graph::Unary;
 
 use super::config::Config;
+use crate::dialect::{Dialect, Engine, Keys, TensorTypes, Words};
 use crate::error::ImportError;
 
 /// The `t5.*` keys. Errors: everything about this config that llama.cpp's T5 computes in another way.
@@ -51,6 +52,28 @@ pub(super) fn metadata(c: &Config, checkpoint: &Checkpoint) -> Result<Vec<(Strin
         count("attention.relative_buckets_count", c.buckets.len),
         ("t5.decoder_start_token_id".to_owned(), Value::U32(start)),
     ])
+}
+
+/// The encoder alone, `LLM_ARCH_T5ENCODER` in llama.cpp.
+pub(super) const ENCODER: Dialect = Dialect {
+    engine: Engine::LlamaCpp,
+    architecture: "t5encoder",
+    names: NAMES,
+    keys: encoder_metadata,
+    tables: |_| Ok(Vec::new()),
+    tokenizer: Words::Pieces,
+    folds_logit_scale: false,
+    refused: |_| Ok(Vec::new()),
+    types: TensorTypes::LLAMA_CPP,
+};
+
+/// The `t5encoder.*` keys. Errors: what of this config llama.cpp's T5 computes in another way.
+fn encoder_metadata(checkpoint: &Checkpoint) -> Result<Keys, ImportError> {
+    let c = Config::read(checkpoint)?;
+    // A decoder that is left out may be as deep as it likes.
+    let metadata = metadata(&Config { num_decoder_layers: c.num_layers, ..c }, checkpoint)?;
+    let of_encoder = metadata.into_iter().filter(|(key, _)| !key.contains("decoder"));
+    Ok(of_encoder.map(|(key, value)| (key.replacen("t5.", "t5encoder.", 1), value)).collect())
 }
 
 /// Modules of the checkpoint and of llama.cpp; a tensor adds `.weight` to both.

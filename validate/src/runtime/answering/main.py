@@ -9,7 +9,9 @@ or reply is one line of JSON, then raw little-endian values, as many as the line
 
     {"call":"versions"}              -> {"ok":true,"version":..,"told":..}
                                         the package's, and what was set
-    {"call":"answer","text":".."}    -> {"ok":true,"text":"..","ended":true}
+    {"call":"answer","text":"..","first":n}
+                                     -> {"ok":true,"text":"..","ended":true}
+        n the first token of the text, or null
     {"call":"answer","samples":n}    -> the same
         f32[n] at 16 kHz                whether it ended by itself, as far as the engine tells
 
@@ -57,7 +59,8 @@ def reply(engine, request, samples):
     if call == "versions":
         return {"ok": True, "version": engine.version, "told": engine.told}
     if call == "answer":
-        text, ended = engine.answer(request["text"] if samples is None else samples)
+        asked = [request["text"], request["first"]] if samples is None else [samples]
+        text, ended = engine.answer(*asked)
         return {"ok": True, "text": text, "ended": ended}
     raise Refused(f"call: expected versions or answer, found {call!r}")
 

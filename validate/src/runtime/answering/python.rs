@@ -138,7 +138,9 @@ impl Far {
 
     fn one(&mut self, question: &Question) -> Result<Answer, RuntimeError> {
         let (request, values) = match (self.answerer.form, question) {
-            (Form::Text, Question::Text(text)) => (json!({ "call": "answer", "text": text }), Vec::new()),
+            (Form::Text, Question::Text { text, tokens }) => {
+                (json!({ "call": "answer", "text": text, "first": tokens.first() }), Vec::new())
+            }
             (Form::Sound, Question::Sound(samples)) => {
                 let bytes = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
                 (json!({ "call": "answer", "samples": samples.len() }), vec![bytes])

@@ -20,6 +20,7 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::ffi;
+use super::header::Part;
 
 /// llama.cpp rounds up to it.
 const SMALLEST_CONTEXT: usize = 256;
@@ -52,14 +53,15 @@ pub(super) struct Contexts<'m> {
     model: &'m LlamaModel,
     pool: ThreadPool,
     as_used: bool,
+    part: Part,
     sequences: Vec<Sequence<'m>>,
     /// How many of them the batch has; the others wait for a larger one.
     rows: usize,
 }
 
 impl<'m> Contexts<'m> {
-    pub(super) fn new(model: &'m LlamaModel, pool: ThreadPool, as_used: bool) -> Contexts<'m> {
-        Contexts { model, pool, as_used, sequences: Vec::new(), rows: 0 }
+    pub(super) fn new(model: &'m LlamaModel, pool: ThreadPool, as_used: bool, part: Part) -> Contexts<'m> {
+        Contexts { model, pool, as_used, part, sequences: Vec::new(), rows: 0 }
     }
 
     /// Encodes a batch. No source is empty, and every id is in the vocabulary.
@@ -69,12 +71,26 @@ impl<'m> Contexts<'m> {
             self.sequences.resize_with(self.rows, Sequence::default);
         }
         let threads = if self.as_used && self.rows == 1 { self.pool.current_num_threads() } else { 1 };
-        let settings = Settings { as_used: self.as_used, threads };
+        let settings = Settings { as_used: self.as_used, threads, shows_encoder: self.part == Part::Encoder };
         for sequence in self.sequences.iter_mut().filter(|sequence| sequence.settings != settings) {
             *sequence = Sequence { settings, ..Sequence::default() };
         }
         let Contexts { model, pool, sequences, .. } = self;
         pool.install(|| sequences.par_iter_mut().zip(sources).try_for_each(|(s, source)| s.encode(model, source)))
+    }
+
+    /// What an encoder alone made of a batch: f32[rows, tokens, width] with the longest source's tokens, zeros behind the others',
+    /// and the width.
+    pub(super) fn encoded(&self) -> Result<(Vec<f32>, usize), String> {
+        let width = self.model.n_embd() as usize; // at most 2^31
+        let sequences = &self.sequences[..self.rows];
+        let longest = sequences.iter().map(|sequence| sequence.source.len()).max().unwrap_or(0);
+        let mut values = Vec::with_capacity(self.rows * longest * width);
+        for (row, sequence) in sequences.iter().enumerate() {
+            sequence.push_encoded(&mut values)?;
+            values.resize((row + 1) * longest * width, 0.0);
+        }
+        Ok((values, width))
     }
 
     /// Feeds each sequence its tokens, as many as the others. Returns f32[rows, tokens, vocabulary].
@@ -94,6 +110,8 @@ struct Settings {
     as_used: bool,
     /// Of one context.
     threads: usize,
+    /// Whether what the encoder makes is kept where it can be read.
+    shows_encoder: bool,
 }
 
 #[derive(Default)]
@@ -132,6 +150,14 @@ impl<'m> Sequence<'m> {
             }
         }
         self.feed(tokens)
+    }
+
+    fn push_encoded(&self, values: &mut Vec<f32>) -> Result<(), String> {
+        let (context, _) = self.context.as_ref().ok_or("encoded before encode")?;
+        for position in 0..self.source.len() as i32 {
+            values.extend_from_slice(context.embeddings_ith(position).map_err(|e| explained(&e))?);
+        }
+        Ok(())
     }
 
     fn run_encoder(&mut self, model: &'m LlamaModel, source: Vec<LlamaToken>) -> Result<(), String> {
@@ -180,6 +206,7 @@ fn new_context(model: &LlamaModel, tokens: usize, settings: Settings) -> Result<
         .with_n_seq_max(1)
         .with_n_threads(threads)
         .with_n_threads_batch(threads)
+        .with_embeddings(settings.shows_encoder)
         .with_pooling_type(LlamaPoolingType::None);
     if !settings.as_used {
         params = params

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use converters::Artifact;
-use converters::export::gguf::{Array, GgufFile, Value};
+use converters::export::gguf::{Array, ENCODER, GgufFile, Value};
 
-/// Tensors whose absence llama.cpp takes for an optional feature and then reads through a null pointer.
-const ASSUMED: &[&str] = &["enc.blk.0.attn_rel_b.weight", "dec.blk.0.attn_rel_b.weight"];
+/// Tensors whose absence llama.cpp takes for an optional feature and then reads through a null pointer: of an encoder, and of a decoder.
+const ASSUMED: [&str; 2] = ["enc.blk.0.attn_rel_b.weight", "dec.blk.0.attn_rel_b.weight"];
 
 /// `LLAMA_MAX_LAYERS`, llama-hparams.h: more are an assert.
 const MOST_LAYERS: u32 = 512;
@@ -24,21 +24,33 @@ pub(super) fn file(artifact: &Artifact) -> Result<PathBuf, String> {
     }
 }
 
-/// Checks a file. Errors: all that is wrong with it.
-pub(super) fn check(path: &Path) -> Result<(), String> {
-    let file = GgufFile::open(path).map_err(|e| e.to_string())?;
-    let faults = faults(&file);
-    match faults.is_empty() {
-        true => Ok(()),
-        false => Err(format!("{}: {}", path.display(), faults.join("; "))),
-    }
+/// Which part of a model a file holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    /// Encoder and decoder.
+    Whole,
+    /// The encoder alone.
+    Encoder,
 }
 
-fn faults(file: &GgufFile) -> Vec<String> {
-    match file.get("general.architecture") {
-        Some(Value::String(name)) if name == "t5" => {}
-        other => return vec![format!("general.architecture: expected t5, found {}", shown(other))],
-    }
+/// Checks a file. Errors: all that is wrong with it.
+pub(super) fn check(path: &Path) -> Result<Part, String> {
+    let file = GgufFile::open(path).map_err(|e| e.to_string())?;
+    let found = match file.get("general.architecture") {
+        Some(Value::String(name)) if name == "t5" => Ok(Part::Whole),
+        Some(Value::String(name)) if name == ENCODER => Ok(Part::Encoder),
+        other => Err(vec![format!("general.architecture: expected t5 or {ENCODER}, found {}", shown(other))]),
+    };
+    let checked = found.and_then(|part| match faults(&file, part) {
+        faults if faults.is_empty() => Ok(part),
+        faults => Err(faults),
+    });
+    checked.map_err(|faults| format!("{}: {}", path.display(), faults.join("; ")))
+}
+
+fn faults(file: &GgufFile, part: Part) -> Vec<String> {
+    let prefix = if part == Part::Whole { "t5" } else { ENCODER };
+    let key = |key: &str| format!("{prefix}.{key}");
     let mut faults = Vec::new();
     let mut count = |key: &str| match file.get(key) {
         Some(Value::U32(n)) if *n > 0 => *n,
@@ -48,23 +60,24 @@ fn faults(file: &GgufFile) -> Vec<String> {
         }
     };
     let [_, embedding, _, heads] =
-        ["t5.context_length", "t5.embedding_length", "t5.feed_forward_length", "t5.attention.head_count"]
-            .map(&mut count);
-    let encoder = count("t5.block_count");
+        ["context_length", "embedding_length", "feed_forward_length", "attention.head_count"]
+            .map(|name| count(&key(name)));
+    let encoder = count(&key("block_count"));
     // llama.cpp's own converter left the second out while it knew no model of two depths.
     let decoder = match file.get("t5.decoder_block_count") {
         None => encoder,
         Some(_) => count("t5.decoder_block_count"),
     };
-    let [key, value] = ["t5.attention.key_length", "t5.attention.value_length"].map(|key| match file.get(key) {
+    let [keys, values] = ["attention.key_length", "attention.value_length"].map(|name| match file.get(&key(name)) {
         None => embedding / heads,
-        Some(_) => count(key),
+        Some(_) => count(&key(name)),
     });
-    if key != value {
-        faults.push(format!("t5.attention.value_length: expected {key}, as t5.attention.key_length, found {value}"));
+    if keys != values {
+        let [of_keys, of_values] = ["attention.key_length", "attention.value_length"].map(key);
+        faults.push(format!("{of_values}: expected {keys}, as {of_keys}, found {values}"));
     }
     if encoder > MOST_LAYERS {
-        faults.push(format!("t5.block_count: expected at most {MOST_LAYERS}, found {encoder}"));
+        faults.push(format!("{}: expected at most {MOST_LAYERS}, found {encoder}", key("block_count")));
     }
     if decoder > encoder {
         faults.push(format!(
@@ -73,7 +86,8 @@ fn faults(file: &GgufFile) -> Vec<String> {
         ));
     }
     faults.extend(tokenizer_fault(file));
-    let missing = ASSUMED.iter().filter(|name| file.tensor(name).is_none());
+    let assumed = if part == Part::Whole { &ASSUMED[..] } else { &ASSUMED[..1] };
+    let missing = assumed.iter().filter(|name| file.tensor(name).is_none());
     faults.extend(missing.map(|name| format!("{name}: expected a tensor, found none")));
     faults
 }

@@ -11,7 +11,8 @@ use llama_cpp_2::token::LlamaToken;
 use rayon::ThreadPoolBuilder;
 
 use super::contexts::{Contexts, load};
-use super::{ffi, header};
+use super::ffi;
+use super::header::{self, Part};
 use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::{Options, Session};
 use crate::runtime::names::LLAMA;
@@ -31,6 +32,7 @@ pub(super) struct Llama {
     limit_tokens: usize,
     threads: usize,
     as_used: bool,
+    part: Part,
     encoded: Option<Encoded>,
 }
 
@@ -44,18 +46,19 @@ impl Llama {
     pub(super) fn open(artifact: &Artifact, options: &Options) -> Result<Llama, String> {
         let (threads, as_used) = (options.threads.max(1), options.as_used);
         let path = header::file(artifact)?;
-        header::check(&path)?;
+        let part = header::check(&path)?;
         let model = load(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let vocabulary = model.n_vocab() as usize;
         let limit_tokens = (model.n_ctx_train() as usize).min(MOST_TOKENS);
         let (work, inbox) = channel::<Work>();
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| e.to_string())?;
         let thread = thread::Builder::new().name(LLAMA.to_owned()).spawn(move || {
-            let mut contexts = Contexts::new(&model, pool, as_used);
+            let mut contexts = Contexts::new(&model, pool, as_used, part);
             inbox.into_iter().for_each(|work| work(&mut contexts));
         });
         let thread = thread.map_err(|e| e.to_string())?;
-        Ok(Llama { work: Some(work), thread: Some(thread), vocabulary, limit_tokens, threads, as_used, encoded: None })
+        let (work, thread) = (Some(work), Some(thread));
+        Ok(Llama { work, thread, vocabulary, limit_tokens, threads, as_used, part, encoded: None })
     }
 
     fn ask<T: Send + 'static>(
@@ -145,7 +148,21 @@ impl Session for Llama {
         Ok(())
     }
 
+    fn encoded(&mut self) -> Result<Option<Tensor>, RuntimeError> {
+        if self.part == Part::Whole {
+            return Ok(None);
+        }
+        let Some(Encoded { rows, .. }) = self.encoded else {
+            return Err(failed("encoded before encode"));
+        };
+        let (values, width) = self.ask(move |contexts| contexts.encoded())?;
+        Ok(Some(Tensor::f32([rows, values.len() / (rows * width), width], values)))
+    }
+
     fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
+        if self.part == Part::Encoder {
+            return Err(failed("the file holds an encoder alone, which decodes nothing"));
+        }
         let Some(Encoded { rows, fed }) = self.encoded else {
             return Err(failed("decode before encode"));
         };

@@ -66,6 +66,6 @@ fn what_is_no_answer_is_told() {
     }
     let error = refused("echo 'ggml_abort' >&2; kill -6 $$", clip());
     assert!(error.contains("it ended with signal 6") && error.contains("ggml_abort"), "{error}");
-    let error = refused("", Question::Text("a"));
+    let error = refused("", Question::Text { text: "a", tokens: &[] });
     assert_eq!(error, "an engine: expected Sound to be asked, found another form");
 }
