@@ -6,9 +6,11 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use converters::checkpoint::names;
 use converters::checkpoint::{Checkpoint, CheckpointError, check_finite};
+use converters::export::gguf::{Gguf, Inputs};
 use converters::export::{ctranslate2, whisper_cpp};
-use converters::{Artifact, Model, import_listed};
+use converters::{Artifact, Model, import_config, import_listed};
 use graph::{AffineTensor, FloatType, Quantized, Weight, WeightData, Weights};
 use quant::TensorRecord;
 use quant::report::{ScaleStats, stored_bytes};
@@ -95,7 +97,12 @@ fn model(dir: &Path, manifest: &Manifest, target: &Target) -> Result<Model, Stri
     if manifest.format == "safetensors" {
         listed.extend(carried(dir, manifest).map_err(|error| error.to_string())?);
     }
-    let mut model = import_listed(dir, listed).map_err(|error| error.to_string())?;
+    let imported = match target.gguf() {
+        // Of an encoder alone the manifest does not list what the graph has besides.
+        Some(Gguf { inputs: Inputs::Encoder, .. }) => import_config(&dir.join(names::CONFIG)),
+        _ => import_listed(dir, listed),
+    };
+    let mut model = imported.map_err(|error| error.to_string())?;
     graph::passes::run(&mut model.graph).map_err(|error| error.to_string())?;
     target.format().prepare(&mut model).map_err(|error| error.to_string())?;
     let plan = plan(target, &model.graph).map_err(|error| error.to_string())?;

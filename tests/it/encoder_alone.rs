@@ -83,7 +83,8 @@ fn real(hidden: &Tensor, mask: &Tensor) -> Vec<f32> {
 fn llama_cpp_makes_of_texts_what_transformers_recorded() {
     // The encoder's share of the noise in `llama.rs`: a table of GELU in f16, inputs of matrices in 16 bits, or 8 in blocks.
     for (scheme, floor) in [("f32", 2e-3), ("f16", 3e-3), ("q8_0", 3e-2)] {
-        for name in LLAMA_CPP {
+        let has_blocks = |name: &&&str| scheme != "q8_0" || **name == "t5-rows-of-32";
+        for name in LLAMA_CPP.iter().filter(has_blocks) {
             let (model, artifact, _home) = written(name, scheme);
             let (recorded, _) = expected(&fixture(name));
             let [source, mask] = ["input_ids", "attention_mask"].map(|tensor| &recorded[tensor]);
@@ -134,6 +135,10 @@ fn a_recipe_makes_it_judges_it_and_verifies_it() {
     assert_eq!(code(&verified), 0, "{}{}", text(&verified.stdout), text(&verified.stderr));
     let asked = run(&["run", &home.path("out/gguf"), "hello"]);
     assert_eq!(code(&asked), 2);
-    assert!(text(&asked.stderr).contains("encoder"), "{}", text(&asked.stderr));
+    assert!(
+        text(&asked.stderr).contains("it holds an encoder alone, which answers nothing"),
+        "{}",
+        text(&asked.stderr)
+    );
     assert!(Path::new(&home.path("out/gguf/model.gguf")).exists());
 }

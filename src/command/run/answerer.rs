@@ -3,8 +3,8 @@
 use converters::{Artifact, checkpoint::Generation};
 use frontend::Input;
 use graph::{Interpreter, Progress};
-use validate::runtime::Options;
 use validate::runtime::reference::Reference;
+use validate::runtime::{ENCODERS, Options};
 use validate::{Engine, Fit, Generated, Greedy, RUNTIMES, Runtime, RuntimeError, Session};
 
 use super::arguments::Run;
@@ -130,6 +130,14 @@ fn wanted(artifact: &Artifact, asked: Option<&str>) -> Result<Vec<&'static dyn R
     let fits: Vec<(&'static dyn Runtime, Fit)> =
         RUNTIMES.iter().map(|engine| (*engine, engine.fit(artifact))).collect();
     let fitting = fits.iter().filter(|(_, fit)| *fit == Fit::Runs).map(|(engine, _)| *engine);
+    if fits.iter().all(|(_, fit)| *fit == Fit::Foreign) {
+        let is_encoder = ENCODERS.iter().any(|engine| engine.fit(artifact) == Fit::Runs);
+        let why = match is_encoder {
+            true => "it holds an encoder alone, which answers nothing",
+            false => "its engine answers by itself; README.md in the folder says how it is asked",
+        };
+        return Err(RunError::NothingDecodes { dir: artifact.dir.clone(), kind: artifact.format, why });
+    }
     let Some(name) = asked else { return Ok(fitting.collect()) };
     match fits.iter().find(|(engine, _)| engine.name() == name) {
         Some((engine, Fit::Runs)) => Ok(vec![*engine]),

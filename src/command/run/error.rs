@@ -32,6 +32,16 @@ pub enum RunError {
         /// Those that do.
         known: Vec<&'static str>,
     },
+    /// None shows logits of such an artifact.
+    #[error("{}: no engine that shows logits opens this {kind}: {why}", .dir.display())]
+    NothingDecodes {
+        /// The artifact.
+        dir: PathBuf,
+        /// Its kind.
+        kind: &'static str,
+        /// What it is run with instead.
+        why: &'static str,
+    },
     /// No engine could be opened; every one says why.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Unavailable(Vec<RuntimeError>),

@@ -55,9 +55,13 @@ pub enum Form {
 pub enum Question<'q> {
     /// Without padding.
     Tokens(&'q [i64]),
-    /// As a person writes it, and the tokens that the model would be fed of it: the first may be the text's language, which some
-    /// engines are told apart.
-    Text { text: &'q str, tokens: &'q [i64] },
+    /// For a tokenizer of its own.
+    Text {
+        /// As a person writes it.
+        text: &'q str,
+        /// What the model would be fed of it: the first may be the text's language, which some engines are told apart.
+        tokens: &'q [i64],
+    },
     /// One channel at [`SAMPLING_RATE`], from -1 to 1.
     Sound(Vec<f32>),
 }

@@ -1,7 +1,6 @@
 //! CrispASR in a Python process of its own: GGUF of its keys that translates texts.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use converters::Artifact;
 use converters::checkpoint::Generation;
@@ -31,6 +30,8 @@ static ENGINE: PythonAnswerer = PythonAnswerer {
 
 /// Keys that its loader demands and no other engine knows: of T5, of translators between two languages and between many.
 const LAYERS: [&str; 3] = ["t5.encoder.n_layers", "marian.encoder.n_layers", "m2m100.encoder.n_layers"];
+/// How many tokens its decoder may be fed, where positions are rows of a table.
+const PLACES: [&str; 2] = ["marian.max_position_embeddings", "m2m100.max_position_embeddings"];
 /// Of many: the languages, and the tokens that stand for them.
 const LANGUAGES: [&str; 2] = ["m2m100.lang_codes", "m2m100.lang_token_ids"];
 
@@ -67,19 +68,29 @@ impl Answerer for CrispAsr {
     ) -> Result<Box<dyn Answers>, RuntimeError> {
         let file = gguf::path(artifact);
         let failed = |message| RuntimeError::Failed { runtime: ENGINE.name, message };
-        let languages = languages(&file).map_err(failed)?;
+        let opened = GgufFile::open(&file).map_err(|error| failed(error.to_string()))?;
+        let languages = languages(&opened).map_err(failed)?;
         let target = target(&languages, decoding).map_err(failed)?;
-        // The language is the first token of ours and none of its.
-        let tokens = decoding.new_tokens().saturating_sub(usize::from(!languages.is_empty()));
+        // The language is the first token of ours and none of its. It feeds the last token too, and aborts where there is no place.
+        let of_prompt = 1 + usize::from(!languages.is_empty());
+        let tokens = (decoding.new_tokens() + 1).min(places(&opened)).saturating_sub(of_prompt);
         let known: &[&str] = if languages.is_empty() { &[] } else { &["forced_bos_token_id"] };
         let settings = json!({ "tokens": tokens, "languages": languages, "target": target });
         ENGINE.open(&file, options, &settings, &described(decoding, known))
     }
 }
 
+/// Tokens for which its decoder has positions.
+fn places(file: &GgufFile) -> usize {
+    let found = PLACES.iter().find_map(|key| match file.get(key) {
+        Some(Value::U32(places)) => Some(*places as usize),
+        _ => None,
+    });
+    found.unwrap_or(usize::MAX)
+}
+
 /// The languages of a file by the tokens that stand for them; none where it is told none. Errors: in words.
-fn languages(file: &Path) -> Result<BTreeMap<u32, String>, String> {
-    let file = GgufFile::open(file).map_err(|error| error.to_string())?;
+fn languages(file: &GgufFile) -> Result<BTreeMap<u32, String>, String> {
     match LANGUAGES.map(|key| file.get(key)) {
         [None, None] => Ok(BTreeMap::new()),
         [Some(Value::Array(Array::String(codes))), Some(Value::Array(Array::U32(ids)))] if codes.len() == ids.len() => {
