@@ -207,7 +207,7 @@ fn of_run(error: &RunError) -> Kind {
         RunError::Inspect(error) => of_inspect(error),
         RunError::Pipeline(error) => of_pipeline(error),
         RunError::NoManifest(_) => Kind::Artifact,
-        RunError::NoEngine { .. } | RunError::Decode(_) => Kind::Usage,
+        RunError::NoEngine { .. } | RunError::NothingDecodes { .. } | RunError::Decode(_) => Kind::Usage,
         RunError::Unavailable(_) => Kind::EngineMissing,
         RunError::Runtime(error) => of_runtime(error),
         RunError::Input(_) | RunError::Nothing { .. } => Kind::Data,
