@@ -33,6 +33,7 @@ impl Draws {
                 let extractor = FeatureExtractor::of(files, features).map_err(|error| error.to_string())?;
                 Ok(Draws(Drawn::Sound(Box::new(extractor))))
             }
+            Kind::Image => Err("images are not drawn yet".to_owned()),
             Kind::Text => {
                 let vocabulary = vocabulary.ok_or("expected the size of the vocabulary, found none")?;
                 Ok(Draws::ids(vocabulary, special))

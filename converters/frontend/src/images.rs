@@ -1,0 +1,33 @@
+//! Images, for models that say what they show.
+
+use std::path::Path;
+
+use crate::front_end::{FrontEnd, Original};
+use crate::input::Input;
+use crate::text::Text;
+
+/// For models that see: inputs are paths of images.
+pub struct Images<'a> {
+    /// Of what is said.
+    pub text: &'a dyn Text,
+    /// Ends what is said.
+    pub eos: Option<i64>,
+}
+
+impl FrontEnd for Images<'_> {
+    fn input(&self, said: &str, dir: &Path) -> Result<Input, String> {
+        Err(format!("{}: images are not read yet", dir.join(said).display()))
+    }
+
+    fn original(&self, said: &str, dir: &Path) -> Original {
+        Original::Image(dir.join(said))
+    }
+
+    fn target(&self, text: &str) -> Result<Vec<i64>, String> {
+        crate::speech::spoken_to_the_end(self.text, text, self.eos)
+    }
+
+    fn about(&self) -> &'static str {
+        ""
+    }
+}
