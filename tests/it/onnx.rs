@@ -59,8 +59,12 @@ pub const FIXTURES: &[&str] = &[
     "t5gemma",
     "t5gemma-untied",
     "t5gemma2",
+    "trocr-deit",
+    "trocr-vit",
     "umt5",
     "umt5-untied",
+    "vit-bert",
+    "vit-gpt2",
     "whisper",
     "whisper-english",
 ];

@@ -302,7 +302,10 @@ type Ports<'g> = Vec<Named<'g>>;
 fn onnx_name(entry: &str, port: &str, is_input: bool) -> Result<String, String> {
     let role = PortRole::of(port);
     let word = match (entry, role) {
-        ("encoder", PortRole::Input("input_ids" | "input_features" | "input_values" | "attention_mask")) => port,
+        (
+            "encoder",
+            PortRole::Input("input_ids" | "input_features" | "input_values" | "pixel_values" | "attention_mask"),
+        ) => port,
         (_, PortRole::Logits) => port,
         ("encoder", PortRole::EncoderHidden) => "last_hidden_state",
         (_, PortRole::DecoderIds) => "input_ids",
@@ -338,6 +341,7 @@ fn rank(name: &str) -> (usize, usize, usize) {
         "input_ids",
         "input_features",
         "input_values",
+        "pixel_values",
         "attention_mask",
         "encoder_hidden_states",
     ];

@@ -10,7 +10,7 @@ mod vit;
 use std::collections::BTreeMap;
 
 use checkpoint::gguf::Value;
-use checkpoint::{Checkpoint, Size};
+use checkpoint::{Checkpoint, CheckpointError, Problem, Size};
 use frontend::Kind;
 use graph::{BATCH, Build, DEC, Dim, Type, Val, Weight};
 
@@ -103,7 +103,13 @@ impl Architecture for VisionEncoderDecoder {
     }
 
     fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
-        checkpoint.config().unsupported("model_type", "no engine reads encoder-decoders with images from GGUF");
-        Err(checkpoint.does_not_fit().into())
+        let problem = Problem::Unsupported {
+            file: "config.json",
+            key: "model_type".to_owned(),
+            value: "vision-encoder-decoder".to_owned(),
+            architecture: "gguf".to_owned(),
+            why: "no engine reads encoder-decoders with images from it; `onnx` holds this model".to_owned(),
+        };
+        Err(CheckpointError::DoesNotFit { dir: checkpoint.dir().to_owned(), problems: vec![problem] }.into())
     }
 }
