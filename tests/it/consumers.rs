@@ -253,7 +253,9 @@ fn transformers_computes_with_compressed_tensors_what_the_interpreter_does() {
     let mut faults = Vec::new();
     // Rows of most fixtures are no multiple of 32.
     let whole = ["t5-rows-of-32", "bart-rows-of-32"].map(|name| (name, &["fp8-tensor", "mxfp4"][..]));
-    for (name, schemes) in TRANSFORMERS.iter().map(|name| (*name, &["int8", "int4-g32", "fp8"][..])).chain(whole) {
+    // A Conv1D takes no codes.
+    let of_linears = TRANSFORMERS.iter().filter(|name| **name != "vit-gpt2");
+    for (name, schemes) in of_linears.map(|name| (*name, &["int8", "int4-g32", "fp8"][..])).chain(whole) {
         for scheme in schemes {
             let mut model = model(name);
             let scheme: Scheme = scheme.parse().expect("a scheme");

@@ -62,7 +62,7 @@ fn a_key_of_a_config_inside_that_changes_the_result_is_refused_with_its_place() 
             "trocr-vit",
             "encoder",
             json!({"image_size": [24, 40, 3]}),
-            "encoder.image_size: expected a number from 1 to 2^31, or two of them, found [24,40,3]",
+            "encoder.image_size = [24,40,3], expected a number from 1 to 2^31, or two of them",
         ),
         (
             "trocr-vit",
@@ -84,6 +84,18 @@ fn an_image_of_another_size_needs_other_positions() {
     let expected = "encoder.embeddings.position_embeddings: expected [1, 26, 18] (1, patches and the tokens before them, hidden_size), \
                     found [1, 16, 18] in model.safetensors";
     assert!(error.ends_with(expected), "{error}");
+}
+
+#[test]
+fn a_reader_of_images_that_is_no_encoder_decoder_is_refused_by_name() {
+    for found in ["git", "kosmos-2", "smolvlm", "paddleocr_vl"] {
+        let folder = copy("trocr-vit");
+        fs::write(folder.path().join("config.json"), json!({ "model_type": found }).to_string()).expect("written");
+        let error = import(folder.path()).err().expect("refused").to_string();
+        let expected =
+            format!("model_type is {found:?}, a decoder alone: its image tokens stand before the text in one sequence");
+        assert!(error.contains(&expected), "{error}");
+    }
 }
 
 /// The tensors of a safetensors file: shape and bytes.
