@@ -5,6 +5,7 @@ use checkpoint::Files;
 use crate::audio::{FeatureExtractor, Features};
 use crate::error::FrontEndError;
 use crate::front_end::FrontEnd;
+use crate::image::ImageProcessor;
 use crate::images::Images;
 use crate::speech::Speech;
 use crate::text::Text;
@@ -35,7 +36,7 @@ impl Kind {
         Ok(match self {
             Kind::Text => Box::new(text),
             Kind::Audio(features) => Box::new(Speech { text, extractor: FeatureExtractor::of(files, features)?, eos }),
-            Kind::Image => Box::new(Images { text, eos }),
+            Kind::Image => Box::new(Images { text, processor: ImageProcessor::of(files)?, eos }),
         })
     }
 
