@@ -26,7 +26,7 @@ pub use error::ImageError;
 use file::{Decoded, take};
 use parameters::Parameters;
 use raster::Raster;
-pub use resize::Resampling;
+pub use resize::Library;
 
 /// What an encoder is fed for one image: f32[channels, height, width].
 #[derive(Clone, PartialEq, Debug)]
@@ -45,7 +45,7 @@ impl From<Pixels> for Input {
 #[derive(Debug)]
 pub struct ImageProcessor {
     parameters: Parameters,
-    resampling: Resampling,
+    library: Library,
     /// Whether images lose their colours first.
     is_gray: bool,
 }
@@ -63,7 +63,7 @@ impl ImageProcessor {
     pub fn of(files: &Files) -> Result<ImageProcessor, ImageError> {
         let parameters = Parameters::of(files)?;
         check_encoder(files, parameters.shape)?;
-        Ok(ImageProcessor { parameters, resampling: Resampling::default(), is_gray: false })
+        Ok(ImageProcessor { parameters, library: Library::default(), is_gray: false })
     }
 
     /// Takes the colours of images away first, as the applications of some models do (manga-ocr).
@@ -71,9 +71,9 @@ impl ImageProcessor {
         ImageProcessor { is_gray, ..self }
     }
 
-    /// Resizes as another library does.
-    pub fn resampled(self, resampling: Resampling) -> ImageProcessor {
-        ImageProcessor { resampling, ..self }
+    /// Resizes and crops as another library does.
+    pub fn like(self, library: Library) -> ImageProcessor {
+        ImageProcessor { library, ..self }
     }
 
     /// [channels, height, width] of what comes out.
@@ -108,7 +108,7 @@ impl ImageProcessor {
         };
         let mut steps = self.parameters.steps.iter();
         steps.try_fold(raster.oriented(orientation), |raster, step| {
-            step.apply(raster, self.resampling, &mut |bytes| budget.take(bytes)).map_err(fit)
+            step.apply(raster, self.library, &mut |bytes| budget.take(bytes)).map_err(fit)
         })
     }
 

@@ -207,13 +207,11 @@ fn document(keys: &mut Keys, class: &Class, size: [usize; 2], filter: Filter, re
     let turns = keys.bool("do_align_long_axis", false);
     let fits = keys.bool("do_thumbnail", true);
     let pads = keys.bool("do_pad", true);
-    // Nougat's are bicubic whatever `resample` says.
-    let smaller = if is_nougat { Filter::Bicubic } else { filter };
     [
         (trims, Step::TrimMargin),
         (turns, Step::AlignLongAxis(size)),
         (resizes, Step::ResizeShortestEdge(size[0].min(size[1]), filter)),
-        (fits, Step::Fit(size, smaller)),
+        (fits, if is_nougat { Step::FitPage(size) } else { Step::Fit(size, filter) }),
         (pads, Step::Pad(size)),
     ]
     .into_iter()

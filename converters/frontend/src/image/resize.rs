@@ -17,9 +17,9 @@ pub(super) enum Filter {
     Lanczos,
 }
 
-/// Whose resizing is reproduced, to the bit. They differ by a level or two of 255 in few pixels.
+/// Whose arithmetic on bytes is reproduced, to the bit. They differ by a level or two of 255 in few pixels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Resampling {
+pub enum Library {
     /// Pillow up to version 12: weights of 22 bits, columns first.
     #[default]
     Pillow,
@@ -73,7 +73,7 @@ pub(super) fn between_bytes(from: [usize; 2], to: [usize; 2], channels: usize) -
 }
 
 /// An image of another size: `to` is [height, width], neither 0.
-pub(super) fn resized(image: Raster, to: [usize; 2], filter: Filter, how: Resampling) -> Raster {
+pub(super) fn resized(image: Raster, to: [usize; 2], filter: Filter, how: Library) -> Raster {
     let [height, width] = image.size();
     let columns = |image: Raster| match image.size() {
         [_, from] if from == to[1] => image,
@@ -86,7 +86,7 @@ pub(super) fn resized(image: Raster, to: [usize; 2], filter: Filter, how: Resamp
     // python-pillow/Pillow#9549.
     let shrinks = |from: usize, to: usize| from as i64 - to as i64;
     let fewer_rows = shrinks(height, to[0]);
-    match how == Resampling::Pillow13 && fewer_rows > 0 && fewer_rows > 2 * shrinks(width, to[1]) {
+    match how == Library::Pillow13 && fewer_rows > 0 && fewer_rows > 2 * shrinks(width, to[1]) {
         true => columns(rows(image)),
         false => rows(columns(image)),
     }
@@ -103,7 +103,7 @@ struct Axis {
 
 impl Axis {
     /// Windows are clipped at the edges, and weights have the sum 1.
-    fn new(from: usize, to: usize, filter: Filter, how: Resampling) -> Axis {
+    fn new(from: usize, to: usize, filter: Filter, how: Library) -> Axis {
         let scale = from as f64 / to as f64;
         let wide = scale.max(1.0);
         let (support, narrow) = (filter.support() * wide, 1.0 / wide);
@@ -120,8 +120,8 @@ impl Axis {
             windows.push((first, start..exact.len()));
         }
         let bits = match how {
-            Resampling::Pillow | Resampling::Pillow13 => 22,
-            Resampling::Torchvision => bits_of_16(exact.iter().copied().fold(0.0, f64::max)),
+            Library::Pillow | Library::Pillow13 => 22,
+            Library::Torchvision => bits_of_16(exact.iter().copied().fold(0.0, f64::max)),
         };
         let one = f64::from(1_u32 << bits);
         // Half away from zero.

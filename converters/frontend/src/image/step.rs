@@ -1,7 +1,9 @@
 //! What image processors do to bytes, each a step.
 
+use std::cmp::Ordering;
+
 use super::raster::{Raster, luma};
-use super::resize::{Filter, Resampling, between_bytes, resized};
+use super::resize::{Filter, Library, between_bytes, resized};
 
 /// A step. Sizes are [height, width].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +14,8 @@ pub(super) enum Step {
     ResizeShortestEdge(usize, Filter),
     /// Makes what is larger smaller, keeping the aspect.
     Fit([usize; 2], Filter),
+    /// The same with a filter of its own, as Nougat's.
+    FitPage([usize; 2]),
     /// The middle; what is smaller is black around.
     Crop([usize; 2]),
     /// Black around what is no larger.
@@ -30,7 +34,7 @@ impl Step {
     pub(super) fn apply(
         self,
         image: Raster,
-        how: Resampling,
+        how: Library,
         take: &mut impl FnMut(u64) -> Result<(), String>,
     ) -> Result<Raster, String> {
         let [height, width] = image.size();
@@ -43,18 +47,21 @@ impl Step {
                 };
                 sized(image, size, filter, how, take)
             }
-            Step::Fit(size, filter) => {
-                let least = [height.min(size[0]), width.min(size[1])];
-                match (least == [height, width], height > width) {
-                    (true, _) => Ok(image),
-                    (_, true) => sized(image, [least[0], width * least[0] / height], filter, how, take),
-                    _ if width > height => sized(image, [height * least[1] / width, least[1]], filter, how, take),
-                    _ => sized(image, least, filter, how, take),
+            Step::FitPage(size) => {
+                let smaller = fitting([height, width], size);
+                // Pillow's `reducing_gap` of 2.
+                let is_reduced = height >= 4 * smaller[0].max(1) || width >= 4 * smaller[1].max(1);
+                match is_reduced && how != Library::Torchvision {
+                    true => {
+                        Err("so long that Pillow resizes it in two steps, which is not reproduced; cut it in pages"
+                            .to_owned())
+                    }
+                    false => sized(image, smaller, Filter::Bicubic, how, take),
                 }
             }
+            Step::Fit(size, filter) => sized(image, fitting([height, width], size), filter, how, take),
             Step::Crop(size) => {
-                // Of an odd difference, more is cut below and on the right, and more is filled above and on the left.
-                let corner = [(height, size[0]), (width, size[1])].map(|(found, size)| middle(found, size));
+                let corner = [(height, size[0]), (width, size[1])].map(|(found, size)| middle(found, size, how));
                 Ok(image.cut(corner, size))
             }
             Step::Pad(size) if height > size[0] || width > size[1] => {
@@ -76,18 +83,33 @@ impl Step {
     }
 }
 
-/// Where the middle begins: rounded down, also below 0.
-fn middle(found: usize, size: usize) -> i64 {
-    (found as i64 - size as i64).div_euclid(2)
+/// The size at which an image fits into another.
+fn fitting([height, width]: [usize; 2], into: [usize; 2]) -> [usize; 2] {
+    let least = [height.min(into[0]), width.min(into[1])];
+    match (least == [height, width], height.cmp(&width)) {
+        (true, _) | (_, Ordering::Equal) => least,
+        (_, Ordering::Greater) => [least[0], width * least[0] / height],
+        (_, Ordering::Less) => [height * least[1] / width, least[1]],
+    }
+}
+
+/// Where the middle begins. Of an odd difference, more is cut below and on the right; more is filled above and on the left, by
+/// the processors for torchvision on the other sides.
+fn middle(found: usize, size: usize, how: Library) -> i64 {
+    let more = found as i64 - size as i64;
+    if how == Library::Torchvision { more / 2 } else { more.div_euclid(2) }
 }
 
 fn sized(
     image: Raster,
     size: [usize; 2],
     filter: Filter,
-    how: Resampling,
+    how: Library,
     take: &mut impl FnMut(u64) -> Result<(), String>,
 ) -> Result<Raster, String> {
+    if size == image.size() {
+        return Ok(image);
+    }
     if size.contains(&0) {
         return Err("so long that its short side is resized to nothing; cut it in parts".to_owned());
     }
