@@ -25,6 +25,7 @@ mod t5;
 mod t5gemma;
 mod t5gemma2;
 mod transcribe;
+mod vision_encoder_decoder;
 mod whisper;
 
 /// Every family.
@@ -37,6 +38,7 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
     &t5::T5,
     &t5gemma::T5Gemma,
     &t5gemma2::T5Gemma2,
+    &vision_encoder_decoder::VisionEncoderDecoder,
     &whisper::Whisper,
 ];
 

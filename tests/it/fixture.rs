@@ -58,7 +58,7 @@ pub fn round_to_fixed_steps(graph: &mut Graph) {
 }
 
 /// The inputs of a recording that an encoder may take.
-const SOURCES: [&str; 4] = ["input_ids", "input_features", "input_values", "attention_mask"];
+const SOURCES: [&str; 5] = ["input_ids", "input_features", "input_values", "pixel_values", "attention_mask"];
 
 /// What the encoder of a recording was fed.
 pub fn source(recorded: &BTreeMap<String, Tensor>) -> Feeds {

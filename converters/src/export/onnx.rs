@@ -175,6 +175,7 @@ impl Onnx {
                 | Op::LayerNorm { .. }
                 | Op::GroupNorm { .. }
                 | Op::Conv { .. }
+                | Op::Conv2d { .. }
                 | Op::Reshape(_)
                 | Op::Transpose(_)
                 | Op::Broadcast(_)

@@ -1,0 +1,100 @@
+//! VisionEncoderDecoder: modeling_vision_encoder_decoder.py of transformers 5.23, which puts one of its image encoders before one
+//! of its decoders. TrOCR is such a pair, and so are manga-ocr and the captioners made of ViT and GPT-2.
+
+mod config;
+mod trocr;
+mod vit;
+
+use std::collections::BTreeMap;
+
+use checkpoint::gguf::Value;
+use checkpoint::{Checkpoint, Size};
+use frontend::Kind;
+use graph::{BATCH, Build, DEC, Dim, Type, Val, Weight};
+
+use self::config::{Config, Decoder};
+use super::layers::{TIED_HEAD, tied_or_own};
+use super::module::Module;
+use crate::architecture::{Architecture, Semantics};
+use crate::error::ImportError;
+
+/// The family.
+pub(super) struct VisionEncoderDecoder;
+
+/// What a decoder is written from.
+struct Source<'b> {
+    b: &'b Build,
+    checkpoint: &'b Checkpoint,
+    /// i64[b, dec]
+    ids: Val<'b>,
+    /// f32[b, n, width]: the encoder's output, projected where the widths differ.
+    memory: Val<'b>,
+    width: Size,
+}
+
+impl Source<'_> {
+    /// The table of tokens and the head. Where config.json ties them, a head counts that the files hold and that differs.
+    fn table_and_head(&self, c: &checkpoint::Config, names: [&str; 2], shape: [Size; 2]) -> [Weight; 2] {
+        let [table, head] = names;
+        let is_own = self.checkpoint.has(head) && !self.checkpoint.same(table, head);
+        let tied = c.bool_or("tie_word_embeddings", true) && !is_own;
+        tied_or_own(self.checkpoint, tied, names, TIED_HEAD, &shape)
+    }
+}
+
+impl Architecture for VisionEncoderDecoder {
+    fn model_types(&self) -> &'static [&'static str] {
+        &["vision-encoder-decoder"]
+    }
+
+    fn build<'b>(&self, b: &'b Build, checkpoint: &'b Checkpoint) -> Result<Semantics, ImportError> {
+        let c = Config::read(checkpoint)?;
+        // Of the first token alone, which no decoder reads.
+        checkpoint.carry_tensors(|name| name.starts_with("encoder.pooler."));
+        let [height, width] = c.encoder.image;
+        let pixels = [Dim::from(BATCH), c.encoder.channels.len.into(), height.into(), width.into()];
+        let pixel_values = b.input("pixel_values", Type::f32(pixels));
+        let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
+
+        let encoder_hidden = c.encoder.write(b, &Module::new(b, checkpoint, "encoder"), pixel_values);
+        let memory = c.projection.map_or(encoder_hidden, |width| {
+            let _decoder = b.scope("decoder");
+            let whole = Module::new(b, checkpoint, "");
+            whole.linear(encoder_hidden, "enc_to_dec_proj", [width, c.encoder.width])
+        });
+        let width = c.projection.unwrap_or(c.encoder.width);
+        let source = Source { b, checkpoint, ids: decoder_input_ids, memory, width };
+        let logits = match &c.decoder {
+            Decoder::TrOcr(decoder) => decoder.write(&source),
+        };
+
+        let inputs = [("pixel_values", pixel_values), ("decoder_input_ids", decoder_input_ids)];
+        b.entry("full", &inputs, &[("logits", logits), ("encoder_hidden", encoder_hidden)], BTreeMap::new());
+        Ok(Semantics { reference: "transformers 5.23", logit_scale: "none: no decoder of these scales".to_owned() })
+    }
+
+    fn head(&self) -> &'static str {
+        trocr::HEAD
+    }
+
+    fn front_end(&self) -> Kind {
+        Kind::Image
+    }
+
+    fn assumes(&self) -> &'static [&'static str] {
+        &[
+            "images have the size of config.json: positions are never interpolated",
+            "a head with weights of its own counts, as in transformers 5; 4.57 takes the embeddings for it unless \
+             decoder.tie_word_embeddings is false",
+        ]
+    }
+
+    fn gguf_names(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
+        checkpoint.config().unsupported("model_type", "no engine reads encoder-decoders with images from GGUF");
+        Err(checkpoint.does_not_fit().into())
+    }
+}
