@@ -9,6 +9,7 @@ mod parameters;
 mod png;
 mod raster;
 mod resize;
+mod settings;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use file::{Decoded, take};
 use parameters::Parameters;
 use raster::Raster;
 pub use resize::Library;
+pub use settings::ImageSettings;
 
 /// What an encoder is fed for one image: f32[channels, height, width].
 #[derive(Clone, PartialEq, Debug)]
@@ -46,8 +48,7 @@ impl From<Pixels> for Input {
 pub struct ImageProcessor {
     parameters: Parameters,
     library: Library,
-    /// Whether images lose their colours first.
-    is_gray: bool,
+    settings: ImageSettings,
 }
 
 impl ImageProcessor {
@@ -63,12 +64,12 @@ impl ImageProcessor {
     pub fn of(files: &Files) -> Result<ImageProcessor, ImageError> {
         let parameters = Parameters::of(files)?;
         check_encoder(files, parameters.shape)?;
-        Ok(ImageProcessor { parameters, library: Library::default(), is_gray: false })
+        Ok(ImageProcessor { parameters, library: Library::default(), settings: ImageSettings::default() })
     }
 
-    /// Takes the colours of images away first, as the applications of some models do (manga-ocr).
-    pub fn gray(self, is_gray: bool) -> ImageProcessor {
-        ImageProcessor { is_gray, ..self }
+    /// With what an application does before.
+    pub fn with(self, settings: ImageSettings) -> ImageProcessor {
+        ImageProcessor { settings, ..self }
     }
 
     /// Resizes and crops as another library does.
@@ -98,7 +99,7 @@ impl ImageProcessor {
         let Decoded { raster, orientation, mut budget } = file::read(image, 8 * result)?;
         let size = raster.size();
         let raster = if self.parameters.on_white { raster.on_white() } else { raster.opaque() };
-        let raster = if self.is_gray || self.shape()[0] == 1 { raster.gray() } else { raster };
+        let raster = if self.settings.gray || self.shape()[0] == 1 { raster.gray() } else { raster };
         if orientation > 1 {
             take(&mut budget, raster.bytes().len() as u64, image, size)?;
         }

@@ -314,7 +314,10 @@ fn all_that_is_wrong_with_settings_is_told_at_once() {
 fn gray_takes_colours_away_before_all_else() {
     let ours = || processor(&settings()["vit"]);
     let file = fixture("large.png");
-    let (colour, gray) = (ours().see(&file).expect("an image").0, ours().gray(true).see(&file).expect("an image").0);
+    let (colour, gray) = (
+        ours().see(&file).expect("an image").0,
+        ours().with(ImageSettings { gray: true }).see(&file).expect("an image").0,
+    );
     let planes =
         |pixels: &Tensor| pixels.as_f32().expect("floats").chunks(16 * 24).map(<[f32]>::to_vec).collect::<Vec<_>>();
     let [r, g, b] = &planes(&gray)[..] else { panic!("three channels") };
