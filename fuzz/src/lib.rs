@@ -54,6 +54,7 @@ const TARGETS: &[Target] = &[
     Target { name: "tokenizer", run: |data| tokenizer(&[("tokenizer.json", data)]), seeds: seeds::tokenizers },
     Target { name: "sentencepiece", run: sentencepiece, seeds: seeds::sentencepiece },
     Target { name: "vocabulary", run: vocabulary, seeds: seeds::vocabulary },
+    Target { name: "word_pieces", run: word_pieces, seeds: seeds::word_pieces },
     Target { name: "tokenizer_config", run: tokenizer_config, seeds: seeds::tokenizer_config },
     Target { name: "wav", run: wav, seeds: seeds::wav },
     Target { name: "image", run: image, seeds: seeds::images },
@@ -201,6 +202,16 @@ fn vocabulary(data: &[u8]) {
     let class = ["BartTokenizer", "BlenderbotTokenizer", "WhisperTokenizer", "BlenderbotSmallTokenizer"];
     let config = format!("{{\"tokenizer_class\": \"{}\"}}", class[usize::from(*which) % class.len()]);
     tokenizer(&[("vocab.json", vocab), ("merges.txt", merges), ("tokenizer_config.json", config.as_bytes())]);
+}
+
+/// vocab.txt, the first byte saying whose it is.
+fn word_pieces(data: &[u8]) {
+    let Some((which, vocab)) = data.split_first() else { return };
+    let config = [
+        r#"{"tokenizer_class": "BertTokenizer"}"#,
+        r#"{"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab", "subword_tokenizer_type": "character"}"#,
+    ][usize::from(which % 2)];
+    tokenizer(&[("vocab.txt", vocab), ("tokenizer_config.json", config.as_bytes())]);
 }
 
 /// tokenizer_config.json beside the files of a fixture, which the first byte names.

@@ -54,6 +54,12 @@ fn of_tokenizers(names: &[&str]) -> Vec<Vec<u8>> {
     folders.iter().flat_map(|folder| names.iter().filter_map(|name| fs::read(folder.join(name)).ok())).collect()
 }
 
+/// After a byte for the class.
+pub fn word_pieces() -> Vec<Vec<u8>> {
+    let files = of_tokenizers(&["vocab.txt"]);
+    files.iter().flat_map(|file| [0, 1].map(|class| [&[class][..], file].concat())).collect()
+}
+
 pub fn tokenizers() -> Vec<Vec<u8>> {
     let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/g2p-t5/tokenizer.json");
     let mut seeds = of_tokenizers(&["tokenizer.json"]);

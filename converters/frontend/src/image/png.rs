@@ -13,14 +13,9 @@ use super::raster::Raster;
 /// Signature, length and name of the first chunk.
 const HEADER: usize = 16;
 
-/// Bytes that a pixel may take while it is read.
-const PIXEL_BYTES: u64 = 4;
-
 /// The image. Colour profiles and gamma are left aside, as image processors leave them.
 pub(super) fn decode(encoded: &Encoded, mut budget: Budget) -> Result<Decoded, ImageError> {
     let size = check_header(encoded)?;
-    let pixels = size[0] as u64 * size[1] as u64;
-    take(&mut budget, PIXEL_BYTES * pixels, encoded.file, size)?;
     let refused = |error: DecodingError| match error {
         DecodingError::IoError(error) => encoded.malformed(format!("cut short: {error}")),
         error => encoded.malformed(format!("damaged: {error}")),
@@ -34,7 +29,9 @@ pub(super) fn decode(encoded: &Encoded, mut budget: Budget) -> Result<Decoded, I
         return Err(ImageError::Animated { file: encoded.file.to_owned(), frames: animation.num_frames });
     }
     let channels = reader.output_color_type().0.samples();
-    let mut bytes = vec![0; size[0] * size[1] * channels];
+    let len = size[0] * size[1] * channels;
+    take(&mut budget, len as u64, encoded.file, size)?;
+    let mut bytes = vec![0; len];
     reader.next_frame(&mut bytes).map_err(refused)?;
     reader.finish().map_err(refused)?;
     let orientation = reader.info().exif_metadata.as_deref().map_or(1, exif::orientation);
