@@ -64,5 +64,5 @@ pub use weights::blob::{self, Blob, Scratch, open_file};
 pub use weights::ggml::{self, GgmlType};
 pub use weights::{
     AffineTensor, Block, Computed, Derive, Float8Tensor, FloatType, Quantized, ScalePer, Weight, WeightData,
-    WeightError, WeightId, Weights,
+    WeightError, WeightId, Weights, transposed,
 };

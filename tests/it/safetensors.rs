@@ -196,7 +196,7 @@ fn rounded_activations_make_int_quantized_groups() {
             let module = table.name.trim_end_matches(".weight");
             assert!(ignored.contains(&module.into()), "{module} is not in {ignored:?}");
         }
-        let head = model.architecture.head();
+        let head = model.architecture.head(&model.checkpoint);
         let has_head = model.graph.weights.find(&format!("{head}.weight")).is_some();
         assert_eq!(ignored.contains(&head.into()), !has_head, "{ignored:?}");
     }

@@ -1,7 +1,9 @@
 //! VisionEncoderDecoder: modeling_vision_encoder_decoder.py of transformers 5.23, which puts one of its image encoders before one
 //! of its decoders. TrOCR is such a pair, and so are manga-ocr and the captioners made of ViT and GPT-2.
 
+mod bert;
 mod config;
+mod gpt2;
 mod trocr;
 mod vit;
 
@@ -12,7 +14,7 @@ use checkpoint::{Checkpoint, Size};
 use frontend::Kind;
 use graph::{BATCH, Build, DEC, Dim, Type, Val, Weight};
 
-use self::config::{Config, Decoder};
+use self::config::Config;
 use super::layers::{TIED_HEAD, tied_or_own};
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
@@ -64,17 +66,24 @@ impl Architecture for VisionEncoderDecoder {
         });
         let width = c.projection.unwrap_or(c.encoder.width);
         let source = Source { b, checkpoint, ids: decoder_input_ids, memory, width };
-        let logits = match &c.decoder {
-            Decoder::TrOcr(decoder) => decoder.write(&source),
-        };
+        let logits = c.decoder.write(&source);
 
         let inputs = [("pixel_values", pixel_values), ("decoder_input_ids", decoder_input_ids)];
         b.entry("full", &inputs, &[("logits", logits), ("encoder_hidden", encoder_hidden)], BTreeMap::new());
         Ok(Semantics { reference: "transformers 5.23", logit_scale: "none: no decoder of these scales".to_owned() })
     }
 
-    fn head(&self) -> &'static str {
-        trocr::HEAD
+    fn head(&self, checkpoint: &Checkpoint) -> &'static str {
+        let decoder = checkpoint.config().section_if_given("decoder").and_then(|c| c.str("model_type"));
+        match decoder {
+            Some("bert") => bert::HEAD,
+            Some("gpt2") => gpt2::HEAD,
+            _ => trocr::HEAD,
+        }
+    }
+
+    fn is_transposed(&self, name: &str) -> bool {
+        gpt2::is_conv1d(name)
     }
 
     fn front_end(&self) -> Kind {

@@ -1,8 +1,9 @@
 //! What VisionEncoderDecoder reads of config.json: two configs of other families, and how they meet.
 
 use checkpoint::{self, Checkpoint, Size};
+use graph::Val;
 
-use super::{trocr, vit};
+use super::{Source, bert, gpt2, trocr, vit};
 use crate::error::ImportError;
 use crate::import::layers::WITHOUT_EFFECT;
 
@@ -27,6 +28,8 @@ pub(super) struct Config<'c> {
 
 /// One of the decoders.
 pub(super) enum Decoder<'c> {
+    Bert(bert::Config<'c>),
+    Gpt2(gpt2::Config<'c>),
     TrOcr(trocr::Config<'c>),
 }
 
@@ -34,9 +37,11 @@ impl<'c> Decoder<'c> {
     /// `None`: one that is not known, which is noted.
     fn read(c: &'c checkpoint::Config, checkpoint: &Checkpoint) -> Option<Decoder<'c>> {
         match c.str("model_type") {
+            Some("bert") => Some(Decoder::Bert(bert::Config::read(c, checkpoint))),
+            Some("gpt2") => Some(Decoder::Gpt2(gpt2::Config::read(c, checkpoint))),
             Some("trocr") => Some(Decoder::TrOcr(trocr::Config::read(c, checkpoint))),
             _ => {
-                c.unsupported("model_type", "expected trocr");
+                c.unsupported("model_type", "expected bert, gpt2 or trocr for the decoder");
                 None
             }
         }
@@ -44,7 +49,18 @@ impl<'c> Decoder<'c> {
 
     fn width(&self) -> Size {
         match self {
+            Decoder::Bert(c) => c.width(),
+            Decoder::Gpt2(c) => c.width(),
             Decoder::TrOcr(c) => c.width(),
+        }
+    }
+
+    /// The logits.
+    pub fn write(&self, source: &Source<'c>) -> Val<'c> {
+        match self {
+            Decoder::Bert(c) => c.write(source),
+            Decoder::Gpt2(c) => c.write(source),
+            Decoder::TrOcr(c) => c.write(source),
         }
     }
 }
