@@ -289,9 +289,9 @@ impl Checkpoint {
         let stored = self.weight(name, &[e, n]);
         let data = match &stored.data {
             WeightData::Stored { blob, dtype } if !blob.is_empty() => {
-                let turned = blob.read().and_then(|bytes| {
-                    self.in_scratch(&graph::transposed(&bytes, [e.len, n.len], dtype.bytes()))
-                });
+                let turned = blob
+                    .read()
+                    .and_then(|bytes| self.in_scratch(&graph::transposed(&bytes, [e.len, n.len], dtype.bytes())));
                 match turned {
                     Ok(blob) => WeightData::Stored { blob, dtype: *dtype },
                     Err(error) => {
