@@ -51,13 +51,11 @@ impl Step {
                 let smaller = fitting([height, width], size);
                 // Pillow's `reducing_gap` of 2.
                 let is_reduced = height >= 4 * smaller[0].max(1) || width >= 4 * smaller[1].max(1);
-                match is_reduced && how != Library::Torchvision {
-                    true => {
-                        Err("so long that Pillow resizes it in two steps, which is not reproduced; cut it in pages"
-                            .to_owned())
-                    }
-                    false => sized(image, smaller, Filter::Bicubic, how, take),
+                if is_reduced && how != Library::Torchvision {
+                    let why = "so long that Pillow resizes it in two steps, which is not reproduced; cut it in pages";
+                    return Err(why.to_owned());
                 }
+                sized(image, smaller, Filter::Bicubic, how, take)
             }
             Step::Fit(size, filter) => sized(image, fitting([height, width], size), filter, how, take),
             Step::Crop(size) => {
@@ -72,13 +70,17 @@ impl Step {
                 Ok(image.cut(corner, size))
             }
             Step::AlignLongAxis([of_height, of_width]) => {
-                Ok(if (of_width < of_height && width > height) || (of_width > of_height && width < height) {
-                    image.turned()
-                } else {
-                    image
-                })
+                let turns = (of_width < of_height && width > height) || (of_width > of_height && width < height);
+                if !turns {
+                    return Ok(image);
+                }
+                take(image.bytes().len() as u64)?;
+                Ok(image.turned())
             }
-            Step::TrimMargin => Ok(trimmed(image)),
+            Step::TrimMargin => {
+                take(image.bytes().len() as u64)?;
+                Ok(trimmed(image))
+            }
         }
     }
 }
