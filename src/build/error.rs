@@ -3,10 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use frontend::FrontEndError;
 use converters::checkpoint::CheckpointError;
 use converters::tokenizer::TokenizerError;
 use converters::{ExportError, ImportError};
+use frontend::FrontEndError;
 use graph::passes::PassError;
 use quant::{PolicyError, QuantError};
 use validate::RuntimeError;

@@ -32,7 +32,7 @@ pub enum Kind {
     Checkpoint,
     /// An artifact, or a report.
     Artifact,
-    /// Samples, texts and clips.
+    /// Samples, texts, clips and images.
     Data,
     /// A file or folder that the system refuses.
     File,

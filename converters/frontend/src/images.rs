@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::front_end::{FrontEnd, Original};
+use crate::image::ImageProcessor;
 use crate::input::Input;
 use crate::text::Text;
 
@@ -10,13 +11,15 @@ use crate::text::Text;
 pub struct Images<'a> {
     /// Of what is said.
     pub text: &'a dyn Text,
+    /// Of what is seen.
+    pub processor: ImageProcessor,
     /// Ends what is said.
     pub eos: Option<i64>,
 }
 
 impl FrontEnd for Images<'_> {
     fn input(&self, said: &str, dir: &Path) -> Result<Input, String> {
-        Err(format!("{}: images are not read yet", dir.join(said).display()))
+        self.processor.see(&dir.join(said)).map(Input::from).map_err(|error| error.to_string())
     }
 
     fn original(&self, said: &str, dir: &Path) -> Original {

@@ -93,6 +93,12 @@ impl Keys {
         keys.iter().for_each(|key| drop(self.take(key)));
     }
 
+    /// The error of what is wrong so far, whatever keys are left.
+    pub(crate) fn finish_alone(mut self) -> CheckpointError {
+        self.left.clear();
+        CheckpointError::malformed(&self.file, self.wrong.join("; "))
+    }
+
     /// Errors: values that are not as expected, and the keys that nothing read. `changes`: what those may change.
     pub(crate) fn finish(mut self, changes: &str) -> Result<(), CheckpointError> {
         if !self.left.is_empty() {

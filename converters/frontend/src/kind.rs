@@ -5,6 +5,7 @@ use checkpoint::Files;
 use crate::audio::{FeatureExtractor, Features};
 use crate::error::FrontEndError;
 use crate::front_end::FrontEnd;
+use crate::image::{ImageProcessor, ImageSettings};
 use crate::images::Images;
 use crate::speech::Speech;
 use crate::text::Text;
@@ -25,17 +26,18 @@ impl Kind {
     /// The front end of a model.
     ///
     /// `files`: of the checkpoint or artifact, which may hold parameters; `text`: of what is said; `eos`: what ends a target
-    /// that is spoken or read. Errors: parameters that are not supported, or missing where they have no defaults.
+    /// that is spoken or read; `images`: what is done to them first. Errors: parameters that are not supported, or missing where they have no defaults.
     pub fn open<'a>(
         self,
         files: &Files,
         text: &'a dyn Text,
         eos: Option<i64>,
+        images: ImageSettings,
     ) -> Result<Box<dyn FrontEnd + 'a>, FrontEndError> {
         Ok(match self {
             Kind::Text => Box::new(text),
             Kind::Audio(features) => Box::new(Speech { text, extractor: FeatureExtractor::of(files, features)?, eos }),
-            Kind::Image => Box::new(Images { text, eos }),
+            Kind::Image => Box::new(Images { text, processor: ImageProcessor::of(files)?.with(images), eos }),
         })
     }
 

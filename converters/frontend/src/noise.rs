@@ -96,7 +96,9 @@ impl Takes {
             None => {
                 let found: Vec<&str> = entry.inputs.iter().map(|port| port.name.as_str()).collect();
                 let found = found.join(", ");
-                Err(format!("encoder: expected one of input_ids, input_features, input_values, pixel_values, found {found}"))
+                Err(format!(
+                    "encoder: expected one of input_ids, input_features, input_values, pixel_values, found {found}"
+                ))
             }
         }
     }
@@ -162,7 +164,10 @@ mod tests {
         }
 
         let error = drawn(&encoder("pixels", Type::f32([BATCH]))).expect_err("no such source");
-        assert_eq!(error, "encoder: expected one of input_ids, input_features, input_values, pixel_values, found pixels");
+        assert_eq!(
+            error,
+            "encoder: expected one of input_ids, input_features, input_values, pixel_values, found pixels"
+        );
         let error = drawn(&encoder("input_features", Type::f32([BATCH, ENC]))).expect_err("two dimensions");
         assert_eq!(error, "encoder: expected input_features f32[batch, n_mels, frames], found f32[batch, enc]");
     }

@@ -75,6 +75,8 @@ impl Architecture for VisionEncoderDecoder {
             "images have the size of config.json: positions are never interpolated",
             "a head with weights of its own counts, as in transformers 5; 4.57 takes the embeddings for it unless \
              decoder.tie_word_embeddings is false",
+            "images are resized as the image processors for Pillow up to version 12 do it; those for torchvision, and Pillow 13, give \
+             pixels that are a level or two of 255 off here and there, and transformers.js others by far where an image shrinks much",
         ]
     }
 
