@@ -39,7 +39,12 @@ fn a_recipe_that_is_written_for_any_checkpoint_parses_and_plans() {
         let names: Vec<&str> = plans.iter().filter_map(|plan| plan["artifact"].as_str()).collect();
         // llama.cpp's t5 has a fixed `relative_attention_max_distance`, and this checkpoint another; no engine reads images from GGUF.
         let has_gguf = !model.ends_with("/t5-long") && !sees(&dir);
-        let expected = if has_gguf { &["onnx", "gguf", "safetensors"][..] } else { &["onnx", "safetensors"] };
+        let expected = match has_gguf {
+            true => &["onnx", "gguf", "safetensors"][..],
+            // transformers gives codes to no Conv1D.
+            false if model.ends_with("/vit-gpt2") => &["onnx"],
+            false => &["onnx", "safetensors"],
+        };
         assert_eq!(names, expected, "{model}: {written}");
         assert_eq!(written.contains("# Left out: ggml: "), !has_gguf, "{model}: {written}");
         assert!(plans.iter().all(|plan| plan["cannot_be_made"].is_null()), "{model}: {plans:?}");
