@@ -27,8 +27,13 @@ pub trait Architecture: Sync {
 
     /// The module of transformers that makes the logits. Where it shares its weight with an embedding, the checkpoint has no
     /// tensor of this name.
-    fn head(&self) -> &'static str {
+    fn head(&self, _checkpoint: &Checkpoint) -> &'static str {
         "lm_head"
+    }
+
+    /// Whether the checkpoint has this matrix as `[in, out]`, and the graph as a Linear's. Their module is none to transformers.
+    fn is_transposed(&self, _name: &str) -> bool {
+        false
     }
 
     /// Token ids that the reference's config class has for keys that config.json leaves out, such as `bos_token_id`. Asked

@@ -25,6 +25,7 @@ mod t5;
 mod t5gemma;
 mod t5gemma2;
 mod transcribe;
+mod vision_encoder_decoder;
 mod whisper;
 
 /// Every family.
@@ -37,8 +38,13 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
     &t5::T5,
     &t5gemma::T5Gemma,
     &t5gemma2::T5Gemma2,
+    &vision_encoder_decoder::VisionEncoderDecoder,
     &whisper::Whisper,
 ];
+
+/// Readers of images that are no encoder-decoders, by the words of their `model_type`.
+const DECODERS_ALONE: [&str; 8] =
+    ["git", "glm_ocr", "got_ocr2", "kosmos-2", "kosmos-2.5", "lighton_ocr", "paddleocr_vl", "smolvlm"];
 
 /// Reads a Hugging Face folder as a graph with the one entry `full`.
 ///
@@ -163,6 +169,9 @@ fn architecture(checkpoint: &Checkpoint) -> Result<&'static dyn Architecture, Im
             expected: "config.json".to_owned(),
         }
         .into());
+    }
+    if let Some(found) = found.filter(|found| DECODERS_ALONE.contains(found)) {
+        return Err(ImportError::DecoderAlone { file: checkpoint.config_file().to_owned(), found: found.to_owned() });
     }
     Err(ImportError::UnknownModelType {
         file: checkpoint.config_file().to_owned(),

@@ -17,6 +17,7 @@ use converters::export::ctranslate2::ModelFile;
 use converters::export::imatrix;
 use converters::export::npu::{Evidence, Host, PROFILES};
 use converters::export::onnx::{OnnxFile, describe};
+use converters::frontend::image::{ImageProcessor, ImageSettings, Library};
 use converters::{Tokenizer, import};
 use tempfile::TempDir;
 use validate::task::{Data, Ids};
@@ -53,9 +54,11 @@ const TARGETS: &[Target] = &[
     Target { name: "tokenizer", run: |data| tokenizer(&[("tokenizer.json", data)]), seeds: seeds::tokenizers },
     Target { name: "sentencepiece", run: sentencepiece, seeds: seeds::sentencepiece },
     Target { name: "vocabulary", run: vocabulary, seeds: seeds::vocabulary },
+    Target { name: "word_pieces", run: word_pieces, seeds: seeds::word_pieces },
     Target { name: "tokenizer_config", run: tokenizer_config, seeds: seeds::tokenizer_config },
     Target { name: "wav", run: wav, seeds: seeds::wav },
-    Target { name: "preprocessor", run: preprocessor, seeds: || seeds::by_family("preprocessor_config.json") },
+    Target { name: "image", run: image, seeds: seeds::images },
+    Target { name: "preprocessor", run: preprocessor, seeds: seeds::preprocessors },
     Target { name: "onnx", run: onnx, seeds: seeds::onnx },
     Target { name: "npu", run: npu, seeds: seeds::npu },
     Target { name: "data", run: data_lines, seeds: || vec![b"{\"input\": \"3 4 1\", \"target\": \"5 1\"}\n3\n".to_vec()] },
@@ -201,6 +204,16 @@ fn vocabulary(data: &[u8]) {
     tokenizer(&[("vocab.json", vocab), ("merges.txt", merges), ("tokenizer_config.json", config.as_bytes())]);
 }
 
+/// vocab.txt, the first byte saying whose it is.
+fn word_pieces(data: &[u8]) {
+    let Some((which, vocab)) = data.split_first() else { return };
+    let config = [
+        r#"{"tokenizer_class": "BertTokenizer"}"#,
+        r#"{"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab", "subword_tokenizer_type": "character"}"#,
+    ][usize::from(which % 2)];
+    tokenizer(&[("vocab.txt", vocab), ("tokenizer_config.json", config.as_bytes())]);
+}
+
 /// tokenizer_config.json beside the files of a fixture, which the first byte names.
 fn tokenizer_config(data: &[u8]) {
     let Some((which, config)) = data.split_first() else { return };
@@ -220,12 +233,30 @@ fn wav(data: &[u8]) {
     }
 }
 
+/// The first byte says by which processor of the fixtures.
+fn image(data: &[u8]) {
+    static PROCESSORS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    let Some((which, image)) = data.split_first() else { return };
+    let processors = PROCESSORS.get_or_init(seeds::processors);
+    let file = written("a.png", image);
+    let folder = file.parent().expect("a folder");
+    fs::write(folder.join("preprocessor_config.json"), &processors[usize::from(*which) % processors.len()]).expect("written");
+    let processor = || ImageProcessor::open(folder).expect("a fixture");
+    for library in [Library::Pillow, Library::Pillow13, Library::Torchvision] {
+        let _ = processor().like(library).see(&file);
+    }
+    let _ = processor().with(ImageSettings { gray: true }).see(&file);
+}
+
+/// The first byte says nothing: it names the family of a seed.
 fn preprocessor(data: &[u8]) {
     let Some((_, config)) = data.split_first() else { return };
     let file = written("preprocessor_config.json", config);
+    let folder = file.parent().expect("a folder");
     for features in [Features::LogMel, Features::Samples] {
-        let _ = FeatureExtractor::open(file.parent().expect("a folder"), features);
+        let _ = FeatureExtractor::open(folder, features);
     }
+    let _ = ImageProcessor::open(folder);
 }
 
 fn onnx(data: &[u8]) {

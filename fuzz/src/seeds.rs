@@ -20,6 +20,28 @@ pub fn by_family(file: &str) -> Vec<Vec<u8>> {
     FAMILIES.iter().enumerate().filter_map(read).collect()
 }
 
+/// Images of every format, after a byte for a processor.
+pub fn images() -> Vec<Vec<u8>> {
+    let folder = fs::read_dir(fixture("images")).expect("fixtures").map(|entry| entry.expect("readable").path());
+    let is_image = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "png" || end == "jpg");
+    let mut files: Vec<_> = folder.filter(is_image).collect();
+    files.sort();
+    files.iter().enumerate().map(|(i, file)| [&[i as u8][..], &fs::read(file).expect("a fixture")].concat()).collect()
+}
+
+/// Settings of image processors.
+pub fn processors() -> Vec<Vec<u8>> {
+    let settings = fs::read(fixture("images/processors.json")).expect("a fixture");
+    let settings: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&settings).expect("JSON");
+    settings.values().map(|settings| settings.to_string().into_bytes()).collect()
+}
+
+/// Settings of front ends, after a byte.
+pub fn preprocessors() -> Vec<Vec<u8>> {
+    let images = processors().into_iter().map(|settings| [&[0][..], &settings].concat());
+    by_family("preprocessor_config.json").into_iter().chain(images).collect()
+}
+
 pub fn files(names: &[&str]) -> Vec<Vec<u8>> {
     names.iter().map(|name| fs::read(fixture(name)).expect("a fixture")).collect()
 }
@@ -30,6 +52,12 @@ fn of_tokenizers(names: &[&str]) -> Vec<Vec<u8>> {
     let mut folders: Vec<_> = folders.collect();
     folders.sort();
     folders.iter().flat_map(|folder| names.iter().filter_map(|name| fs::read(folder.join(name)).ok())).collect()
+}
+
+/// After a byte for the class.
+pub fn word_pieces() -> Vec<Vec<u8>> {
+    let files = of_tokenizers(&["vocab.txt"]);
+    files.iter().flat_map(|file| [0, 1].map(|class| [&[class][..], file].concat())).collect()
 }
 
 pub fn tokenizers() -> Vec<Vec<u8>> {

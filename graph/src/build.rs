@@ -352,6 +352,11 @@ impl<'b> Val<'b> {
         self.b.op(Op::Conv { stride, pad, length }, &args)
     }
 
+    /// `[b, c, n, m]` with `w[o, c / groups, k, l]` -> `[b, o, (n + 2 pad - k) / stride + 1, (m + 2 pad - l) / stride + 1]`.
+    pub fn conv2d(self, w: Val<'b>, stride: [usize; 2], pad: [usize; 2], groups: usize) -> Val<'b> {
+        self.b.op(Op::Conv2d { stride, pad, groups }, &[self, w])
+    }
+
     /// `[b, h, q, d]` turned by `positions[q]`.
     pub fn rope(self, positions: Val<'b>, rope: Rope) -> Val<'b> {
         self.b.op(Op::Rope(rope), &[self, positions])

@@ -25,6 +25,7 @@
 //! | [`Op::LayerNorm`] | `x[..,e] w[e] bias[e]? -> [..,e]`: `(x - mean) / sqrt(var + eps) · w + bias` |
 //! | [`Op::GroupNorm`] | `x[b,c,..] w[c] bias[c] -> [b,c,..]`, over the channels of a group and the axes after them |
 //! | [`Op::Conv`] | `x[b,c,n] w[o,c,k] bias[o]? -> [b,o,(n + 2 pad - k) / stride + 1]` |
+//! | [`Op::Conv2d`] | `x[b,c,n,m] w[o,c / groups,k,l] -> [b,o,(n + 2 pad - k) / stride + 1,(m + 2 pad - l) / stride + 1]` |
 //! | [`Op::Reshape`], [`Op::Transpose`], [`Op::Broadcast`], [`Op::Concat`], [`Op::Slice`] | layout |
 //! | [`Op::Select`] | `choice i64[..] a[..] b[..] -> [..]`, broadcasting: a where the choice is not 0, else b |
 //! | [`Op::Positions`] | `-> i64[n]`: `start, start + 1, ..` |
@@ -63,5 +64,5 @@ pub use weights::blob::{self, Blob, Scratch, open_file};
 pub use weights::ggml::{self, GgmlType};
 pub use weights::{
     AffineTensor, Block, Computed, Derive, Float8Tensor, FloatType, Quantized, ScalePer, Weight, WeightData,
-    WeightError, WeightId, Weights,
+    WeightError, WeightId, Weights, transposed,
 };

@@ -10,6 +10,8 @@ use std::fmt::{self, Write};
 
 use converters::export::gguf::LLAMA_CPP;
 use converters::export::whisper_cpp::FILE as WHISPER_BIN;
+use converters::import::family;
+use frontend::Kind;
 use validate::report::escape::markdown::{code, escaped};
 use validate::report::figures::{ABSENT, figure, median, of_metric, points, size};
 use validate::report::{ArtifactReport, DataReport, Metric, Report, Verdict};
@@ -130,46 +132,37 @@ impl Card<'_> {
     }
 
     fn write_use(&self, out: &mut String) -> fmt::Result {
-        let is_speech = matches!(self.manifest.model.model_type.as_str(), "whisper" | "moonshine");
-        let (input, task) = if is_speech { ("clip.wav", "Speech") } else { ("some text", "") };
+        let model_type = &self.manifest.model.model_type;
+        let Classes { input, transformers, browser, optimum, ctranslate2 } =
+            Classes::of(family(model_type).map_or(Kind::Text, |family| family.front_end()));
         writeln!(out, "## How to run it\n\n```sh\ntrefoil run FOLDER \"{input}\"\n```\n")?;
         let python = |package: &str, class: &str| {
             format!("```python\nfrom {package} import {class}\n\nmodel = {class}.from_pretrained(\"FOLDER\")\n```\n")
         };
         match self.manifest.format.as_str() {
             "onnx" if self.manifest.files.iter().any(|file| file.path.starts_with("onnx/")) => {
-                let class = if is_speech { "AutoModelForSpeechSeq2Seq" } else { "AutoModelForSeq2SeqLM" };
                 writeln!(
                     out,
                     "In transformers.js, in Node and in browsers, where FOLDER is a path below `env.localModelPath`:\n\n```js\n\
-                     import {{ {class} }} from \"@huggingface/transformers\";\n\nconst model = await {class}.from_pretrained(\"FOLDER\");\n```\n"
+                     import {{ {browser} }} from \"@huggingface/transformers\";\n\nconst model = await {browser}.from_pretrained(\"FOLDER\");\n```\n"
                 )
             }
-            "onnx" => writeln!(
-                out,
-                "In onnxruntime through Optimum:\n\n{}",
-                python(
-                    "optimum.onnxruntime",
-                    &format!("ORTModelFor{task}Seq2Seq{}", if is_speech { "" } else { "LM" })
-                )
-            ),
+            "onnx" => writeln!(out, "In onnxruntime through Optimum:\n\n{}", python("optimum.onnxruntime", optimum)),
             "safetensors" => {
                 let package = if has_codes(self.manifest) { ", with the package compressed-tensors" } else { "" };
-                let class = if is_speech { "AutoModelForSpeechSeq2Seq" } else { "AutoModelForSeq2SeqLM" };
-                writeln!(out, "In transformers{package}:\n\n{}", python("transformers", class))
+                writeln!(out, "In transformers{package}:\n\n{}", python("transformers", transformers))
             }
             "ctranslate2" => {
-                let class = if is_speech { "models.Whisper" } else { "Translator" };
                 writeln!(
                     out,
-                    "In CTranslate2:\n\n```python\nimport ctranslate2\n\nmodel = ctranslate2.{class}(\"FOLDER\")\n```\n"
+                    "In CTranslate2:\n\n```python\nimport ctranslate2\n\nmodel = ctranslate2.{ctranslate2}(\"FOLDER\")\n```\n"
                 )
             }
             "whisper.cpp" => writeln!(
                 out,
                 "In whisper.cpp, with a clip of 16 000 samples a second:\n\n```sh\nwhisper-cli -m FOLDER/{WHISPER_BIN} -f CLIP.wav\n```\n"
             ),
-            "gguf" if LLAMA_CPP.contains(&self.manifest.model.model_type.as_str()) => {
+            "gguf" if LLAMA_CPP.contains(&model_type.as_str()) => {
                 let file = self.manifest.files.iter().find(|file| file.path.ends_with(".gguf"));
                 let file = file.map_or("model.gguf", |file| file.path.as_str());
                 let command = match holds_a_decoder(self.manifest) {
@@ -211,6 +204,45 @@ impl Card<'_> {
 /// Of a T5; a GGUF may hold its encoder alone.
 fn holds_a_decoder(manifest: &Manifest) -> bool {
     manifest.tensors.iter().any(|tensor| tensor.name.starts_with("decoder.block."))
+}
+
+/// What people call who run a model in an engine, by what it reads.
+struct Classes {
+    /// Of `trefoil run`.
+    input: &'static str,
+    transformers: &'static str,
+    /// Of transformers.js.
+    browser: &'static str,
+    optimum: &'static str,
+    ctranslate2: &'static str,
+}
+
+impl Classes {
+    fn of(reads: Kind) -> Classes {
+        match reads {
+            Kind::Text => Classes {
+                input: "some text",
+                transformers: "AutoModelForSeq2SeqLM",
+                browser: "AutoModelForSeq2SeqLM",
+                optimum: "ORTModelForSeq2SeqLM",
+                ctranslate2: "Translator",
+            },
+            Kind::Audio(_) => Classes {
+                input: "clip.wav",
+                transformers: "AutoModelForSpeechSeq2Seq",
+                browser: "AutoModelForSpeechSeq2Seq",
+                optimum: "ORTModelForSpeechSeq2Seq",
+                ctranslate2: "models.Whisper",
+            },
+            Kind::Image => Classes {
+                input: "line.png",
+                transformers: "VisionEncoderDecoderModel",
+                browser: "AutoModelForVision2Seq",
+                optimum: "ORTModelForVision2Seq",
+                ctranslate2: "Translator",
+            },
+        }
+    }
 }
 
 fn title(format: &str) -> String {

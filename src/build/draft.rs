@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use frontend::Kind;
 use quant::{Policy, Role};
 use serde_json::Value;
 
@@ -47,7 +46,7 @@ fn about(source: &Source) -> Result<About, PipelineError> {
     Ok(About {
         name: source.name(),
         model_type: source.exact.checkpoint.config().model_type().unwrap_or_default().to_owned(),
-        hears: source.exact.architecture.front_end() != Kind::Text,
+        reads: source.exact.architecture.front_end(),
         has_head: plan.weights.iter().any(|weight| weight.role == Role::Head),
         has_wo: plan.weights.iter().any(|weight| weight.name.ends_with(".wo.weight")),
     })

@@ -3,10 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use converters::audio::AudioError;
 use converters::checkpoint::CheckpointError;
 use converters::tokenizer::TokenizerError;
 use converters::{ExportError, ImportError};
+use frontend::FrontEndError;
 use graph::passes::PassError;
 use quant::{PolicyError, QuantError};
 use validate::RuntimeError;
@@ -173,9 +173,9 @@ pub enum PipelineError {
     /// The tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The front end of a model that recognizes speech.
+    /// The front end of a model that hears or sees.
     #[error(transparent)]
-    Audio(#[from] AudioError),
+    FrontEnd(#[from] FrontEndError),
     /// An edit of the float model that should change nothing does.
     #[error(
         "{artifact}: the edits of the float model change its logits by {difference:.1e} of the largest one, above {limit:e}; \

@@ -38,7 +38,7 @@ impl Keys {
     pub fn of(work: &Work, evaluation: Option<&Data>, is_timed: bool, kernel: String) -> Result<Keys, PipelineError> {
         let (recipe, source) = (work.recipe, &work.source);
         let folder = source.exact.checkpoint.dir().file_name().map(|name| name.to_string_lossy().into_owned());
-        let model = json!([folder, work.origin, source.decoding, recipe.languages]);
+        let model = json!([folder, work.origin, source.decoding, recipe.languages, recipe.image]);
         let wanted = recipe.calibrate.as_ref().filter(|_| recipe.is_calibrated());
         let calibrated = wanted.map(|wanted| -> Result<Value, PipelineError> {
             let data = source.load(&wanted.data, wanted.samples, &*work.text)?;

@@ -7,6 +7,7 @@ use std::path::Path;
 use converters::Model;
 use converters::checkpoint::{Generation, Overrides};
 use converters::tokenizer::{Languages, Tokenizer, TokenizerError};
+use frontend::image::ImageSettings;
 use graph::Graph;
 use hub::HubId;
 use validate::Greedy;
@@ -43,6 +44,8 @@ pub struct Source {
     pub exact: Model,
     /// How it decodes.
     pub decoding: Generation,
+    /// What is done to images before they are fed.
+    pub images: ImageSettings,
 }
 
 impl Source {
@@ -55,7 +58,12 @@ impl Source {
         let decoding = decoding.map_err(|problems| PipelineError::Decode { dir: dir.to_owned(), problems })?;
         let imported = exact.graph.clone();
         graph::passes::run(&mut exact.graph)?;
-        Ok(Source { imported, name: name(dir), exact, decoding })
+        Ok(Source { imported, name: name(dir), exact, decoding, images: ImageSettings::default() })
+    }
+
+    /// With what a recipe does to images.
+    pub fn seeing(self, images: ImageSettings) -> Source {
+        Source { images, ..self }
     }
 
     /// The first samples of a file, all without a number.
@@ -66,7 +74,8 @@ impl Source {
         text: &dyn Text,
     ) -> Result<Data, PipelineError> {
         let eos = self.decoding.eos_token_ids.first().copied();
-        let front_end = self.exact.architecture.front_end().open(self.exact.checkpoint.files(), text, eos)?;
+        let front_end =
+            self.exact.architecture.front_end().open(self.exact.checkpoint.files(), text, eos, self.images)?;
         Ok(Data::load(file, samples.map_or(usize::MAX, NonZeroUsize::get), &*front_end)?)
     }
 

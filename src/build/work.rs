@@ -80,7 +80,7 @@ impl<'r> Work<'r> {
         display.say(&format!("import {}", recipe.model.display()));
         let inputs = Inputs::of(&recipe.model).map_err(PipelineError::io(&recipe.model))?;
         let (text, of_languages) = text_of(&recipe.model, &[&recipe.languages])?;
-        let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?;
+        let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?.seeing(recipe.image);
         let need = all_refused(&source, &targets)?.iter().map(|need| need.scratch + need.artifact).sum();
         let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
         let recipe_text = RecipeText::new(asked.recipe, &loaded.text);

@@ -77,7 +77,8 @@ pub fn compare(arguments: &Compare, common: &Common, display: &Display) -> Resul
     let sides = [Side::open(&arguments.a, &options)?, Side::open(&arguments.b, &options)?];
     sides[1].speaks_as(&sides[0])?;
     let asked = Asked::of(arguments.reference.as_deref(), [&arguments.a, &arguments.b])?;
-    let front_end = asked.kind.open(&asked.files, &*asked.text, asked.decoding.eos_token_ids.first().copied())?;
+    let eos = asked.decoding.eos_token_ids.first().copied();
+    let front_end = asked.kind.open(&asked.files, &*asked.text, eos, asked.images)?;
     let data =
         Data::load(&arguments.data, arguments.samples.into(), &*front_end).map_err(|source| asked.unread(source))?;
     let metrics = if arguments.metric.is_empty() { vec![TaskMetric::default()] } else { arguments.metric.clone() };

@@ -32,7 +32,7 @@ pub enum Kind {
     Checkpoint,
     /// An artifact, or a report.
     Artifact,
-    /// Samples, texts and clips.
+    /// Samples, texts, clips and images.
     Data,
     /// A file or folder that the system refuses.
     File,
@@ -190,7 +190,7 @@ fn of_pipeline(error: &PipelineError) -> Kind {
         E::Hub(_) => Kind::Hub,
         E::Room { .. } => Kind::NoRoom,
         E::Several(all) => all.first().map_or(Kind::Other, of_pipeline),
-        E::Checkpoint(_) | E::Import(_) | E::Changed(_) | E::Decode { .. } | E::Tokenizer(_) | E::Audio(_) => {
+        E::Checkpoint(_) | E::Import(_) | E::Changed(_) | E::Decode { .. } | E::Tokenizer(_) | E::FrontEnd(_) => {
             Kind::Checkpoint
         }
         E::Data(_) | E::Calibrated(_) | E::Scores { .. } => Kind::Data,

@@ -31,7 +31,7 @@ pub fn check(path: &Path, model: Option<&Path>, common: &Common, display: &Displ
     fetch(&mut loaded, false, display)?;
     let recipe = &loaded.recipe;
     let (text, of_languages) = text_of(&recipe.model, &[&recipe.languages])?;
-    let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?;
+    let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?.seeing(recipe.image);
     let (mut plans, mut taken) = (Vec::new(), Vec::new());
     for target in &recipe.artifacts {
         let (model, _) = growth::prepared(&source, target)?;

@@ -1,4 +1,4 @@
-//! `trefoil run`: texts or clips through an artifact or a checkpoint, greedily.
+//! `trefoil run`: texts, clips or images through an artifact or a checkpoint, greedily.
 
 mod answerer;
 mod arguments;
@@ -36,12 +36,12 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
     let dir = &arguments.artifact;
     there::folder(dir).map_err(RunError::io(dir))?;
     settle_around(dir);
-    let (subject, of_recipe) = Subject::open(dir)?;
+    let (subject, of_recipe, images) = Subject::open(dir)?;
     let asked = Languages { source_lang: arguments.source_lang.clone(), target_lang: arguments.target_lang.clone() };
     let tokenizer = arguments.tokenizer.as_ref().unwrap_or(dir);
     let (text, of_languages) = text_of(tokenizer, &[&of_recipe, &asked]).map_err(PipelineError::from)?;
     let files = Files::open(dir).map_err(PipelineError::from)?;
-    let front_end = subject.front_end().open(&files, &*text, None).map_err(PipelineError::from)?;
+    let front_end = subject.front_end().open(&files, &*text, None, images).map_err(PipelineError::from)?;
     let decoding = arguments.decoding(subject.decoding().clone(), &of_languages)?;
     let interpreter;
     let answerer = match &subject {

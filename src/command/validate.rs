@@ -64,6 +64,7 @@ pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Res
     display.say(&format!("import {}", arguments.reference.display()));
     let (text, of_languages) = text_of(&arguments.reference, &[&loaded.recipe.languages])?;
     let source = Source::open(&arguments.reference, &[&of_languages, &loaded.recipe.decode])?;
+    let source = source.seeing(loaded.recipe.image);
     let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
     if let Some(other) = different_input(&manifest.model, &origin) {
         return Err(wrong(format!("made from another checkpoint than {}: {other}", arguments.reference.display())));

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use frontend::Kind;
 use quant::Scheme;
 
 use crate::recipe::purpose::{Purpose, Shape};
@@ -23,7 +24,7 @@ const F16_OVERFLOWS: &str =
     "Their activations can pass 65504 in `wo`, so never run these models in float16: bfloat16 and float32 are fine.";
 
 /// Families that want something else than the last.
-const FAMILIES: [Family; 8] = [
+const FAMILIES: [Family; 9] = [
     Family { model_types: &["t5", "mt5", "umt5"], metric: "chrf", notes: &[F16_OVERFLOWS], languages: None },
     Family {
         model_types: &["m2m_100"],
@@ -51,6 +52,12 @@ const FAMILIES: [Family; 8] = [
         languages: None,
     },
     Family {
+        model_types: &["vision-encoder-decoder"],
+        metric: "character_error_rate",
+        notes: &[NOT_LLAMA, "Convolutions, positions and norms stay as they are."],
+        languages: None,
+    },
+    Family {
         model_types: &["mu"],
         metric: "chrf",
         notes: &[NOT_LLAMA, "transformers has no Mu, so the safetensors artifact is read back and not run."],
@@ -71,8 +78,8 @@ pub struct About {
     pub name: String,
     /// config.json's word.
     pub model_type: String,
-    /// Whether its encoder hears.
-    pub hears: bool,
+    /// What its encoder reads.
+    pub reads: Kind,
     /// Whether the head has a weight of its own.
     pub has_head: bool,
     /// Whether its feed-forward layers end in T5's `wo`.
@@ -306,24 +313,25 @@ impl Draft<'_> {
     }
 
     fn validate(&self, out: &mut String) {
-        let (metric, hears) = (family(&self.about.model_type).metric, self.about.hears);
+        let (metric, reads) = (family(&self.about.model_type).metric, self.about.reads);
         let bits = self.leaves.iter().map(|leaf| leaf.bits).min().unwrap_or(16);
-        let line = match hears {
-            true => {
+        let line = match reads {
+            Kind::Audio(_) => {
                 "{\"input\": \"clip.wav\", \"target\": \"…\"}, paths relative to the file; 16 kHz, mono or averaged to mono."
             }
-            false => "{\"input\": \"…\", \"target\": \"…\"}.",
+            Kind::Image => "{\"input\": \"line-001.png\", \"target\": \"…\"}, paths relative to the file; PNG or JPEG.",
+            Kind::Text => "{\"input\": \"…\", \"target\": \"…\"}.",
         };
         let _ = match &self.wish.data {
             None => writeln!(
                 out,
                 "\n# Without data, logits are compared on drawn inputs, and there is no task to score. Better: your own samples, one\n\
                  # JSON object a line, {line}\nvalidate:\n  # data: my-task.jsonl\n  # metric: {metric}\n  samples: {}",
-                if hears { 8 } else { 32 }
+                if reads == Kind::Text { 32 } else { 8 }
             ),
             Some((data, has_targets)) => {
                 let metric = if *has_targets { format!("\n  metric: {metric}") } else { String::new() };
-                let samples = if hears { 50 } else { 200 };
+                let samples = if reads == Kind::Text { 200 } else { 50 };
                 writeln!(
                     out,
                     "\nvalidate:\n  data: {}\n  samples: {samples}  # more decide more, and take longer{metric}",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use converters::checkpoint::Overrides;
 use converters::tokenizer::Languages;
+use frontend::image::ImageSettings;
 use quant::Policy;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -23,6 +24,9 @@ pub struct Recipe {
     /// The languages of texts, for a model that has several.
     #[serde(default)]
     pub languages: Languages,
+    /// What is done to images first, for a model that sees.
+    #[serde(default)]
+    pub image: ImageSettings,
     /// What quantizers watch the model on; methods but `nearest`, `equalize` by activations, static
     /// activations, and `rescale_residual: auto` need it.
     #[serde(default)]

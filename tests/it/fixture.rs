@@ -58,7 +58,7 @@ pub fn round_to_fixed_steps(graph: &mut Graph) {
 }
 
 /// The inputs of a recording that an encoder may take.
-const SOURCES: [&str; 4] = ["input_ids", "input_features", "input_values", "attention_mask"];
+const SOURCES: [&str; 5] = ["input_ids", "input_features", "input_values", "pixel_values", "attention_mask"];
 
 /// What the encoder of a recording was fed.
 pub fn source(recorded: &BTreeMap<String, Tensor>) -> Feeds {
@@ -108,6 +108,11 @@ pub fn fixtures() -> Vec<PathBuf> {
     folders.sort();
     assert!(folders.len() >= 18, "found only {folders:?}");
     folders
+}
+
+/// Whether a recorded checkpoint sees images, which no reader of GGUF, CTranslate2 or whisper.cpp does.
+pub fn sees(dir: &Path) -> bool {
+    expected(dir).0.contains_key("pixel_values")
 }
 
 /// Those that the format npu takes, with their names: it refuses frames whose number is made.

@@ -32,6 +32,8 @@ mod golden;
 mod host;
 mod hostile;
 mod hub;
+mod image_encoders;
+mod images;
 mod import;
 mod lint;
 #[cfg(feature = "llama-cpp")]

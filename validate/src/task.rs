@@ -73,7 +73,7 @@ pub enum DataError {
 
 impl Data {
     /// The first `count` samples of a file: JSON lines `{"input": …, "target": …}` when its name ends in `.jsonl`, else one
-    /// input a line. Empty lines are skipped. Paths of clips are relative to the file's folder.
+    /// input a line. Empty lines are skipped. Paths of clips and images are relative to the file's folder.
     pub fn load(file: &Path, count: usize, front_end: &dyn FrontEnd) -> Result<Data, DataError> {
         let io = |source| DataError::Io { file: file.to_owned(), source };
         let mut lines = Lines::of_file(file, BufReader::new(graph::open_file(file).map_err(io)?));

@@ -38,7 +38,7 @@ pub struct Checkpoint {
     /// Of a GGUF artifact.
     whole: Option<Whole>,
     account: Mutex<Account>,
-    // Takes tensors of pickles, which have no plain range of bytes in their file.
+    // Takes tensors of pickles and transposed ones, which have no plain range of bytes in their file.
     scratch: OnceLock<Scratch>,
 }
 
@@ -280,6 +280,34 @@ impl Checkpoint {
         Weight { name: name.to_owned(), shape: shape.iter().map(|size| size.len).collect(), data }
     }
 
+    /// A matrix of this shape that the files hold with its axes swapped. What lists a graph's weights lists it as it is here.
+    pub fn transposed_weight(&self, name: &str, shape: [Size; 2]) -> Weight {
+        if !self.weights.can_run() {
+            return self.weight(name, &shape);
+        }
+        let [n, e] = shape;
+        let stored = self.weight(name, &[e, n]);
+        let data = match &stored.data {
+            WeightData::Stored { blob, dtype } if !blob.is_empty() => {
+                let turned = blob
+                    .read()
+                    .and_then(|bytes| self.in_scratch(&graph::transposed(&bytes, [e.len, n.len], dtype.bytes())));
+                match turned {
+                    Ok(blob) => WeightData::Stored { blob, dtype: *dtype },
+                    Err(error) => {
+                        let file = self.weights.get(name).map(|stored| stored.file.clone()).unwrap_or_default();
+                        let message = error.to_string();
+                        self.account().problems.push(Problem::Unreadable { name: name.to_owned(), file, message });
+                        stand_in()
+                    }
+                }
+            }
+            // A stand-in, whose problem is noted.
+            _ => stored.data,
+        };
+        Weight { name: stored.name, shape: vec![n.len, e.len], data }
+    }
+
     /// One weight that the files hold under one or more names, the first of which is asked for when none is there.
     ///
     /// `names`: each with the reason why it stands for the same weight. All copies must be equal byte for byte; one that
@@ -417,13 +445,17 @@ impl Checkpoint {
             // The reader answers in the machine's order; weights are little-endian.
             bytes.chunks_exact_mut(dtype.bytes()).for_each(<[u8]>::reverse);
         }
+        self.in_scratch(&bytes)
+    }
+
+    fn in_scratch(&self, bytes: &[u8]) -> io::Result<Blob> {
         if self.scratch.get().is_none() {
             // Another thread may have been first; its scratch file serves as well.
             let _ = self.scratch.set(Scratch::new()?);
         }
         let scratch = self.scratch.get().expect("just set");
         let range = scratch.reserve(bytes.len() as u64)?;
-        range.write_at(0, &bytes)?;
+        range.write_at(0, bytes)?;
         Ok(range.into_blob())
     }
 

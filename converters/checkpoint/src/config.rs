@@ -123,9 +123,28 @@ impl Config {
         self.value(key).map_or(default, |value| self.count(key, value))
     }
 
+    /// A number from 1 to 2^31, if given.
+    pub fn usize_if_given(&self, key: &str) -> Option<usize> {
+        self.value(key).map(|value| self.count(key, value))
+    }
+
     /// A dimension; missing is a problem.
     pub fn size(&self, key: &'static str) -> Size {
         Size { len: self.usize(key), name: key }
+    }
+
+    /// A length of both axes of an image, or height and width.
+    pub fn lengths_or(&self, key: &str, default: usize) -> [usize; 2] {
+        let Some(value) = self.value(key) else { return [default; 2] };
+        let found = match value.as_array().map(Vec::as_slice) {
+            None => count(value).map(|n| [n; 2]),
+            Some([height, width]) => count(height).zip(count(width)).map(|(height, width)| [height, width]),
+            Some(_) => None,
+        };
+        found.unwrap_or_else(|| {
+            self.wrong_kind(key, "a number from 1 to 2^31, or two of them", value);
+            [default; 2]
+        })
     }
 
     /// A token id, if given.

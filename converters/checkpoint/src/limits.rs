@@ -60,6 +60,14 @@ pub const CLIP_SAMPLES: u64 = 2 * 3600 * 16_000;
 pub const WINDOW_SAMPLES: u64 = 1 << 12;
 /// Most features of a clip; Whisper's largest have 384 thousand.
 pub const CLIP_FEATURES: u64 = 1 << 21;
+/// Longest file of an image: a page in colour at 600 dots an inch has 105 MB before it is compressed.
+pub const IMAGE_BYTES: u64 = 128 << 20;
+/// Longest side of an image, as JPEG has it.
+pub const IMAGE_SIDE: u32 = (1 << 16) - 1;
+/// Longest side of an image that a model is fed; the largest published ones have 2560.
+pub const PIXELS_SIDE: u64 = 1 << 13;
+/// Most numbers of an image that a model is fed; the largest published ones have 15 million.
+pub const PIXEL_VALUES: u64 = 1 << 24;
 /// Fewest tensors that a layer of any family has, so that a file of so many tensors bounds the layers that are written.
 pub const LAYER_TENSORS: usize = 6;
 /// Layers that are written whatever a file holds, so that what is missing of a small one is told by name.

@@ -35,6 +35,7 @@ pub const TOKENIZER: &[&str] = &[
     "target.spm",
     "vocab.json",
     "target_vocab.json",
+    "vocab.txt",
     "merges.txt",
     "normalizer.json",
 ];

@@ -12,6 +12,8 @@ pub enum Original {
     Text(String),
     /// The file of a clip.
     Clip(PathBuf),
+    /// The file of an image.
+    Image(PathBuf),
     /// There is none: the tensors were drawn.
     Drawn,
 }

@@ -2,8 +2,11 @@
 
 use checkpoint::Files;
 
-use crate::audio::{AudioError, FeatureExtractor, Features};
+use crate::audio::{FeatureExtractor, Features};
+use crate::error::FrontEndError;
 use crate::front_end::FrontEnd;
+use crate::image::{ImageProcessor, ImageSettings};
+use crate::images::Images;
 use crate::speech::Speech;
 use crate::text::Text;
 
@@ -15,22 +18,26 @@ pub enum Kind {
     Text,
     /// Its encoder hears sound.
     Audio(Features),
+    /// Its encoder sees an image, `pixel_values` f32[batch, channels, height, width].
+    Image,
 }
 
 impl Kind {
     /// The front end of a model.
     ///
-    /// `files`: of the checkpoint or artifact, which may hold parameters; `text`: of what is said; `eos`: what ends a spoken
-    /// target. Errors: parameters that are not supported, or missing where they have no defaults.
+    /// `files`: of the checkpoint or artifact, which may hold parameters; `text`: of what is said; `eos`: what ends a target
+    /// that is spoken or read; `images`: what is done to them first. Errors: parameters that are not supported, or missing where they have no defaults.
     pub fn open<'a>(
         self,
         files: &Files,
         text: &'a dyn Text,
         eos: Option<i64>,
-    ) -> Result<Box<dyn FrontEnd + 'a>, AudioError> {
+        images: ImageSettings,
+    ) -> Result<Box<dyn FrontEnd + 'a>, FrontEndError> {
         Ok(match self {
             Kind::Text => Box::new(text),
             Kind::Audio(features) => Box::new(Speech { text, extractor: FeatureExtractor::of(files, features)?, eos }),
+            Kind::Image => Box::new(Images { text, processor: ImageProcessor::of(files)?.with(images), eos }),
         })
     }
 
@@ -39,6 +46,7 @@ impl Kind {
         match self {
             Kind::Text => Ok(()),
             Kind::Audio(_) => Err("hears sound"),
+            Kind::Image => Err("sees images"),
         }
     }
 }

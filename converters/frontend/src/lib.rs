@@ -1,12 +1,17 @@
-//! What a model's encoder is fed, made of what people have: a text becomes token ids; a clip becomes features or samples.
+//! What a model's encoder is fed, made of what people have: a text becomes token ids; a clip becomes features or samples; an
+//! image becomes pixels of the size that the encoder takes.
 //!
 //! Which of them a model reads is asked here alone: everyone else has an [`Input`] of named tensors, batches of them by the
 //! names of the graph's ports, and their lengths.
 
 pub mod audio;
 mod draw;
+mod error;
 mod front_end;
+pub mod image;
+mod images;
 mod input;
+mod keys;
 mod kind;
 mod noise;
 mod sized;
@@ -14,7 +19,9 @@ mod speech;
 mod text;
 
 pub use draw::Draw;
+pub use error::FrontEndError;
 pub use front_end::{FrontEnd, Original};
+pub use images::Images;
 pub use input::{Fill, Input, tokens};
 pub use kind::Kind;
 pub use noise::Noise;

@@ -5,12 +5,13 @@ use graph::{DType, Graph, Op, Tensor};
 
 use crate::audio::Clip;
 use crate::draw::Draw;
+use crate::image::{PIXEL_VALUES, Pixels};
 use crate::input::Input;
 
 /// Inputs drawn by a fixed rule for the encoder of a graph that was split.
 ///
-/// 3 to 24 tokens of the vocabulary of its embedding, none of them padding and the last an end if there is one; features of the
-/// shape that it takes, between -1 and 1; or a tenth to half a second of noise at 16 kHz.
+/// 3 to 24 tokens of the vocabulary of its embedding, none of them padding and the last an end if there is one; features or
+/// pixels of the shape that it takes, between -1 and 1; or a tenth to half a second of noise at 16 kHz.
 #[derive(Debug)]
 pub struct Noise {
     takes: Takes,
@@ -22,6 +23,7 @@ enum Takes {
     Ids { vocabulary: usize },
     Features { n_mels: usize, frames: usize },
     Samples,
+    Pixels { shape: [usize; 3] },
 }
 
 impl Noise {
@@ -52,6 +54,10 @@ impl Noise {
             }
             // A frame of Moonshine's front end needs 895 samples.
             Takes::Samples => Clip::Samples((0..1600 + draw.below(6400)).map(|_| draw.float()).collect()).into(),
+            Takes::Pixels { shape } => {
+                let pixels = (0..shape.iter().product()).map(|_| draw.float()).collect();
+                Pixels(Tensor::f32(shape, pixels)).into()
+            }
         }
     }
 }
@@ -75,13 +81,24 @@ impl Takes {
                 _ => Err(format!("encoder: expected input_features f32[batch, n_mels, frames], found {ty}")),
             };
         }
+        if let Some((_, ty)) = input(PIXEL_VALUES) {
+            let lengths: Vec<Option<usize>> = ty.shape.iter().map(|dim| dim.literal()).collect();
+            return match (ty.dtype, &lengths[..]) {
+                (DType::F32, &[_, Some(channels), Some(height), Some(width)]) => {
+                    Ok(Takes::Pixels { shape: [channels, height, width] })
+                }
+                _ => Err(format!("encoder: expected pixel_values f32[batch, channels, height, width], found {ty}")),
+            };
+        }
         match input("input_values") {
             Some((_, ty)) if ty.dtype == DType::F32 && ty.shape.len() == 2 => Ok(Takes::Samples),
             Some((_, ty)) => Err(format!("encoder: expected input_values f32[batch, samples], found {ty}")),
             None => {
                 let found: Vec<&str> = entry.inputs.iter().map(|port| port.name.as_str()).collect();
                 let found = found.join(", ");
-                Err(format!("encoder: expected one of input_ids, input_features, input_values, found {found}"))
+                Err(format!(
+                    "encoder: expected one of input_ids, input_features, input_values, pixel_values, found {found}"
+                ))
             }
         }
     }
@@ -137,8 +154,20 @@ mod tests {
         assert!(found.iter().all(|input| (1600..8000).contains(&input.len())));
         assert!(found.iter().all(|input| Input::batch(&[input], 0).expect("one").contains_key("input_values")));
 
+        let pixels = encoder("pixel_values", Type::f32([Dim::from(BATCH), 3.into(), 4.into(), 6.into()]));
+        let found = drawn(&pixels).expect("pixels");
+        assert!(found[0] != found[1]);
+        for input in found {
+            let batch = Input::batch(&[&input], 0).expect("one");
+            assert_eq!(batch.keys().collect::<Vec<_>>(), ["pixel_values"]);
+            assert_eq!(batch["pixel_values"].shape(), [1, 3, 4, 6]);
+        }
+
         let error = drawn(&encoder("pixels", Type::f32([BATCH]))).expect_err("no such source");
-        assert_eq!(error, "encoder: expected one of input_ids, input_features, input_values, found pixels");
+        assert_eq!(
+            error,
+            "encoder: expected one of input_ids, input_features, input_values, pixel_values, found pixels"
+        );
         let error = drawn(&encoder("input_features", Type::f32([BATCH, ENC]))).expect_err("two dimensions");
         assert_eq!(error, "encoder: expected input_features f32[batch, n_mels, frames], found f32[batch, enc]");
     }

@@ -1,10 +1,13 @@
 //! Sources that a clock is run on: of a length that was asked for, drawn by a fixed rule.
 
 use checkpoint::Files;
-use graph::Feeds;
+use checkpoint::names::CONFIG;
+use graph::{Feeds, Tensor};
+use serde_json::Value;
 
 use crate::audio::FeatureExtractor;
 use crate::draw::Draw;
+use crate::image::{ImageProcessor, Pixels};
 use crate::input::Input;
 use crate::kind::Kind;
 
@@ -16,6 +19,8 @@ enum Drawn {
     Ids { vocabulary: usize, special: Vec<i64> },
     /// Lengths are seconds.
     Sound(Box<FeatureExtractor>),
+    /// Of one length, 1.
+    Image { shape: [usize; 3], places: usize },
 }
 
 impl Draws {
@@ -33,6 +38,10 @@ impl Draws {
                 let extractor = FeatureExtractor::of(files, features).map_err(|error| error.to_string())?;
                 Ok(Draws(Drawn::Sound(Box::new(extractor))))
             }
+            Kind::Image => {
+                let shape = ImageProcessor::of(files).map_err(|error| error.to_string())?.shape();
+                Ok(Draws(Drawn::Image { shape, places: places_of(shape, files)? }))
+            }
             Kind::Text => {
                 let vocabulary = vocabulary.ok_or("expected the size of the vocabulary, found none")?;
                 Ok(Draws::ids(vocabulary, special))
@@ -45,6 +54,7 @@ impl Draws {
         match &self.0 {
             Drawn::Ids { vocabulary, .. } => format!("ids below {vocabulary}"),
             Drawn::Sound(_) => "sound".to_owned(),
+            Drawn::Image { shape, .. } => format!("images of {shape:?}"),
         }
     }
 
@@ -54,6 +64,7 @@ impl Draws {
             Drawn::Ids { .. } => vec![32, 128, 512],
             Drawn::Sound(extractor) if extractor.pads_clips() => vec![extractor.longest() / self.rate()],
             Drawn::Sound(_) => vec![2, 8, 24],
+            Drawn::Image { .. } => vec![1],
         }
     }
 
@@ -62,6 +73,7 @@ impl Draws {
         match &self.0 {
             Drawn::Ids { .. } => "tokens",
             Drawn::Sound(_) => "s",
+            Drawn::Image { .. } => "image",
         }
     }
 
@@ -74,6 +86,7 @@ impl Draws {
             Drawn::Sound(extractor) if extractor.pads_clips() => extractor.longest() / self.rate() * 50,
             // Convolutions of strides 64, 3 and 2.
             Drawn::Sound(_) => length * self.rate() / 384,
+            Drawn::Image { places, .. } => *places,
         }
     }
 
@@ -108,20 +121,46 @@ impl Draws {
                 let noise: Vec<f32> = (0..samples).map(|_| draw.float() * 0.1).collect();
                 Ok(extractor.features(&noise).into())
             }
+            Drawn::Image { shape, .. } if length == 1 => {
+                let pixels = (0..shape.iter().product()).map(|_| draw.float()).collect();
+                Ok(Pixels(Tensor::f32(*shape, pixels)).into())
+            }
+            Drawn::Image { .. } => Err(format!("expected 1 image, found {length}")),
         }
     }
 
     fn rate(&self) -> usize {
         match &self.0 {
-            Drawn::Ids { .. } => 1,
+            Drawn::Ids { .. } | Drawn::Image { .. } => 1,
             Drawn::Sound(extractor) => extractor.sampling_rate().max(1) as usize,
         }
     }
 }
 
+/// Patches of an image and the place of its class, as the encoder of config.json cuts them; none where it does not say.
+fn places_of([_, height, width]: [usize; 3], files: &Files) -> Result<usize, String> {
+    let config: Option<Value> = files.json(CONFIG).map_err(|error| error.to_string())?;
+    let side = config.and_then(|config| config["encoder"]["patch_size"].as_u64()).unwrap_or(0) as usize;
+    Ok(if side == 0 { 0 } else { (height / side) * (width / side) + 1 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_of_the_size_that_the_processor_makes() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let write = |file: &str, json: &str| std::fs::write(dir.path().join(file), json).expect("written");
+        write("preprocessor_config.json", r#"{"image_processor_type": "ViTImageProcessor", "size": [16, 24]}"#);
+        write("config.json", r#"{"encoder": {"image_size": [16, 24], "patch_size": 8}}"#);
+        let files = Files::open(dir.path()).expect("a folder");
+        let draws = Draws::open(Kind::Image, &files, None, Vec::new()).expect("a processor");
+        assert_eq!((draws.lengths(), draws.unit(), draws.places(1)), (vec![1], "image", 7));
+        let feeds = draws.batch(1, 2, 7).expect("drawn");
+        assert_eq!(feeds["pixel_values"].shape(), [2, 3, 16, 24]);
+        assert_eq!(draws.batch(2, 1, 7), Err("expected 1 image, found 2".to_owned()));
+    }
 
     #[test]
     fn ids_are_as_many_as_asked_for_within_the_vocabulary_and_never_special() {

@@ -28,14 +28,19 @@ impl FrontEnd for Speech<'_> {
 
     /// Without the special tokens around a text: the decoder is prompted with its own.
     fn target(&self, text: &str) -> Result<Vec<i64>, String> {
-        let ids = spoken(self.text, text)?;
-        let ends = ids.last().copied() == self.eos;
-        Ok(ids.into_iter().chain(self.eos.filter(|_| !ends)).collect())
+        spoken_to_the_end(self.text, text, self.eos)
     }
 
     fn about(&self) -> &'static str {
         ""
     }
+}
+
+/// The tokens of a text that is said, and then the end of a sequence. Errors: the tokenizer's own words.
+pub(crate) fn spoken_to_the_end(text: &dyn Text, said: &str, eos: Option<i64>) -> Result<Vec<i64>, String> {
+    let ids = spoken(text, said)?;
+    let ends = ids.last().copied() == eos;
+    Ok(ids.into_iter().chain(eos.filter(|_| !ends)).collect())
 }
 
 /// The tokens of a text that is said, without special ones around it. Errors: the tokenizer's own words.

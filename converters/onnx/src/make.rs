@@ -32,6 +32,12 @@ pub fn ints(name: &str, values: impl IntoIterator<Item = usize>) -> AttributePro
     AttributeProto { name: Some(name.to_owned()), r#type: Some(AttributeType::Ints as i32), ints, ..Default::default() }
 }
 
+/// The attributes of a `Conv` along two axes.
+pub fn conv2d(stride: [usize; 2], pad: [usize; 2], groups: usize) -> Vec<AttributeProto> {
+    let pads = [pad, pad].concat();
+    vec![ints("strides", stride), ints("pads", pads), int("group", groups as i64)]
+}
+
 /// An attribute that is text.
 pub fn text(name: &str, value: &str) -> AttributeProto {
     let r#type = Some(AttributeType::String as i32);

@@ -2,20 +2,20 @@
 
 pub(super) mod crisp_asr;
 mod gguf;
+mod stack;
 
 use std::collections::BTreeMap;
 
-use checkpoint::limits::COMPUTED_POSITIONS;
 use checkpoint::{Checkpoint, Size};
-use graph::{BATCH, Build, Computed, DEC, ENC, Sym, Type, Unary, Val, Visible, Weight, WeightData};
+use graph::{BATCH, Build, DEC, ENC, Type, Unary, Visible, Weight};
 
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation};
-use super::module::Module;
 use crate::architecture::Semantics;
 use crate::error::ImportError;
 use crate::transformer::{self, Source, Transformer};
 
 pub(super) use gguf::{NAMES, metadata};
+pub(super) use stack::{EPS, EmbeddingNorm, Layers, Memory, Positions, Shared, Stack};
 
 /// Where the families differ.
 #[derive(Debug)]
@@ -36,40 +36,6 @@ pub(super) struct Family {
     pub logits_bias: bool,
 }
 
-/// The norm of the embeddings.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum EmbeddingNorm {
-    /// None.
-    Absent,
-    /// Of tokens and positions together.
-    OfSum,
-    /// In the encoder of both together, in the decoder of the tokens alone, which are not scaled (`BlenderbotSmallDecoder`).
-    OfTokensInDecoder,
-}
-
-impl EmbeddingNorm {
-    fn name(self) -> &'static str {
-        match self {
-            EmbeddingNorm::Absent => "none",
-            EmbeddingNorm::OfSum => "sum",
-            EmbeddingNorm::OfTokensInDecoder => "tokens_in_decoder",
-        }
-    }
-}
-
-/// The table of positions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Positions {
-    /// Stored; the first token has row `offset`.
-    Learned { offset: usize },
-    /// Sines, then cosines. A stored table counts; most files leave it out.
-    Sinusoid,
-    /// Sines, then cosines, never read from a file. The first token has the row after that of `pad_token_id`.
-    SinusoidAfterPad,
-}
-
-/// The default of `nn.LayerNorm`; no key changes it.
-const EPS: f32 = 1e-5;
 const HEAD: &str = "lm_head.weight";
 pub(super) const LOGITS_BIAS: &str = "final_logits_bias";
 const ONE: Size = Size { len: 1, name: "1" };
@@ -119,14 +85,6 @@ pub(super) struct Config {
     pub pad: usize,
 }
 
-/// What differs between the stacks.
-#[derive(Clone, Copy)]
-pub(super) struct Layers {
-    pub count: usize,
-    pub heads: Size,
-    pub ffn: Size,
-}
-
 impl Config {
     /// Reads the keys that all families have; the caller has read its own. Errors: dimensions that are not known.
     pub fn read(checkpoint: &Checkpoint, family: &'static Family) -> Result<Config, ImportError> {
@@ -174,10 +132,28 @@ impl Config {
         Ok(config)
     }
 
-    /// What embeddings are multiplied by, rounded once from f64, as the Python float is.
+    /// What embeddings are multiplied by.
     pub fn embedding_scale(&self) -> f32 {
-        if self.scale_embedding { (self.d_model.len as f64).sqrt() as f32 } else { 1.0 }
+        self.shared().embedding_scale.unwrap_or(1.0)
     }
+
+    fn shared(&self) -> Shared {
+        Shared {
+            d_model: self.d_model,
+            max_positions: self.max_positions,
+            activation: self.activation,
+            norm_before: self.family.norm_before,
+            embedding_norm: self.family.embedding_norm,
+            positions: self.family.positions,
+            embedding_scale: self.scale_embedding.then(|| root_of(self.d_model)),
+            pad: self.pad,
+        }
+    }
+}
+
+/// √width, rounded once from f64, as the Python float is.
+pub(super) fn root_of(width: Size) -> f32 {
+    (width.len as f64).sqrt() as f32
 }
 
 /// Tables of the encoder's and the decoder's tokens, and the head.
@@ -224,16 +200,17 @@ pub(super) fn write<'b>(b: &'b Build, checkpoint: &'b Checkpoint, c: &Config, ta
     let padding = b.padding_mask(attention_mask);
     let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
 
-    let path = |name: &str| format!("{root}{name}");
+    let shared = c.shared();
     let stack = |name: &'static str, layers, length| {
-        let module = Module::new(b, checkpoint, &path(name));
-        Stack { b, c, checkpoint, name, path: path(name), module, layers, length }
+        let (path, config) = (format!("{root}{name}"), checkpoint.config());
+        Stack { b, shared: &shared, checkpoint, config, name, path, layers, length }
     };
     let encoder = stack("encoder", c.encoder, ENC);
     let encoder_hidden = encoder.write(encoder.embed(input_ids, b.weight(tables.encoder)), padding, None);
     let decoder = stack("decoder", c.decoder, DEC);
     let x = decoder.embed(decoder_input_ids, b.weight(tables.decoder));
-    let x = decoder.write(x, causal, Some((encoder_hidden, padding)));
+    let memory = Memory { hidden: encoder_hidden, width: c.d_model, mask: Some(padding) };
+    let x = decoder.write(x, causal, Some(memory));
     let mut logits = x.linear(b.weight(tables.head), None);
     if c.family.logits_bias && checkpoint.has(LOGITS_BIAS) {
         logits = logits + b.weight(checkpoint.weight(LOGITS_BIAS, &[ONE, c.target_vocab]));
@@ -271,111 +248,5 @@ pub(super) fn transformer(c: &Config) -> Transformer {
         embedding_scale: c.embedding_scale(),
         logit_scale: None,
         added_start: None,
-    }
-}
-
-/// Encoder or decoder.
-struct Stack<'b, 'c> {
-    b: &'b Build,
-    c: &'c Config,
-    checkpoint: &'b Checkpoint,
-    name: &'static str,
-    path: String,
-    module: Module<'b>,
-    layers: Layers,
-    length: Sym,
-}
-
-impl<'b> Stack<'b, '_> {
-    /// Tokens and positions, with their norm.
-    fn embed(&self, ids: Val<'b>, table: Val<'b>) -> Val<'b> {
-        let _stack = self.b.scope(self.name);
-        let norm = |x| self.module.layer_norm(x, "layernorm_embedding", self.c.d_model, EPS);
-        let tokens = ids.embed(table);
-        let scaled = || if self.c.scale_embedding { tokens * self.c.embedding_scale() } else { tokens };
-        match self.c.family.embedding_norm {
-            EmbeddingNorm::Absent => scaled() + self.positions(),
-            // Unscaled: the norm takes a factor away all the same, but for its eps.
-            EmbeddingNorm::OfTokensInDecoder if self.name == "decoder" => norm(tokens) + self.positions(),
-            EmbeddingNorm::OfSum | EmbeddingNorm::OfTokensInDecoder => norm(scaled() + self.positions()),
-        }
-    }
-
-    /// f32[length, d_model].
-    fn positions(&self) -> Val<'b> {
-        let Config { d_model, max_positions, pad, .. } = *self.c;
-        let rows = |extra: usize, name| Size { len: max_positions.len + extra, name };
-        let computed = |name: String, rows: Size, computed| {
-            if max_positions.len > COMPUTED_POSITIONS {
-                let why = format!("expected at most {COMPUTED_POSITIONS} where the table of positions is computed");
-                self.checkpoint.config().unsupported(max_positions.name, why);
-            }
-            let data = WeightData::Computed(computed);
-            self.b.weight(Weight { name, shape: vec![rows.len, d_model.len], data })
-        };
-        let (start, table) = match self.c.family.positions {
-            Positions::Learned { offset } => {
-                let name = if offset == 0 { max_positions.name } else { "max_position_embeddings + 2" };
-                (offset, self.module.get("embed_positions", [rows(offset, name), d_model]))
-            }
-            Positions::Sinusoid => {
-                let name = format!("{}.embed_positions.weight", self.path);
-                let table = match self.checkpoint.has(&name) {
-                    true => self.module.get("embed_positions", [max_positions, d_model]),
-                    false => computed(name, max_positions, Computed::Sinusoid),
-                };
-                (0, table)
-            }
-            Positions::SinusoidAfterPad => {
-                let name = format!("{}.embed_positions.weights", self.path);
-                // Not persistent: transformers computes it anew beside a stored one.
-                self.checkpoint.ignore_tensor(&name);
-                let rows = rows(2, "max_position_embeddings + 2");
-                (pad + 1, computed(name, rows, Computed::SinusoidBetweenEnds { zero_row: Some(pad) }))
-            }
-        };
-        self.b.positions(start, self.length).embed(table)
-    }
-
-    /// The layers, and the last norm if there is one. `mask` is added to every self-attention; `memory` is the encoder's output
-    /// and its mask, which makes this a decoder.
-    fn write(&self, mut x: Val<'b>, mask: Val<'b>, memory: Option<(Val<'b>, Val<'b>)>) -> Val<'b> {
-        let (d_model, ffn) = (self.c.d_model, self.layers.ffn);
-        for i in 0..self.layers.count {
-            let _layer = self.b.scope(format!("{}.{i}", self.name));
-            let layer = self.module.at(format!("layers.{i}"));
-            {
-                let _attn = self.b.scope("attn");
-                let w = layer.at("self_attn");
-                x = self.residual(&layer, "self_attn_layer_norm", x, |x| self.attention(&w, x, x, mask));
-            }
-            if let Some((memory, padding)) = memory {
-                let _cross = self.b.scope("cross");
-                let w = layer.at("encoder_attn");
-                x = self.residual(&layer, "encoder_attn_layer_norm", x, |x| self.attention(&w, x, memory, padding));
-            }
-            let _ffn = self.b.scope("ffn");
-            x = self.residual(&layer, "final_layer_norm", x, |x| {
-                let hidden = layer.linear(x, "fc1", [ffn, d_model]).activation(self.c.activation);
-                layer.linear(hidden, "fc2", [d_model, ffn])
-            });
-        }
-        let _stack = self.b.scope(self.name);
-        if self.c.family.norm_before { self.module.layer_norm(x, "layer_norm", d_model, EPS) } else { x }
-    }
-
-    /// `x + sublayer(norm(x))`, or `norm(x + sublayer(x))`.
-    fn residual(&self, w: &Module<'b>, norm: &str, x: Val<'b>, sublayer: impl FnOnce(Val<'b>) -> Val<'b>) -> Val<'b> {
-        let norm = |x| w.layer_norm(x, norm, self.c.d_model, EPS);
-        if self.c.family.norm_before { x + sublayer(norm(x)) } else { norm(x + sublayer(x)) }
-    }
-
-    fn attention(&self, w: &Module<'b>, x: Val<'b>, memory: Val<'b>, bias: Val<'b>) -> Val<'b> {
-        let (d_model, heads) = (self.c.d_model, self.layers.heads.len);
-        let [q, k, v] = [("q_proj", x), ("k_proj", memory), ("v_proj", memory)]
-            .map(|(name, x)| w.linear(x, name, [d_model, d_model]).heads(heads));
-        let scale = ((d_model.len / heads) as f64).powf(-0.5) as f32;
-        let scores = q.matmul(k.t()) * scale + bias;
-        w.linear(scores.softmax().matmul(v).merge_heads(), "out_proj", [d_model, d_model])
     }
 }

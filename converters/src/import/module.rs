@@ -50,6 +50,12 @@ impl<'b> Module<'b> {
         x.linear(self.get(name, shape), None)
     }
 
+    /// The same where the checkpoint has the matrix as `[e, n]`; `shape` is `[n, e]`.
+    pub(crate) fn conv1d(&self, x: Val<'b>, name: &str, shape: [Size; 2]) -> Val<'b> {
+        let weight = self.checkpoint.transposed_weight(&self.inside(&format!("{name}.weight")), shape);
+        x.linear(self.build.weight(weight), Some(self.bias(name, shape[0])))
+    }
+
     /// A layer norm with the weight and the bias of the module `name` inside.
     pub(crate) fn layer_norm(&self, x: Val<'b>, name: &str, size: Size, eps: f32) -> Val<'b> {
         x.layer_norm(self.get(name, [size]), Some(self.bias(name, size)), eps)

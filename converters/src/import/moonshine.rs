@@ -65,7 +65,7 @@ impl Architecture for Moonshine {
         Ok(Semantics { reference: "transformers 5.23", logit_scale: "none: Moonshine never scales".to_owned() })
     }
 
-    fn head(&self) -> &'static str {
+    fn head(&self, _checkpoint: &Checkpoint) -> &'static str {
         "proj_out"
     }
 

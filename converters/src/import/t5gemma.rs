@@ -57,7 +57,7 @@ impl Architecture for T5Gemma {
         })
     }
 
-    fn head(&self) -> &'static str {
+    fn head(&self, _checkpoint: &Checkpoint) -> &'static str {
         HEAD
     }
 

@@ -74,7 +74,7 @@ impl Architecture for T5Gemma2 {
         Ok(Semantics { reference: "transformers 5.23", logit_scale: "none: T5Gemma2 scales no logits".into() })
     }
 
-    fn head(&self) -> &'static str {
+    fn head(&self, _checkpoint: &Checkpoint) -> &'static str {
         HEAD
     }
 

@@ -60,7 +60,7 @@ impl Architecture for Whisper {
         Ok(Semantics { reference: "transformers 5.23", logit_scale: "none: Whisper never scales".to_owned() })
     }
 
-    fn head(&self) -> &'static str {
+    fn head(&self, _checkpoint: &Checkpoint) -> &'static str {
         "proj_out"
     }
 

@@ -9,7 +9,7 @@ use checkpoint::CheckpointError;
 pub enum TokenizerError {
     /// The folder has none.
     #[error(
-        "{}: expected tokenizer.json, spiece.model, source.spm, sentencepiece.bpe.model, vocab.json, or a \
+        "{}: expected tokenizer.json, spiece.model, source.spm, sentencepiece.bpe.model, vocab.json, vocab.txt, or a \
          tokenizer_config.json with tokenizer_class ByT5Tokenizer, found none", .dir.display()
     )]
     Missing {

@@ -18,6 +18,7 @@ mod sentencepiece;
 mod tokenizer;
 mod unigram;
 mod vocabulary;
+mod word_pieces;
 mod words;
 
 pub use byte_pairs::{BytePairs, Spelling, gpt2_bytes};

@@ -16,7 +16,7 @@ use crate::pipeline::Pipeline;
 use crate::scored::{Joins, Sides};
 use crate::vocabulary::Vocabulary;
 use crate::words::WordTokenizer;
-use crate::{byte_level, json, unigram};
+use crate::{byte_level, json, unigram, word_pieces};
 
 /// The tokenizer of a checkpoint.
 ///
@@ -50,6 +50,7 @@ impl Tokenizer {
     /// | spiece.model | T5's, or Pegasus' |
     /// | sentencepiece.bpe.model | mBART's, mBART-50's or PLBart's |
     /// | vocab.json, merges.txt | byte pairs: BART's, Blenderbot's, Whisper's; or Blenderbot-small's words |
+    /// | vocab.txt | word pieces: BERT's, or the characters of Japanese models |
     /// | none | ByT5's bytes |
     ///
     /// The first row that fits counts. Which of two it is says `tokenizer_class` of tokenizer_config.json, else
@@ -106,6 +107,8 @@ impl Tokenizer {
                 }
             };
             ("vocab.json", opened)
+        } else if folder.has(word_pieces::FILE) {
+            (word_pieces::FILE, pipeline(word_pieces::open(&folder)?))
         } else if class == "ByT5Tokenizer" {
             ("tokenizer_config.json", (Kind::Bytes(ByteTokenizer::open(&folder)?), None))
         } else {

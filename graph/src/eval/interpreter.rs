@@ -234,6 +234,7 @@ impl<'g> Interpreter<'g> {
             Op::Conv { stride, pad, .. } => {
                 linear::conv(x(), &args[1], args.get(2), *stride, *pad).ok_or_else(too_short)?
             }
+            Op::Conv2d { stride, pad, groups } => linear::conv2d(x(), &args[1], *stride, *pad, *groups),
             Op::Broadcast(to) => layout::broadcast(x(), to.iter().map(dim).collect()),
             Op::Slice { axis, start, step, len } => {
                 layout::slice(x(), *axis, *start, *step, dim(len)).ok_or_else(too_short)?

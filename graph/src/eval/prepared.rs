@@ -13,6 +13,7 @@ use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix
 use rten_simd::SimdUnaryOp;
 use rten_tensor::{Layout, Matrix, NdTensorView};
 
+use super::kernels::linear::Windows;
 use super::kernels::norm::{layer_norm_rows, rms_norm_rows, softmax_row};
 use super::kernels::strided::{Strided, broadcast_shape, f32s};
 use super::math;
@@ -120,6 +121,7 @@ pub(super) fn op(op: &Op, args: &[Tensor], split: bool) -> Option<Option<Tensor>
         Op::MatMul => matmul(x(), &args[1], split),
         Op::Attention { scale, softcap } => attention([x(), &args[1], &args[2]], args.get(3), *scale, *softcap, split),
         Op::Conv { stride, pad, .. } => return Some(conv(x(), &args[1], args.get(2), *stride, *pad, split)),
+        Op::Conv2d { stride, pad, groups } => conv2d(x(), &args[1], *stride, *pad, *groups, split),
         Op::Softmax => softmax(x(), split),
         Op::Unary(op) => unary(*op, x(), split),
         Op::RmsNorm { eps } if weight(&args[1]) > 0 => {
@@ -372,6 +374,38 @@ pub(super) fn conv(
         }
     }
     Some(Tensor::f32([*batch, *outputs, windows], out))
+}
+
+/// The same along two axes, a group of channels at a time.
+pub(super) fn conv2d(
+    x: &Tensor,
+    w: &Tensor,
+    stride: [usize; 2],
+    pad: [usize; 2],
+    groups: usize,
+    split: bool,
+) -> Tensor {
+    let windows = Windows::new(x, w, stride, pad);
+    let ([rows, columns], depth) = (windows.count(), windows.depth());
+    let (batch, outputs) = (x.shape()[0], w.shape()[0]);
+    let (count, of_group) = (rows * columns, outputs / groups);
+    let split = split && of_group * count * depth >= WORTH_SPLITTING;
+    let mut out = Vec::with_capacity(batch * outputs * count);
+    for (i, x) in f32s(x).chunks((x.len() / (batch * groups).max(1)).max(1)).enumerate() {
+        let w = &f32s(w)[i % groups * of_group * depth..][..of_group * depth];
+        let of_windows = |which: Range<usize>, out: &mut [f32]| {
+            let mut side_by_side = vec![0.0; which.len() * depth];
+            for (window, cells) in which.clone().zip(side_by_side.chunks_mut(depth.max(1))) {
+                windows.fill(x, window, cells);
+            }
+            let right = NdTensorView::from_data([which.len(), depth], &side_by_side[..]).transposed();
+            Right::new(right, of_group).product(w, depth, out);
+            Ok::<(), std::convert::Infallible>(())
+        };
+        let Ok(found) = by_columns([of_group, count], SLAB, split, of_windows);
+        out.extend(found);
+    }
+    Tensor::f32([batch, outputs, rows, columns], out)
 }
 
 pub(super) fn attention(

@@ -121,6 +121,28 @@ impl Op {
                 };
                 Ok(Type::f32([b.clone(), out.clone(), n]))
             }
+            Op::Conv2d { stride, pad, groups } => {
+                arity(&[2])?;
+                float(args)?;
+                let ([b, c, lengths @ ..], [out, c2, kernel @ ..]) = (&args[0].shape[..], &args[1].shape[..]) else {
+                    return Err("takes x[b, c, n, m] and w[o, c / groups, k, l]".into());
+                };
+                let divides = |n: &Dim| n.literal().is_some_and(|n| *groups > 0 && n % groups == 0);
+                let fits = divides(c) && divides(out) && c.literal() == c2.literal().map(|c| c * groups);
+                match (lengths.len(), kernel.len(), fits) {
+                    (2, 2, true) => {}
+                    (2, 2, false) => return Err(format!("channels do not divide into {groups} groups of the weight")),
+                    _ => return Err("takes x[b, c, n, m] and w[o, c / groups, k, l]".into()),
+                }
+                let windows = |axis: usize| {
+                    let last = (lengths[axis].literal()? + 2 * pad[axis]).checked_sub(kernel[axis].literal()?)?;
+                    last.checked_div(stride[axis]).map(|n| Dim::from(n + 1))
+                };
+                let [Some(n), Some(m)] = [0, 1].map(windows) else {
+                    return Err("is longer than its input, or its stride is 0, or a length is no number".into());
+                };
+                Ok(Type::f32([b.clone(), out.clone(), n, m]))
+            }
             Op::Broadcast(to) => {
                 arity(&[1])?;
                 match broadcast(&args[0].shape, to)? == *to {

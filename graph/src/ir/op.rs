@@ -162,6 +162,16 @@ pub enum Op {
         /// What the length of the result is called when that of the argument is a symbol.
         length: Option<Sym>,
     },
+    /// Cross-correlation along the last two axes, zeros beyond their ends. Channels come in groups: those of a group of the result
+    /// are sums over the channels of the same group of the argument, of which the weight has no others.
+    Conv2d {
+        /// Places between two windows, along each axis.
+        stride: [usize; 2],
+        /// Zeros before the first and after the last place of each axis.
+        pad: [usize; 2],
+        /// Groups of neighbouring channels.
+        groups: usize,
+    },
     /// The same elements under another shape.
     Reshape(Vec<Dim>),
     /// Repeated along axes of length 1, aligned at the end.
@@ -256,6 +266,9 @@ impl fmt::Display for Op {
             Op::LayerNorm { eps } => write!(f, "LayerNorm(eps={eps:e})"),
             Op::GroupNorm { groups, eps } => write!(f, "GroupNorm(groups={groups}, eps={eps:e})"),
             Op::Conv { stride, pad, .. } => write!(f, "Conv(stride={stride}, pad={pad})"),
+            Op::Conv2d { stride, pad, groups } => {
+                write!(f, "Conv2d(stride={stride:?}, pad={pad:?}, groups={groups})")
+            }
             Op::Broadcast(dims) => {
                 let dims: Vec<String> = dims.iter().map(Dim::to_string).collect();
                 write!(f, "Broadcast[{}]", dims.join(", "))

@@ -89,6 +89,7 @@ impl Op {
             | Op::LayerNorm { .. }
             | Op::GroupNorm { .. }
             | Op::Conv { .. }
+            | Op::Conv2d { .. }
             | Op::Rope(_)
             | Op::DynamicQuant(_)
             | Op::FakeQuant(_)
@@ -100,7 +101,7 @@ impl Op {
     pub fn reads(&self, place: usize) -> Reads {
         match (self, place) {
             (Op::Linear | Op::MatMul, 1) => Reads::Matrix,
-            (Op::Conv { .. }, 1) => Reads::Kernel,
+            (Op::Conv { .. } | Op::Conv2d { .. }, 1) => Reads::Kernel,
             (Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::GroupNorm { .. }, 1) => Reads::Gain,
             (Op::Linear | Op::Conv { .. } | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::GroupNorm { .. }, 2..) => {
                 Reads::Bias
@@ -118,6 +119,7 @@ impl Op {
                 | Op::LayerNorm { .. }
                 | Op::GroupNorm { .. }
                 | Op::Conv { .. }
+                | Op::Conv2d { .. }
                 | Op::Reshape(_)
                 | Op::Broadcast(_)
                 | Op::Slice { .. }
@@ -142,7 +144,7 @@ impl Op {
             sets.iter().map(|set| set.iter().copied().filter(|arg| *arg < arity).collect()).collect()
         };
         match self {
-            Op::MatMul | Op::Binary(Binary::Mul) => there(&[&[0], &[1]]),
+            Op::MatMul | Op::Conv2d { .. } | Op::Binary(Binary::Mul) => there(&[&[0], &[1]]),
             Op::Linear | Op::Conv { .. } => there(&[&[0, 2], &[1, 2]]),
             Op::Embed => there(&[&[1]]),
             Op::Binary(Binary::Add | Binary::Sub) => there(&[&[0, 1]]),
@@ -210,6 +212,18 @@ impl Op {
                     (_, _) => None,
                 }
             }
+            Op::Conv2d { stride, pad, groups } => {
+                let place = |i: usize| stride[i] == 1 && pad[i] == 0 && args[1].shape[i + 2].literal() == Some(1);
+                let one_channel = |x: &Type| x.shape[1].literal() == Some(*groups);
+                match (arg, axis) {
+                    (0, 0) => Some(0),
+                    // Each channel is a group of its own.
+                    (0, 1) => (one_channel(x) && one_channel(result)).then_some(1),
+                    (0, 2 | 3) => place(axis - 2).then_some(axis),
+                    (1, 0) => Some(1),
+                    (_, _) => None,
+                }
+            }
             Op::Reshape(to) => kept_by_reshape(axis, &x.shape, to),
             Op::Slice { axis: cut, start, step, len } => {
                 let is_whole = *start == 0 && *step == 1 && *len == x.shape[axis];
@@ -242,7 +256,7 @@ impl Op {
     pub fn terms(&self, args: &[&Type]) -> Option<Vec<Dim>> {
         match self {
             Op::MatMul | Op::Linear | Op::Attention { .. } => Some(args[0].shape.last().into_iter().cloned().collect()),
-            Op::Conv { .. } => Some(args[1].shape[1..].to_vec()),
+            Op::Conv { .. } | Op::Conv2d { .. } => Some(args[1].shape[1..].to_vec()),
             Op::Embed
             | Op::Binary(_)
             | Op::Unary(_)
@@ -278,6 +292,7 @@ impl Op {
             | Op::Softmax
             | Op::GroupNorm { .. }
             | Op::Conv { .. }
+            | Op::Conv2d { .. }
             | Op::Reshape(_)
             | Op::Broadcast(_)
             | Op::Slice { .. }
@@ -309,6 +324,7 @@ impl Op {
             | Op::LayerNorm { .. }
             | Op::GroupNorm { .. }
             | Op::Conv { .. }
+            | Op::Conv2d { .. }
             | Op::Reshape(_)
             | Op::Broadcast(_)
             | Op::Slice { .. }
@@ -347,6 +363,7 @@ impl Op {
             },
             // The name of a length that a convolution makes is no length.
             Op::Conv { .. }
+            | Op::Conv2d { .. }
             | Op::MatMul
             | Op::Linear
             | Op::Embed
@@ -381,9 +398,12 @@ impl Op {
                 Some((0, rest)) => Some(Op::Transpose(rest.iter().map(|axis| axis - 1).collect())),
                 _ => None,
             },
-            Op::GroupNorm { .. } | Op::Conv { .. } | Op::Rope(_) | Op::PaddingMask { .. } | Op::Attention { .. } => {
-                None
-            }
+            Op::GroupNorm { .. }
+            | Op::Conv { .. }
+            | Op::Conv2d { .. }
+            | Op::Rope(_)
+            | Op::PaddingMask { .. }
+            | Op::Attention { .. } => None,
             Op::MatMul
             | Op::Linear
             | Op::Embed

@@ -14,6 +14,17 @@ pub enum FloatType {
     BF16,
 }
 
+/// The elements of a matrix `[rows, columns]`, column by column; of `element` bytes each.
+pub fn transposed(bytes: &[u8], [rows, columns]: [usize; 2], element: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for column in 0..columns {
+        for row in 0..rows {
+            out.extend_from_slice(&bytes[(row * columns + column) * element..][..element]);
+        }
+    }
+    out
+}
+
 impl FloatType {
     /// Bytes an element.
     pub fn bytes(self) -> usize {

@@ -13,7 +13,7 @@ use std::ops::Range;
 pub use self::affine::{AffineTensor, Block, dequantize, inverse};
 use self::blob::Blob;
 pub use self::derived::{Computed, Derive, multiple};
-pub use self::float::FloatType;
+pub use self::float::{FloatType, transposed};
 pub use self::float8::{E4M3_MAX, Float8Tensor, ScalePer, from_e4m3, to_e4m3};
 use self::ggml::GgmlType;
 

@@ -18,7 +18,7 @@ pub struct Bench {
     /// is its default, or ggml
     #[arg(long, value_name = "NAME")]
     pub engine: Vec<String>,
-    /// Lengths of the sources: tokens, or seconds of sound [default: 32,128,512, or what the model hears]
+    /// Lengths of the sources: tokens, seconds of sound, or 1 image [default: 32,128,512, or what the model hears or sees]
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub source: Vec<usize>,
     /// Sequences side by side

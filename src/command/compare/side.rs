@@ -8,6 +8,7 @@ use converters::import::family;
 use converters::tokenizer::{Languages, Tokenizer, TokenizerError};
 use converters::{Artifact, Checkpoint, FORMATS, limits};
 use frontend::Kind;
+use frontend::image::ImageSettings;
 use serde_json::Value;
 use validate::runtime::{Options, ctranslate2};
 use validate::task::{DataError, Text};
@@ -18,6 +19,7 @@ use crate::build::manifest::Manifest;
 use crate::build::source::text_of;
 use crate::build::there;
 use crate::command::inspect::kind;
+use crate::recipe::load::Loaded;
 
 /// It holds graphs against themselves, and is nobody's engine.
 const NOBODYS: &str = "interpreter";
@@ -114,6 +116,7 @@ pub struct Asked {
     pub kind: Kind,
     pub text: Box<dyn Text>,
     pub files: Files,
+    pub images: ImageSettings,
     /// Where a tokenizer was looked for, when none was found.
     looked_in: Option<Vec<PathBuf>>,
 }
@@ -133,8 +136,9 @@ impl Asked {
         let files = Files::open(home.unwrap_or(&folders[0]))?;
         let (text, _) = text_of(home.unwrap_or(&folders[0]), &[&Languages::default()])?;
         let kind = family(&model_type).map_or(Kind::Text, |family| family.front_end());
+        let images = folders.iter().find_map(|dir| images(dir)).unwrap_or_default();
         let looked_in = home.is_none().then(|| folders.iter().map(|dir| (*dir).to_owned()).collect());
-        Ok(Asked { model_type, decoding, kind, text, files, looked_in })
+        Ok(Asked { model_type, decoding, kind, text, files, images, looked_in })
     }
 
     /// Why data cannot be read, and that there is no tokenizer where that is why.
@@ -151,6 +155,12 @@ impl Asked {
             _ => source.into(),
         }
     }
+}
+
+/// What the recipe of an artifact does to images.
+fn images(dir: &Path) -> Option<ImageSettings> {
+    let manifest = Manifest::read(dir).ok()??;
+    Some(Loaded::of_artifact(dir, &manifest.recipe.text).ok()?.recipe.image)
 }
 
 /// How the model in a folder decodes: by its manifest, else as its files say.

@@ -13,8 +13,8 @@ use crate::command::engines::Engines;
 pub struct Run {
     /// The folder of an artifact or of a checkpoint
     pub artifact: PathBuf,
-    /// What to feed it: a text, or the path of a WAV for a model that recognizes speech; several are answered one after the other,
-    /// a line each [default: the lines of stdin, as with `-`]
+    /// What to feed it: a text, the path of a WAV for a model that recognizes speech, or the path of a PNG or JPEG for one that sees;
+    /// several are answered one after the other, a line each [default: the lines of stdin, as with `-`]
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<String>,
     /// The inputs are the lines of this file: {"input": …} where its name ends in .jsonl, else texts or paths

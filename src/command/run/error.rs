@@ -51,7 +51,7 @@ pub enum RunError {
     /// Settings of decoding that do not fit the artifact.
     #[error("{}", .0.join("\n"))]
     Decode(Vec<String>),
-    /// The text cannot be tokenized, or the clip not be heard.
+    /// The text cannot be tokenized, or the clip or image not be read.
     #[error("{0}")]
     Input(String),
     /// Of several inputs none.

@@ -22,7 +22,7 @@ pub struct Question {
 /// All inputs, in order.
 pub struct Questions {
     from: From,
-    /// Where relative paths of clips begin.
+    /// Where relative paths of clips and images begin.
     pub dir: PathBuf,
 }
 

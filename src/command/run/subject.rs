@@ -7,6 +7,7 @@ use converters::import::family;
 use converters::tokenizer::Languages;
 use converters::{Checkpoint, FORMATS};
 use frontend::Kind;
+use frontend::image::ImageSettings;
 
 use super::error::RunError;
 use crate::build::error::PipelineError;
@@ -21,8 +22,8 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// With the languages of the recipe that it was made by.
-    pub fn open(dir: &Path) -> Result<(Subject, Languages), RunError> {
+    /// With the languages of the recipe that it was made by, and what that does to images.
+    pub fn open(dir: &Path) -> Result<(Subject, Languages, ImageSettings), RunError> {
         let kind = kind(dir)?;
         let manifest = read_manifest(dir)?;
         let recipe = manifest.as_ref().map(|manifest| Loaded::of_artifact(dir, &manifest.recipe.text));
@@ -30,16 +31,16 @@ impl Subject {
         if kind == "checkpoint" {
             let mut source = Source::open(dir, &[])?;
             let Some((manifest, recipe)) = manifest.zip(recipe) else {
-                return Ok((Subject::Checkpoint(Box::new(source)), Languages::default()));
+                return Ok((Subject::Checkpoint(Box::new(source)), Languages::default(), ImageSettings::default()));
             };
             // A float artifact is a checkpoint too, and decodes as its recipe says.
             source.decoding = manifest.decoding;
-            return Ok((Subject::Checkpoint(Box::new(source)), recipe.languages));
+            return Ok((Subject::Checkpoint(Box::new(source)), recipe.languages, recipe.image));
         }
         if let Some((manifest, recipe)) = manifest.zip(recipe) {
             let format = FORMATS.iter().map(|f| f.name()).find(|name| *name == manifest.format).unwrap_or(kind);
             let (model_type, decoding) = (manifest.model.model_type, Box::new(manifest.decoding));
-            return Ok((Subject::Artifact { format, model_type, decoding }, recipe.languages));
+            return Ok((Subject::Artifact { format, model_type, decoding }, recipe.languages, recipe.image));
         }
         if kind != "gguf" {
             return Err(RunError::NoManifest(dir.to_owned()));
@@ -48,7 +49,7 @@ impl Subject {
         let checkpoint = Checkpoint::open(dir).map_err(PipelineError::from)?;
         let model_type = checkpoint.config().model_type().unwrap_or_default().to_owned();
         let decoding = Box::new(checkpoint.generation().clone());
-        Ok((Subject::Artifact { format: kind, model_type, decoding }, Languages::default()))
+        Ok((Subject::Artifact { format: kind, model_type, decoding }, Languages::default(), ImageSettings::default()))
     }
 
     /// Its own way to decode.

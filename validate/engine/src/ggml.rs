@@ -527,6 +527,22 @@ impl Context {
         self.adopt(raw, Kind::F32, &[w, x])
     }
 
+    /// `x[m, n, c, b]` -> `[l · k · c, columns, rows, b]`: the windows of a kernel `w[l, k, c, o]` side by side.
+    ///
+    /// `stride`, `pad`: along n and m.
+    pub(crate) fn windows_2d(&self, w: &Tensor, x: &Tensor, stride: [usize; 2], pad: [usize; 2]) -> Tensor {
+        let ([l, k, c, _], [m, n, c2, _]) = (w.ne(), x.ne());
+        assert!(x.kind == Kind::F32 && x.is_dense() && c == c2 && !stride.contains(&0));
+        assert!(n + 2 * pad[0] >= k && m + 2 * pad[1] >= l);
+        let ([s1, s0], [p1, p0]) = (stride.map(|n| n as c_int), pad.map(|n| n as c_int));
+        // SAFETY: as above.
+        let raw = unsafe {
+            let (w, x) = (w.raw.as_ptr(), x.raw.as_ptr());
+            sys::ggml_im2col(self.ctx(), w, x, s0, s1, p0, p1, 1, 1, true, sys::GGML_TYPE_F32)
+        };
+        self.adopt(raw, Kind::F32, &[w, x])
+    }
+
     /// `x[d, h, n, b]`: each head turned by `positions[n] / factors[pair]`; pairs are places `i` and `i + d / 2` where
     /// `halves`, else `2i` and `2i + 1`.
     ///

@@ -15,7 +15,7 @@ const CHUNK_BYTES: usize = 4 << 20;
 /// What a weight is read as.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) enum Role {
-    /// The matrix of a `Linear`, or the kernel of a `Conv`.
+    /// The matrix of a `Linear`, or the kernel of a convolution.
     Matrix,
     /// A table of which rows are taken.
     Rows,
@@ -42,7 +42,7 @@ fn roles(graph: &Graph, stacks: &[(&[ValueId], bool)]) -> BTreeMap<(WeightId, Ro
             for (place, arg) in args.iter().enumerate() {
                 let Some(weight) = graph.weight_of(*arg) else { continue };
                 let role = match (op, place) {
-                    (Op::Linear | Op::Conv { .. }, 1) => Role::Matrix,
+                    (Op::Linear | Op::Conv { .. } | Op::Conv2d { .. }, 1) => Role::Matrix,
                     (Op::Embed, 1) => Role::Rows,
                     (Op::RelativeBias { .. }, _) => Role::Host,
                     _ => Role::Floats,

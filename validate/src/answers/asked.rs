@@ -80,6 +80,7 @@ fn question(form: Form, sample: &Sample) -> Result<Question<'_>, AskError> {
             let found = match original {
                 Original::Text(_) => "texts",
                 Original::Clip(_) => "clips",
+                Original::Image(_) => "images",
                 Original::Drawn => "drawn numbers",
             };
             Err(AskError::Unasked(format!("the engine takes {wanted}, and the data has {found}")))

@@ -58,7 +58,9 @@ fn encoder(graph: &Graph) -> HashSet<&str> {
 
 impl Sums {
     fn of(graph: &Graph, step: &Step) -> Option<Sums> {
-        let (Op::Linear | Op::Embed | Op::Conv { .. }, [_, weight, ..]) = (step.op, graph.args(step.id)) else {
+        let (Op::Linear | Op::Embed | Op::Conv { .. } | Op::Conv2d { .. }, [_, weight, ..]) =
+            (step.op, graph.args(step.id))
+        else {
             return None;
         };
         let weight = graph.weights.get(graph.weight_of(*weight)?).name.clone();

@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// What a line says.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct Line {
-    /// A text, or the path of a clip.
+    /// A text, or the path of a clip or an image.
     pub input: String,
     /// What should be said of it, where that is known.
     pub target: Option<String>,

@@ -64,7 +64,7 @@ pub struct Place {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Port {
-    /// `input_ids`, `input_features`, `attention_mask`; `decoder_input_ids`, `position`; `past.{i}.k`, `cross.{i}.v`,
+    /// `input_ids`, `input_features`, `pixel_values`, `attention_mask`; `decoder_input_ids`, `position`; `past.{i}.k`, `cross.{i}.v`,
     /// `present.{i}.k`; `logits`.
     pub port: String,
     /// What the file calls it.

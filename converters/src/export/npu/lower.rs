@@ -7,7 +7,7 @@ use graph::{
     Binary, DType, Def, Dim, Entry, FakeQuant, FloatType, Graph, Op, Port as GraphPort, PortRole, Unary, ValueId,
     WeightId,
 };
-use onnx::make::{float, int, ints, node, prune, tensor, text, typed_value_info};
+use onnx::make::{conv2d, float, int, ints, node, prune, tensor, text, typed_value_info};
 use onnx::proto::tensor_proto::DataType;
 use onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use onnx::tensors::Layout;
@@ -349,6 +349,7 @@ impl<'g> Lowering<'g> {
             Op::Conv { stride, pad, .. } => {
                 self.emit_with("Conv", &names, vec![ints("strides", [*stride]), ints("pads", [*pad, *pad])])
             }
+            Op::Conv2d { stride, pad, groups } => self.emit_with("Conv", &names, conv2d(*stride, *pad, *groups)),
             Op::Reshape(_) => {
                 let shape = self.shape(id)?;
                 let shape = self.ints(&shape);

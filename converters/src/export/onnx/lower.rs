@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use graph::eval::relative_bucket;
 use graph::{Binary, Def, Entry, Granularity, Layout as Pairing, Op, Rope, Sym, Unary, ValueId};
-use onnx::make::{int, ints, node, prune};
+use onnx::make::{conv2d, int, ints, node, prune};
 use onnx::proto::NodeProto;
 use onnx::proto::tensor_proto::DataType;
 
@@ -114,6 +114,10 @@ impl Block<'_, '_> {
                     self.lengths.insert(*length, (out.clone(), 2));
                 }
                 Ok(out)
+            }
+            Op::Conv2d { stride, pad, groups } => {
+                let [x, w] = [self.name(args[0])?, self.name(args[1])?];
+                Ok(self.emit_with("Conv", &[&x, &w], conv2d(*stride, *pad, *groups)))
             }
             Op::Broadcast(to) => {
                 let x = self.name(args[0])?;

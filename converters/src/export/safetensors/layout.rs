@@ -35,6 +35,8 @@ pub struct Layout<'a> {
 
 enum Form<'a> {
     Floats(FloatType),
+    /// The same, columns as rows.
+    Turned(FloatType),
     /// A computed table, as f32. It is not the checkpoint's, so it decides no type of the whole.
     Table,
     /// Index into [`Layout::groups`].
@@ -110,8 +112,13 @@ impl<'a> Layout<'a> {
         let mut codes: Vec<(&Weight, &AffineTensor, &Use)> = Vec::new();
         let mut floats: Vec<(&Weight, SmallFloats, &Use)> = Vec::new();
         let unused = Use::default();
+        let turned = |weight: &Weight| model.architecture.is_transposed(&weight.name);
         for (id, weight) in graph.weights.iter() {
             let used = uses.get(&id).unwrap_or(&unused);
+            if turned(weight) && matches!(weight.data, WeightData::Quantized(_)) {
+                faults
+                    .push(format!("{}: only Linears can have codes, and transformers has a Conv1D there", weight.name));
+            }
             match &weight.data {
                 WeightData::Quantized(Quantized::Affine(tensor)) => {
                     if let Some(fault) = misfit(weight, used, rounded) {
@@ -136,6 +143,8 @@ impl<'a> Layout<'a> {
         let mut of_codes = codes.iter();
         for (id, weight) in graph.weights.iter() {
             let form = match &weight.data {
+                WeightData::Stored { dtype, .. } if turned(weight) => Form::Turned(float_type(options.dtype, *dtype)),
+                WeightData::Derived(..) if turned(weight) => Form::Turned(FloatType::F32),
                 WeightData::Stored { dtype, .. } => Form::Floats(float_type(options.dtype, *dtype)),
                 WeightData::Derived(..) => Form::Floats(FloatType::F32),
                 // A parameter of Marian and Pegasus, which transformers 5.23 reports as missing when a Pegasus lacks it.
@@ -151,14 +160,14 @@ impl<'a> Layout<'a> {
                     None => continue, // a ggml weight, which is a fault already
                 },
             };
-            if let Form::Floats(dtype) = form {
+            if let Some(dtype) = form.float() {
                 faults.extend(narrowed(options.dtype, dtype, weight, !codes.is_empty() || !floats.is_empty()));
                 let used = uses.get(&id).unwrap_or(&unused);
                 layout.ignored.extend((used.linear || used.table).then(|| module(&weight.name).to_owned()));
             }
             layout.weights.push((weight, form));
         }
-        let head = model.architecture.head();
+        let head = model.architecture.head(&model.checkpoint);
         if graph.weights.find(&format!("{head}.weight")).is_none() {
             layout.ignored.push(head.to_owned()); // it has the weight of the embedding, which is no Linear's
         }
@@ -257,6 +266,11 @@ impl<'a> Layout<'a> {
                 let content = Content::Floats { weight, dtype: FloatType::F32 };
                 vec![Tensor { name: weight.name.clone(), shape: weight.shape.clone(), content }]
             }
+            Form::Turned(dtype) => {
+                let shape = weight.shape.iter().rev().copied().collect();
+                let content = Content::Turned { weight, dtype: *dtype };
+                vec![Tensor { name: weight.name.clone(), shape, content }]
+            }
             Form::Codes(tensor, group) => {
                 let kind = self.groups[*group].kind;
                 Tensor::of_codes(Codes { weight, tensor, kind, packed: self.packed })
@@ -345,7 +359,7 @@ impl<'a> Layout<'a> {
 impl Form<'_> {
     fn float(&self) -> Option<FloatType> {
         match self {
-            Form::Floats(dtype) => Some(*dtype),
+            Form::Floats(dtype) | Form::Turned(dtype) => Some(*dtype),
             Form::Table | Form::Codes(..) | Form::SmallFloats(_) => None,
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use checkpoint::safetensors::{Entry, entries};
 use graph::{
     AffineTensor, Blob, Block, Float8Tensor, FloatType, GgmlType, Quantized, ScalePer, Scratch, Weight, WeightData,
-    Weights,
+    Weights, transposed,
 };
 use half::f16;
 use serde::Deserialize;
@@ -33,8 +33,18 @@ pub fn weights(model: &Model, artifact: &Artifact) -> Result<Weights, ExportErro
         let data = match files.take_if(&weight.name, |entry| float_type(&entry.dtype).is_some()) {
             Some(entry) => {
                 let dtype = float_type(&entry.dtype).expect("just asked");
-                files.expect_shape(&entry, &weight.shape)?;
-                WeightData::Stored { blob: entry.bytes, dtype }
+                match model.architecture.is_transposed(&weight.name) {
+                    false => {
+                        files.expect_shape(&entry, &weight.shape)?;
+                        WeightData::Stored { blob: entry.bytes, dtype }
+                    }
+                    true => {
+                        let [n, e] = weight.matrix();
+                        files.expect_shape(&entry, &[e, n])?;
+                        let blob = Blob::memory(transposed(&files.read(&entry)?, [e, n], dtype.bytes()));
+                        WeightData::Stored { blob, dtype }
+                    }
+                }
             }
             None => WeightData::Quantized(files.quantized(weight, &scratch)?),
         };

@@ -1,6 +1,6 @@
 //! A tensor of a file: which ones hold a weight, and their bytes.
 
-use graph::{FloatType, ScalePer, Weight, WeightData, WeightError};
+use graph::{FloatType, ScalePer, Weight, WeightData, WeightError, transposed};
 
 use super::compressed::{Codes, packed_bytes};
 use super::small_floats::{Kind, MX_BLOCK, SmallFloats};
@@ -23,6 +23,13 @@ pub struct Tensor<'a> {
 pub enum Content<'a> {
     /// A weight, widened to the type where it has another.
     Floats {
+        /// The weight.
+        weight: &'a Weight,
+        /// The type in the file.
+        dtype: FloatType,
+    },
+    /// The same of a matrix whose columns are the rows of the file.
+    Turned {
         /// The weight.
         weight: &'a Weight,
         /// The type in the file.
@@ -103,9 +110,12 @@ impl<'a> Tensor<'a> {
     /// The format's word for the element type, and its bytes.
     pub fn dtype(&self) -> (&'static str, usize) {
         match &self.content {
-            Content::Floats { dtype: FloatType::F32, .. } | Content::Scales(_) => ("F32", 4),
-            Content::Floats { dtype: FloatType::F16, .. } => ("F16", 2),
-            Content::Floats { dtype: FloatType::BF16, .. } => ("BF16", 2),
+            Content::Scales(_) => ("F32", 4),
+            Content::Floats { dtype, .. } | Content::Turned { dtype, .. } => match dtype {
+                FloatType::F32 => ("F32", 4),
+                FloatType::F16 => ("F16", 2),
+                FloatType::BF16 => ("BF16", 2),
+            },
             Content::Codes(codes) | Content::Zeros(codes) if codes.packed => ("I32", 4),
             Content::Codes(_) | Content::Zeros(_) => ("I8", 1),
             Content::Shape(_) => ("I64", 8),
@@ -144,6 +154,12 @@ impl<'a> Tensor<'a> {
                     Ok(())
                 }
             },
+            Content::Turned { weight, dtype } => {
+                let values = weight.read()?;
+                let mut bytes = vec![0; values.len() * dtype.bytes()];
+                dtype.encode(&values, &mut bytes);
+                out(&transposed(&bytes, weight.matrix(), dtype.bytes()))
+            }
             Content::Codes(codes) => {
                 for rows in chunks(codes.weight) {
                     out(&codes.rows(rows).map_err(|source| unreadable(codes.weight, source))?)?;

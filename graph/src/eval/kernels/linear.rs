@@ -75,3 +75,70 @@ pub(in crate::eval) fn conv(
     }
     Some(Tensor::f32([*batch, *outputs, windows], out))
 }
+
+/// The same along two axes, a group of channels at a time. Both kinds of kernels fill windows with it.
+pub(in crate::eval) struct Windows {
+    /// Of the kernel: channels of a group, then its two lengths.
+    kernel: [usize; 3],
+    input: [usize; 2],
+    stride: [usize; 2],
+    pad: [usize; 2],
+    /// How many there are along each axis.
+    count: [usize; 2],
+}
+
+impl Windows {
+    /// Those of `w[o, c, k, l]` on the last two axes of `x[b, c, n, m]`, which inference has found to be long enough.
+    pub(in crate::eval) fn new(x: &Tensor, w: &Tensor, stride: [usize; 2], pad: [usize; 2]) -> Windows {
+        let ([_, _, n, m], [_, c, k, l]) = (x.shape(), w.shape()) else {
+            unreachable!("inference made both of rank 4")
+        };
+        let count = |axis: usize, n: usize, k: usize| (n + 2 * pad[axis] - k) / stride[axis] + 1;
+        Windows { kernel: [*c, *k, *l], input: [*n, *m], stride, pad, count: [count(0, *n, *k), count(1, *m, *l)] }
+    }
+
+    /// How many there are along each axis.
+    pub(in crate::eval) fn count(&self) -> [usize; 2] {
+        self.count
+    }
+
+    /// Numbers in one.
+    pub(in crate::eval) fn depth(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
+    /// Window number `window`, row by row, of the channels `x[c, n, m]` of a group.
+    pub(in crate::eval) fn fill(&self, x: &[f32], window: usize, cells: &mut [f32]) {
+        let ([_, k, l], [n, m]) = (self.kernel, self.input);
+        let first = [window / self.count[1] * self.stride[0], window % self.count[1] * self.stride[1]];
+        for (i, cell) in cells.iter_mut().enumerate() {
+            let (channel, row, column) = (i / (k * l), i / l % k, i % l);
+            let at = |axis: usize, place: usize, len: usize| {
+                (first[axis] + place).checked_sub(self.pad[axis]).filter(|at| *at < len)
+            };
+            *cell = match (at(0, row, n), at(1, column, m)) {
+                (Some(row), Some(column)) => x[(channel * n + row) * m + column],
+                _ => 0.0,
+            };
+        }
+    }
+}
+
+/// As products of matrices, one a group.
+pub(in crate::eval) fn conv2d(x: &Tensor, w: &Tensor, stride: [usize; 2], pad: [usize; 2], groups: usize) -> Tensor {
+    let windows = Windows::new(x, w, stride, pad);
+    let ([rows, columns], depth) = (windows.count(), windows.depth());
+    let (batch, outputs) = (x.shape()[0], w.shape()[0]);
+    let (count, of_group) = (rows * columns, outputs / groups);
+    let mut out = vec![0.0; batch * outputs * count];
+    let mut side_by_side = vec![0.0; count * depth];
+    let inputs = f32s(x).chunks((x.len() / (batch * groups).max(1)).max(1));
+    for (i, (x, out)) in inputs.zip(out.chunks_mut((of_group * count).max(1))).enumerate() {
+        for (window, cells) in side_by_side.chunks_mut(depth.max(1)).enumerate() {
+            windows.fill(x, window, cells);
+        }
+        let w = &f32s(w)[i % groups * of_group * depth..][..of_group * depth];
+        gemm(w, &side_by_side, true, [of_group, depth, count], out);
+    }
+    Tensor::f32([batch, outputs, rows, columns], out)
+}

@@ -176,7 +176,7 @@ fn scores(graph: &Graph) -> HashSet<ValueId> {
 fn in_floats(graph: &Graph, id: ValueId) -> bool {
     let Some(op) = graph.op(id) else { return false };
     match op {
-        Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::GroupNorm { .. } | Op::Conv { .. } => true,
+        Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::GroupNorm { .. } | Op::Conv { .. } | Op::Conv2d { .. } => true,
         Op::Unary(Unary::Relu | Unary::Sigmoid) => false,
         Op::Unary(Unary::Tanh | Unary::Gelu | Unary::GeluTanh | Unary::Silu | Unary::QuickGelu) => true,
         Op::Binary(_) => graph.args(id).iter().any(|arg| matches!(graph.value(*arg).def, Def::Const(_))),

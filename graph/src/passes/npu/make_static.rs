@@ -301,6 +301,7 @@ impl Frozen<'_> {
             | Op::LayerNorm { .. }
             | Op::GroupNorm { .. }
             | Op::Conv { .. }
+            | Op::Conv2d { .. }
             | Op::Reshape(_)
             | Op::Broadcast(_)
             | Op::Slice { .. }

@@ -113,11 +113,24 @@ fn integers(place: &Place, name: &str, count: usize, say: &mut impl FnMut(&Place
     }
 }
 
+/// Inputs of encoders that are one tensor of floats, and the axes of each.
+const FEATURES: [(&str, &[&str]); 2] =
+    [("input_features", &["1", "n_mels", "frames"]), ("pixel_values", &["1", "channels", "height", "width"])];
+
+/// The one that an encoder has.
+fn features(place: &Place) -> Option<(&Port, &'static [&'static str])> {
+    FEATURES.into_iter().find_map(|(name, axes)| Some((find(&place.inputs, name)?, axes)))
+}
+
 fn check_encoder(bucket: &Bucket, say: &mut impl FnMut(&Place, String)) {
     let place = &bucket.encoder;
-    match find(&place.inputs, "input_features") {
-        Some(port) if port.numbers == Numbers::Float32 && port.shape.len() == 3 && port.shape[0] == 1 => {}
-        Some(port) => say(place, format!("input_features: expected float32[1, n_mels, frames], found {}", ty(port))),
+    match features(place) {
+        Some((port, axes)) => {
+            if port.numbers != Numbers::Float32 || port.shape.len() != axes.len() || port.shape[0] != 1 {
+                let expected = axes.join(", ");
+                say(place, format!("{}: expected float32[{expected}], found {}", port.port, ty(port)));
+            }
+        }
         None => {
             for name in ["input_ids", "attention_mask"] {
                 integers(place, name, bucket.source, say);
@@ -125,7 +138,8 @@ fn check_encoder(bucket: &Bucket, say: &mut impl FnMut(&Place, String)) {
         }
     }
     for port in &place.inputs {
-        if !matches!(PortRole::of(&port.port), PortRole::Input("input_features" | "input_ids" | "attention_mask")) {
+        let is_features = FEATURES.iter().any(|(name, _)| *name == port.port);
+        if !is_features && !matches!(PortRole::of(&port.port), PortRole::Input("input_ids" | "attention_mask")) {
             say(place, format!("{}: not an input of an encoder", port.port));
         }
     }
@@ -147,7 +161,7 @@ fn check_decoder(bucket: &Bucket, target: usize, say: &mut impl FnMut(&Place, St
     if find(&place.inputs, "attention_mask").is_some() {
         integers(place, "attention_mask", bucket.source, say);
     }
-    if find(&bucket.encoder.inputs, "input_features").is_some() && find(&place.inputs, "attention_mask").is_some() {
+    if features(&bucket.encoder).is_some() && find(&place.inputs, "attention_mask").is_some() {
         say(place, "attention_mask: features have none".to_owned());
     }
     match find(&place.outputs, LOGITS) {

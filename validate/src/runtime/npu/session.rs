@@ -123,14 +123,14 @@ impl<S: Step> Steps<S> {
     /// The sequences of a batch, each without its padding. Floats have none: what makes them has filled them to one shape.
     fn given(&self, source: &Feeds) -> Result<Vec<Given>, RuntimeError> {
         if let Some((port, tensor)) = source.iter().find(|(_, tensor)| tensor.as_f32().is_some()) {
-            let (&[rows, n_mels, frames], Some(data)) = (tensor.shape(), tensor.as_f32()) else {
-                return Err(self.failed(format!("{port}: expected f32[b, n_mels, frames], found {tensor:?}")));
+            let ([rows, of_one @ ..], Some(data)) = (tensor.shape(), tensor.as_f32()) else {
+                return Err(self.failed(format!("{port}: expected f32 with a batch, found {:?}", tensor.shape())));
             };
             let of = |row: &[f32]| {
-                let (port, shape, data) = (port.clone(), [1, n_mels, frames], row.to_vec());
+                let (port, shape, data) = (port.clone(), [&[1], of_one].concat(), row.to_vec());
                 Given::Whole { port, shape, data }
             };
-            return Ok(data.chunks((n_mels * frames).max(1)).take(rows).map(of).collect());
+            return Ok(data.chunks(of_one.iter().product::<usize>().max(1)).take(*rows).map(of).collect());
         }
         let given = |name: &str| {
             let found: Vec<&str> = source.keys().map(String::as_str).collect();
@@ -291,7 +291,7 @@ enum Given {
     /// Floats of one port.
     Whole {
         port: String,
-        shape: [usize; 3],
+        shape: Vec<usize>,
         data: Vec<f32>,
     },
 }
@@ -300,7 +300,7 @@ impl Given {
     fn len(&self) -> usize {
         match self {
             Given::Tokens { ids, .. } => ids.len(),
-            Given::Whole { shape, .. } => shape[2],
+            Given::Whole { shape, .. } => shape.last().copied().unwrap_or(0),
         }
     }
 
@@ -316,7 +316,7 @@ impl Given {
             }
             // Nothing hides frames from an encoder, so that all of them must be there.
             Given::Whole { port, shape, data } => {
-                let value = Value { shape: shape.to_vec(), codes: Codes::Float32(data) };
+                let value = Value { shape, codes: Codes::Float32(data) };
                 (vec![(port, value)], Vec::new())
             }
         }
