@@ -21,6 +21,18 @@ pub enum ImportError {
         /// Every `model_type` that an importer reads.
         known: Vec<&'static str>,
     },
+    /// A family that reads images and has no encoder of its own for what its decoder attends to.
+    #[error(
+        "{}: model_type is {found:?}, a decoder alone: its image tokens stand before the text in one sequence; expected an \
+         encoder-decoder, as vision-encoder-decoder is",
+        .file.display()
+    )]
+    DecoderAlone {
+        /// `config.json`.
+        file: PathBuf,
+        /// Its value.
+        found: String,
+    },
     /// The forward pass cannot be written with these dimensions.
     #[error(transparent)]
     Graph(#[from] graph::BuildError),

@@ -42,6 +42,10 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
     &whisper::Whisper,
 ];
 
+/// Readers of images that are no encoder-decoders, by the words of their `model_type`.
+const DECODERS_ALONE: [&str; 8] =
+    ["git", "glm_ocr", "got_ocr2", "kosmos-2", "kosmos-2.5", "lighton_ocr", "paddleocr_vl", "smolvlm"];
+
 /// Reads a Hugging Face folder as a graph with the one entry `full`.
 ///
 /// Errors: files that are not what they say; an unknown `model_type`; else all problems of config and tensors at once.
@@ -165,6 +169,9 @@ fn architecture(checkpoint: &Checkpoint) -> Result<&'static dyn Architecture, Im
             expected: "config.json".to_owned(),
         }
         .into());
+    }
+    if let Some(found) = found.filter(|found| DECODERS_ALONE.contains(found)) {
+        return Err(ImportError::DecoderAlone { file: checkpoint.config_file().to_owned(), found: found.to_owned() });
     }
     Err(ImportError::UnknownModelType {
         file: checkpoint.config_file().to_owned(),

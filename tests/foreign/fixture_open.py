@@ -15,29 +15,31 @@ import torch
 from safetensors.torch import load_file
 
 MAX_NEW_TOKENS = 12  # as recorded
+# What is neither is text.
 SPEECH = ("whisper", "moonshine")
+IMAGES = ("vision-encoder-decoder",)
 
 
 def sources(recorded):
     """Name of the recorded tokens -> what they were generated from."""
-    names = ("input_ids", "input_features", "input_values", "attention_mask")
+    names = ("input_ids", "input_features", "input_values", "pixel_values", "attention_mask")
     found = {"greedy": {name: recorded[name] for name in names if name in recorded}}
     if "prompt_ids" in recorded:
         found["prompt_greedy"] = {"input_ids": recorded["prompt_ids"], "attention_mask": recorded["prompt_mask"]}
     return found
 
 
-def optimum(folder, speech, form):
-    from optimum.onnxruntime import ORTModelForSeq2SeqLM, ORTModelForSpeechSeq2Seq
+def optimum(folder, reads, form):
+    from optimum.onnxruntime import ORTModelForSeq2SeqLM, ORTModelForSpeechSeq2Seq, ORTModelForVision2Seq
 
-    family = ORTModelForSpeechSeq2Seq if speech else ORTModelForSeq2SeqLM
+    family = {"speech": ORTModelForSpeechSeq2Seq, "images": ORTModelForVision2Seq, "text": ORTModelForSeq2SeqLM}[reads]
     return family.from_pretrained(folder, use_merged=form == "merged", use_cache=True, provider="CPUExecutionProvider")
 
 
-def transformers(folder, speech, form):
-    from transformers import AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq
+def transformers(folder, reads, form):
+    from transformers import AutoModelForImageTextToText, AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq
 
-    family = AutoModelForSpeechSeq2Seq if speech else AutoModelForSeq2SeqLM
+    family = {"speech": AutoModelForSpeechSeq2Seq, "images": AutoModelForImageTextToText, "text": AutoModelForSeq2SeqLM}[reads]
     # Weights of 16 bits would be computed with in 16 bits.
     model, info = family.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     left = {key: sorted(map(str, info[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[key]}
@@ -55,12 +57,12 @@ def settings_of(fixture):
         return {}  # the folder has none
 
 
-def generate(consumer, folder, fixture, speech, form, recorded):
+def generate(consumer, folder, fixture, reads, form, recorded):
     try:
         # Given, because Optimum fills what it does not find with the defaults of config classes.
         settings = settings_of(fixture) if consumer == "optimum" else {}
         ours = consumer == "optimum" and form != "torch"
-        model = optimum(folder, speech, form) if ours else transformers(fixture if form == "torch" else folder, speech, form)
+        model = optimum(folder, reads, form) if ours else transformers(fixture if form == "torch" else folder, reads, form)
         with torch.no_grad():
             return {
                 name: model.generate(**source, **settings, num_beams=1, do_sample=False, max_new_tokens=MAX_NEW_TOKENS).tolist()
@@ -73,10 +75,11 @@ def generate(consumer, folder, fixture, speech, form, recorded):
 def main(consumer, folder, fixture):
     torch.set_num_threads(1)
     with open(f"{folder}/config.json") as f:
-        speech = json.load(f)["model_type"] in SPEECH
+        model_type = json.load(f)["model_type"]
+    reads = "speech" if model_type in SPEECH else "images" if model_type in IMAGES else "text"
     forms = {"optimum": ["merged", "pair", "torch"], "transformers": ["folder"]}[consumer]
     recorded = load_file(f"{fixture}/expected.safetensors")
-    said = {form: generate(consumer, folder, fixture, speech, form, recorded) for form in forms}
+    said = {form: generate(consumer, folder, fixture, reads, form, recorded) for form in forms}
     packages = ["torch", "transformers", *(["optimum-onnx", "onnxruntime"] if consumer == "optimum" else ["compressed-tensors"])]
     print(json.dumps(said | {"versions": {p: version(p) for p in packages}}))
     return 0 if any("error" not in tokens for tokens in said.values()) else 1

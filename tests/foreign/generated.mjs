@@ -2,6 +2,7 @@
 
 const MAX_NEW_TOKENS = 12; // as recorded
 const SPEECH = ["whisper", "moonshine"];
+const IMAGES = ["vision-encoder-decoder"];
 
 /** The tensors of a safetensors file, given as an ArrayBuffer. */
 function tensors({ Tensor }, buffer) {
@@ -21,9 +22,10 @@ function tensors({ Tensor }, buffer) {
  * Returns {"greedy": [[ids]], "prompt_greedy": [[ids]] where text prompts are recorded}.
  */
 export async function generated(library, folder, modelType, recorded, options = {}) {
-  const { AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq } = library;
+  const { AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq, AutoModelForVision2Seq } = library;
   const isSpeech = SPEECH.includes(modelType);
-  const model = await (isSpeech ? AutoModelForSpeechSeq2Seq : AutoModelForSeq2SeqLM).from_pretrained(folder, options);
+  const ofText = IMAGES.includes(modelType) ? AutoModelForVision2Seq : AutoModelForSeq2SeqLM;
+  const model = await (isSpeech ? AutoModelForSpeechSeq2Seq : ofText).from_pretrained(folder, options);
 
   async function generate(inputs, attention_mask) {
     // Speech is one clip a call there.
@@ -39,8 +41,9 @@ export async function generated(library, folder, modelType, recorded, options = 
     return rows;
   }
 
-  const { input_ids, input_features, input_values, attention_mask, prompt_ids, prompt_mask } = tensors(library, recorded);
-  const said = { greedy: await generate(input_ids ?? input_features ?? input_values, attention_mask) };
+  const { input_ids, input_features, input_values, pixel_values, attention_mask, prompt_ids, prompt_mask } = tensors(library, recorded);
+  const source = input_ids ?? input_features ?? input_values ?? pixel_values;
+  const said = { greedy: await generate(source, attention_mask) };
   if (prompt_ids) said.prompt_greedy = await generate(prompt_ids, prompt_mask);
   return said;
 }

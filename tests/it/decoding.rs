@@ -65,7 +65,7 @@ fn prompts(recorded: &BTreeMap<String, Tensor>) -> Feeds {
         let [ids, mask] = ["prompt_ids", "prompt_mask"].map(|name| recorded[name].clone());
         return named(vec![("input_ids", ids), ("attention_mask", mask)]);
     };
-    let name = ["input_features", "input_values"].into_iter().find(|name| recorded.contains_key(*name));
+    let name = ["input_features", "input_values", "pixel_values"].into_iter().find(|name| recorded.contains_key(*name));
     let name = name.expect("floats were recorded");
     let row = &recorded[name].shape()[1..];
     let last = *row.last().expect("of rank 2 or more");

@@ -110,6 +110,11 @@ pub fn fixtures() -> Vec<PathBuf> {
     folders
 }
 
+/// Whether a recorded checkpoint sees images, which no reader of GGUF, CTranslate2 or whisper.cpp does.
+pub fn sees(dir: &Path) -> bool {
+    expected(dir).0.contains_key("pixel_values")
+}
+
 /// Those that the format npu takes, with their names: it refuses frames whose number is made.
 pub fn npu_fixtures() -> Vec<(String, PathBuf)> {
     let name = |dir: &Path| dir.file_name().expect("a folder").to_string_lossy().into_owned();

@@ -78,7 +78,7 @@ fn page() -> String {
         "# GGUF: keys and names of each family\n\nWritten by the tests with `BLESS=1` from the tables that files are written \
          by. What the names mean, and the keys that\nall families have, is in [formats.md](formats.md).\n",
     );
-    for architecture in ARCHITECTURES {
+    for architecture in ARCHITECTURES.iter().filter(|a| !a.gguf_names().is_empty()) {
         let types = architecture.model_types();
         write!(page, "\n## {}\n\n| key | type |\n| --- | --- |\n", types.join(", ")).expect("to memory");
         for (key, ty) in keys.get(types[0]).into_iter().flatten() {

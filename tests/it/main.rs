@@ -31,6 +31,7 @@ mod golden;
 mod host;
 mod hostile;
 mod hub;
+mod image_encoders;
 mod images;
 mod import;
 mod lint;

@@ -46,16 +46,27 @@ fn every_weight_of_every_fixture_has_the_role_that_its_name_says() {
             let expected = match weight.name.as_str() {
                 name if name.ends_with("relative_attention_bias.weight") => Role::RelativeBias,
                 name if name.ends_with("bias") || name.ends_with("eoi_embedding") => Role::Bias,
+                // Added to what the encoder of images makes, and one row of BERT's types to every token.
+                name if name.ends_with("_token") || name.ends_with("position_embeddings") => Role::Bias,
+                _ if module == "token_type_embeddings" => Role::Bias,
                 _ if module == "lm_head"
                     || module == "proj_out"
+                    || module == "output_projection"
                     || module == "out_proj" && weight.name.contains("lm_head") =>
                 {
                     Role::Head
                 }
-                _ if ["shared", "embed_tokens", "wte", "is_end_of_image"].contains(&module) => Role::Embedding,
+                _ if ["shared", "embed_tokens", "wte", "word_embeddings", "is_end_of_image"].contains(&module) => {
+                    Role::Embedding
+                }
                 name if name.contains("embed_positions") => Role::Position,
-                _ if module.starts_with("conv") => Role::Conv,
-                _ if module.contains("norm") || module.starts_with("ln") => Role::Norm,
+                _ if ["position_embeddings", "wpe"].contains(&module) => Role::Position,
+                _ if module.starts_with("conv") || module == "projection" => Role::Conv,
+                _ if module.to_lowercase().contains("norm") || module.starts_with("ln") => Role::Norm,
+                name if name.ends_with("mlp.c_proj.weight") => Role::FeedForwardOut,
+                name if name.ends_with("output.dense.weight") && !name.contains("attention.output") => {
+                    Role::FeedForwardOut
+                }
                 _ if ["wo", "fc2", "down_proj"].contains(&module) => Role::FeedForwardOut,
                 _ => Role::Linear,
             };

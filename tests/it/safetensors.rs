@@ -89,6 +89,13 @@ pub fn all_models() -> Vec<PathBuf> {
     folders
 }
 
+/// Those of which transformers has each matrix in a Linear: a Conv1D takes no codes.
+fn all_of_linears() -> Vec<PathBuf> {
+    let mut folders = all_models();
+    folders.retain(|dir| !dir.ends_with("vit-gpt2"));
+    folders
+}
+
 #[test]
 fn every_scheme_reads_back_bit_for_bit_and_ggml_is_refused() {
     let mut refused = 0;
@@ -105,7 +112,8 @@ fn every_scheme_reads_back_bit_for_bit_and_ggml_is_refused() {
                     assert_reads_back(&model, &artifact, &place);
                 }
                 Err(ExportError::CannotHold { items, .. }) => {
-                    assert!(only_gguf, "{place}: {items:?}");
+                    let conv1d = |item: &String| item.ends_with("transformers has a Conv1D there");
+                    assert!(only_gguf || items.iter().all(conv1d), "{place}: {items:?}");
                     refused += 1;
                 }
                 Err(other) => panic!("{place}: {other}"),
@@ -117,7 +125,7 @@ fn every_scheme_reads_back_bit_for_bit_and_ggml_is_refused() {
 
 #[test]
 fn codes_of_one_width_are_packed_in_it() {
-    for dir in all_models() {
+    for dir in all_of_linears() {
         let model = imported(&dir);
         for (scheme, num_bits, symmetric) in
             [("int4", 4, true), ("int4-g32", 4, true), ("int4-g32-asym", 4, false), ("int8-asym", 8, false)]
@@ -178,7 +186,7 @@ fn a_foreign_reader_sees_the_same_floats_and_packed_codes() {
 
 #[test]
 fn rounded_activations_make_int_quantized_groups() {
-    for dir in all_models() {
+    for dir in all_of_linears() {
         let model = rounded(&imported(&dir), Granularity::Token);
         let (home, artifact) = write(&model, &Safetensors::DEFAULT);
         assert_reads_back(&model, &artifact, &dir.display().to_string());

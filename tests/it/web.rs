@@ -93,6 +93,11 @@ fn a_family_that_transformers_js_lacks_is_refused_before_the_first_byte() {
         let error = FORMAT.check(&model(name)).expect_err(name).to_string();
         assert!(error.contains(name) && error.contains("t5, mt5, bart") && error.contains("hint: leave"), "{error}");
     }
+    for (name, decoder) in [("vit-bert", "bert"), ("vit-gpt2", "gpt2")] {
+        let error = FORMAT.check(&model(name)).expect_err(name).to_string();
+        let expected = format!("vision-encoder-decoder around {decoder}: transformers.js is known to run trocr there");
+        assert!(error.contains(&expected) && error.contains("hint: leave"), "{error}");
+    }
 }
 
 /// What a program says from fixtures' folders as they are.

@@ -143,7 +143,7 @@ impl Config {
         };
         found.unwrap_or_else(|| {
             self.wrong_kind(key, "a number from 1 to 2^31, or two of them", value);
-            [1; 2]
+            [default; 2]
         })
     }
 

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use checkpoint::Checkpoint;
 use graph::{
     Cache, DEC, Def, ENC, Entry, FloatType, Granularity, Graph, Op, PAST, Port, PortRole, Side, Type, ValueId,
     WeightId, Weights,
@@ -22,6 +23,7 @@ use onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
 use onnx::read;
 use onnx::tensors::{Layout, Reader};
 use onnx::write::{self, FileGraph};
+use serde_json::Value;
 
 pub use self::folder::{DATA_FILE, Folder, TRANSFORMERS_JS};
 pub use self::options::{Attention, Compute, Consumer, Onnx, Placement, Products, Profile};
@@ -32,7 +34,7 @@ pub use onnx::{
 
 pub use self::between::show_values;
 use self::configs::{CONFIG, TOKEN_LIST, TOKENIZER_CONFIG, its_config, readable_tokenizer_config};
-use self::folder::{MERGED, Names};
+use self::folder::{ITS_DECODER, MERGED, Names};
 use self::lower::{Choices, Lowering};
 use crate::artifact::Artifact;
 use crate::error::ExportError;
@@ -77,7 +79,7 @@ impl Format for Onnx {
     }
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
-        self.opens(model.checkpoint.config().model_type())?;
+        self.opens(&model.checkpoint)?;
         let layouts = self.layouts(&model.graph)?;
         for (entry, file) in Names::of(self.consumer, &model.graph).graphs() {
             self.file(&model.graph, entry, &file, &layouts)?;
@@ -137,14 +139,22 @@ impl Onnx {
     }
 
     /// Errors: the folder is for a consumer that does not know the family.
-    fn opens(&self, model_type: Option<&str>) -> Result<(), ExportError> {
-        let family = model_type.unwrap_or("a model without a model_type");
-        if self.consumer == Consumer::Optimum || TRANSFORMERS_JS.contains(&family) {
+    fn opens(&self, checkpoint: &Checkpoint) -> Result<(), ExportError> {
+        if self.consumer == Consumer::Optimum {
             return Ok(());
         }
+        let family = checkpoint.config().model_type().unwrap_or("a model without a model_type");
+        let decoder = checkpoint.config_json().pointer("/decoder/model_type").and_then(Value::as_str);
+        let item = match (TRANSFORMERS_JS.contains(&family), decoder) {
+            (true, None | Some(ITS_DECODER)) => return Ok(()),
+            (true, Some(other)) => {
+                format!("{family} around {other}: transformers.js is known to run {ITS_DECODER} there")
+            }
+            (false, _) => format!("{family}: transformers.js is known to run {}", TRANSFORMERS_JS.join(", ")),
+        };
         Err(ExportError::CannotHold {
             format: FORMAT,
-            items: vec![format!("{family}: transformers.js is known to run {}", TRANSFORMERS_JS.join(", "))],
+            items: vec![item],
             hint: "leave `for: transformers.js` out: Optimum's layout is for every family".to_owned(),
         })
     }
@@ -302,7 +312,10 @@ type Ports<'g> = Vec<Named<'g>>;
 fn onnx_name(entry: &str, port: &str, is_input: bool) -> Result<String, String> {
     let role = PortRole::of(port);
     let word = match (entry, role) {
-        ("encoder", PortRole::Input("input_ids" | "input_features" | "input_values" | "attention_mask")) => port,
+        (
+            "encoder",
+            PortRole::Input("input_ids" | "input_features" | "input_values" | "pixel_values" | "attention_mask"),
+        ) => port,
         (_, PortRole::Logits) => port,
         ("encoder", PortRole::EncoderHidden) => "last_hidden_state",
         (_, PortRole::DecoderIds) => "input_ids",
@@ -338,6 +351,7 @@ fn rank(name: &str) -> (usize, usize, usize) {
         "input_ids",
         "input_features",
         "input_values",
+        "pixel_values",
         "attention_mask",
         "encoder_hidden_states",
     ];

@@ -15,7 +15,7 @@ use crate::error::ImportError;
 use crate::transformer::{self, Source, Transformer};
 
 pub(super) use gguf::{NAMES, metadata};
-pub(super) use stack::{Memory, Shared, Stack};
+pub(super) use stack::{EPS, EmbeddingNorm, Layers, Memory, Positions, Shared, Stack};
 
 /// Where the families differ.
 #[derive(Debug)]
@@ -36,40 +36,6 @@ pub(super) struct Family {
     pub logits_bias: bool,
 }
 
-/// The norm of the embeddings.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum EmbeddingNorm {
-    /// None.
-    Absent,
-    /// Of tokens and positions together.
-    OfSum,
-    /// In the encoder of both together, in the decoder of the tokens alone, which are not scaled (`BlenderbotSmallDecoder`).
-    OfTokensInDecoder,
-}
-
-impl EmbeddingNorm {
-    fn name(self) -> &'static str {
-        match self {
-            EmbeddingNorm::Absent => "none",
-            EmbeddingNorm::OfSum => "sum",
-            EmbeddingNorm::OfTokensInDecoder => "tokens_in_decoder",
-        }
-    }
-}
-
-/// The table of positions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Positions {
-    /// Stored; the first token has row `offset`.
-    Learned { offset: usize },
-    /// Sines, then cosines. A stored table counts; most files leave it out.
-    Sinusoid,
-    /// Sines, then cosines, never read from a file. The first token has the row after that of `pad_token_id`.
-    SinusoidAfterPad,
-}
-
-/// The default of `nn.LayerNorm`; no key changes it.
-const EPS: f32 = 1e-5;
 const HEAD: &str = "lm_head.weight";
 pub(super) const LOGITS_BIAS: &str = "final_logits_bias";
 const ONE: Size = Size { len: 1, name: "1" };
@@ -117,14 +83,6 @@ pub(super) struct Config {
     pub scale_embedding: bool,
     pub tied: bool,
     pub pad: usize,
-}
-
-/// What differs between the stacks.
-#[derive(Clone, Copy)]
-pub(super) struct Layers {
-    pub count: usize,
-    pub heads: Size,
-    pub ffn: Size,
 }
 
 impl Config {

@@ -4,45 +4,25 @@
 mod bert;
 mod config;
 mod gpt2;
+mod source;
 mod trocr;
 mod vit;
 
 use std::collections::BTreeMap;
 
 use checkpoint::gguf::Value;
-use checkpoint::{Checkpoint, Size};
+use checkpoint::{Checkpoint, CheckpointError, Problem};
 use frontend::Kind;
-use graph::{BATCH, Build, DEC, Dim, Type, Val, Weight};
+use graph::{BATCH, Build, DEC, Dim, Type};
 
 use self::config::Config;
-use super::layers::{TIED_HEAD, tied_or_own};
+use self::source::Source;
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
 
 /// The family.
 pub(super) struct VisionEncoderDecoder;
-
-/// What a decoder is written from.
-struct Source<'b> {
-    b: &'b Build,
-    checkpoint: &'b Checkpoint,
-    /// i64[b, dec]
-    ids: Val<'b>,
-    /// f32[b, n, width]: the encoder's output, projected where the widths differ.
-    memory: Val<'b>,
-    width: Size,
-}
-
-impl Source<'_> {
-    /// The table of tokens and the head. Where config.json ties them, a head counts that the files hold and that differs.
-    fn table_and_head(&self, c: &checkpoint::Config, names: [&str; 2], shape: [Size; 2]) -> [Weight; 2] {
-        let [table, head] = names;
-        let is_own = self.checkpoint.has(head) && !self.checkpoint.same(table, head);
-        let tied = c.bool_or("tie_word_embeddings", true) && !is_own;
-        tied_or_own(self.checkpoint, tied, names, TIED_HEAD, &shape)
-    }
-}
 
 impl Architecture for VisionEncoderDecoder {
     fn model_types(&self) -> &'static [&'static str] {
@@ -105,7 +85,13 @@ impl Architecture for VisionEncoderDecoder {
     }
 
     fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
-        checkpoint.config().unsupported("model_type", "no engine reads encoder-decoders with images from GGUF");
-        Err(checkpoint.does_not_fit().into())
+        let problem = Problem::Unsupported {
+            file: "config.json",
+            key: "model_type".to_owned(),
+            value: "vision-encoder-decoder".to_owned(),
+            architecture: "gguf".to_owned(),
+            why: "no engine reads encoder-decoders with images from it; `onnx` holds this model".to_owned(),
+        };
+        Err(CheckpointError::DoesNotFit { dir: checkpoint.dir().to_owned(), problems: vec![problem] }.into())
     }
 }

@@ -231,6 +231,22 @@ fn a_convolution_pads_and_strides_as_torch_does() {
 }
 
 #[test]
+fn a_convolution_along_two_axes_pads_strides_and_groups_as_torch_does() {
+    // torch.nn.functional.conv2d of torch 2.15 on whole numbers, which are exact.
+    let x: Vec<f32> = (0..60).map(|i| (i % 7 - 3) as f32).collect();
+    let w: Vec<f32> = (0..72).map(|i| (i % 5 - 2) as f32).collect();
+    let conv = Op::Conv2d { stride: [2, 1], pad: [1, 2], groups: 2 };
+    let expected = [
+        8.0, 3.0, -7.0, -7.0, -7.0, 0.0, 5.0, 2.0, -11.0, -19.0, -1.0, 38.0, 1.0, -5.0, -2.0, 2.0, 10.0, 7.0, 4.0,
+        -2.0, -4.0, -1.0, 22.0, -1.0, -21.0, -20.0, -2.0, 8.0, -2.0, -9.0, -8.0, -4.0, 0.0, 6.0, 2.0, -4.0, -10.0, 2.0,
+        44.0, 2.0, -10.0, -4.0, 1.0, 2.0, -4.0, -8.0, -12.0, -5.0, 12.0, -9.0, -16.0, -1.0, 26.0, 11.0, 2.0, -3.0,
+        -1.0, 2.0, 7.0, 10.0, -1.0, -5.0, -3.0, 16.0, 3.0, -19.0, -16.0, -6.0, 2.0, 6.0, 2.0, -3.0, -7.0, -7.0, 0.0,
+        20.0, -3.0, -9.0, -3.0, 38.0, 7.0, -3.0, -8.0, -5.0,
+    ];
+    assert_eq!(apply(conv, &[(&[1, 4, 3, 5], &x), (&[6, 2, 2, 3], &w)]), expected);
+}
+
+#[test]
 fn layer_and_group_norms_divide_as_torch_does() {
     // torch.nn.functional.layer_norm and group_norm of torch 2.15 with an eps large enough to show.
     let (w, bias) = ([1.0, 2.0, -1.0, 0.5, 3.0], [0.1, 0.2, 0.3, 0.4, 0.5]);

@@ -171,6 +171,32 @@ fn convolutions_see_the_ends_and_every_row_of_a_batch() {
 }
 
 #[test]
+fn convolutions_along_two_axes_see_every_channel_and_both_ends() {
+    for (kernel, stride, pad, image) in
+        [([3, 2], [1, 1], [0, 0], [5, 9]), ([4, 6], [4, 6], [0, 0], [20, 18]), ([3, 5], [2, 1], [1, 2], [7, 8])]
+    {
+        for (batch, channels) in [(1, 1), (3, 3)] {
+            let what = format!("conv2d {kernel:?} by {stride:?}, {pad:?} zeros, {channels} channels, batch {batch}");
+            same(&what, SUMS, &[("x", floats(9, &[batch, channels, image[0], image[1]]))], |b, x| {
+                x[0].conv2d(b.weight(weight("kernel", &[5, channels, kernel[0], kernel[1]])), stride, pad, 1)
+            });
+        }
+    }
+}
+
+#[test]
+fn a_convolution_of_groups_is_refused() {
+    let b = Build::new();
+    let x = b.input("x", Type::f32([1usize, 4, 5, 5]));
+    let y = x.conv2d(b.weight(weight("kernel", &[4, 1, 3, 3])), [1, 1], [1, 1], 4);
+    b.entry("one", &[("x", x)], &[("y", y)], BTreeMap::new());
+    let feeds = Feeds::from([("x".to_owned(), floats(9, &[1, 4, 5, 5]))]);
+    let error = evaluate(&b.finish().expect("fits"), "one", &feeds, &Options::default()).expect_err("groups");
+    let expected = "ggml cannot run this model: conv2d: expected a convolution of one group, found 4 groups";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
 fn layout_is_layout() {
     let x = || [("x", floats(10, &[2, 3, 4, 5]))];
     for perm in [[0, 1, 2, 3], [0, 2, 1, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {

@@ -2,8 +2,8 @@
 
 usage: far_side.py and this file as one program, with FOLDER [--dtype float32]
 
-Loads FOLDER with plain `from_pretrained` of `AutoModelForSpeechSeq2Seq` where that knows config.json's `model_type`, else of
-`AutoModelForSeq2SeqLM`, on the CPU (eager attention; the checkpoint's own dtype unless --dtype is given), then answers
+Loads FOLDER with plain `from_pretrained` of the first of `AutoModelForSpeechSeq2Seq`, `AutoModelForSeq2SeqLM` and
+`AutoModelForImageTextToText` that knows config.json's `model_type`, on the CPU (eager attention; the checkpoint's own dtype unless --dtype is given), then answers
 requests from stdin on stdout until `quit` or the end of stdin. A request or reply is one line of JSON, then raw little-endian
 values, row-major, as many as the line implies. A request lists its tensors as {"name":..,"dtype":"f32" or "i64","shape":[..]}
 under `tensors`, and their values follow in that order:
@@ -99,8 +99,13 @@ class Session:
         # Else a checkpoint with code of its own has transformers ask on stdin whether to run it.
         asked = {"trust_remote_code": False, **({"dtype": getattr(torch, dtype)} if dtype else {})}
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        speech = type(config) in transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
-        auto = transformers.AutoModelForSpeechSeq2Seq if speech else transformers.AutoModelForSeq2SeqLM
+        autos = (
+            (transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING, transformers.AutoModelForSpeechSeq2Seq),
+            (transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, transformers.AutoModelForSeq2SeqLM),
+            (transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, transformers.AutoModelForImageTextToText),
+        )
+        # One that none knows fails in the words of the second.
+        auto = next((auto for known, auto in autos if type(config) in known), transformers.AutoModelForSeq2SeqLM)
         self.model, info = auto.from_pretrained(folder, attn_implementation="eager", output_loading_info=True, **asked)
         self.model.eval()
         # compressed-tensors unpacks W8A8 in a hook on the whole model; the encoder alone would run on the codes.
@@ -118,6 +123,10 @@ class Session:
             return {name: self.torch.zeros((1, config.num_mel_bins, 2 * config.max_source_positions))}
         if name == "input_values":
             return {name: self.torch.zeros((1, SAMPLES))}
+        if name == "pixel_values":
+            size = config.encoder.image_size
+            size = size if isinstance(size, (list, tuple)) else (size, size)
+            return {name: self.torch.zeros((1, config.encoder.num_channels, *size))}
         return {name: self.torch.ones((1, 1), dtype=self.torch.int64)}
 
     def answer(self, request, values):

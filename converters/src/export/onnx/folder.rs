@@ -29,8 +29,12 @@ const ITS_FOLDER: &str = "onnx";
 const ITS_DTYPES: [(&str, &str); 4] = [("fp32", ""), ("fp16", "_fp16"), ("q8", "_quantized"), ("q4", "_q4")];
 
 /// Words of `model_type` whose fixtures transformers.js was seen to run.
-pub const TRANSFORMERS_JS: [&str; 8] =
-    ["t5", "mt5", "bart", "mbart", "blenderbot-small", "marian", "m2m_100", "whisper"];
+pub const TRANSFORMERS_JS: [&str; 9] =
+    ["t5", "mt5", "bart", "mbart", "blenderbot-small", "marian", "m2m_100", "whisper", "vision-encoder-decoder"];
+
+/// The decoder of images whose caches it knows: of another it feeds none, or some of other names (`getNormalizedConfig` of its
+/// src/configs.js).
+pub(super) const ITS_DECODER: &str = "trocr";
 
 /// How the files of a folder are named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,8 +4,50 @@ use checkpoint::limits::COMPUTED_POSITIONS;
 use checkpoint::{self, Checkpoint, Size};
 use graph::{Build, Computed, Sym, Unary, Val, Weight, WeightData};
 
-use super::{EPS, EmbeddingNorm, Layers, Positions};
 use crate::import::module::Module;
+
+/// The default of `nn.LayerNorm`; no key changes it.
+pub(in crate::import) const EPS: f32 = 1e-5;
+
+/// The norm of the embeddings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::import) enum EmbeddingNorm {
+    /// None.
+    Absent,
+    /// Of tokens and positions together.
+    OfSum,
+    /// In the encoder of both together, in the decoder of the tokens alone, which are not scaled (`BlenderbotSmallDecoder`).
+    OfTokensInDecoder,
+}
+
+impl EmbeddingNorm {
+    pub fn name(self) -> &'static str {
+        match self {
+            EmbeddingNorm::Absent => "none",
+            EmbeddingNorm::OfSum => "sum",
+            EmbeddingNorm::OfTokensInDecoder => "tokens_in_decoder",
+        }
+    }
+}
+
+/// The table of positions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::import) enum Positions {
+    /// Stored; the first token has row `offset`.
+    Learned { offset: usize },
+    /// Sines, then cosines. A stored table counts; most files leave it out.
+    Sinusoid,
+    /// Sines, then cosines, never read from a file. The first token has the row after that of `pad_token_id`.
+    SinusoidAfterPad,
+}
+
+/// What differs between the stacks.
+#[derive(Clone, Copy)]
+pub(in crate::import) struct Layers {
+    pub count: usize,
+    pub heads: Size,
+    pub ffn: Size,
+}
 
 /// What the stacks of a model have in common.
 #[derive(Clone, Copy)]

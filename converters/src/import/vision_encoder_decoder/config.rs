@@ -3,7 +3,8 @@
 use checkpoint::{self, Checkpoint, Size};
 use graph::Val;
 
-use super::{Source, bert, gpt2, trocr, vit};
+use super::source::Source;
+use super::{bert, gpt2, trocr, vit};
 use crate::error::ImportError;
 use crate::import::layers::WITHOUT_EFFECT;
 

@@ -3,7 +3,7 @@
 use checkpoint::{self, Checkpoint, Size};
 use graph::{DEC, Unary, Val, Visible};
 
-use super::Source;
+use super::source::Source;
 use crate::import::layers::activation;
 use crate::import::module::Module;
 

@@ -3,7 +3,7 @@
 use checkpoint::{self, Checkpoint, Size};
 use graph::{DEC, Val, Visible};
 
-use super::Source;
+use super::source::Source;
 use crate::import::fairseq::{EmbeddingNorm, Layers, Memory, Positions, Shared, Stack, root_of};
 use crate::import::layers::activation;
 

@@ -196,6 +196,13 @@ fn norms_softmax_and_convolutions_agree() {
         }
         op(conv(), &[&[0, 3, 9], &[5, 3, 3], &[5]]);
     }
+    for (stride, pad) in [([1, 1], [0, 0]), ([2, 3], [1, 2])] {
+        let conv2d = |groups| Op::Conv2d { stride, pad, groups };
+        op(conv2d(1), &[&[2, 3, 9, 31], &[5, 3, 3, 4]]);
+        op(conv2d(1), &[&[2, 2, 40, 5], &[130, 2, 2, 3]]);
+        op(conv2d(3), &[&[2, 6, 9, 7], &[9, 2, 3, 3]]);
+        op(conv2d(4), &[&[0, 4, 5, 7], &[4, 1, 3, 3]]);
+    }
 }
 
 #[test]

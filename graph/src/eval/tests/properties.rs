@@ -15,6 +15,7 @@ fn samples() -> Vec<(Op, Vec<Type>)> {
     let dims = |shape: &[usize]| shape.iter().map(|n| Dim::from(*n)).collect::<Vec<Dim>>();
     let rope = |layout| Op::Rope(Rope { theta: 10.0, factor: 1.0, dims: 4, layout });
     let conv = |stride, pad| Op::Conv { stride, pad, length: None };
+    let conv2d = |stride, pad, groups| Op::Conv2d { stride, pad, groups };
     let [q, k, v] = [f(&[2, 4, 3, 5]), f(&[2, 2, 6, 5]), f(&[2, 2, 6, 7])];
     let attention = Op::Attention { scale: 0.3, softcap: Some(2.0) };
     let lengths = |n: usize| (Dim::from(1), Dim::from(n), Dim::from(5));
@@ -34,6 +35,8 @@ fn samples() -> Vec<(Op, Vec<Type>)> {
         (Op::GroupNorm { groups: 2, eps: 1e-3 }, vec![f(&[2, 4, 3]), f(&[4]), f(&[4])]),
         (conv(2, 1), vec![f(&[2, 3, 7]), f(&[5, 3, 3]), f(&[5])]),
         (conv(1, 0), vec![f(&[2, 3, 7]), f(&[5, 3, 1])]),
+        (conv2d([2, 1], [1, 0], 2), vec![f(&[2, 4, 7, 5]), f(&[6, 2, 3, 1])]),
+        (conv2d([1, 1], [1, 1], 3), vec![f(&[2, 3, 4, 5]), f(&[3, 1, 3, 3])]),
         (Op::Reshape(dims(&[2, 3, 2, 2, 5])), vec![f(&[2, 3, 4, 5])]),
         (Op::Reshape(dims(&[6, 4])), vec![f(&[2, 3, 4])]),
         (Op::Broadcast(dims(&[2, 3, 4])), vec![f(&[3, 1])]),
@@ -178,6 +181,8 @@ fn an_axis_that_is_not_position_wise_mixes_moves_or_drops_places() {
     assert_eq!(mixed(&Op::GroupNorm { groups: 2, eps: 1e-3 }, 0), [1, 2]);
     assert_eq!(mixed(&Op::Conv { stride: 2, pad: 1, length: None }, 0), [1, 2]);
     assert_eq!(mixed(&Op::Conv { stride: 1, pad: 0, length: None }, 0), [1]);
+    assert_eq!(mixed(&Op::Conv2d { stride: [2, 1], pad: [1, 0], groups: 2 }, 0), [1, 2]);
+    assert_eq!(mixed(&Op::Conv2d { stride: [1, 1], pad: [1, 1], groups: 3 }, 0), [2, 3]);
     assert_eq!(mixed(&Op::Reshape([2, 3, 2, 2, 5].map(Dim::from).to_vec()), 0), [2]);
     assert_eq!(mixed(&Op::Concat { axis: 1 }, 0), [1]);
     assert_eq!(mixed(&Op::Attention { scale: 0.3, softcap: Some(2.0) }, 1), [1, 2, 3]);
