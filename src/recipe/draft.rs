@@ -313,25 +313,27 @@ impl Draft<'_> {
     }
 
     fn validate(&self, out: &mut String) {
-        let (metric, reads) = (family(&self.about.model_type).metric, self.about.reads);
+        let metric = family(&self.about.model_type).metric;
         let bits = self.leaves.iter().map(|leaf| leaf.bits).min().unwrap_or(16);
-        let line = match reads {
-            Kind::Audio(_) => {
-                "{\"input\": \"clip.wav\", \"target\": \"…\"}, paths relative to the file; 16 kHz, mono or averaged to mono."
+        let (line, drawn, samples) = match self.about.reads {
+            Kind::Audio(_) => (
+                "{\"input\": \"clip.wav\", \"target\": \"…\"}, paths relative to the file; 16 kHz, mono or averaged to mono.",
+                8,
+                50,
+            ),
+            Kind::Image => {
+                ("{\"input\": \"line-001.png\", \"target\": \"…\"}, paths relative to the file; PNG or JPEG.", 8, 50)
             }
-            Kind::Image => "{\"input\": \"line-001.png\", \"target\": \"…\"}, paths relative to the file; PNG or JPEG.",
-            Kind::Text => "{\"input\": \"…\", \"target\": \"…\"}.",
+            Kind::Text => ("{\"input\": \"…\", \"target\": \"…\"}.", 32, 200),
         };
         let _ = match &self.wish.data {
             None => writeln!(
                 out,
                 "\n# Without data, logits are compared on drawn inputs, and there is no task to score. Better: your own samples, one\n\
-                 # JSON object a line, {line}\nvalidate:\n  # data: my-task.jsonl\n  # metric: {metric}\n  samples: {}",
-                if reads == Kind::Text { 32 } else { 8 }
+                 # JSON object a line, {line}\nvalidate:\n  # data: my-task.jsonl\n  # metric: {metric}\n  samples: {drawn}"
             ),
             Some((data, has_targets)) => {
                 let metric = if *has_targets { format!("\n  metric: {metric}") } else { String::new() };
-                let samples = if reads == Kind::Text { 200 } else { 50 };
                 writeln!(
                     out,
                     "\nvalidate:\n  data: {}\n  samples: {samples}  # more decide more, and take longer{metric}",
