@@ -6,6 +6,7 @@ use frontend::Kind;
 use quant::Scheme;
 
 use crate::recipe::purpose::{Purpose, Shape};
+use crate::recipe::samples::line_and_samples;
 
 /// What a family does, and what a user of it should know.
 struct Family {
@@ -315,17 +316,7 @@ impl Draft<'_> {
     fn validate(&self, out: &mut String) {
         let metric = family(&self.about.model_type).metric;
         let bits = self.leaves.iter().map(|leaf| leaf.bits).min().unwrap_or(16);
-        let (line, drawn, samples) = match self.about.reads {
-            Kind::Audio(_) => (
-                "{\"input\": \"clip.wav\", \"target\": \"…\"}, paths relative to the file; 16 kHz, mono or averaged to mono.",
-                8,
-                50,
-            ),
-            Kind::Image => {
-                ("{\"input\": \"line-001.png\", \"target\": \"…\"}, paths relative to the file; PNG or JPEG.", 8, 50)
-            }
-            Kind::Text => ("{\"input\": \"…\", \"target\": \"…\"}.", 32, 200),
-        };
+        let (line, drawn, samples) = line_and_samples(self.about.reads);
         let _ = match &self.wish.data {
             None => writeln!(
                 out,
