@@ -6,6 +6,7 @@ use frontend::Kind;
 use quant::Scheme;
 
 use crate::recipe::purpose::{Purpose, Shape};
+use crate::recipe::samples::line_and_samples;
 
 /// What a family does, and what a user of it should know.
 struct Family {
@@ -313,25 +314,17 @@ impl Draft<'_> {
     }
 
     fn validate(&self, out: &mut String) {
-        let (metric, reads) = (family(&self.about.model_type).metric, self.about.reads);
+        let metric = family(&self.about.model_type).metric;
         let bits = self.leaves.iter().map(|leaf| leaf.bits).min().unwrap_or(16);
-        let line = match reads {
-            Kind::Audio(_) => {
-                "{\"input\": \"clip.wav\", \"target\": \"…\"}, paths relative to the file; 16 kHz, mono or averaged to mono."
-            }
-            Kind::Image => "{\"input\": \"line-001.png\", \"target\": \"…\"}, paths relative to the file; PNG or JPEG.",
-            Kind::Text => "{\"input\": \"…\", \"target\": \"…\"}.",
-        };
+        let (line, drawn, samples) = line_and_samples(self.about.reads);
         let _ = match &self.wish.data {
             None => writeln!(
                 out,
                 "\n# Without data, logits are compared on drawn inputs, and there is no task to score. Better: your own samples, one\n\
-                 # JSON object a line, {line}\nvalidate:\n  # data: my-task.jsonl\n  # metric: {metric}\n  samples: {}",
-                if reads == Kind::Text { 32 } else { 8 }
+                 # JSON object a line, {line}\nvalidate:\n  # data: my-task.jsonl\n  # metric: {metric}\n  samples: {drawn}"
             ),
             Some((data, has_targets)) => {
                 let metric = if *has_targets { format!("\n  metric: {metric}") } else { String::new() };
-                let samples = if reads == Kind::Text { 200 } else { 50 };
                 writeln!(
                     out,
                     "\nvalidate:\n  data: {}\n  samples: {samples}  # more decide more, and take longer{metric}",

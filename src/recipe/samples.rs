@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use frontend::Kind;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use validate::calibration::Prefixes;
@@ -83,5 +84,16 @@ impl Validation {
     pub fn options(&self, options: Options) -> Options {
         let simulated_samples = self.simulated_samples.map(NonZeroUsize::get);
         Options { soc_models: self.soc_models.clone(), simulated_samples, ..options }
+    }
+}
+
+/// A line of data for a model, and how many samples a draft has judge it: drawn ones, and of data.
+pub fn line_and_samples(reads: Kind) -> (&'static str, usize, usize) {
+    let clip = r#"{"input": "clip.wav", "target": "…"}, paths relative to the file; 16 kHz, mono or averaged to mono."#;
+    let image = r#"{"input": "line-001.png", "target": "…"}, paths relative to the file; PNG or JPEG."#;
+    match reads {
+        Kind::Audio(_) => (clip, 8, 50),
+        Kind::Image => (image, 8, 50),
+        Kind::Text => (r#"{"input": "…", "target": "…"}."#, 32, 200),
     }
 }

@@ -40,7 +40,7 @@ fn converted(settings: &str, kind: &str) -> TempDir {
     let mut lines = String::new();
     for (name, tokens) in recorded(kind) {
         fs::copy(image(&format!("{name}.png")), home.path().join(format!("lines/{name}.png"))).expect("copied");
-        let target: Vec<String> = tokens[1..].iter().filter(|id| **id != 2).map(i64::to_string).collect();
+        let target: Vec<String> = tokens[1..].iter().map(i64::to_string).collect();
         lines += &format!("{}\n", json!({"input": format!("lines/{name}.png"), "target": target.join(" ")}));
     }
     fs::write(home.path().join("data.jsonl"), lines).expect("written");

@@ -1,6 +1,7 @@
 //! From an image file to what an image encoder is fed: the image processors of transformers 5.23, in their form for Pillow,
 //! to the bit.
 
+mod encoded;
 mod error;
 mod exif;
 mod file;
@@ -23,8 +24,8 @@ use serde_json::Value;
 
 use crate::input::{Fill, Input};
 
+use encoded::{Decoded, take};
 pub use error::ImageError;
-use file::{Decoded, take};
 use parameters::Parameters;
 use raster::Raster;
 pub use resize::Library;

@@ -141,7 +141,8 @@ impl Draws {
 fn places_of([_, height, width]: [usize; 3], files: &Files) -> Result<usize, String> {
     let config: Option<Value> = files.json(CONFIG).map_err(|error| error.to_string())?;
     let side = config.and_then(|config| config["encoder"]["patch_size"].as_u64()).unwrap_or(0) as usize;
-    Ok(if side == 0 { 0 } else { (height / side) * (width / side) + 1 })
+    let patches = height.checked_div(side).zip(width.checked_div(side));
+    Ok(patches.map_or(0, |(rows, columns)| rows * columns + 1))
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+use super::encoded::{Decoded, Encoded, take};
 use super::error::ImageError;
 use super::exif;
-use super::file::{Decoded, Encoded, take};
 use super::raster::Raster;
 
 /// Bytes that a channel of a pixel may take while it is read: itself, and a coefficient of 16 bits of each scan.

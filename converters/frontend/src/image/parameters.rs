@@ -64,7 +64,7 @@ const CLASSES: [Class; 6] = {
         is_document: false,
     };
     let (imagenet, of_imagenet) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-    let (clip, of_clip) = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]);
+    let (clip, of_clip) = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_55, 0.261_302_6, 0.275_777_1]);
     [
         Class { name: "DeiT", height: 256, width: 256, crop: Some(224), resample: 3, ..vit },
         Class {

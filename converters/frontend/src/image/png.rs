@@ -5,9 +5,9 @@ use std::io::Cursor;
 use checkpoint::limits::Budget;
 use png::{DecodingError, Transformations};
 
+use super::encoded::{Decoded, Encoded, take};
 use super::error::ImageError;
 use super::exif;
-use super::file::{Decoded, Encoded, take};
 use super::raster::Raster;
 
 /// Signature, length and name of the first chunk.
