@@ -55,7 +55,10 @@ const FAMILIES: [Family; 9] = [
     Family {
         model_types: &["vision-encoder-decoder"],
         metric: "character_error_rate",
-        notes: &[NOT_LLAMA, "Convolutions, positions and norms stay as they are."],
+        notes: &[
+            "No engine reads an encoder-decoder that sees out of a GGUF.",
+            "Convolutions, positions and norms stay as they are.",
+        ],
         languages: None,
     },
     Family {

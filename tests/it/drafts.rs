@@ -160,6 +160,7 @@ fn a_program_is_asked_for_only_where_the_readme_says_that_it_runs_the_family() {
         let family = row[1].trim_matches('`');
         let model = match family {
             "t5" => fixture("t5-rows-of-32"),
+            "vision-encoder-decoder" => fixture("trocr-vit"),
             family => fixture(family),
         };
         let column = |head: &str| heads.iter().position(|column| column.starts_with(head)).expect("a column");

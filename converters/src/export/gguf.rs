@@ -379,7 +379,9 @@ impl Format for Gguf {
         let file = GgufFile::open(&path)?;
         let malformed = |message| ExportError::Malformed { file: path.clone(), message };
         let named = self.named(model)?.map_err(|faults| malformed(faults.join("; ")))?;
-        let tables = tables(self.dialect(model)?, model)?;
+        let tables = tables(self.dialect(model)?, model)?.into_iter();
+        let tables = tables.map(|plan| Ok((plan.name, f32_bytes(&plan.weight.read()?))));
+        let tables = tables.collect::<Result<Vec<_>, ExportError>>()?;
         let read = read::weights(model, &named, &tables, (&path, &file))?;
         read.map_err(|faults| malformed(faults.join("; ")))
     }

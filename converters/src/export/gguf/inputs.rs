@@ -10,8 +10,6 @@ use crate::dialect::{Dialect, Engine};
 use crate::error::ExportError;
 use crate::model::Model;
 
-use super::cannot_hold;
-
 /// Of what whoever reads the file makes its inputs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -48,14 +46,18 @@ impl Inputs {
             let hint =
                 "T5, mT5 and UMT5 have an encoder that stands alone; without `inputs` the file holds the whole model";
             let why = "`inputs: encoder`: no engine runs the encoder of this family alone";
-            return Err(cannot_hold(vec![why.to_owned()], hint));
+            return Err(refused(why.to_owned(), hint.to_owned()));
         };
         match engine {
             Some(engine) if engine != dialect.engine => {
                 let why = format!("`inputs: encoder`: {engine} runs no encoder alone");
-                Err(cannot_hold(vec![why], &format!("leave out `for`: {} runs it", dialect.engine)))
+                Err(refused(why, format!("leave out `for`: {} runs it", dialect.engine)))
             }
             _ => Ok(dialect),
         }
     }
+}
+
+fn refused(why: String, hint: String) -> ExportError {
+    ExportError::CannotHold { format: "gguf", items: vec![why], hint }
 }

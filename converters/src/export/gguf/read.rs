@@ -6,26 +6,25 @@ use std::path::Path;
 use checkpoint::gguf::{GgufFile, TensorType};
 use graph::{Quantized, Weight, WeightData, WeightId, Weights};
 
-use super::{Plan, f32_bytes};
 use crate::error::ExportError;
 use crate::model::Model;
 
 /// The weights of `model` as a file has them, under the names of the checkpoint.
 ///
-/// `named`: weights with their names in the file; `tables`: what it holds beside them. Errors: the file cannot be read; inside, every
+/// `named`: weights with their names in the file; `tables`: what it holds beside them, in bytes. Errors: the file cannot be read; inside, every
 /// tensor that is missing, of another shape or of no such model.
 pub(super) fn weights(
     model: &Model,
     named: &[(WeightId, String)],
-    tables: &[Plan<'_>],
+    tables: &[(String, Vec<u8>)],
     (path, file): (&Path, &GgufFile),
 ) -> Result<Result<Weights, Vec<String>>, ExportError> {
     let mut faults = Vec::new();
-    for Plan { weight, name, .. } in tables {
+    for (name, expected) in tables {
         let found = file.tensor(name).map(|tensor| tensor.data.read()).transpose();
         match found.map_err(|source| ExportError::Io { file: path.to_owned(), source })? {
             None => faults.push(format!("{name} is missing")),
-            Some(bytes) if bytes != f32_bytes(&weight.read()?) => {
+            Some(bytes) if bytes != *expected => {
                 faults.push(format!("{name} is not what the checkpoint's front end computes with"));
             }
             Some(_) => {}
@@ -51,7 +50,7 @@ pub(super) fn weights(
         }
     }
     let known: HashSet<&str> =
-        named.iter().map(|(_, name)| name).chain(tables.iter().map(|plan| &plan.name)).map(String::as_str).collect();
+        named.iter().map(|(_, name)| name).chain(tables.iter().map(|(name, _)| name)).map(String::as_str).collect();
     let unknown = file.tensors.iter().filter(|tensor| !known.contains(tensor.name.as_str()));
     faults.extend(unknown.map(|tensor| format!("{} is no tensor of this model", tensor.name)));
     if !faults.is_empty() {
