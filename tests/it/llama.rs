@@ -442,7 +442,7 @@ fn a_file_that_llama_cpp_would_abort_on_or_does_not_know_is_a_sentence() {
     );
     assert_eq!(
         said(&patched(&bytes, "general.architecture", 12, b"t6")),
-        "llama.cpp: FILE: general.architecture: expected t5, found String(\"t6\")"
+        "llama.cpp: FILE: general.architecture: expected t5 or t5encoder, found String(\"t6\")"
     );
     assert_eq!(
         said(&patched(&bytes, "dec.blk.0.attn_rel_", 0, b"c")),

@@ -29,7 +29,8 @@ pub struct Tied {
     pub values: Vec<ValueId>,
     /// Those among them that are no copy of another one: their numbers decide the range.
     pub sources: Vec<ValueId>,
-    /// Tables whose rows they are: all of their numbers count too, also rows that no sample asked for.
+    /// Tables whose rows they are, and weights that they move as they are: all of their numbers count too, also rows that no sample
+    /// asked for.
     pub tables: Vec<WeightId>,
     /// What the range follows from.
     pub kind: Kind,
@@ -117,7 +118,8 @@ pub fn tied_values(graph: &Graph, widths: Widths) -> Vec<Tied> {
     let (mut tied, mut again) = (Vec::new(), Vec::new());
     for (root, values) in members {
         let sources: Vec<ValueId> = values.iter().copied().filter(|id| !is_copy(graph, &users, *id)).collect();
-        let tables: BTreeSet<WeightId> = sources.iter().filter_map(|id| table_of(graph, *id)).collect();
+        let moved = values.iter().flat_map(|id| moved_weights(graph, *id));
+        let tables: BTreeSet<WeightId> = sources.iter().filter_map(|id| table_of(graph, *id)).chain(moved).collect();
         let seen: Vec<ValueId> = sources.iter().copied().filter(|id| table_of(graph, *id).is_none()).collect();
         if second.contains(&root) {
             if widths.activations == 16 {
@@ -217,6 +219,16 @@ fn table_of(graph: &Graph, id: ValueId) -> Option<WeightId> {
     match graph.op(id)?.elements() {
         Elements::LookedUp { table } => graph.weight_of(graph.args(id)[table]),
         Elements::Computed | Elements::Moved { .. } | Elements::Told => None,
+    }
+}
+
+/// Weights whose numbers a value has as they are, such as positions in another shape: no sample shows them.
+fn moved_weights(graph: &Graph, id: ValueId) -> Vec<WeightId> {
+    match graph.op(id).map(Op::elements) {
+        Some(Elements::Moved { from }) => {
+            graph.args(id)[from..].iter().filter_map(|arg| graph.weight_of(*arg)).collect()
+        }
+        Some(Elements::Computed | Elements::LookedUp { .. } | Elements::Told) | None => Vec::new(),
     }
 }
 
