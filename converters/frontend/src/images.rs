@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::front_end::{FrontEnd, Original};
 use crate::image::ImageProcessor;
 use crate::input::Input;
-use crate::text::Text;
+use crate::text::{Text, spoken_to_the_end};
 
 /// For models that see: inputs are paths of images.
 pub struct Images<'a> {
@@ -27,7 +27,7 @@ impl FrontEnd for Images<'_> {
     }
 
     fn target(&self, text: &str) -> Result<Vec<i64>, String> {
-        crate::speech::spoken_to_the_end(self.text, text, self.eos)
+        spoken_to_the_end(self.text, text, self.eos)
     }
 
     fn about(&self) -> &'static str {

@@ -26,5 +26,5 @@ pub use input::{Fill, Input, tokens};
 pub use kind::Kind;
 pub use noise::Noise;
 pub use sized::Draws;
-pub use speech::{Speech, spoken};
-pub use text::{Ids, Text};
+pub use speech::Speech;
+pub use text::{Ids, Text, spoken};
