@@ -181,6 +181,7 @@ impl Onnx {
                 | Op::Binary(_)
                 | Op::Unary(_)
                 | Op::Softmax
+                | Op::Mean { .. }
                 | Op::RmsNorm { .. }
                 | Op::LayerNorm { .. }
                 | Op::GroupNorm { .. }

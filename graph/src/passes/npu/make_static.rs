@@ -297,6 +297,7 @@ impl Frozen<'_> {
             | Op::Binary(_)
             | Op::Unary(_)
             | Op::Softmax
+            | Op::Mean { .. }
             | Op::RmsNorm { .. }
             | Op::LayerNorm { .. }
             | Op::GroupNorm { .. }
