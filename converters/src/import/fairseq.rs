@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use checkpoint::{Checkpoint, Size};
 use graph::{BATCH, Build, DEC, ENC, Type, Unary, Visible, Weight};
 
-use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation};
+use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation, check_heads};
 use crate::architecture::Semantics;
 use crate::error::ImportError;
 use crate::transformer::{self, Source, Transformer};
@@ -98,9 +98,7 @@ impl Config {
         let encoder = layers("encoder_layers", "encoder_attention_heads", "encoder_ffn_dim");
         let decoder = layers("decoder_layers", "decoder_attention_heads", "decoder_ffn_dim");
         for heads in [encoder.heads, decoder.heads] {
-            if !d_model.len.is_multiple_of(heads.len) {
-                c.unsupported(heads.name, format!("it does not divide d_model = {}", d_model.len));
-            }
+            check_heads(c, heads, d_model);
         }
         // Other names of three keys: transformers 5 lets them overwrite what they are names of.
         c.only("num_hidden_layers", encoder.count);

@@ -1,6 +1,6 @@
 //! What two or more families share.
 
-use graph::{Unary, Weight};
+use graph::{Unary, Val, Weight};
 
 use checkpoint::{Checkpoint, Config, Size};
 
@@ -101,6 +101,25 @@ pub(super) fn activation_called(c: &Config, key: &str, word: &str) -> Unary {
             Unary::Relu
         }
     }
+}
+
+/// Notes as unsupported what does not divide the width into heads. Both sizes have the names of their keys.
+pub(super) fn check_heads(c: &Config, heads: Size, width: Size) {
+    if !width.len.is_multiple_of(heads.len) {
+        c.unsupported(heads.name, format!("it does not divide {} = {}", width.name, width.len));
+    }
+}
+
+/// One over the square root of a head's width, in f64: families that scale further round once, in [`attention`].
+pub(super) fn head_scale(width: Size, heads: Size) -> f64 {
+    ((width.len / heads.len) as f64).powf(-0.5)
+}
+
+/// `softmax(q · kᵀ · scale + mask) · v` of heads `[b, heads, length, width]`, side by side again: `[b, length, heads · width]`.
+pub(super) fn attention<'b>([q, k, v]: [Val<'b>; 3], scale: f64, mask: Option<Val<'b>>) -> Val<'b> {
+    let scores = q.matmul(k.t()) * scale as f32;
+    let scores = mask.map_or(scores, |mask| scores + mask);
+    scores.softmax().matmul(v).merge_heads()
 }
 
 /// Rows of a table of GGUF names for modules that stand in `model.` or, where a base model was saved, in nothing; and after

@@ -13,7 +13,7 @@ use frontend::audio::Features;
 use graph::{BATCH, Build, DEC, Dim, ENC, Sym, Type, Unary, Val, Visible};
 
 use self::config::{Config, EPS, KERNELS, Layers, STRIDES};
-use super::layers::{TIED_HEAD, tied_or_own};
+use super::layers::{TIED_HEAD, attention, head_scale, tied_or_own};
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::dialect::Dialect;
@@ -157,9 +157,7 @@ impl<'b> Stack<'b, '_> {
             x.linear(w.get(name, [inner, width]), bias).heads(heads.len)
         });
         let [q, k] = [q, k].map(|x| positions.map_or(x, |positions| x.rope(positions, rope)));
-        let scale = ((inner.len / heads.len) as f64).powf(-0.5) as f32;
-        let scores = q.matmul(k.t()) * scale + mask;
-        w.linear_no_bias(scores.softmax().matmul(v).merge_heads(), "o_proj", [width, inner])
+        w.linear_no_bias(attention([q, k, v], head_scale(inner, heads), Some(mask)), "o_proj", [width, inner])
     }
 
     fn feed_forward(&self, w: &Module<'b>, x: Val<'b>) -> Val<'b> {

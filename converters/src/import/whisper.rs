@@ -14,7 +14,7 @@ use frontend::audio::Features;
 use graph::{BATCH, Build, DEC, Dim, Type, Unary, Val, Visible};
 
 use self::config::{Config, EPS, Layers};
-use super::layers::{TIED_HEAD, tied_or_own};
+use super::layers::{TIED_HEAD, attention, head_scale, tied_or_own};
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::dialect::Dialect;
@@ -158,13 +158,10 @@ impl<'b> Stack<'b, '_> {
     /// transformers scales the queries; for the published head width of 64 the factor is a power of two, so that the scores
     /// are the same bits.
     fn attention(&self, w: &Module<'b>, x: Val<'b>, memory: Val<'b>, mask: Option<Val<'b>>) -> Val<'b> {
-        let (shape, heads) = ([self.c.d_model, self.c.d_model], self.layers.heads.len);
-        let q = w.linear(x, "q_proj", shape).heads(heads);
-        let k = w.linear_no_bias(memory, "k_proj", shape).heads(heads);
-        let v = w.linear(memory, "v_proj", shape).heads(heads);
-        let scale = ((self.c.d_model.len / heads) as f64).powf(-0.5) as f32;
-        let scores = q.matmul(k.t()) * scale;
-        let scores = mask.map_or(scores, |mask| scores + mask);
-        w.linear(scores.softmax().matmul(v).merge_heads(), "out_proj", shape)
+        let (shape, heads) = ([self.c.d_model, self.c.d_model], self.layers.heads);
+        let q = w.linear(x, "q_proj", shape).heads(heads.len);
+        let k = w.linear_no_bias(memory, "k_proj", shape).heads(heads.len);
+        let v = w.linear(memory, "v_proj", shape).heads(heads.len);
+        w.linear(attention([q, k, v], head_scale(self.c.d_model, heads), mask), "out_proj", shape)
     }
 }

@@ -4,6 +4,7 @@ use checkpoint::limits::COMPUTED_POSITIONS;
 use checkpoint::{self, Checkpoint, Size};
 use graph::{Build, Computed, Sym, Unary, Val, Weight, WeightData};
 
+use crate::import::layers::{attention, head_scale};
 use crate::import::module::Module;
 
 /// The default of `nn.LayerNorm`; no key changes it.
@@ -179,13 +180,11 @@ impl<'b> Stack<'b, '_> {
     }
 
     fn attention(&self, w: &Module<'b>, x: Val<'b>, memory: Memory<'b>) -> Val<'b> {
-        let (d_model, heads) = (self.shared.d_model, self.layers.heads.len);
-        let q = w.linear(x, "q_proj", [d_model, d_model]).heads(heads);
+        let (d_model, heads) = (self.shared.d_model, self.layers.heads);
+        let q = w.linear(x, "q_proj", [d_model, d_model]).heads(heads.len);
         let [k, v] =
-            ["k_proj", "v_proj"].map(|name| w.linear(memory.hidden, name, [d_model, memory.width]).heads(heads));
-        let scale = ((d_model.len / heads) as f64).powf(-0.5) as f32;
-        let scores = q.matmul(k.t()) * scale;
-        let scores = memory.mask.map_or(scores, |mask| scores + mask);
-        w.linear(scores.softmax().matmul(v).merge_heads(), "out_proj", [d_model, d_model])
+            ["k_proj", "v_proj"].map(|name| w.linear(memory.hidden, name, [d_model, memory.width]).heads(heads.len));
+        let mixed = attention([q, k, v], head_scale(d_model, heads), memory.mask);
+        w.linear(mixed, "out_proj", [d_model, d_model])
     }
 }

@@ -4,7 +4,7 @@ use checkpoint::{self, Checkpoint, Size};
 use graph::{DEC, Unary, Val, Visible};
 
 use super::source::Source;
-use crate::import::layers::activation;
+use crate::import::layers::{activation, attention, check_heads, head_scale};
 use crate::import::module::Module;
 
 /// The module that makes the logits.
@@ -33,9 +33,7 @@ impl<'c> Config<'c> {
     pub fn read(c: &'c checkpoint::Config, checkpoint: &Checkpoint) -> Config<'c> {
         let width = c.size("hidden_size");
         let heads = c.size("num_attention_heads");
-        if !width.len.is_multiple_of(heads.len) {
-            c.unsupported(heads.name, format!("it does not divide hidden_size = {}", width.len));
-        }
+        check_heads(c, heads, width);
         c.only("position_embedding_type", "absolute");
         c.ignore(IGNORED);
         Config {
@@ -104,13 +102,12 @@ impl<'c> Config<'c> {
 
     /// `norm(x + Wo · attention)`. `memory`: what keys are made of, with its width.
     fn attention(&self, w: &Module<'c>, x: Val<'c>, memory: (Val<'c>, Size), mask: Option<Val<'c>>) -> Val<'c> {
-        let (own, heads) = (w.at("self"), self.heads.len);
-        let q = own.linear(x, "query", [self.width, self.width]).heads(heads);
+        let own = w.at("self");
+        let q = own.linear(x, "query", [self.width, self.width]).heads(self.heads.len);
         let (memory, width) = memory;
-        let [k, v] = ["key", "value"].map(|name| own.linear(memory, name, [self.width, width]).heads(heads));
-        let scores = q.matmul(k.t()) * ((self.width.len / heads) as f64).powf(-0.5) as f32;
-        let scores = mask.map_or(scores, |mask| scores + mask);
-        self.output(&w.at("output"), x, scores.softmax().matmul(v).merge_heads(), self.width)
+        let [k, v] = ["key", "value"].map(|name| own.linear(memory, name, [self.width, width]).heads(self.heads.len));
+        let mixed = attention([q, k, v], head_scale(self.width, self.heads), mask);
+        self.output(&w.at("output"), x, mixed, self.width)
     }
 
     /// `norm(x + W · hidden)`

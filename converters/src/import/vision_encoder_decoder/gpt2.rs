@@ -4,7 +4,7 @@ use checkpoint::{self, Checkpoint, Size};
 use graph::{DEC, Unary, Val, Visible};
 
 use super::source::Source;
-use crate::import::layers::activation;
+use crate::import::layers::{activation, attention, check_heads, head_scale};
 use crate::import::module::Module;
 
 /// The module that makes the logits.
@@ -53,9 +53,7 @@ impl<'c> Config<'c> {
     pub fn read(c: &'c checkpoint::Config, checkpoint: &Checkpoint) -> Config<'c> {
         let width = c.size("n_embd");
         let heads = c.size("n_head");
-        if !width.len.is_multiple_of(heads.len) {
-            c.unsupported(heads.name, format!("it does not divide n_embd = {}", width.len));
-        }
+        check_heads(c, heads, width);
         // The same numbers in another precision, which f32 has anyway.
         c.ignore(&["reorder_and_upcast_attn"]);
         c.ignore(IGNORED);
@@ -127,12 +125,10 @@ impl<'c> Config<'c> {
     }
 
     /// Values by the attention of layer `i`, heads side by side.
-    fn mixed(&self, [q, k, v]: [Val<'c>; 3], i: usize, mask: Option<Val<'c>>) -> Val<'c> {
-        let of_width = if self.scaled { ((self.width.len / self.heads.len) as f64).powf(-0.5) } else { 1.0 };
+    fn mixed(&self, heads: [Val<'c>; 3], i: usize, mask: Option<Val<'c>>) -> Val<'c> {
+        let of_width = if self.scaled { head_scale(self.width, self.heads) } else { 1.0 };
         let scale = if self.scaled_by_layer { of_width / (i + 1) as f64 } else { of_width };
-        let scores = q.matmul(k.t()) * scale as f32;
-        let scores = mask.map_or(scores, |mask| scores + mask);
-        scores.softmax().matmul(v).merge_heads()
+        attention(heads, scale, mask)
     }
 }
 

@@ -5,7 +5,7 @@ use graph::{DEC, Val, Visible};
 
 use super::source::Source;
 use crate::import::fairseq::{EmbeddingNorm, Layers, Memory, Positions, Shared, Stack, root_of};
-use crate::import::layers::activation;
+use crate::import::layers::{activation, check_heads};
 
 /// The module that makes the logits.
 pub(super) const HEAD: &str = "decoder.output_projection";
@@ -31,9 +31,7 @@ impl<'c> Config<'c> {
             heads: c.size("decoder_attention_heads"),
             ffn: c.size("decoder_ffn_dim"),
         };
-        if !d_model.len.is_multiple_of(layers.heads.len) {
-            c.unsupported(layers.heads.name, format!("it does not divide d_model = {}", d_model.len));
-        }
+        check_heads(c, layers.heads, d_model);
         // Other names of three keys, which transformers 5 lets overwrite what they are names of.
         c.only("num_hidden_layers", layers.count);
         c.only("num_attention_heads", layers.heads.len);

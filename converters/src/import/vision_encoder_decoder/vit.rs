@@ -4,7 +4,7 @@
 use checkpoint::{self, Checkpoint, Size};
 use graph::{BATCH, Build, Dim, Unary, Val};
 
-use crate::import::layers::activation;
+use crate::import::layers::{activation, attention, check_heads, head_scale};
 use crate::import::module::Module;
 
 /// Training, and what the pooler and the head of masked images read.
@@ -45,9 +45,7 @@ impl Config {
         c.ignore(IGNORED);
         let width = c.size("hidden_size");
         let heads = c.size("num_attention_heads");
-        if !width.len.is_multiple_of(heads.len) {
-            c.unsupported(heads.name, format!("it does not divide hidden_size = {}", width.len));
-        }
+        check_heads(c, heads, width);
         let (image, patch) = (c.lengths_or("image_size", 224), c.lengths_or("patch_size", 16));
         if image.iter().zip(patch).any(|(image, patch)| *image < patch) {
             c.unsupported("patch_size", format!("expected at most image_size = {image:?}"));
@@ -109,14 +107,12 @@ impl Config {
     }
 
     fn attention<'b>(&self, w: &Module<'b>, x: Val<'b>) -> Val<'b> {
-        let (shape, heads) = ([self.width, self.width], self.heads.len);
-        let [q, k, v] = ["query", "key", "value"].map(|name| {
+        let shape = [self.width, self.width];
+        let heads = ["query", "key", "value"].map(|name| {
             let w = w.at("attention");
             let bias = self.qkv_bias.then(|| w.bias(name, self.width));
-            x.linear(w.get(name, shape), bias).heads(heads)
+            x.linear(w.get(name, shape), bias).heads(self.heads.len)
         });
-        let scale = ((self.width.len / heads) as f64).powf(-0.5) as f32;
-        let mixed = (q.matmul(k.t()) * scale).softmax().matmul(v).merge_heads();
-        w.linear(mixed, "output.dense", shape)
+        w.linear(attention(heads, head_scale(self.width, self.heads), None), "output.dense", shape)
     }
 }

@@ -4,7 +4,7 @@ use checkpoint::{Checkpoint, Size};
 use graph::Unary;
 
 use crate::error::ImportError;
-use crate::import::layers::{WITHOUT_EFFECT, activation};
+use crate::import::layers::{WITHOUT_EFFECT, activation, check_heads};
 
 /// The default of `nn.LayerNorm`; no key changes it.
 pub(super) const EPS: f32 = 1e-5;
@@ -82,9 +82,7 @@ impl Config {
             tied: c.bool_or("tie_word_embeddings", true),
         };
         for heads in [config.encoder.heads, config.decoder.heads] {
-            if !config.d_model.len.is_multiple_of(heads.len) {
-                c.unsupported(heads.name, format!("it does not divide d_model = {}", config.d_model.len));
-            }
+            check_heads(c, heads, config.d_model);
         }
         checkpoint.config_fits()?;
         Ok(config)
