@@ -14,6 +14,7 @@ use crate::model::{Model, norm_eps};
 
 mod bart;
 mod fairseq;
+mod florence2;
 mod gemma;
 mod layers;
 mod m2m_100;
@@ -32,6 +33,7 @@ mod windows;
 /// Every family.
 pub const ARCHITECTURES: &[&dyn Architecture] = &[
     &bart::Bart,
+    &florence2::Florence2,
     &m2m_100::M2m100,
     &marian::Marian,
     &moonshine::Moonshine,

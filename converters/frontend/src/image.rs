@@ -68,6 +68,13 @@ impl ImageProcessor {
         Ok(ImageProcessor { parameters, library: Library::default(), settings: ImageSettings::default() })
     }
 
+    /// [channels, height, width] that a checkpoint's files ask for; `None` where no file says how images are resized.
+    ///
+    /// Errors: as those of [`ImageProcessor::of`].
+    pub fn shape_of(files: &Files) -> Result<Option<[usize; 3]>, CheckpointError> {
+        Ok(Parameters::given(files)?.map(|parameters| parameters.shape))
+    }
+
     /// With what an application does before.
     pub fn with(self, settings: ImageSettings) -> ImageProcessor {
         ImageProcessor { settings, ..self }

@@ -178,8 +178,8 @@ impl Graph {
     pub fn longest(&self, sym: Sym) -> Option<usize> {
         let rows = |index: usize| match (self.op(ValueId(index))?, self.args(ValueId(index))) {
             (Op::Embed, [ids, table]) => match self.op(*ids)? {
-                Op::Positions { start, len } if len.symbol() == Some(sym) => {
-                    Some(self.value(*table).ty.shape[0].literal()?.saturating_sub(start.known()))
+                Op::Positions { start, len } if len.symbols() == [sym] => {
+                    Some(self.value(*table).ty.shape[0].literal()?.saturating_sub(start.known() + len.known()))
                 }
                 _ => None,
             },

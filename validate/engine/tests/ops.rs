@@ -200,7 +200,9 @@ fn groups_of_channels_are_convolved_on_their_own() {
 fn a_mean_is_over_its_axis() {
     for axis in 0..3 {
         same(&format!("axis {axis}"), SUMS, &[("x", floats(12, &[2, 5, 3]))], |_, x| x[0].mean(axis));
-        same(&format!("axis {axis} of a turned one"), SUMS, &[("x", floats(12, &[2, 5, 3]))], |_, x| x[0].t().mean(axis));
+        same(&format!("axis {axis} of a turned one"), SUMS, &[("x", floats(12, &[2, 5, 3]))], |_, x| {
+            x[0].t().mean(axis)
+        });
     }
 }
 
