@@ -192,7 +192,7 @@ fn every_format_holds_the_factors() {
 }
 
 /// Families that normalize after each sum.
-const POST_NORM: &[&str] = &["bart", "blenderbot-small", "marian", "plbart"];
+const POST_NORM: &[&str] = &["bart", "blenderbot-small", "florence2", "marian", "plbart"];
 
 /// Those whose decoder does, and whose encoder does not. Of BERT's decoder, its head's transform is a stream of its own.
 const POST_NORM_DECODER: &[&str] = &["trocr-deit", "trocr-vit"];

@@ -34,7 +34,7 @@ pub use onnx::{
 
 pub use self::between::show_values;
 use self::configs::{CONFIG, TOKEN_LIST, TOKENIZER_CONFIG, its_config, readable_tokenizer_config};
-use self::folder::{ITS_DECODER, MERGED, Names};
+use self::folder::{ITS_DECODER, MERGED, Names, SIGHT};
 use self::lower::{Choices, Lowering};
 use crate::artifact::Artifact;
 use crate::error::ExportError;
@@ -300,7 +300,7 @@ impl Named<'_> {
     /// encoder's is not, because consumers feed empty ones in the first step.
     fn declared(&self, graph: &Graph) -> Type {
         let mut ty = graph.value(self.value).ty.clone();
-        if self.is_cross() {
+        if self.is_cross() && ty.shape[2].literal().is_some() {
             ty.shape[2] = ENC.into();
         }
         ty
@@ -313,9 +313,12 @@ type Ports<'g> = Vec<Named<'g>>;
 fn onnx_name(entry: &str, port: &str, is_input: bool) -> Result<String, String> {
     let role = PortRole::of(port);
     let word = match (entry, role) {
+        (SIGHT, PortRole::Input(_)) => port,
         (
             "encoder",
-            PortRole::Input("input_ids" | "input_features" | "input_values" | "pixel_values" | "attention_mask"),
+            PortRole::Input(
+                "input_ids" | "input_features" | "input_values" | "pixel_values" | "attention_mask" | "image_features",
+            ),
         ) => port,
         (_, PortRole::Logits) => port,
         ("encoder", PortRole::EncoderHidden) => "last_hidden_state",
@@ -354,6 +357,7 @@ fn rank(name: &str) -> (usize, usize, usize) {
         "input_values",
         "pixel_values",
         "attention_mask",
+        "image_features",
         "encoder_hidden_states",
     ];
     if let Some(at) = first.iter().position(|n| *n == name) {

@@ -165,6 +165,8 @@ enum Decoder {
 }
 
 struct OnnxSession {
+    /// Of a model that sees and reads: what makes features for its encoder.
+    sight: Option<OrtSession>,
     encoder: OrtSession,
     decoder: Decoder,
     engine: Engine,
@@ -198,9 +200,10 @@ impl OnnxSession {
                 Decoder::Pair(open(first)?, open(later)?)
             }
         };
+        let sight = opening.folder.sight().map(open).transpose()?;
         let encoder = open(opening.folder.encoder())?;
         let (source, caches) = (Feeds::new(), HashMap::new());
-        Ok(OnnxSession { encoder, decoder, engine, source, memory: None, caches, opening, shown: None })
+        Ok(OnnxSession { sight, encoder, decoder, engine, source, memory: None, caches, opening, shown: None })
     }
 }
 
@@ -216,6 +219,20 @@ fn empty_cache(input: &ort::value::Outlet, batch: usize) -> Result<DynValue, Run
     }
 }
 
+/// Runs a graph on those of its inputs that it takes out of the feeds.
+fn run(
+    session: &mut OrtSession,
+    feeds: &mut HashMap<String, DynValue>,
+) -> Result<HashMap<String, DynValue>, RuntimeError> {
+    let inputs = session.inputs().iter().map(|input| {
+        let value = feeds.remove(input.name()).ok_or_else(|| nothing_for(input.name()))?;
+        Ok((input.name().to_owned(), value))
+    });
+    let inputs = inputs.collect::<Result<Vec<_>, RuntimeError>>()?;
+    let outputs = session.run(inputs).map_err(failed)?;
+    Ok(outputs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
 impl Session for OnnxSession {
     fn engine(&self) -> Engine {
         self.engine.clone()
@@ -227,12 +244,15 @@ impl Session for OnnxSession {
             return Ok(()); // only the targets start anew
         }
         self.memory = None;
-        let inputs = self.encoder.inputs().iter().map(|input| {
-            let tensor = source.get(input.name()).ok_or_else(|| nothing_for(input.name()))?;
-            Ok((input.name().to_owned(), to_ort(tensor)?))
-        });
-        let inputs = inputs.collect::<Result<Vec<_>, RuntimeError>>()?;
-        let mut outputs = self.encoder.run(inputs).map_err(failed)?;
+        let mut feeds: HashMap<String, DynValue> = source
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), to_ort(tensor)?)))
+            .collect::<Result<_, RuntimeError>>()?;
+        if let Some(sight) = &mut self.sight {
+            let seen = run(sight, &mut feeds)?;
+            feeds.extend(seen);
+        }
+        let mut outputs = run(&mut self.encoder, &mut feeds)?;
         let hidden = outputs.remove("last_hidden_state").ok_or_else(|| failed("no output last_hidden_state"))?;
         self.memory = Some((hidden, source.get("attention_mask").map(to_ort).transpose()?));
         self.source = source.clone();

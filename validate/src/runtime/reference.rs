@@ -99,7 +99,13 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Session for Reference<I> {
             known.caches.clear();
             return Ok(());
         }
-        let mut out = self.call("encoder", source.clone())?;
+        let graph = self.interpreter.graph();
+        let before = graph.entry("encoder").map(|entry| graph.before(entry)).unwrap_or_default();
+        let mut feeds = source.clone();
+        for entry in before {
+            feeds.extend(self.call(&entry.name, feeds.clone())?);
+        }
+        let mut out = self.call("encoder", feeds)?;
         self.encoded = Some(Encoded {
             source: source.clone(),
             hidden: out.remove(ENCODER_HIDDEN).ok_or_else(|| lacks("encoder", ENCODER_HIDDEN))?,
