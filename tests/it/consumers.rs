@@ -65,6 +65,7 @@ pub const TRANSFORMERS_JS: &[&str] = &[
     "whisper",
     "trocr-vit",
     "trocr-deit",
+    "florence2",
 ];
 
 /// transformers 5.23, the whole of what is recorded with it.

@@ -8,7 +8,8 @@ use graph::{Interpreter, Tensors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fixture::{copy, expected, feeds, fixture};
+use crate::cli::{code, text};
+use crate::fixture::{copy, expected, feeds, fixture, repository};
 
 const NATIVE: &str = "florence2";
 const MICROSOFT: &str = "florence2-microsoft";
@@ -186,4 +187,87 @@ fn a_size_of_images_is_that_of_the_preprocessor() {
     // Without the file it is the published models' 768 x 768, which has more places than this table of positions.
     fs::remove_file(&file).expect("removed");
     assert!(refused(folder.path()).contains("96 x 96 places are more than 8 positions"), "{}", refused(folder.path()));
+}
+
+/// What transformers made of images and prompts (`tests/fixtures/record_tasks.py`).
+fn asked() -> serde_json::Map<String, Value> {
+    let file = fs::read(repository("tests/fixtures/images/tasks.json")).expect("recorded");
+    let recorded: Value = serde_json::from_slice(&file).expect("JSON");
+    recorded["asked"].as_object().expect("images").clone()
+}
+
+/// The checkpoint with a tokenizer whose words are places for the most part.
+fn with_words() -> TempDir {
+    let folder = copy(NATIVE);
+    let words = repository("tests/fixtures/images/tasks-tokenizer.json");
+    fs::copy(words, folder.path().join("tokenizer.json")).expect("copied");
+    folder
+}
+
+fn image(name: &str) -> String {
+    repository(&format!("tests/fixtures/images/{name}.png")).display().to_string()
+}
+
+#[test]
+fn an_image_is_asked_and_answered_as_in_transformers() {
+    let folder = with_words();
+    let dir = folder.path().display().to_string();
+    let mut lines = String::new();
+    for (name, answers) in asked() {
+        for (prompt, answer) in answers.as_object().expect("prompts") {
+            let run = ["run", &dir, &image(&name), "--prompt", prompt, "--json", "--max-new-tokens", "12"];
+            let output = crate::cli::run(&run);
+            assert_eq!(code(&output), 0, "{name}, {prompt}: {}", text(&output.stderr));
+            let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            let said = [&found["prompt"], &found["tokens"]].map(|ids| ids.as_array().expect("ids").clone()).concat();
+            assert_eq!(Value::from(said), answer["tokens"], "{name}, {prompt}");
+            assert_eq!(found["input_ids"], answer["input_ids"], "{name}, {prompt}");
+            assert_eq!(found.get("told").unwrap_or(&Value::Null), &answer["told"], "{name}, {prompt}");
+            lines += &format!("{}\n", json!({"input": image(&name), "prompt": prompt}));
+        }
+    }
+    // The same side by side, each line with its own prompt; and a person reads places.
+    let file = folder.path().join("pages.jsonl");
+    fs::write(&file, lines).expect("written");
+    let file = file.display().to_string();
+    let output = crate::cli::run(&["run", &dir, "--file", &file, "--json", "--batch", "5", "--max-new-tokens", "12"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let found: Vec<Value> = text(&output.stdout).lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let expected = asked();
+    let expected = expected.values().flat_map(|answers| answers.as_object().expect("prompts").values());
+    assert!(found.iter().map(|found| found.get("told").unwrap_or(&Value::Null)).eq(expected.map(|a| &a["told"])));
+    let output =
+        crate::cli::run(&["run", &dir, &image("large"), "--prompt", "<REGION_PROPOSAL>", "--max-new-tokens", "12"]);
+    assert_eq!(text(&output.stdout), "{\"bboxes\":[[74,39,64,55],[64,63,64,55]],\"labels\":[\"\",\"\"]}\n");
+}
+
+#[test]
+fn what_cannot_be_asked_is_an_error_that_says_why() {
+    let folder = with_words();
+    let dir = folder.path().display().to_string();
+    let page = image("large");
+    let said = |dir: &str, arguments: &[&str]| {
+        let output = crate::cli::run(&[&["run", dir, &page], arguments].concat());
+        assert_eq!(code(&output), 2, "{arguments:?}");
+        text(&output.stderr)
+    };
+    for (prompt, expected) in [
+        ("<FIND>", "no task is called <FIND>; expected a question, or one of <OCR>, <OCR_WITH_REGION>, "),
+        ("<OD> cats", "<OD> takes no input, found \"cats\""),
+        ("<REGION_TO_OCR>", "<REGION_TO_OCR> expects after it what it is about, found nothing"),
+        (
+            "<REFERRING_EXPRESSION_SEGMENTATION> a cat",
+            "<REFERRING_EXPRESSION_SEGMENTATION> is answered with polygons, which are not read; boxes are, as those of <OD>",
+        ),
+    ] {
+        let found = said(&dir, &["--prompt", prompt]);
+        assert!(found.contains(expected), "{prompt}: {found}");
+    }
+    let found = said(&dir, &[]);
+    assert!(
+        found.contains("this model is asked something about an image, as \"<CAPTION>\"; found no prompt"),
+        "{found}"
+    );
+    let found = said(&fixture("trocr-vit").display().to_string(), &["--prompt", "<OCR>"]);
+    assert!(found.contains("this model takes no prompt, found \"<OCR>\""), "{found}");
 }

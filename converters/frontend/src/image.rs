@@ -100,6 +100,15 @@ impl ImageProcessor {
         Ok(Pixels(Tensor::f32(self.shape(), self.values(&raster))))
     }
 
+    /// Height and width of an image, turned as its Exif says. Errors: as those of [`ImageProcessor::see`].
+    pub fn size_of(&self, image: &Path) -> Result<[usize; 2], ImageError> {
+        let result = self.shape().iter().map(|len| *len as u64).product::<u64>();
+        let Decoded { raster, orientation, .. } = file::read(image, 8 * result)?;
+        let [height, width] = raster.size();
+        // From 5 on a turn by a quarter is part of it.
+        Ok(if orientation > 4 { [width, height] } else { [height, width] })
+    }
+
     /// Bytes of the size that the encoder takes; gray ones stand for three equal channels.
     fn bytes(&self, image: &Path) -> Result<Raster, ImageError> {
         // The result itself, as bytes and as floats, is no larger than the model.

@@ -85,7 +85,7 @@ impl Architecture for Florence2 {
     }
 
     fn front_end(&self) -> Kind {
-        Kind::Image
+        Kind::AskedImage
     }
 
     fn assumes(&self) -> &'static [&'static str] {

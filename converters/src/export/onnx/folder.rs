@@ -16,9 +16,13 @@ pub(super) const MERGED: &str = "merged";
 /// The entry of models that see and read, which others lack.
 pub(super) const SIGHT: &str = "image_encoder";
 
+/// The entry that looks the tokens of such a model up, for transformers.js.
+pub(super) const LOOKUP: &str = "embed_tokens";
+
 /// The graphs' files without suffix and extension, by entry.
-const GRAPHS: [(&str, &str); 5] = [
+const GRAPHS: [(&str, &str); 6] = [
     (SIGHT, "vision_encoder"),
+    (LOOKUP, "embed_tokens"),
     ("encoder", "encoder_model"),
     ("decoder", "decoder_model"),
     ("decoder_with_past", "decoder_with_past_model"),
@@ -26,15 +30,25 @@ const GRAPHS: [(&str, &str); 5] = [
 ];
 
 /// Those that transformers.js opens.
-const ITS_ENTRIES: [&str; 3] = [SIGHT, "encoder", MERGED];
+const ITS_ENTRIES: [&str; 4] = [SIGHT, LOOKUP, "encoder", MERGED];
 /// Below the folder of config.json, where transformers.js looks unless `subfolder` says otherwise.
 const ITS_FOLDER: &str = "onnx";
 /// Its words for what weights are stored in, and what they append to a file's name (its src/utils/dtypes.js).
 const ITS_DTYPES: [(&str, &str); 4] = [("fp32", ""), ("fp16", "_fp16"), ("q8", "_quantized"), ("q4", "_q4")];
 
 /// Words of `model_type` whose fixtures transformers.js was seen to run.
-pub const TRANSFORMERS_JS: [&str; 9] =
-    ["t5", "mt5", "bart", "mbart", "blenderbot-small", "marian", "m2m_100", "whisper", "vision-encoder-decoder"];
+pub const TRANSFORMERS_JS: [&str; 10] = [
+    "t5",
+    "mt5",
+    "bart",
+    "mbart",
+    "blenderbot-small",
+    "marian",
+    "m2m_100",
+    "whisper",
+    "vision-encoder-decoder",
+    "florence2",
+];
 
 /// The decoder of images whose caches it knows: of another it feeds none, or some of other names (`getNormalizedConfig` of its
 /// src/configs.js).
@@ -79,8 +93,8 @@ impl Names {
     /// The graphs to write, by entry, with their files.
     pub(super) fn graphs(self) -> impl Iterator<Item = (&'static str, String)> {
         let is_wanted = move |entry: &str| match self.consumer {
-            _ if entry == SIGHT && !self.sees => false,
-            Consumer::Optimum => true,
+            _ if [SIGHT, LOOKUP].contains(&entry) && !self.sees => false,
+            Consumer::Optimum => entry != LOOKUP,
             Consumer::TransformersJs => ITS_ENTRIES.contains(&entry),
         };
         let wanted = GRAPHS.into_iter().filter(move |(entry, _)| is_wanted(entry));
@@ -130,6 +144,11 @@ impl Folder {
     /// The file of what sees, before the encoder of a model that also reads.
     pub fn sight(&self) -> Option<PathBuf> {
         self.names.sees.then(|| self.path(SIGHT))
+    }
+
+    /// The file of what looks tokens up, where the encoder and the decoder take embeddings.
+    pub fn lookup(&self) -> Option<PathBuf> {
+        (self.names.sees && self.names.consumer == Consumer::TransformersJs).then(|| self.path(LOOKUP))
     }
 
     /// The files of the first step and of those after it.

@@ -148,15 +148,14 @@ impl<'b> Block<'b, '_> {
         y + per_channel(self.w.bias(name, width), width) + x
     }
 
-    /// Queries, keys and values `[.., width]`, which one matrix makes.
+    /// Queries, keys and values of `[b, n, width]`, which one matrix makes.
     fn qkv(&self, x: Val<'b>) -> [Val<'b>; 3] {
         let width = self.stage.width;
         let all = Size { len: 3 * width.len, name: "3 · width" };
         let name = self.names().qkv;
         let bias = self.c.qkv_bias.then(|| self.w.bias(name, all));
         let all = x.linear(self.w.get(name, [all, width]), bias);
-        let last = all.ty().map_or(0, |ty| ty.shape.len().saturating_sub(1));
-        [0, 1, 2].map(|i| all.slice(last, i * width.len, 1, width.len))
+        [0, 1, 2].map(|i| all.slice(2, i * width.len, 1, width.len))
     }
 
     /// Of each window for itself, where what lies beyond the image is zeros that are seen.
@@ -165,7 +164,11 @@ impl<'b> Block<'b, '_> {
         let (side, whole) = (self.c.window, windows::padded(grid.0, self.c.window));
         let [rows, columns] = grid.0.map(Dim::from);
         let x = windows::pad(self.b, x.reshape([BATCH.into(), rows, columns, width.len.into()]), whole);
-        let of_heads = self.qkv(windows::partition(x, side)).map(|x| windows::heads(x, heads.len));
+        let places = whole.iter().product::<usize>();
+        let x = windows::partition(x, side).reshape([BATCH.into(), places.into(), width.len.into()]);
+        let of_windows = [places / (side * side), side * side, width.len].map(Dim::from);
+        let split = |x: Val<'b>| x.reshape([&[BATCH.into()], &of_windows[..]].concat());
+        let of_heads = self.qkv(x).map(|x| windows::heads(split(x), heads.len));
         let x = windows::merge_heads(mixed(of_heads, head_scale(width, heads), None), heads.len);
         let x = windows::crop(windows::merge(x, whole, side), grid.0);
         x.reshape([BATCH.into(), grid.places().into(), width.len.into()])
