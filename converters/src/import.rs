@@ -14,6 +14,7 @@ use crate::model::{Model, norm_eps};
 
 mod bart;
 mod fairseq;
+mod florence2;
 mod gemma;
 mod layers;
 mod m2m_100;
@@ -27,10 +28,12 @@ mod t5gemma2;
 mod transcribe;
 mod vision_encoder_decoder;
 mod whisper;
+mod windows;
 
 /// Every family.
 pub const ARCHITECTURES: &[&dyn Architecture] = &[
     &bart::Bart,
+    &florence2::Florence2,
     &m2m_100::M2m100,
     &marian::Marian,
     &moonshine::Moonshine,

@@ -330,6 +330,11 @@ impl<'b> Val<'b> {
         self.b.op(Op::Softmax, &[self])
     }
 
+    /// Over an axis, which stays with length 1.
+    pub fn mean(self, axis: usize) -> Val<'b> {
+        self.b.op(Op::Mean { axis }, &[self])
+    }
+
     /// `x / sqrt(mean(x²) + eps) · w`.
     pub fn rms_norm(self, w: Val<'b>, eps: f32) -> Val<'b> {
         self.b.op(Op::RmsNorm { eps }, &[self, w])

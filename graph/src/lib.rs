@@ -21,6 +21,7 @@
 //! | [`Op::Embed`] | `ids[..] table[n,e] -> [..,e]` |
 //! | [`Op::Binary`], [`Op::Unary`] | broadcasting, as numpy |
 //! | [`Op::Softmax`] | last axis; a row of -inf gives zeros |
+//! | [`Op::Mean`] | `[..,n,..] -> [..,1,..]`, over an axis |
 //! | [`Op::RmsNorm`] | `x[..,e] w[e] -> [..,e]`: `x / sqrt(mean(x²) + eps) · w` |
 //! | [`Op::LayerNorm`] | `x[..,e] w[e] bias[e]? -> [..,e]`: `(x - mean) / sqrt(var + eps) · w + bias` |
 //! | [`Op::GroupNorm`] | `x[b,c,..] w[c] bias[c] -> [b,c,..]`, over the channels of a group and the axes after them |

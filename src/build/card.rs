@@ -147,7 +147,16 @@ impl Card<'_> {
                      import {{ {browser} }} from \"@huggingface/transformers\";\n\nconst model = await {browser}.from_pretrained(\"FOLDER\");\n```\n"
                 )
             }
-            "onnx" => writeln!(out, "In onnxruntime through Optimum:\n\n{}", python("optimum.onnxruntime", optimum)),
+            "onnx" => match optimum {
+                Some(optimum) => {
+                    writeln!(out, "In onnxruntime through Optimum:\n\n{}", python("optimum.onnxruntime", optimum))
+                }
+                None => writeln!(
+                    out,
+                    "In onnxruntime: `vision_encoder.onnx` makes of an image what `encoder_model.onnx` takes as `image_features`, beside \
+                     the prompt; the decoder is fed as Optimum feeds it.\n"
+                ),
+            },
             "safetensors" => {
                 let package = if has_codes(self.manifest) { ", with the package compressed-tensors" } else { "" };
                 writeln!(out, "In transformers{package}:\n\n{}", python("transformers", transformers))
@@ -213,7 +222,8 @@ struct Classes {
     transformers: &'static str,
     /// Of transformers.js.
     browser: &'static str,
-    optimum: &'static str,
+    /// None opens its graphs where there is one more than Optimum knows.
+    optimum: Option<&'static str>,
     ctranslate2: &'static str,
 }
 
@@ -224,21 +234,28 @@ impl Classes {
                 input: "some text",
                 transformers: "AutoModelForSeq2SeqLM",
                 browser: "AutoModelForSeq2SeqLM",
-                optimum: "ORTModelForSeq2SeqLM",
+                optimum: Some("ORTModelForSeq2SeqLM"),
                 ctranslate2: "Translator",
             },
             Kind::Audio(_) => Classes {
                 input: "clip.wav",
                 transformers: "AutoModelForSpeechSeq2Seq",
                 browser: "AutoModelForSpeechSeq2Seq",
-                optimum: "ORTModelForSpeechSeq2Seq",
+                optimum: Some("ORTModelForSpeechSeq2Seq"),
                 ctranslate2: "models.Whisper",
+            },
+            Kind::AskedImage => Classes {
+                input: "page.png\" --prompt \"<OCR>",
+                transformers: "AutoModelForImageTextToText",
+                browser: "AutoModelForImageTextToText",
+                optimum: None,
+                ctranslate2: "Translator",
             },
             Kind::Image => Classes {
                 input: "line.png",
                 transformers: "VisionEncoderDecoderModel",
                 browser: "AutoModelForVision2Seq",
-                optimum: "ORTModelForVision2Seq",
+                optimum: Some("ORTModelForVision2Seq"),
                 ctranslate2: "Translator",
             },
         }

@@ -6,12 +6,13 @@ mod error;
 mod questions;
 mod subject;
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use converters::checkpoint::Files;
 use converters::tokenizer::{Languages, Tokenizer, TokenizerError};
-use frontend::{FrontEnd, Input};
+use frontend::{Asked, FrontEnd, Input};
 use serde_json::{Value, json};
 use validate::runtime::reference::caching;
 use validate::task::Text;
@@ -61,7 +62,7 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
     let (front_end, text, as_json) = (&*front_end, &*text, common.json);
     let mut conversation = Conversation { answerer, front_end, text, as_json, hint, asked: 0, broken: 0 };
     match arguments.only() {
-        Some(said) => conversation.one(said)?,
+        Some(said) => conversation.one(Asked { said, prompt: arguments.prompt.as_deref() })?,
         None => conversation.all(Questions::of(arguments, display)?, arguments.batch.get())?,
     }
     let Conversation { answerer, hint, asked, broken, .. } = conversation;
@@ -98,6 +99,7 @@ struct Conversation<'o> {
 struct Answered {
     number: usize,
     said: String,
+    prompt: Option<String>,
     found: Found,
 }
 
@@ -112,15 +114,16 @@ enum Found {
 
 impl Conversation<'_> {
     /// Answers the only input; what is wrong with it is an error.
-    fn one(&mut self, said: &str) -> Result<(), RunError> {
-        let input = self.front_end.input(said, Path::new(""));
+    fn one(&mut self, asked: Asked<'_>) -> Result<(), RunError> {
+        let dir = Path::new("");
+        let input = self.front_end.input(asked, dir);
         let about = self.front_end.about();
         let input = input.map_err(|message| RunError::Input(format!("{about}{message}{}", self.hint)))?;
         let found = self.answerer.say(&[&input])?.pop().expect("one sequence in, one out");
-        let answer = self.object(said, &input, found?);
+        let answer = self.object(asked, dir, &input, found?).map_err(RunError::Input)?;
         let printed = match self.as_json {
             true => serde_json::to_string_pretty(&answer).expect("only JSON types"),
-            false => output(&answer).to_owned(),
+            false => output(&answer).into_owned(),
         };
         print(&(shown(&printed) + "\n")).map_err(RunError::io(Path::new("stdout")))
     }
@@ -144,10 +147,10 @@ impl Conversation<'_> {
     /// Feeds those that can be fed, side by side as far as they fit.
     fn answered(&mut self, questions: Vec<Question>, dir: &Path) -> Result<Vec<Answered>, RunError> {
         let (mut fed, mut answers) = (Vec::new(), Vec::new());
-        for Question { number, said } in questions {
+        for Question { number, said, prompt } in questions {
             let input = said.as_ref().map_err(String::clone).and_then(|said| match said.is_empty() {
                 true => Ok(None),
-                false => self.front_end.input(said, dir).map(Some),
+                false => self.front_end.input(Asked { said, prompt: prompt.as_deref() }, dir).map(Some),
             });
             let found = match input {
                 Ok(input) => {
@@ -156,15 +159,17 @@ impl Conversation<'_> {
                 }
                 Err(message) => Found::Refused(message),
             };
-            answers.push(Answered { number, said: said.unwrap_or_default(), found });
+            answers.push(Answered { number, said: said.unwrap_or_default(), prompt, found });
         }
         for group in fed.chunk_by(|(_, one), (_, next)| one.fits_beside(next)) {
             let inputs: Vec<&Input> = group.iter().map(|(_, input)| input).collect();
             for ((at, input), found) in group.iter().zip(self.answerer.say(&inputs)?) {
                 let answer = &mut answers[*at];
-                answer.found = match found {
-                    Ok(found) => Found::Answer(self.object(&answer.said, input, found)),
-                    Err(error) => Found::Refused(error.to_string()),
+                let asked = Asked { said: &answer.said, prompt: answer.prompt.as_deref() };
+                let found = found.map_err(|error| error.to_string());
+                answer.found = match found.and_then(|found| self.object(asked, dir, input, found)) {
+                    Ok(found) => Found::Answer(found),
+                    Err(why) => Found::Refused(why),
                 };
             }
         }
@@ -173,7 +178,7 @@ impl Conversation<'_> {
 
     /// Prints a line; with `--json` none for an empty one. Returns whether anybody reads.
     fn tell(&mut self, answered: &Answered) -> io::Result<bool> {
-        let Answered { number, said, found } = answered;
+        let Answered { number, said, found, .. } = answered;
         self.asked += usize::from(!matches!(found, Found::Nothing));
         self.broken += usize::from(matches!(found, Found::Refused(_)));
         let line = match (found, self.as_json) {
@@ -197,24 +202,38 @@ impl Conversation<'_> {
         is_read(&(shown(&line) + "\n"))
     }
 
-    /// An answer as programs read it.
-    fn object(&self, said: &str, input: &Input, (engine, generated): (Engine, Generated)) -> Value {
+    /// An answer as programs read it. Errors: it says what cannot be read, in words.
+    fn object(
+        &self,
+        asked: Asked<'_>,
+        dir: &Path,
+        input: &Input,
+        (engine, generated): (Engine, Generated),
+    ) -> Result<Value, String> {
         let Generated { prompt, tokens, ended } = generated;
         let output = self.text.decode(&tokens);
         let mut value = json!({
-            "engine": engine, "input": said,
+            "engine": engine, "input": asked.said,
             "output": output, "prompt": prompt, "tokens": tokens, "ended": ended,
         });
         if let Some(ids) = input.ids() {
             value["input_ids"] = json!(ids);
         }
-        value
+        if let Some(told) = self.front_end.told(asked, dir, &tokens)? {
+            value["told"] = told;
+        }
+        Ok(value)
     }
 }
 
-/// The text of an answer.
-fn output(answer: &Value) -> &str {
-    answer["output"].as_str().unwrap_or_default()
+/// What a person reads of an answer: its text, or the places that it says.
+fn output(answer: &Value) -> Cow<'_, str> {
+    let mut told = answer["told"].as_object().into_iter().flat_map(|told| told.values());
+    match told.next() {
+        Some(Value::String(text)) => text.into(),
+        Some(places) => places.to_string().into(),
+        None => answer["output"].as_str().unwrap_or_default().into(),
+    }
 }
 
 /// Files and pipes get what the model says; a terminal nothing that it would obey.

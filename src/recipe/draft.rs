@@ -24,8 +24,13 @@ const NOT_LLAMA: &str = "llama.cpp runs no encoder-decoder but T5: the GGUF runs
 const F16_OVERFLOWS: &str =
     "Their activations can pass 65504 in `wo`, so never run these models in float16: bfloat16 and float32 are fine.";
 
+const OF_IMAGES: &[&str] = &[
+    "No engine reads an encoder-decoder that sees out of a GGUF.",
+    "Convolutions, positions and norms stay as they are.",
+];
+
 /// Families that want something else than the last.
-const FAMILIES: [Family; 9] = [
+const FAMILIES: [Family; 10] = [
     Family { model_types: &["t5", "mt5", "umt5"], metric: "chrf", notes: &[F16_OVERFLOWS], languages: None },
     Family {
         model_types: &["m2m_100"],
@@ -55,12 +60,10 @@ const FAMILIES: [Family; 9] = [
     Family {
         model_types: &["vision-encoder-decoder"],
         metric: "character_error_rate",
-        notes: &[
-            "No engine reads an encoder-decoder that sees out of a GGUF.",
-            "Convolutions, positions and norms stay as they are.",
-        ],
+        notes: OF_IMAGES,
         languages: None,
     },
+    Family { model_types: &["florence2"], metric: "chrf", notes: OF_IMAGES, languages: None },
     Family {
         model_types: &["mu"],
         metric: "chrf",

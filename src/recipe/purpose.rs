@@ -78,6 +78,7 @@ const RUNNERS: [(&str, &[&str], &str); 4] = [
             "mbart",
             "blenderbot",
             "blenderbot-small",
+            "florence2",
             "marian",
             "m2m_100",
             "moonshine",

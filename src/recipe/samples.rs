@@ -91,7 +91,10 @@ impl Validation {
 pub fn line_and_samples(reads: Kind) -> (&'static str, usize, usize) {
     let clip = r#"{"input": "clip.wav", "target": "…"}, paths relative to the file; 16 kHz, mono or averaged to mono."#;
     let image = r#"{"input": "line-001.png", "target": "…"}, paths relative to the file; PNG or JPEG."#;
+    let asked =
+        r#"{"input": "page-001.png", "prompt": "<OCR>", "target": "…"}, paths relative to the file; PNG or JPEG."#;
     match reads {
+        Kind::AskedImage => (asked, 8, 50),
         Kind::Audio(_) => (clip, 8, 50),
         Kind::Image => (image, 8, 50),
         Kind::Text => (r#"{"input": "…", "target": "…"}."#, 32, 200),

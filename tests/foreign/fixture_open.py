@@ -17,16 +17,26 @@ from safetensors.torch import load_file
 MAX_NEW_TOKENS = 12  # as recorded
 # What is neither is text.
 SPEECH = ("whisper", "moonshine")
-IMAGES = ("vision-encoder-decoder",)
+IMAGES = ("vision-encoder-decoder", "florence2")
 
 
 def sources(recorded):
     """Name of the recorded tokens -> what they were generated from."""
     names = ("input_ids", "input_features", "input_values", "pixel_values", "attention_mask")
     found = {"greedy": {name: recorded[name] for name in names if name in recorded}}
-    if "prompt_ids" in recorded:
+    if "prompt_ids" in recorded and "pixel_values" not in recorded:
         found["prompt_greedy"] = {"input_ids": recorded["prompt_ids"], "attention_mask": recorded["prompt_mask"]}
     return found
+
+
+def taken(model, source):
+    """Of an image and a prompt: as many ids of images before the prompt as the image has features."""
+    if not {"input_ids", "pixel_values"} <= source.keys():
+        return source
+    ids, mask = source["input_ids"], source["attention_mask"]
+    features = model.get_image_features(source["pixel_values"]).pooler_output
+    image = ids.new_full(features.shape[:2], model.config.image_token_id)
+    return source | {"input_ids": torch.cat([image, ids], 1), "attention_mask": torch.cat([torch.ones_like(image), mask], 1)}
 
 
 def optimum(folder, reads, form):
@@ -65,7 +75,7 @@ def generate(consumer, folder, fixture, reads, form, recorded):
         model = optimum(folder, reads, form) if ours else transformers(fixture if form == "torch" else folder, reads, form)
         with torch.no_grad():
             return {
-                name: model.generate(**source, **settings, num_beams=1, do_sample=False, max_new_tokens=MAX_NEW_TOKENS).tolist()
+                name: model.generate(**taken(model, source), **settings, num_beams=1, do_sample=False, max_new_tokens=MAX_NEW_TOKENS).tolist()
                 for name, source in sources(recorded).items()
             }
     except Exception as e:

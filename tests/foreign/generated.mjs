@@ -3,6 +3,7 @@
 const MAX_NEW_TOKENS = 12; // as recorded
 const SPEECH = ["whisper", "moonshine"];
 const IMAGES = ["vision-encoder-decoder"];
+const ASKED_IMAGES = ["florence2"];
 
 /** The tensors of a safetensors file, given as an ArrayBuffer. */
 function tensors({ Tensor }, buffer) {
@@ -22,9 +23,11 @@ function tensors({ Tensor }, buffer) {
  * Returns {"greedy": [[ids]], "prompt_greedy": [[ids]] where text prompts are recorded}.
  */
 export async function generated(library, folder, modelType, recorded, options = {}) {
-  const { AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq, AutoModelForVision2Seq } = library;
+  const { AutoModelForImageTextToText, AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq, AutoModelForVision2Seq } = library;
   const isSpeech = SPEECH.includes(modelType);
-  const ofText = IMAGES.includes(modelType) ? AutoModelForVision2Seq : AutoModelForSeq2SeqLM;
+  const isAsked = ASKED_IMAGES.includes(modelType);
+  const ofImages = isAsked ? AutoModelForImageTextToText : AutoModelForVision2Seq;
+  const ofText = isAsked || IMAGES.includes(modelType) ? ofImages : AutoModelForSeq2SeqLM;
   const model = await (isSpeech ? AutoModelForSpeechSeq2Seq : ofText).from_pretrained(folder, options);
 
   async function generate(inputs, attention_mask) {
@@ -42,6 +45,11 @@ export async function generated(library, folder, modelType, recorded, options = 
   }
 
   const { input_ids, input_features, input_values, pixel_values, attention_mask, prompt_ids, prompt_mask } = tensors(library, recorded);
+  if (isAsked) {
+    const settings = { do_sample: false, num_beams: 1, max_new_tokens: MAX_NEW_TOKENS };
+    const tokens = await model.generate({ input_ids, attention_mask, pixel_values, ...settings });
+    return { greedy: tokens.tolist().map((row) => row.map(Number)) };
+  }
   const source = input_ids ?? input_features ?? input_values ?? pixel_values;
   const said = { greedy: await generate(source, attention_mask) };
   if (prompt_ids) said.prompt_greedy = await generate(prompt_ids, prompt_mask);

@@ -65,6 +65,7 @@ pub const TRANSFORMERS_JS: &[&str] = &[
     "whisper",
     "trocr-vit",
     "trocr-deit",
+    "florence2",
 ];
 
 /// transformers 5.23, the whole of what is recorded with it.
@@ -90,6 +91,7 @@ pub const TRANSFORMERS: &[&str] = &[
     "trocr-vit",
     "vit-bert",
     "vit-gpt2",
+    "florence2",
 ];
 
 /// llama.cpp, of those that it computes: it knows no other largest relative distance than 128 (`t5-long`).
@@ -233,7 +235,8 @@ fn transformers_says_the_recorded_tokens_from_our_floats() {
 /// The encoder's inputs, as recorded.
 fn source(model: &Model, recorded: &graph::Tensors) -> Feeds {
     let encoder = model.graph.entry("encoder").expect("split made it");
-    encoder.inputs.iter().map(|port| (port.name.clone(), recorded[&port.name].clone())).collect()
+    let sources = model.graph.sources(encoder);
+    sources.iter().map(|port| (port.name.clone(), recorded[&port.name].clone())).collect()
 }
 
 /// Largest difference of logits, relative to the largest.

@@ -61,10 +61,12 @@ fn four_cached_steps_are_the_whole_pass_and_what_transformers_recorded() {
 /// The sources of the recorded prompts: ids as they are, floats made from their seeds (`Floats` in recording.py).
 fn prompts(recorded: &BTreeMap<String, Tensor>) -> Feeds {
     let named = |pairs: Vec<(&str, Tensor)>| pairs.into_iter().map(|(name, t)| (name.to_owned(), t)).collect();
-    let Some(seeds) = recorded.get("prompt_seed") else {
-        let [ids, mask] = ["prompt_ids", "prompt_mask"].map(|name| recorded[name].clone());
-        return named(vec![("input_ids", ids), ("attention_mask", mask)]);
-    };
+    let read = |name: &str| recorded.get(name).cloned();
+    let texts: Vec<_> = [("input_ids", read("prompt_ids")), ("attention_mask", read("prompt_mask"))]
+        .into_iter()
+        .filter_map(|(name, tensor)| Some((name, tensor?)))
+        .collect();
+    let Some(seeds) = recorded.get("prompt_seed") else { return named(texts) };
     let name = ["input_features", "input_values", "pixel_values"].into_iter().find(|name| recorded.contains_key(*name));
     let name = name.expect("floats were recorded");
     let row = &recorded[name].shape()[1..];
@@ -80,7 +82,7 @@ fn prompts(recorded: &BTreeMap<String, Tensor>) -> Feeds {
     let values = Tensor::f32([&[seeds.len()], row].concat(), values);
     let mask = (0..seeds.len()).flat_map(|i| (0..last).map(move |at| i64::from(at < length(i))));
     match lengths {
-        None => named(vec![(name, values)]),
+        None => named([texts, vec![(name, values)]].concat()),
         Some(_) => {
             let mask = Tensor::i64([seeds.len(), last], mask.collect());
             named(vec![(name, values), ("attention_mask", mask)])

@@ -111,6 +111,8 @@ const COUNTS: &[([usize; 3], &[&str])] = &[
     ([5, 3, 8], &["trocr-deit"]),
     // Queries, keys and values of the decoder are one matrix.
     ([13, 0, 3], &["vit-gpt2"]),
+    // The text's and one of the image; one matrix makes what the image attends with.
+    ([10, 0, 4], &["florence2", "florence2-microsoft"]),
     // Gains are stored less 1.
     ([0, 5, 7], &["t5gemma", "t5gemma-untied"]),
     ([0, 5, 5], &["t5gemma2", "t5gemma2-untied"]),
@@ -192,7 +194,7 @@ fn every_format_holds_the_factors() {
 }
 
 /// Families that normalize after each sum.
-const POST_NORM: &[&str] = &["bart", "blenderbot-small", "marian", "plbart"];
+const POST_NORM: &[&str] = &["bart", "blenderbot-small", "florence2", "marian", "plbart"];
 
 /// Those whose decoder does, and whose encoder does not. Of BERT's decoder, its head's transform is a stream of its own.
 const POST_NORM_DECODER: &[&str] = &["trocr-deit", "trocr-vit"];

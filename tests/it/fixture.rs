@@ -81,11 +81,14 @@ pub fn sample(dir: &Path) -> Feeds {
     let row = |seed: i64, n: i64| (0..n).map(move |i| 3 + (i * 7 + seed * 5) % 36);
     let mut mask = vec![1; 21];
     mask[10..14].fill(0);
-    Feeds::from([
+    let seen = recorded.get_key_value("pixel_values").map(|(name, pixels)| (name.clone(), pixels.clone()));
+    let mut feeds = Feeds::from([
         ("input_ids".into(), Tensor::i64([3, 7], (0..3).flat_map(|seed| row(seed, 7)).collect())),
         ("attention_mask".into(), Tensor::i64([3, 7], mask)),
         ("decoder_input_ids".into(), Tensor::i64([3, 9], (0..3).flat_map(|seed| row(seed + 3, 9)).collect())),
-    ])
+    ]);
+    feeds.extend(seen);
+    feeds
 }
 
 /// `count` floats from -1 to 1, made as `lcg` of recording.py makes them.

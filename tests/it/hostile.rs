@@ -418,7 +418,7 @@ fn values_that_change_the_result_are_refused_by_name() {
 
 #[test]
 fn an_unknown_family_is_answered_with_the_known_ones() {
-    let known = "known are bart, mbart, pegasus, blenderbot, blenderbot-small, plbart, m2m_100, marian, moonshine, mu, t5, mt5, \
+    let known = "known are bart, mbart, pegasus, blenderbot, blenderbot-small, plbart, florence2, m2m_100, marian, moonshine, mu, t5, mt5, \
                  umt5, t5gemma, t5gemma2, vision-encoder-decoder, whisper";
     let unknown = config_refusal(json!({"model_type": "llama"}));
     assert_eq!(unknown, format!("config.json: model_type is \"llama\"; {known}"));

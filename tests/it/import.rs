@@ -32,7 +32,13 @@ fn errors(model: &Model, recorded: &Tensors) -> [f64; 2] {
     let &[rows, places, width] = recorded["encoder_hidden"].shape() else { panic!("[b, n, d_model]") };
     // The mask of samples is that of frames only for the decoder: what the encoder makes of padding counts.
     let mask = match recorded.contains_key("input_ids") {
-        true => recorded["attention_mask"].as_i64().expect("integers").to_vec(),
+        true => {
+            let mask = &recorded["attention_mask"];
+            // What an image has more places for stands before them, and is seen.
+            let seen = vec![1; places - mask.shape()[1]];
+            let rows = mask.as_i64().expect("integers").chunks(mask.shape()[1]);
+            rows.flat_map(|row| [&seen[..], row].concat()).collect()
+        }
         false => vec![1; rows * places],
     };
     let unpadded = |tensors: &Tensors| -> Vec<f32> {

@@ -22,6 +22,7 @@ mod equalized;
 mod failures;
 mod families;
 mod fixture;
+mod florence2;
 mod foreign;
 mod forge;
 mod gemma;

@@ -37,6 +37,7 @@ pub const FIXTURES: &[&str] = &[
     "blenderbot",
     "blenderbot-small",
     "byt5",
+    "florence2",
     "m2m_100",
     "marian",
     "marian-two-vocabularies",

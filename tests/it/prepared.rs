@@ -58,6 +58,10 @@ pub fn decoded_with(
     };
     let mut out = BTreeMap::from([("full", call("full", &fitting("full", feeds))?)]);
     let mut known = feeds.clone();
+    let graph = interpreter.graph();
+    for entry in graph.before(graph.entry("encoder").expect("the passes made it")) {
+        known.extend(call(&entry.name, &fitting(&entry.name, feeds))?);
+    }
     for (entry, [from, to]) in [("encoder", [0, 0]), ("decoder", [0, 2]), ("decoder_with_past", [2, 3])] {
         known.insert("decoder_input_ids".into(), columns(from, to));
         let found = call(entry, &fitting(entry, &known))?;

@@ -59,7 +59,8 @@ fn every_weight_of_every_fixture_has_the_role_that_its_name_says() {
                 _ if ["shared", "embed_tokens", "wte", "word_embeddings", "is_end_of_image"].contains(&module) => {
                     Role::Embedding
                 }
-                name if name.contains("embed_positions") => Role::Position,
+                name if name.contains("embed_positions") || name.ends_with("pos_idx_to_embed") => Role::Position,
+                _ if ["row_embeddings", "column_embeddings"].contains(&module) => Role::Position,
                 _ if ["position_embeddings", "wpe"].contains(&module) => Role::Position,
                 _ if module.starts_with("conv") || module == "projection" => Role::Conv,
                 _ if module.to_lowercase().contains("norm") || module.starts_with("ln") => Role::Norm,

@@ -89,10 +89,10 @@ pub fn all_models() -> Vec<PathBuf> {
     folders
 }
 
-/// Those of which transformers has each matrix in a Linear: a Conv1D takes no codes.
+/// Those of which transformers has each matrix in a Linear: a Conv1D takes no codes, and no more does what is no module's.
 fn all_of_linears() -> Vec<PathBuf> {
     let mut folders = all_models();
-    folders.retain(|dir| !dir.ends_with("vit-gpt2"));
+    folders.retain(|dir| !dir.ends_with("vit-gpt2") && !dir.ends_with("florence2-microsoft"));
     folders
 }
 
@@ -112,7 +112,7 @@ fn every_scheme_reads_back_bit_for_bit_and_ggml_is_refused() {
                     assert_reads_back(&model, &artifact, &place);
                 }
                 Err(ExportError::CannotHold { items, .. }) => {
-                    let conv1d = |item: &String| item.ends_with("transformers has a Conv1D there");
+                    let conv1d = |item: &String| item.ends_with("transformers has none there");
                     assert!(only_gguf || items.iter().all(conv1d), "{place}: {items:?}");
                     refused += 1;
                 }

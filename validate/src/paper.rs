@@ -240,7 +240,10 @@ pub fn flops(graph: &Graph, layers: Layers, source: usize, tokens: usize) -> f64
     };
     let lengths = |dec: usize, past: usize| BTreeMap::from([(BATCH, 1), (ENC, source), (DEC, dec), (PAST, past)]);
     let steps = (1..tokens).map(|step| of_entry(graph, "decoder_with_past", &lengths(1, start + step - 1)));
-    of_entry(graph, "encoder", &lengths(1, 0)) + of_entry(graph, "decoder", &lengths(first, 0)) + steps.sum::<f64>()
+    let encoder = graph.entry("encoder");
+    let before = encoder.map(|entry| graph.before(entry)).unwrap_or_default();
+    let encoding = before.into_iter().chain(encoder).map(|entry| of_entry(graph, &entry.name, &lengths(1, 0)));
+    encoding.sum::<f64>() + of_entry(graph, "decoder", &lengths(first, 0)) + steps.sum::<f64>()
 }
 
 fn of_entry(graph: &Graph, name: &str, lengths: &BTreeMap<Sym, usize>) -> f64 {

@@ -89,7 +89,7 @@ impl Data {
             let Some(found) = lines.line().map_err(bad)? else { continue };
             let named = |words: &str, e: String| bad(format!("{words:?}: {e}"));
             let dir = file.parent().unwrap_or(Path::new(""));
-            let source = front_end.input(&found.input, dir).map_err(|e| named(&found.input, e))?;
+            let source = front_end.input(found.asked(), dir).map_err(|e| named(&found.input, e))?;
             let target_ids = found.target.as_deref().map_or(Ok(Vec::new()), |target| {
                 front_end.target(target).map_err(|e| named(target, e)) //
             })?;

@@ -247,7 +247,8 @@ impl Checkpoint {
         self.layers_in(section, section.usize(key), key)
     }
 
-    fn layers_in(&self, section: &Config, count: usize, key: &'static str) -> usize {
+    /// A number of layers that a section of the config says under a key.
+    pub fn layers_in(&self, section: &Config, count: usize, key: &'static str) -> usize {
         match self.weights.check_layers(count) {
             Ok(()) => count,
             Err(expected) => {

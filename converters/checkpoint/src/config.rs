@@ -147,6 +147,29 @@ impl Config {
         })
     }
 
+    /// A list of numbers from 1 to 2^31.
+    pub fn counts_or(&self, key: &str, default: &[usize]) -> Vec<usize> {
+        self.list_or(key, default, "a list of numbers from 1 to 2^31", count)
+    }
+
+    /// A list of numbers from 0 to 2^31.
+    pub fn numbers_or(&self, key: &str, default: &[usize]) -> Vec<usize> {
+        self.list_or(key, default, "a list of numbers from 0 to 2^31", |value| match value.as_u64() {
+            Some(0) => Some(0),
+            _ => count(value),
+        })
+    }
+
+    /// A list of `true` and `false`.
+    pub fn bools_or(&self, key: &str, default: &[bool]) -> Vec<bool> {
+        self.list_or(key, default, "a list of true and false", Value::as_bool)
+    }
+
+    fn list_or<T: Clone>(&self, key: &str, default: &[T], expected: &str, read: fn(&Value) -> Option<T>) -> Vec<T> {
+        let found = |value: &Value| value.as_array()?.iter().map(read).collect::<Option<Vec<T>>>();
+        self.typed(key, expected, found).unwrap_or_else(|| default.to_vec())
+    }
+
     /// A token id, if given.
     pub fn token(&self, key: &str) -> Option<usize> {
         let found = |value: &Value| value.as_u64().and_then(|id| usize::try_from(id).ok()).filter(|id| *id < LIMIT);

@@ -1,5 +1,7 @@
 //! Why a front end cannot be opened.
 
+use checkpoint::CheckpointError;
+
 use crate::audio::AudioError;
 use crate::image::ImageError;
 
@@ -12,4 +14,7 @@ pub enum FrontEndError {
     /// Of a model that sees.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// Of one that is asked something.
+    #[error(transparent)]
+    Tasks(#[from] CheckpointError),
 }

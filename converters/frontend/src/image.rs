@@ -68,6 +68,13 @@ impl ImageProcessor {
         Ok(ImageProcessor { parameters, library: Library::default(), settings: ImageSettings::default() })
     }
 
+    /// [channels, height, width] that a checkpoint's files ask for; `None` where no file says how images are resized.
+    ///
+    /// Errors: as those of [`ImageProcessor::of`].
+    pub fn shape_of(files: &Files) -> Result<Option<[usize; 3]>, CheckpointError> {
+        Ok(Parameters::given(files)?.map(|parameters| parameters.shape))
+    }
+
     /// With what an application does before.
     pub fn with(self, settings: ImageSettings) -> ImageProcessor {
         ImageProcessor { settings, ..self }
@@ -91,6 +98,15 @@ impl ImageProcessor {
     pub fn see(&self, image: &Path) -> Result<Pixels, ImageError> {
         let raster = self.bytes(image)?;
         Ok(Pixels(Tensor::f32(self.shape(), self.values(&raster))))
+    }
+
+    /// Height and width of an image, turned as its Exif says. Errors: as those of [`ImageProcessor::see`].
+    pub fn size_of(&self, image: &Path) -> Result<[usize; 2], ImageError> {
+        let result = self.shape().iter().map(|len| *len as u64).product::<u64>();
+        let Decoded { raster, orientation, .. } = file::read(image, 8 * result)?;
+        let [height, width] = raster.size();
+        // From 5 on a turn by a quarter is part of it.
+        Ok(if orientation > 4 { [width, height] } else { [height, width] })
     }
 
     /// Bytes of the size that the encoder takes; gray ones stand for three equal channels.

@@ -44,6 +44,13 @@ impl Input {
         Input::new(INPUT_IDS, Tensor::i64([ids.len()], ids), Fill::Padding)
     }
 
+    /// This and what is fed beside it, such as an image and what is asked of it. No port is in both.
+    #[must_use]
+    pub fn beside(mut self, other: Input) -> Input {
+        self.ports.extend(other.ports);
+        self
+    }
+
     /// Tokens, frames or samples: what attention or convolutions run along.
     pub fn len(&self) -> usize {
         self.ports[0].tensor.shape().last().copied().unwrap_or(0)

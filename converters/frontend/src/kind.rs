@@ -6,8 +6,9 @@ use crate::audio::{FeatureExtractor, Features};
 use crate::error::FrontEndError;
 use crate::front_end::FrontEnd;
 use crate::image::{ImageProcessor, ImageSettings};
-use crate::images::Images;
+use crate::images::{AskedImages, Images};
 use crate::speech::Speech;
+use crate::tasks::Tasks;
 use crate::text::Text;
 
 /// The front end of a family of models.
@@ -20,6 +21,8 @@ pub enum Kind {
     Audio(Features),
     /// Its encoder sees an image, `pixel_values` f32[batch, channels, height, width].
     Image,
+    /// Its encoder sees the same and reads, `input_ids` beside `pixel_values`.
+    AskedImage,
 }
 
 impl Kind {
@@ -37,6 +40,10 @@ impl Kind {
         Ok(match self {
             Kind::Text => Box::new(text),
             Kind::Audio(features) => Box::new(Speech { text, extractor: FeatureExtractor::of(files, features)?, eos }),
+            Kind::AskedImage => {
+                let (processor, tasks) = (ImageProcessor::of(files)?.with(images), Tasks::of(files)?);
+                Box::new(AskedImages { text, processor, tasks })
+            }
             Kind::Image => Box::new(Images { text, processor: ImageProcessor::of(files)?.with(images), eos }),
         })
     }
@@ -46,7 +53,7 @@ impl Kind {
         match self {
             Kind::Text => Ok(()),
             Kind::Audio(_) => Err("hears sound"),
-            Kind::Image => Err("sees images"),
+            Kind::Image | Kind::AskedImage => Err("sees images"),
         }
     }
 }

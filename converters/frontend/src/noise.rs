@@ -14,7 +14,8 @@ use crate::input::Input;
 /// pixels of the shape that it takes, between -1 and 1; or a tenth to half a second of noise at 16 kHz.
 #[derive(Debug)]
 pub struct Noise {
-    takes: Takes,
+    /// What stands first is what attention runs along.
+    takes: Vec<Takes>,
 }
 
 /// What an encoder takes.
@@ -34,7 +35,15 @@ impl Noise {
 
     /// One input.
     pub fn input(&self, draw: &mut Draw, decoding: &Generation) -> Input {
-        match self.takes {
+        let mut drawn = self.takes.iter().map(|takes| takes.input(draw, decoding));
+        let first = drawn.next().expect("an encoder takes something");
+        drawn.fold(first, Input::beside)
+    }
+}
+
+impl Takes {
+    fn input(&self, draw: &mut Draw, decoding: &Generation) -> Input {
+        match *self {
             Takes::Ids { vocabulary } => {
                 let tokens = 2 + draw.below(22);
                 let mut ids = Vec::new();
@@ -63,44 +72,54 @@ impl Noise {
 }
 
 impl Takes {
-    fn of(graph: &Graph) -> Result<Takes, String> {
+    fn of(graph: &Graph) -> Result<Vec<Takes>, String> {
         let entry = graph.entry("encoder").ok_or("expected an entry encoder, found none; run the passes first")?;
-        let input = |name: &str| entry.input(name).map(|id| (id, &graph.value(id).ty));
+        let ports = graph.sources(entry);
+        let input = |name: &str| {
+            ports.iter().find(|port| port.name == name).map(|port| (port.value, &graph.value(port.value).ty))
+        };
+        let mut takes = Vec::new();
         if let Some((ids, _)) = input("input_ids") {
             let tables = graph.order(entry).into_iter().filter_map(|id| match (graph.op(id), graph.args(id)) {
                 (Some(Op::Embed), &[of, table]) if of == ids => graph.value(table).ty.shape[0].literal(),
                 _ => None,
             });
             let vocabulary = tables.min().ok_or("encoder: expected a table that embeds input_ids, found none")?;
-            return Ok(Takes::Ids { vocabulary });
+            takes.push(Takes::Ids { vocabulary });
         }
         if let Some((_, ty)) = input("input_features") {
             let lengths: Vec<Option<usize>> = ty.shape.iter().map(|dim| dim.literal()).collect();
-            return match (ty.dtype, &lengths[..]) {
-                (DType::F32, &[_, Some(n_mels), Some(frames)]) => Ok(Takes::Features { n_mels, frames }),
-                _ => Err(format!("encoder: expected input_features f32[batch, n_mels, frames], found {ty}")),
-            };
+            takes.push(match (ty.dtype, &lengths[..]) {
+                (DType::F32, &[_, Some(n_mels), Some(frames)]) => Takes::Features { n_mels, frames },
+                _ => return Err(format!("encoder: expected input_features f32[batch, n_mels, frames], found {ty}")),
+            });
         }
         if let Some((_, ty)) = input(PIXEL_VALUES) {
             let lengths: Vec<Option<usize>> = ty.shape.iter().map(|dim| dim.literal()).collect();
-            return match (ty.dtype, &lengths[..]) {
+            takes.push(match (ty.dtype, &lengths[..]) {
                 (DType::F32, &[_, Some(channels), Some(height), Some(width)]) => {
-                    Ok(Takes::Pixels { shape: [channels, height, width] })
+                    Takes::Pixels { shape: [channels, height, width] }
                 }
-                _ => Err(format!("encoder: expected pixel_values f32[batch, channels, height, width], found {ty}")),
-            };
+                _ => {
+                    return Err(format!(
+                        "encoder: expected pixel_values f32[batch, channels, height, width], found {ty}"
+                    ));
+                }
+            });
         }
         match input("input_values") {
-            Some((_, ty)) if ty.dtype == DType::F32 && ty.shape.len() == 2 => Ok(Takes::Samples),
-            Some((_, ty)) => Err(format!("encoder: expected input_values f32[batch, samples], found {ty}")),
-            None => {
-                let found: Vec<&str> = entry.inputs.iter().map(|port| port.name.as_str()).collect();
-                let found = found.join(", ");
-                Err(format!(
-                    "encoder: expected one of input_ids, input_features, input_values, pixel_values, found {found}"
-                ))
-            }
+            Some((_, ty)) if ty.dtype == DType::F32 && ty.shape.len() == 2 => takes.push(Takes::Samples),
+            Some((_, ty)) => return Err(format!("encoder: expected input_values f32[batch, samples], found {ty}")),
+            None => {}
         }
+        if takes.is_empty() {
+            let found: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+            let found = found.join(", ");
+            return Err(format!(
+                "encoder: expected one of input_ids, input_features, input_values, pixel_values, found {found}"
+            ));
+        }
+        Ok(takes)
     }
 }
 

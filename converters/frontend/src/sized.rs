@@ -1,7 +1,7 @@
 //! Sources that a clock is run on: of a length that was asked for, drawn by a fixed rule.
 
 use checkpoint::Files;
-use checkpoint::names::CONFIG;
+use checkpoint::names::{CONFIG, PREPROCESSOR_CONFIG};
 use graph::{Feeds, Tensor};
 use serde_json::Value;
 
@@ -21,6 +21,8 @@ enum Drawn {
     Sound(Box<FeatureExtractor>),
     /// Of one length, 1.
     Image { shape: [usize; 3], places: usize },
+    /// Lengths count what is asked, in ids, beside one image of so many places.
+    AskedImage { shape: [usize; 3], places: usize, vocabulary: usize, special: Vec<i64> },
 }
 
 impl Draws {
@@ -42,8 +44,13 @@ impl Draws {
                 let shape = ImageProcessor::of(files).map_err(|error| error.to_string())?.shape();
                 Ok(Draws(Drawn::Image { shape, places: places_of(shape, files)? }))
             }
+            Kind::AskedImage => {
+                let shape = ImageProcessor::of(files).map_err(|error| error.to_string())?.shape();
+                let vocabulary = vocabulary.ok_or(UNKNOWN)?;
+                Ok(Draws(Drawn::AskedImage { shape, places: features_of(files)?, vocabulary, special }))
+            }
             Kind::Text => {
-                let vocabulary = vocabulary.ok_or("expected the size of the vocabulary, found none")?;
+                let vocabulary = vocabulary.ok_or(UNKNOWN)?;
                 Ok(Draws::ids(vocabulary, special))
             }
         }
@@ -55,6 +62,7 @@ impl Draws {
             Drawn::Ids { vocabulary, .. } => format!("ids below {vocabulary}"),
             Drawn::Sound(_) => "sound".to_owned(),
             Drawn::Image { shape, .. } => format!("images of {shape:?}"),
+            Drawn::AskedImage { shape, vocabulary, .. } => format!("images of {shape:?} and ids below {vocabulary}"),
         }
     }
 
@@ -65,13 +73,14 @@ impl Draws {
             Drawn::Sound(extractor) if extractor.pads_clips() => vec![extractor.longest() / self.rate()],
             Drawn::Sound(_) => vec![2, 8, 24],
             Drawn::Image { .. } => vec![1],
+            Drawn::AskedImage { .. } => vec![16],
         }
     }
 
     /// Of one, for tables.
     pub fn unit(&self) -> &'static str {
         match &self.0 {
-            Drawn::Ids { .. } => "tokens",
+            Drawn::Ids { .. } | Drawn::AskedImage { .. } => "tokens",
             Drawn::Sound(_) => "s",
             Drawn::Image { .. } => "image",
         }
@@ -87,6 +96,7 @@ impl Draws {
             // Convolutions of strides 64, 3 and 2.
             Drawn::Sound(_) => length * self.rate() / 384,
             Drawn::Image { places, .. } => *places,
+            Drawn::AskedImage { places, .. } => places + length,
         }
     }
 
@@ -101,16 +111,11 @@ impl Draws {
 
     fn source(&self, length: usize, draw: &mut Draw) -> Result<Input, String> {
         match &self.0 {
-            Drawn::Ids { vocabulary, special } => {
-                if length == 0 {
-                    return Err("expected at least one token, found 0".to_owned());
-                }
-                let mut id = || {
-                    // A vocabulary of special ids only has no others.
-                    let tries = (0..16).map(|_| draw.below(*vocabulary) as i64).find(|id| !special.contains(id));
-                    tries.unwrap_or(0)
-                };
-                Ok(Input::tokens((0..length).map(|_| id()).collect()))
+            Drawn::Ids { vocabulary, special } => ids(length, *vocabulary, special, draw),
+            Drawn::AskedImage { shape, vocabulary, special, .. } => {
+                let ids = ids(length, *vocabulary, special, draw)?;
+                let pixels = (0..shape.iter().product()).map(|_| draw.float()).collect();
+                Ok(ids.beside(Pixels(Tensor::f32(*shape, pixels)).into()))
             }
             Drawn::Sound(extractor) => {
                 let samples = length * self.rate();
@@ -131,10 +136,32 @@ impl Draws {
 
     fn rate(&self) -> usize {
         match &self.0 {
-            Drawn::Ids { .. } | Drawn::Image { .. } => 1,
+            Drawn::Ids { .. } | Drawn::Image { .. } | Drawn::AskedImage { .. } => 1,
             Drawn::Sound(extractor) => extractor.sampling_rate().max(1) as usize,
         }
     }
+}
+
+const UNKNOWN: &str = "expected the size of the vocabulary, found none";
+
+/// Tokens below a number, of which none is special. Errors: none are asked for, in words.
+fn ids(length: usize, vocabulary: usize, special: &[i64], draw: &mut Draw) -> Result<Input, String> {
+    if length == 0 {
+        return Err("expected at least one token, found 0".to_owned());
+    }
+    let mut id = || {
+        // A vocabulary of special ids only has no others.
+        let tries = (0..16).map(|_| draw.below(vocabulary) as i64).find(|id| !special.contains(id));
+        tries.unwrap_or(0)
+    };
+    Ok(Input::tokens((0..length).map(|_| id()).collect()))
+}
+
+/// Features of an image, as the file of the image processor counts them; none where it does not.
+fn features_of(files: &Files) -> Result<usize, String> {
+    let settings: Option<Value> = files.json(PREPROCESSOR_CONFIG).map_err(|error| error.to_string())?;
+    let count = settings.and_then(|settings| settings["image_seq_length"].as_u64());
+    Ok(count.map_or(0, |count| count as usize))
 }
 
 /// Patches of an image and the place of its class, as the encoder of config.json cuts them; none where it does not say.

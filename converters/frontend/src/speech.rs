@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::audio::FeatureExtractor;
-use crate::front_end::{FrontEnd, Original};
+use crate::front_end::{Asked, FrontEnd, Original};
 use crate::input::Input;
 use crate::text::{Text, spoken_to_the_end};
 
@@ -18,8 +18,9 @@ pub struct Speech<'a> {
 }
 
 impl FrontEnd for Speech<'_> {
-    fn input(&self, said: &str, dir: &Path) -> Result<Input, String> {
-        self.extractor.listen(&dir.join(said)).map(Input::from).map_err(|error| error.to_string())
+    fn input(&self, asked: Asked<'_>, dir: &Path) -> Result<Input, String> {
+        asked.without_prompt()?;
+        self.extractor.listen(&dir.join(asked.said)).map(Input::from).map_err(|error| error.to_string())
     }
 
     fn original(&self, said: &str, dir: &Path) -> Original {

@@ -14,6 +14,11 @@ pub trait Text: Sync {
 
     /// Text of generated ids; special tokens are left out.
     fn decode(&self, ids: &[i64]) -> String;
+
+    /// The same with special tokens.
+    fn decode_whole(&self, ids: &[i64]) -> String {
+        self.decode(ids)
+    }
 }
 
 /// For models without a tokenizer: a text is its ids, separated by spaces.
@@ -43,6 +48,10 @@ impl Text for Tokenizer {
         // What cannot be decoded is shown as such: it equals no target.
         Tokenizer::decode(self, ids, true).unwrap_or_else(|e| e.to_string())
     }
+
+    fn decode_whole(&self, ids: &[i64]) -> String {
+        Tokenizer::decode(self, ids, false).unwrap_or_else(|e| e.to_string())
+    }
 }
 
 impl<T: Text + ?Sized> Text for &T {
@@ -56,6 +65,10 @@ impl<T: Text + ?Sized> Text for &T {
 
     fn decode(&self, ids: &[i64]) -> String {
         (**self).decode(ids)
+    }
+
+    fn decode_whole(&self, ids: &[i64]) -> String {
+        (**self).decode_whole(ids)
     }
 }
 

@@ -8,7 +8,9 @@ mod configs;
 mod folder;
 mod lower;
 mod options;
+mod recut;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,8 +36,9 @@ pub use onnx::{
 
 pub use self::between::show_values;
 use self::configs::{CONFIG, TOKEN_LIST, TOKENIZER_CONFIG, its_config, readable_tokenizer_config};
-use self::folder::{ITS_DECODER, MERGED, Names};
+use self::folder::{ITS_DECODER, LOOKUP, MERGED, Names, SIGHT};
 use self::lower::{Choices, Lowering};
+use self::recut::EMBEDS;
 use crate::artifact::Artifact;
 use crate::error::ExportError;
 use crate::export::companions::copy_companions;
@@ -80,9 +83,10 @@ impl Format for Onnx {
 
     fn check(&self, model: &Model) -> Result<(), ExportError> {
         self.opens(&model.checkpoint)?;
-        let layouts = self.layouts(&model.graph)?;
-        for (entry, file) in Names::of(self.consumer, &model.graph).graphs() {
-            self.file(&model.graph, entry, &file, &layouts)?;
+        let graph = &*self.cut(&model.graph)?;
+        let layouts = self.layouts(graph)?;
+        for (entry, file) in Names::of(self.consumer, graph).graphs() {
+            self.file(graph, entry, &file, &layouts)?;
         }
         Ok(())
     }
@@ -113,6 +117,7 @@ fn written(file: PathBuf, text: &str) -> Result<(), ExportError> {
 impl Onnx {
     /// Writes the graphs and their weights, without the files copied from the checkpoint.
     pub fn write_graphs(&self, graph: &Graph, dir: &Path) -> Result<(), ExportError> {
+        let graph = &*self.cut(graph)?;
         let (layouts, names) = (self.layouts(graph)?, Names::of(self.consumer, graph));
         let dir = dir.join(names.folder());
         fs::create_dir_all(&dir).map_err(|source| ExportError::Io { file: dir.clone(), source })?;
@@ -136,6 +141,16 @@ impl Onnx {
             out.write(graph, &layouts, &file, file_graph, version)?;
         }
         open.map_or(Ok(()), |(_, last)| Ok(last.finish()?))
+    }
+
+    /// The graph with the entries that the consumer calls.
+    fn cut<'g>(&self, graph: &'g Graph) -> Result<Cow<'g, Graph>, ExportError> {
+        match self.consumer {
+            Consumer::Optimum => Ok(Cow::Borrowed(graph)),
+            Consumer::TransformersJs => {
+                recut::recut(graph).map_err(|message| ExportError::Unsupported { format: FORMAT, message })
+            }
+        }
     }
 
     /// Errors: the folder is for a consumer that does not know the family.
@@ -181,6 +196,7 @@ impl Onnx {
                 | Op::Binary(_)
                 | Op::Unary(_)
                 | Op::Softmax
+                | Op::Mean { .. }
                 | Op::RmsNorm { .. }
                 | Op::LayerNorm { .. }
                 | Op::GroupNorm { .. }
@@ -299,7 +315,7 @@ impl Named<'_> {
     /// encoder's is not, because consumers feed empty ones in the first step.
     fn declared(&self, graph: &Graph) -> Type {
         let mut ty = graph.value(self.value).ty.clone();
-        if self.is_cross() {
+        if self.is_cross() && ty.shape[2].literal().is_some() {
             ty.shape[2] = ENC.into();
         }
         ty
@@ -312,9 +328,12 @@ type Ports<'g> = Vec<Named<'g>>;
 fn onnx_name(entry: &str, port: &str, is_input: bool) -> Result<String, String> {
     let role = PortRole::of(port);
     let word = match (entry, role) {
+        (SIGHT | LOOKUP, PortRole::Input(_)) | (_, PortRole::Input(EMBEDS)) => port,
         (
             "encoder",
-            PortRole::Input("input_ids" | "input_features" | "input_values" | "pixel_values" | "attention_mask"),
+            PortRole::Input(
+                "input_ids" | "input_features" | "input_values" | "pixel_values" | "attention_mask" | "image_features",
+            ),
         ) => port,
         (_, PortRole::Logits) => port,
         ("encoder", PortRole::EncoderHidden) => "last_hidden_state",
@@ -353,6 +372,8 @@ fn rank(name: &str) -> (usize, usize, usize) {
         "input_values",
         "pixel_values",
         "attention_mask",
+        "image_features",
+        EMBEDS,
         "encoder_hidden_states",
     ];
     if let Some(at) = first.iter().position(|n| *n == name) {

@@ -13,7 +13,8 @@ use crate::transformer::Transformer;
 /// The families.
 pub(super) struct Bart;
 
-const BART: Family = Family {
+/// BART, which Florence-2 reads and says text with.
+pub(super) const BART: Family = Family {
     model_type: "bart",
     norm_before: false,
     embedding_norm: EmbeddingNorm::OfSum,

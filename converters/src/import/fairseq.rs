@@ -6,8 +6,8 @@ mod stack;
 
 use std::collections::BTreeMap;
 
-use checkpoint::{Checkpoint, Size};
-use graph::{BATCH, Build, DEC, ENC, Type, Unary, Visible, Weight};
+use checkpoint::{self, Checkpoint, Size};
+use graph::{BATCH, Build, DEC, Dim, ENC, Type, Unary, Val, Visible, Weight};
 
 use super::layers::{TIED_HEAD, WITHOUT_EFFECT, activation, check_heads};
 use crate::architecture::Semantics;
@@ -88,10 +88,16 @@ pub(super) struct Config {
 impl Config {
     /// Reads the keys that all families have; the caller has read its own. Errors: dimensions that are not known.
     pub fn read(checkpoint: &Checkpoint, family: &'static Family) -> Result<Config, ImportError> {
-        let c = checkpoint.config();
+        let config = Config::of(checkpoint.config(), checkpoint, family);
+        checkpoint.config_fits()?;
+        Ok(config)
+    }
+
+    /// The same of an object of config.json, whose problems are noted.
+    pub fn of(c: &checkpoint::Config, checkpoint: &Checkpoint, family: &'static Family) -> Config {
         let d_model = c.size("d_model");
         let layers = |count, heads, ffn| Layers {
-            count: checkpoint.layers(c.usize(count), count),
+            count: checkpoint.layers_of(c, count),
             heads: c.size(heads),
             ffn: c.size(ffn),
         };
@@ -113,7 +119,7 @@ impl Config {
         c.ignore(WITHOUT_EFFECT);
         c.ignore(IGNORED);
         let vocab = c.size("vocab_size");
-        let config = Config {
+        Config {
             family,
             d_model,
             vocab,
@@ -125,9 +131,7 @@ impl Config {
             scale_embedding: c.bool_or("scale_embedding", family.scale_embedding),
             tied: c.bool_or("tie_word_embeddings", true),
             pad: c.token("pad_token_id").unwrap_or(0),
-        };
-        checkpoint.config_fits()?;
-        Ok(config)
+        }
     }
 
     /// What embeddings are multiplied by.
@@ -186,30 +190,65 @@ impl Tables {
     }
 }
 
+/// Both stacks of a checkpoint.
+pub(super) struct Stacks<'b> {
+    pub b: &'b Build,
+    pub checkpoint: &'b Checkpoint,
+    /// The object of config.json that they are of.
+    pub config: &'b checkpoint::Config,
+    /// Before the names of their modules.
+    pub root: String,
+    shared: Shared,
+    encoder: Layers,
+    decoder: Layers,
+}
+
+impl<'b> Stacks<'b> {
+    pub fn new(
+        b: &'b Build,
+        checkpoint: &'b Checkpoint,
+        config: &'b checkpoint::Config,
+        root: &str,
+        c: &Config,
+    ) -> Stacks<'b> {
+        // fairseq's version of a stack, which old pickles hold.
+        checkpoint.ignore_tensor(&format!("{root}encoder.version"));
+        checkpoint.ignore_tensor(&format!("{root}decoder.version"));
+        let root = root.to_owned();
+        Stacks { b, checkpoint, config, root, shared: c.shared(), encoder: c.encoder, decoder: c.decoder }
+    }
+
+    fn stack(&self, name: &'static str, layers: Layers, length: Dim) -> Stack<'b, '_> {
+        let Stacks { b, shared, checkpoint, config, .. } = self;
+        Stack { b, shared, checkpoint, config, name, path: format!("{}{name}", self.root), layers, length }
+    }
+
+    /// Of a source of so many tokens.
+    pub fn encoder(&self, length: Dim) -> Stack<'b, '_> {
+        self.stack("encoder", self.encoder, length)
+    }
+
+    /// Logits without a bias. `[table, head]`: of the decoder's tokens.
+    pub fn logits(&self, ids: Val<'b>, causal: Val<'b>, [table, head]: [Weight; 2], memory: Memory<'b>) -> Val<'b> {
+        let decoder = self.stack("decoder", self.decoder, DEC.into());
+        let x = decoder.embed(ids, self.b.weight(table));
+        decoder.write(x, causal, Some(memory)).linear(self.b.weight(head), None)
+    }
+}
+
 /// Writes the entry `full`.
 pub(super) fn write<'b>(b: &'b Build, checkpoint: &'b Checkpoint, c: &Config, tables: Tables) {
-    let root = checkpoint.prefix("model.");
-    // fairseq's version of a stack, which old pickles hold.
-    checkpoint.ignore_tensor(&format!("{root}encoder.version"));
-    checkpoint.ignore_tensor(&format!("{root}decoder.version"));
     let input_ids = b.input("input_ids", Type::i64([BATCH, ENC]));
     let attention_mask = b.input("attention_mask", Type::i64([BATCH, ENC]));
     let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
     let padding = b.padding_mask(attention_mask);
     let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
 
-    let shared = c.shared();
-    let stack = |name: &'static str, layers, length| {
-        let (path, config) = (format!("{root}{name}"), checkpoint.config());
-        Stack { b, shared: &shared, checkpoint, config, name, path, layers, length }
-    };
-    let encoder = stack("encoder", c.encoder, ENC);
+    let stacks = Stacks::new(b, checkpoint, checkpoint.config(), checkpoint.prefix("model."), c);
+    let encoder = stacks.encoder(ENC.into());
     let encoder_hidden = encoder.write(encoder.embed(input_ids, b.weight(tables.encoder)), padding, None);
-    let decoder = stack("decoder", c.decoder, DEC);
-    let x = decoder.embed(decoder_input_ids, b.weight(tables.decoder));
     let memory = Memory { hidden: encoder_hidden, width: c.d_model, mask: Some(padding) };
-    let x = decoder.write(x, causal, Some(memory));
-    let mut logits = x.linear(b.weight(tables.head), None);
+    let mut logits = stacks.logits(decoder_input_ids, causal, [tables.decoder, tables.head], memory);
     if c.family.logits_bias && checkpoint.has(LOGITS_BIAS) {
         logits = logits + b.weight(checkpoint.weight(LOGITS_BIAS, &[ONE, c.target_vocab]));
     }

@@ -2,7 +2,9 @@
 
 use graph::{Unary, Val, Weight};
 
-use checkpoint::{Checkpoint, Config, Size};
+use checkpoint::{Checkpoint, CheckpointError, Config, Problem, Size};
+
+use crate::error::ImportError;
 
 /// Keys of config.json without effect on the logits: training, bookkeeping, defaults of `generate`, what other heads use.
 pub(super) const WITHOUT_EFFECT: &[&str] = &[
@@ -116,10 +118,27 @@ pub(super) fn head_scale(width: Size, heads: Size) -> f64 {
 }
 
 /// `softmax(q · kᵀ · scale + mask) · v` of heads `[b, heads, length, width]`, side by side again: `[b, length, heads · width]`.
-pub(super) fn attention<'b>([q, k, v]: [Val<'b>; 3], scale: f64, mask: Option<Val<'b>>) -> Val<'b> {
+pub(super) fn attention<'b>(heads: [Val<'b>; 3], scale: f64, mask: Option<Val<'b>>) -> Val<'b> {
+    mixed(heads, scale, mask).merge_heads()
+}
+
+/// The same, each head for itself.
+pub(super) fn mixed<'b>([q, k, v]: [Val<'b>; 3], scale: f64, mask: Option<Val<'b>>) -> Val<'b> {
     let scores = q.matmul(k.t()) * scale as f32;
     let scores = mask.map_or(scores, |mask| scores + mask);
-    scores.softmax().matmul(v).merge_heads()
+    scores.softmax().matmul(v)
+}
+
+/// Why there is no GGUF of a family with images.
+pub(super) fn gguf_of_images(checkpoint: &Checkpoint, model_type: &str) -> ImportError {
+    let problem = Problem::Unsupported {
+        file: "config.json",
+        key: "model_type".to_owned(),
+        value: model_type.to_owned(),
+        architecture: "gguf".to_owned(),
+        why: "no engine reads encoder-decoders with images from it; `onnx` holds this model".to_owned(),
+    };
+    CheckpointError::DoesNotFit { dir: checkpoint.dir().to_owned(), problems: vec![problem] }.into()
 }
 
 /// Rows of a table of GGUF names for modules that stand in `model.` or, where a base model was saved, in nothing; and after

@@ -10,13 +10,14 @@ mod vit;
 
 use std::collections::BTreeMap;
 
+use checkpoint::Checkpoint;
 use checkpoint::gguf::Value;
-use checkpoint::{Checkpoint, CheckpointError, Problem};
 use frontend::Kind;
 use graph::{BATCH, Build, DEC, Dim, Type};
 
 use self::config::Config;
 use self::source::Source;
+use super::layers::gguf_of_images;
 use super::module::Module;
 use crate::architecture::{Architecture, Semantics};
 use crate::error::ImportError;
@@ -85,13 +86,6 @@ impl Architecture for VisionEncoderDecoder {
     }
 
     fn gguf_metadata(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>, ImportError> {
-        let problem = Problem::Unsupported {
-            file: "config.json",
-            key: "model_type".to_owned(),
-            value: "vision-encoder-decoder".to_owned(),
-            architecture: "gguf".to_owned(),
-            why: "no engine reads encoder-decoders with images from it; `onnx` holds this model".to_owned(),
-        };
-        Err(CheckpointError::DoesNotFit { dir: checkpoint.dir().to_owned(), problems: vec![problem] }.into())
+        Err(gguf_of_images(checkpoint, "vision-encoder-decoder"))
     }
 }

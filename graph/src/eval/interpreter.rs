@@ -228,6 +228,7 @@ impl<'g> Interpreter<'g> {
             Op::Binary(op) => elementwise::binary(*op, x(), &args[1]),
             Op::Unary(op) => elementwise::unary(*op, x()),
             Op::Softmax => norm::softmax(x()),
+            Op::Mean { axis } => norm::mean(x(), *axis),
             Op::RmsNorm { eps } => norm::rms_norm(x(), &args[1], *eps),
             Op::LayerNorm { eps } => norm::layer_norm(x(), &args[1], args.get(2), *eps),
             Op::GroupNorm { groups, eps } => norm::group_norm(x(), &args[1], &args[2], *groups, *eps),

@@ -135,6 +135,7 @@ pub(super) fn op(op: &Op, args: &[Tensor], split: bool) -> Option<Option<Tensor>
         | Op::RmsNorm { .. }
         | Op::LayerNorm { .. }
         | Op::GroupNorm { .. }
+        | Op::Mean { .. }
         | Op::Embed
         | Op::Binary(_)
         | Op::Broadcast(_)

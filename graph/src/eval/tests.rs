@@ -287,6 +287,15 @@ fn layer_and_group_norms_divide_as_torch_does() {
 }
 
 #[test]
+fn a_mean_leaves_an_axis_of_one_place() {
+    let x = || (&[2, 2, 2][..], &[1.0, 2.0, 4.0, 8.0, -1.0, -3.0, 0.5, 0.0][..]);
+    assert_eq!(apply(Op::Mean { axis: 1 }, &[x()]), [2.5, 5.0, -0.25, -1.5]);
+    assert_eq!(apply(Op::Mean { axis: 2 }, &[x()]), [1.5, 6.0, -2.0, 0.25]);
+    let of_none = Op::Mean { axis: 0 }.infer(&[&Type::f32([0usize, 2])]);
+    assert_eq!(of_none, Err("takes an axis whose length is a number above 0".to_owned()));
+}
+
+#[test]
 fn rotary_positions_turn_halves_or_pairs_and_leave_the_rest() {
     // By the formula in torch 2.15: positions 3 and 7, theta 100, factor 2, x = (1..10) / 4 as [1, 1, 2, 5].
     let cases = [

@@ -46,7 +46,7 @@ pub struct Port {
 /// A cut: everything reachable from `outputs` without crossing `inputs`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Entry {
-    /// `full`, `encoder`, `decoder`, `decoder_with_past`.
+    /// `full`, `encoder`, `decoder`, `decoder_with_past`; of a model that sees and reads, `image_encoder`.
     pub name: String,
     /// Values given by the caller; any value can be one, not only a [`Def::Input`].
     pub inputs: Vec<Port>,
@@ -90,6 +90,33 @@ impl Graph {
     /// The entry named `name`.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|e| e.name == name)
+    }
+
+    /// The entries that make some of what another takes, each after those that it needs itself.
+    pub fn before<'g>(&'g self, entry: &Entry) -> Vec<&'g Entry> {
+        let makes = |other: &&Entry| other.outputs.iter().any(|made| entry.inputs.contains(made));
+        let mut found: Vec<&Entry> = Vec::new();
+        for other in self.entries.iter().filter(makes) {
+            for needed in self.before(other).into_iter().chain([other]) {
+                if !found.iter().any(|known| known.name == needed.name) {
+                    found.push(needed);
+                }
+            }
+        }
+        found
+    }
+
+    /// What a caller feeds an entry and those [before](Graph::before) it, but for what these hand on; each port once.
+    pub fn sources<'g>(&'g self, entry: &'g Entry) -> Vec<&'g Port> {
+        let before = self.before(entry);
+        let is_made = |port: &Port| before.iter().any(|other| other.outputs.contains(port));
+        let mut found: Vec<&Port> = Vec::new();
+        for port in before.iter().copied().chain([entry]).flat_map(|entry| &entry.inputs) {
+            if !is_made(port) && !found.contains(&port) {
+                found.push(port);
+            }
+        }
+        found
     }
 
     /// The values an op reads; empty for inputs, constants and weights.
@@ -151,8 +178,8 @@ impl Graph {
     pub fn longest(&self, sym: Sym) -> Option<usize> {
         let rows = |index: usize| match (self.op(ValueId(index))?, self.args(ValueId(index))) {
             (Op::Embed, [ids, table]) => match self.op(*ids)? {
-                Op::Positions { start, len } if len.symbol() == Some(sym) => {
-                    Some(self.value(*table).ty.shape[0].literal()?.saturating_sub(start.known()))
+                Op::Positions { start, len } if len.symbols() == [sym] => {
+                    Some(self.value(*table).ty.shape[0].literal()?.saturating_sub(start.known() + len.known()))
                 }
                 _ => None,
             },

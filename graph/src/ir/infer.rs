@@ -66,6 +66,16 @@ impl Op {
                     (_, true) => Err("takes rank 1 or more".into()),
                 }
             }
+            Op::Mean { axis } => {
+                arity(&[1])?;
+                float(args)?;
+                let mut shape = args[0].shape.clone();
+                let Some(n) = shape.get_mut(*axis).filter(|n| n.literal().is_some_and(|n| n > 0)) else {
+                    return Err("takes an axis whose length is a number above 0".into());
+                };
+                *n = 1.into();
+                Ok(Type::f32(shape))
+            }
             Op::FakeQuant(steps) => {
                 arity(&[1])?;
                 float(args)?;

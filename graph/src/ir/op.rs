@@ -136,6 +136,11 @@ pub enum Op {
     Unary(Unary),
     /// Over the last axis.
     Softmax,
+    /// Of the places of an axis, which stays with length 1.
+    Mean {
+        /// Which.
+        axis: usize,
+    },
     /// `x / sqrt(mean(x²) + eps) · w` over the last axis (Zhang and Sennrich, arXiv 1910.07467).
     RmsNorm {
         /// Added to the mean square.
@@ -282,6 +287,7 @@ impl fmt::Display for Op {
                 write!(f, "Rope(theta={theta}, factor={factor}, dims={dims}, {layout})")
             }
             Op::Concat { axis } => write!(f, "Concat(axis={axis})"),
+            Op::Mean { axis } => write!(f, "Mean(axis={axis})"),
             Op::Mask { visible, start, q, k, hidden } => {
                 write!(f, "Mask({visible}, start={start}, q={q}, k={k}{})", finite(*hidden))
             }

@@ -85,6 +85,7 @@ impl Op {
             | Op::Binary(_)
             | Op::Unary(_)
             | Op::Softmax
+            | Op::Mean { .. }
             | Op::RmsNorm { .. }
             | Op::LayerNorm { .. }
             | Op::GroupNorm { .. }
@@ -115,6 +116,7 @@ impl Op {
                 | Op::Binary(_)
                 | Op::Unary(_)
                 | Op::Softmax
+                | Op::Mean { .. }
                 | Op::RmsNorm { .. }
                 | Op::LayerNorm { .. }
                 | Op::GroupNorm { .. }
@@ -155,6 +157,7 @@ impl Op {
             | Op::Transpose(_)
             | Op::Rope(_)
             | Op::RelativeBias { .. }
+            | Op::Mean { .. }
             | Op::Binary(Binary::Div) => there(&[&[0]]),
             Op::Concat { .. } => vec![(0..arity).collect()],
             Op::Attention { .. } => there(&[&[2]]),
@@ -193,6 +196,7 @@ impl Op {
             Op::Binary(_) | Op::Unary(_) | Op::Select | Op::FakeQuant(_) | Op::Broadcast(_) => aligned(axis, x, result),
             Op::Softmax | Op::DynamicQuant(Granularity::Token | Granularity::Block(_)) => all_but_last(axis, x),
             Op::DynamicQuant(Granularity::Tensor) => None,
+            Op::Mean { axis: summed } => (axis != *summed).then_some(axis),
             Op::RmsNorm { .. } | Op::LayerNorm { .. } => match arg {
                 0 => all_but_last(axis, x),
                 _ => Some(rank - 1),
@@ -261,6 +265,7 @@ impl Op {
             | Op::Binary(_)
             | Op::Unary(_)
             | Op::Softmax
+            | Op::Mean { .. }
             | Op::RmsNorm { .. }
             | Op::LayerNorm { .. }
             | Op::GroupNorm { .. }
@@ -290,6 +295,7 @@ impl Op {
             | Op::Binary(_)
             | Op::Unary(_)
             | Op::Softmax
+            | Op::Mean { .. }
             | Op::GroupNorm { .. }
             | Op::Conv { .. }
             | Op::Conv2d { .. }
@@ -320,6 +326,7 @@ impl Op {
             | Op::Binary(_)
             | Op::Unary(_)
             | Op::Softmax
+            | Op::Mean { .. }
             | Op::RmsNorm { .. }
             | Op::LayerNorm { .. }
             | Op::GroupNorm { .. }
@@ -370,6 +377,7 @@ impl Op {
             | Op::Binary(_)
             | Op::Unary(_)
             | Op::Softmax
+            | Op::Mean { .. }
             | Op::RmsNorm { .. }
             | Op::LayerNorm { .. }
             | Op::GroupNorm { .. }
@@ -394,6 +402,7 @@ impl Op {
                 Some(Op::Slice { axis: axis.checked_sub(1)?, start: *start, step: *step, len: len.clone() })
             }
             Op::Concat { axis } => Some(Op::Concat { axis: axis.checked_sub(1)? }),
+            Op::Mean { axis } => Some(Op::Mean { axis: axis.checked_sub(1)? }),
             Op::Transpose(perm) => match perm.split_first() {
                 Some((0, rest)) => Some(Op::Transpose(rest.iter().map(|axis| axis - 1).collect())),
                 _ => None,

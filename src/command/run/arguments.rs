@@ -20,6 +20,10 @@ pub struct Run {
     /// The inputs are the lines of this file: {"input": …} where its name ends in .jsonl, else texts or paths
     #[arg(long, value_name = "FILE", conflicts_with = "inputs")]
     pub file: Option<PathBuf>,
+    /// What is asked of an image, for a model that takes questions: a task as `<OCR>` or `<OD>`, or free text; with --file, where a line has
+    /// no "prompt" of its own
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
     /// Inputs that are computed side by side: faster, and the last bits of numbers may be others
     #[arg(long, value_name = "N", default_value = "1")]
     pub batch: NonZeroUsize,

@@ -17,6 +17,8 @@ pub struct Question {
     pub number: usize,
     /// As it was given; a sentence where the line is none that could be fed.
     pub said: Result<String, String>,
+    /// What is asked of it.
+    pub prompt: Option<String>,
 }
 
 /// All inputs, in order.
@@ -24,6 +26,8 @@ pub struct Questions {
     from: From,
     /// Where relative paths of clips and images begin.
     pub dir: PathBuf,
+    /// What is asked of inputs that have no prompt of their own.
+    prompt: Option<String>,
 }
 
 enum From {
@@ -38,13 +42,14 @@ impl Questions {
         if let Some(file) = &arguments.file {
             let reader = BufReader::new(graph::open_file(file).map_err(RunError::io(file))?);
             let dir = file.parent().unwrap_or(Path::new("")).to_owned();
-            return Ok(Questions { from: From::File(file.clone(), Lines::of_file(file, reader)), dir });
+            let prompt = arguments.prompt.clone();
+            return Ok(Questions { from: From::File(file.clone(), Lines::of_file(file, reader)), dir, prompt });
         }
         let from = match arguments.reads_stdin() {
             true => From::stdin(display),
             false => From::Arguments(arguments.inputs.clone().into_iter().enumerate()),
         };
-        Ok(Questions { from, dir: PathBuf::new() })
+        Ok(Questions { from, dir: PathBuf::new(), prompt: arguments.prompt.clone() })
     }
 }
 
@@ -61,11 +66,14 @@ impl Iterator for Questions {
     type Item = Result<Question, RunError>;
 
     fn next(&mut self) -> Option<Result<Question, RunError>> {
-        match &mut self.from {
-            From::Arguments(given) => given.next().map(|(at, said)| Ok(Question { number: at + 1, said: Ok(said) })),
+        let next = match &mut self.from {
+            From::Arguments(given) => {
+                given.next().map(|(at, said)| Ok(Question { number: at + 1, said: Ok(said), prompt: None }))
+            }
             From::File(file, lines) => of_lines(lines).map_err(RunError::io(file)).transpose(),
             From::Stdin(lines) => of_lines(lines).map_err(RunError::io(Path::new("stdin"))).transpose(),
-        }
+        }?;
+        Some(next.map(|question| Question { prompt: question.prompt.or_else(|| self.prompt.clone()), ..question }))
     }
 }
 
@@ -74,8 +82,11 @@ fn of_lines<R: BufRead>(lines: &mut Lines<R>) -> io::Result<Option<Question>> {
         if lines.is_rest() {
             continue;
         }
-        let said = lines.line().map(|line| line.map_or(String::new(), |line| line.input));
-        return Ok(Some(Question { number: lines.number(), said }));
+        let (said, prompt) = match lines.line() {
+            Ok(line) => line.map_or((Ok(String::new()), None), |line| (Ok(line.input), line.prompt)),
+            Err(why) => (Err(why), None),
+        };
+        return Ok(Some(Question { number: lines.number(), said, prompt }));
     }
     Ok(None)
 }

@@ -457,6 +457,13 @@ impl Context {
         self.adopt(unsafe { sys::ggml_cont(self.ctx(), a.raw.as_ptr()) }, a.kind, &[a])
     }
 
+    /// The mean of each row.
+    pub(crate) fn mean(&self, a: &Tensor) -> Tensor {
+        assert!(a.kind == Kind::F32 && a.is_dense());
+        // SAFETY: as above.
+        self.adopt(unsafe { sys::ggml_mean(self.ctx(), a.raw.as_ptr()) }, Kind::F32, &[a])
+    }
+
     /// A view under another shape.
     pub(crate) fn reshape(&self, a: &Tensor, ne: [usize; 4]) -> Tensor {
         assert!(a.is_dense() && ne.iter().product::<usize>() == a.len(), "{:?} as {ne:?}", a.ne());

@@ -300,6 +300,15 @@ impl Lowering<'_> {
                 let sinks = self.constant(SINK, dense.ne()[2]);
                 Val { tensor: self.context.soft_max(&dense, None, 1.0, &sinks), shape: x.shape }
             }
+            Op::Mean { axis } => {
+                let x = self.val(args[0])?;
+                let [outer, inner] = [&x.shape[..*axis], &x.shape[axis + 1..]].map(|part| part.iter().product());
+                let columns = self.context.reshape(&self.dense(&x), [inner, x.shape[*axis], outer, 1]);
+                let rows = self.context.dense(&self.context.permute(&columns, [1, 0, 2, 3]));
+                let mut shape = x.shape;
+                shape[*axis] = 1;
+                Val { tensor: self.context.reshape(&self.context.mean(&rows), ne(&shape)), shape }
+            }
             Op::RmsNorm { eps } => {
                 let (x, w) = (self.val(args[0])?, self.val(args[1])?);
                 let normed = self.context.rms_norm(&self.dense(&x), *eps);
@@ -327,7 +336,7 @@ impl Lowering<'_> {
                 Val { tensor: self.context.reshape(&moved, ne(&x.shape)), shape: x.shape }
             }
             Op::Conv { stride, pad, length: _ } => self.conv(id, args, *stride, *pad)?,
-            Op::Conv2d { stride, pad, groups } => self.conv2d(id, args, *stride, *pad, *groups)?,
+            Op::Conv2d { stride, pad, groups } => self.conv2d(args, *stride, *pad, *groups)?,
             Op::Reshape(to) => {
                 let (x, shape) = (self.val(args[0])?, self.shape(id, to)?);
                 if shape.iter().product::<usize>() != x.tensor.len() {
@@ -576,28 +585,26 @@ impl Lowering<'_> {
         Ok(Val { tensor: self.context.permute(&out, [1, 0, 2, 3]), shape: vec![batch, outputs, windows] })
     }
 
+    /// Each group of channels is an image of its own, and of a batch of products.
     fn conv2d(
         &mut self,
-        id: ValueId,
         args: &[ValueId],
         stride: [usize; 2],
         pad: [usize; 2],
         groups: usize,
     ) -> Result<Val, EngineError> {
-        if groups != 1 {
-            return Err(self.refused(id, &format!("expected a convolution of one group, found {groups} groups")));
-        }
         let x = self.val(args[0])?;
         let w = match self.frame.graph.weight_of(args[1]) {
             Some(weight) => self.frame.store.get(weight, Role::Matrix).clone(),
             None => self.val(args[1]).map(|w| self.dense(&w))?,
         };
         let (batch, [l, k, c, outputs]) = (x.shape[0], w.ne());
-        let side_by_side = self.context.windows_2d(&w, &self.dense(&x), stride, pad);
+        let of_groups = self.context.reshape(&self.dense(&x), [x.shape[3], x.shape[2], c, groups * batch]);
+        let side_by_side = self.context.windows_2d(&w, &of_groups, stride, pad);
         let [depth, columns, rows, _] = side_by_side.ne();
-        let side_by_side = self.context.reshape(&side_by_side, [depth, columns * rows * batch, 1, 1]);
-        let out = self.context.mul_mat(&self.context.reshape(&w, [l * k * c, outputs, 1, 1]), &side_by_side);
-        let out = self.context.reshape(&out, [outputs, columns * rows, batch, 1]);
+        let side_by_side = self.context.reshape(&side_by_side, [depth, columns * rows, groups, batch]);
+        let kernels = self.context.reshape(&w, [l * k * c, outputs / groups, groups, 1]);
+        let out = self.context.mul_mat(&kernels, &side_by_side);
         let out = self.context.dense(&self.context.permute(&out, [1, 0, 2, 3]));
         let tensor = self.context.reshape(&out, [columns, rows, outputs, batch]);
         Ok(Val { tensor, shape: vec![batch, outputs, rows, columns] })

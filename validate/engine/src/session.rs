@@ -102,15 +102,16 @@ impl Engine {
         };
         let (cross, present, past) =
             (of(&first.outputs, &is_cross), of(&step.outputs, &is_present), of(&step.inputs, &is_past));
-        // One graph makes the encoder's output and what the decoder reads of it.
+        // One graph makes the encoder's output, all that it is made of and what the decoder reads of it.
+        let sources = graph.sources(encoder);
         let is_source = |port: &&Port| {
             !(port.role() == PortRole::DecoderIds
                 || cross.contains(port)
                 || past.contains(port)
-                || encoder.inputs.contains(port))
+                || sources.contains(port))
         };
         let more = step.inputs.iter().filter(is_source).cloned();
-        let inputs: Vec<Port> = encoder.inputs.iter().cloned().chain(more).collect();
+        let inputs: Vec<Port> = sources.iter().map(|port| (*port).clone()).chain(more).collect();
         let whole = Entry {
             name: "encoder".to_owned(),
             inputs: inputs.clone(),

@@ -80,7 +80,11 @@ impl Reference {
         let interpreter = Interpreter::owning(graph).with_cache(1 << 28);
         let mut reference =
             Reference { interpreter, source: source.clone(), hidden: Tensor::scalar(0.0), caches: BTreeMap::new() };
-        reference.hidden = reference.call("encoder", source.clone()).remove("encoder_hidden").expect("hidden");
+        let graph = reference.interpreter.graph();
+        let before = graph.before(graph.entry("encoder").expect("an entry"));
+        let made = before.iter().flat_map(|entry| reference.call(&entry.name, source.clone()));
+        let feeds = source.clone().into_iter().chain(made).collect();
+        reference.hidden = reference.call("encoder", feeds).remove("encoder_hidden").expect("hidden");
         reference
     }
 

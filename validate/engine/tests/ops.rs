@@ -185,15 +185,25 @@ fn convolutions_along_two_axes_see_every_channel_and_both_ends() {
 }
 
 #[test]
-fn a_convolution_of_groups_is_refused() {
-    let b = Build::new();
-    let x = b.input("x", Type::f32([1usize, 4, 5, 5]));
-    let y = x.conv2d(b.weight(weight("kernel", &[4, 1, 3, 3])), [1, 1], [1, 1], 4);
-    b.entry("one", &[("x", x)], &[("y", y)], BTreeMap::new());
-    let feeds = Feeds::from([("x".to_owned(), floats(9, &[1, 4, 5, 5]))]);
-    let error = evaluate(&b.finish().expect("fits"), "one", &feeds, &Options::default()).expect_err("groups");
-    let expected = "ggml cannot run this model: conv2d: expected a convolution of one group, found 4 groups";
-    assert_eq!(error.to_string(), expected);
+fn groups_of_channels_are_convolved_on_their_own() {
+    for (groups, channels, outputs) in [(4, 4, 4), (2, 4, 6), (3, 3, 9)] {
+        for batch in [1, 3] {
+            let what = format!("{groups} groups of {channels} channels to {outputs}, batch {batch}");
+            same(&what, SUMS, &[("x", floats(9, &[batch, channels, 5, 7]))], |b, x| {
+                x[0].conv2d(b.weight(weight("kernel", &[outputs, channels / groups, 3, 2])), [1, 2], [1, 0], groups)
+            });
+        }
+    }
+}
+
+#[test]
+fn a_mean_is_over_its_axis() {
+    for axis in 0..3 {
+        same(&format!("axis {axis}"), SUMS, &[("x", floats(12, &[2, 5, 3]))], |_, x| x[0].mean(axis));
+        same(&format!("axis {axis} of a turned one"), SUMS, &[("x", floats(12, &[2, 5, 3]))], |_, x| {
+            x[0].t().mean(axis)
+        });
+    }
 }
 
 #[test]

@@ -30,7 +30,12 @@ pub(super) fn compare(
     rel_l2: f64,
 ) -> Result<Compared, EvalError> {
     let mut compared = Compared::default();
+    let graph = interpreter.graph();
+    let before = graph.entry("encoder").map(|entry| graph.before(entry)).unwrap_or_default();
     let mut feeds = source.clone();
+    for entry in before {
+        feeds.extend(compared.entry(interpreter, &entry.name, &feeds, &shown.encoder, rel_l2)?);
+    }
     let mut outputs = compared.entry(interpreter, "encoder", &feeds, &shown.encoder, rel_l2)?;
     feeds.extend(outputs.remove_entry(ENCODER_HIDDEN));
     feeds.insert(DECODER_IDS.to_owned(), decoder_input_ids.clone());

@@ -52,8 +52,10 @@ pub(super) fn errors(pair: &Pair, inputs: &[Feeds], tensors: &[TensorRow]) -> Re
 
 /// The names of the values that the encoder computes.
 fn encoder(graph: &Graph) -> HashSet<&str> {
-    let order = graph.entry("encoder").map(|entry| graph.order(entry)).unwrap_or_default();
-    order.into_iter().map(|id| graph.value(id).name.as_str()).collect()
+    let encoder = graph.entry("encoder");
+    let before = encoder.map(|entry| graph.before(entry)).unwrap_or_default();
+    let order = before.into_iter().chain(encoder).flat_map(|entry| graph.order(entry));
+    order.map(|id| graph.value(id).name.as_str()).collect()
 }
 
 impl Sums {

@@ -162,9 +162,24 @@ class Session:
     def encode(self, source):
         floats = {name: t.to(self.model.dtype) if t.is_floating_point() else t for name, t in source.items()}
         with self.torch.inference_mode():
-            self.encoded = self.model.get_encoder()(**floats)
-        self.mask, self.past = source.get("attention_mask"), None
+            if {"input_ids", "pixel_values"} <= source.keys():
+                floats, self.encoded = self.seen_and_read(floats)
+            else:
+                self.encoded = self.model.get_encoder()(**floats)
+        self.mask, self.past = floats.get("attention_mask"), None
         return {"ok": True}, b""
+
+    def seen_and_read(self, source):
+        """An image and what is asked of it; a stand-in for each of the image's features goes before the tokens."""
+        ids, mask = source["input_ids"], source["attention_mask"]
+        features = self.model.get_image_features(source["pixel_values"])
+        features = getattr(features, "pooler_output", features)
+        image = ids.new_full(features.shape[:2], self.model.config.image_token_id)
+        ids, mask = self.torch.cat([image, ids], 1), self.torch.cat([self.torch.ones_like(image), mask], 1)
+        source = source | dict(input_ids=ids, attention_mask=mask)
+        out = self.model(**source, decoder_input_ids=self.torch.zeros((len(ids), 1), dtype=self.torch.int64))
+        hidden = self.transformers.modeling_outputs.BaseModelOutput(out.encoder_last_hidden_state)
+        return source, hidden
 
     def decode(self, decoder_input_ids):
         if self.encoded is None:

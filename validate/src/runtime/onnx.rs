@@ -25,7 +25,7 @@ use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::{Between, Options, Present, Program, Runtime, Session};
 use crate::runtime::names::ONNXRUNTIME;
 use crate::runtime::npu::{self, Steps};
-use crate::runtime::reference::of_rows;
+use crate::runtime::reference::{beside, of_rows};
 use crate::runtime::{environments, host};
 use between::Shown;
 use fixed::FixedGraph;
@@ -156,6 +156,9 @@ fn version(library: &Path) -> String {
     digits(&file).or_else(package).unwrap_or_else(|| ort::info().to_owned())
 }
 
+/// Tokens that were looked up.
+const EMBEDS: &str = "inputs_embeds";
+
 /// Who decodes.
 enum Decoder {
     /// One graph for all steps.
@@ -165,6 +168,10 @@ enum Decoder {
 }
 
 struct OnnxSession {
+    /// Of a model that sees and reads: what makes features for its encoder.
+    sight: Option<OrtSession>,
+    /// What looks its tokens up, where encoder and decoder take embeddings.
+    lookup: Option<OrtSession>,
     encoder: OrtSession,
     decoder: Decoder,
     engine: Engine,
@@ -172,6 +179,7 @@ struct OnnxSession {
     source: Feeds,
     /// The encoder's output and the mask, if there is one, from [`Session::encode`] on.
     memory: Option<(DynValue, Option<DynValue>)>,
+    mask: Option<Tensor>,
     /// By the names of the inputs they go to; empty before the first step.
     caches: HashMap<String, DynValue>,
     /// How copies of the graphs that show their values are opened, and where the graphs are.
@@ -198,9 +206,23 @@ impl OnnxSession {
                 Decoder::Pair(open(first)?, open(later)?)
             }
         };
+        let [sight, lookup] = [opening.folder.sight(), opening.folder.lookup()].map(|file| file.map(open).transpose());
         let encoder = open(opening.folder.encoder())?;
         let (source, caches) = (Feeds::new(), HashMap::new());
-        Ok(OnnxSession { encoder, decoder, engine, source, memory: None, caches, opening, shown: None })
+        let (sight, lookup) = (sight?, lookup?);
+        Ok(OnnxSession {
+            sight,
+            lookup,
+            encoder,
+            decoder,
+            engine,
+            source,
+            memory: None,
+            mask: None,
+            caches,
+            opening,
+            shown: None,
+        })
     }
 }
 
@@ -216,6 +238,26 @@ fn empty_cache(input: &ort::value::Outlet, batch: usize) -> Result<DynValue, Run
     }
 }
 
+/// Runs a graph on those of its inputs that it takes out of the feeds.
+fn run(
+    session: &mut OrtSession,
+    feeds: &mut HashMap<String, DynValue>,
+) -> Result<HashMap<String, DynValue>, RuntimeError> {
+    let inputs = session.inputs().iter().map(|input| {
+        let value = feeds.remove(input.name()).ok_or_else(|| nothing_for(input.name()))?;
+        Ok((input.name().to_owned(), value))
+    });
+    let inputs = inputs.collect::<Result<Vec<_>, RuntimeError>>()?;
+    let outputs = session.run(inputs).map_err(failed)?;
+    Ok(outputs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+/// Rows of the table of tokens.
+fn looked_up(lookup: &mut OrtSession, ids: DynValue) -> Result<DynValue, RuntimeError> {
+    let mut feeds = HashMap::from([("input_ids".to_owned(), ids)]);
+    run(lookup, &mut feeds)?.remove(EMBEDS).ok_or_else(|| failed("no output inputs_embeds"))
+}
+
 impl Session for OnnxSession {
     fn engine(&self) -> Engine {
         self.engine.clone()
@@ -227,14 +269,28 @@ impl Session for OnnxSession {
             return Ok(()); // only the targets start anew
         }
         self.memory = None;
-        let inputs = self.encoder.inputs().iter().map(|input| {
-            let tensor = source.get(input.name()).ok_or_else(|| nothing_for(input.name()))?;
-            Ok((input.name().to_owned(), to_ort(tensor)?))
-        });
-        let inputs = inputs.collect::<Result<Vec<_>, RuntimeError>>()?;
-        let mut outputs = self.encoder.run(inputs).map_err(failed)?;
+        let mut feeds: HashMap<String, DynValue> = source
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), to_ort(tensor)?)))
+            .collect::<Result<_, RuntimeError>>()?;
+        if let Some(sight) = &mut self.sight {
+            let seen = run(sight, &mut feeds)?;
+            feeds.extend(seen);
+        }
+        let mut mask = source.get("attention_mask").cloned();
+        if let Some(lookup) = &mut self.lookup {
+            let tokens = looked_up(lookup, feeds.remove("input_ids").ok_or_else(|| nothing_for("input_ids"))?)?;
+            let features = feeds.remove("image_features").ok_or_else(|| nothing_for("image_features"))?;
+            let (features, tokens) = (from_ort("image_features", &features)?, from_ort(EMBEDS, &tokens)?);
+            let seen = Tensor::i64(&features.shape()[..2], vec![1; features.shape()[..2].iter().product()]);
+            mask = Some(beside(&seen, &mask.ok_or_else(|| nothing_for("attention_mask"))?)?);
+            feeds.insert(EMBEDS.to_owned(), to_ort(&beside(&features, &tokens)?)?);
+            feeds.extend(mask.as_ref().map(to_ort).transpose()?.map(|mask| ("attention_mask".to_owned(), mask)));
+        }
+        let mut outputs = run(&mut self.encoder, &mut feeds)?;
         let hidden = outputs.remove("last_hidden_state").ok_or_else(|| failed("no output last_hidden_state"))?;
-        self.memory = Some((hidden, source.get("attention_mask").map(to_ort).transpose()?));
+        self.memory = Some((hidden, mask.as_ref().map(to_ort).transpose()?));
+        self.mask = mask;
         self.source = source.clone();
         Ok(())
     }
@@ -257,11 +313,16 @@ impl Session for OnnxSession {
         let caches = self.caches.iter().map(|(name, value)| Ok((name.clone(), of(name, value)?)));
         self.caches = caches.collect::<Result<_, RuntimeError>>()?;
         self.source.values_mut().for_each(|tensor| *tensor = of_rows(tensor, rows));
-        self.memory = Some((hidden, self.source.get("attention_mask").map(to_ort).transpose()?));
+        self.mask = self.mask.as_ref().map(|mask| of_rows(mask, rows));
+        self.memory = Some((hidden, self.mask.as_ref().map(to_ort).transpose()?));
         Ok(true)
     }
 
     fn decode(&mut self, decoder_input_ids: &Tensor) -> Result<Tensor, RuntimeError> {
+        let ids = match &mut self.lookup {
+            Some(lookup) => looked_up(lookup, to_ort(decoder_input_ids)?)?,
+            None => to_ort(decoder_input_ids)?,
+        };
         let (hidden, mask) = self.memory.as_ref().ok_or_else(|| failed("decode before encode"))?;
         let first = self.caches.is_empty();
         let session = match &mut self.decoder {
@@ -269,12 +330,11 @@ impl Session for OnnxSession {
             Decoder::Pair(session, _) if first => session,
             Decoder::Pair(_, session) => session,
         };
-        let ids = to_ort(decoder_input_ids)?;
         let use_cache = OrtTensor::from_array(([1usize], vec![!first])).map_err(failed)?.into_dyn();
         let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
         for input in session.inputs() {
             let value: SessionInputValue<'_> = match input.name() {
-                "input_ids" => (&ids).into(),
+                "input_ids" | EMBEDS => (&ids).into(),
                 name @ "encoder_attention_mask" => mask.as_ref().ok_or_else(|| nothing_for(name))?.into(),
                 "encoder_hidden_states" => hidden.into(),
                 "use_cache_branch" => (&use_cache).into(),

@@ -99,7 +99,13 @@ impl<'g, I: Deref<Target = Interpreter<'g>>> Session for Reference<I> {
             known.caches.clear();
             return Ok(());
         }
-        let mut out = self.call("encoder", source.clone())?;
+        let graph = self.interpreter.graph();
+        let before = graph.entry("encoder").map(|entry| graph.before(entry)).unwrap_or_default();
+        let mut feeds = source.clone();
+        for entry in before {
+            feeds.extend(self.call(&entry.name, feeds.clone())?);
+        }
+        let mut out = self.call("encoder", feeds)?;
         self.encoded = Some(Encoded {
             source: source.clone(),
             hidden: out.remove(ENCODER_HIDDEN).ok_or_else(|| lacks("encoder", ENCODER_HIDDEN))?,
@@ -163,6 +169,27 @@ pub(super) fn of_rows(x: &Tensor, rows: &[usize]) -> Tensor {
     match x.as_f32() {
         Some(floats) => Tensor::f32(shape, picked(floats, width, rows)),
         None => Tensor::i64(shape, picked(x.as_i64().expect("a tensor is f32 or i64"), width, rows)),
+    }
+}
+
+/// Two tensors of one batch `[b, n, ..]`, one behind the other. Errors: they do not fit, in words.
+pub(super) fn beside(a: &Tensor, b: &Tensor) -> Result<Tensor, RuntimeError> {
+    fn joined<T: Copy>(a: &[T], b: &[T], rows: usize) -> Vec<T> {
+        let (of_a, of_b) = (a.len() / rows.max(1), b.len() / rows.max(1));
+        let row = |i: usize| a[i * of_a..][..of_a].iter().chain(&b[i * of_b..][..of_b]).copied();
+        (0..rows).flat_map(row).collect()
+    }
+    let (&[rows, n, ref width @ ..], &[rows_of_b, m, ref width_of_b @ ..]) = (a.shape(), b.shape()) else {
+        return Err(RuntimeError::Failed { runtime: "reference", message: "expected batches".to_owned() });
+    };
+    let shape = [&[rows, n + m], width].concat();
+    match (a.as_f32().zip(b.as_f32()), a.as_i64().zip(b.as_i64())) {
+        (Some((a, b)), _) if rows == rows_of_b && width == width_of_b => Ok(Tensor::f32(shape, joined(a, b, rows))),
+        (_, Some((a, b))) if rows == rows_of_b && width == width_of_b => Ok(Tensor::i64(shape, joined(a, b, rows))),
+        _ => {
+            let message = format!("expected batches of one width, found {:?} and {:?}", a.shape(), b.shape());
+            Err(RuntimeError::Failed { runtime: "reference", message })
+        }
     }
 }
 

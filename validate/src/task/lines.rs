@@ -4,6 +4,7 @@ use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 use converters::limits::LINE_BYTES;
+use frontend::Asked;
 use serde::Deserialize;
 
 /// What a line says.
@@ -11,6 +12,8 @@ use serde::Deserialize;
 pub struct Line {
     /// A text, or the path of a clip or an image.
     pub input: String,
+    /// What is asked of it, where the model takes questions.
+    pub prompt: Option<String>,
     /// What should be said of it, where that is known.
     pub target: Option<String>,
 }
@@ -22,6 +25,13 @@ pub struct Lines<R> {
     raw: Vec<u8>,
     number: usize,
     is_rest: bool,
+}
+
+impl Line {
+    /// As front ends take it.
+    pub fn asked(&self) -> Asked<'_> {
+        Asked { said: &self.input, prompt: self.prompt.as_deref() }
+    }
 }
 
 impl<R: BufRead> Lines<R> {
@@ -74,7 +84,7 @@ impl<R: BufRead> Lines<R> {
             (false, true) => serde_json::from_str(line)
                 .map(Some)
                 .map_err(|e| format!("expected {{\"input\": …, \"target\": …}}: {e}")),
-            (false, false) => Ok(Some(Line { input: line.to_owned(), target: None })),
+            (false, false) => Ok(Some(Line { input: line.to_owned(), prompt: None, target: None })),
         }
     }
 }

@@ -95,8 +95,13 @@ impl Parameters {
     /// Those of a checkpoint's files. Errors: they say nothing; all that is not supported or not known.
     pub(super) fn of(files: &Files) -> Result<Parameters, CheckpointError> {
         let expected = format!("{PREPROCESSOR_CONFIG}, which says how images are resized");
-        let mut keys = Keys::open(files, INSIDE)?
-            .ok_or(CheckpointError::NotACheckpoint { dir: files.dir().to_owned(), expected })?;
+        let given = Parameters::given(files)?;
+        given.ok_or(CheckpointError::NotACheckpoint { dir: files.dir().to_owned(), expected })
+    }
+
+    /// The same; `None` where the files say nothing.
+    pub(super) fn given(files: &Files) -> Result<Option<Parameters>, CheckpointError> {
+        let Some(mut keys) = Keys::open(files, INSIDE)? else { return Ok(None) };
         let Some(class) = class(&mut keys) else { return Err(keys.finish_alone()) };
         keys.only("data_format", "channels_first", CHANGES);
         keys.ignore(&[
@@ -125,7 +130,7 @@ impl Parameters {
             keys.wrong("size", &format!("one of at most {PIXEL_VALUES} numbers"), &Value::from(&shape[1..]));
         }
         keys.finish("pixels")?;
-        Ok(Parameters { steps, shape, on_white, scale: values.scale, mean: values.mean, std: values.std })
+        Ok(Some(Parameters { steps, shape, on_white, scale: values.scale, mean: values.mean, std: values.std }))
     }
 }
 

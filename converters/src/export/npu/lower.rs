@@ -342,6 +342,10 @@ impl<'g> Lowering<'g> {
             Op::Binary(Binary::Div) => self.emit("Div", &names),
             Op::Unary(unary) => self.unary(*unary, x, args[0]),
             Op::Softmax => self.emit_with("Softmax", &[x], vec![int("axis", -1)]),
+            Op::Mean { axis } => {
+                let axis = self.ints(&[*axis]);
+                self.emit("ReduceMean", &[x, &axis])
+            }
             Op::RmsNorm { eps } => self.rms_norm(x, names[1], *eps, &self.shape(id)?),
             Op::LayerNorm { eps } => {
                 self.emit_with("LayerNormalization", &names, vec![int("axis", -1), float("epsilon", *eps)])

@@ -13,8 +13,16 @@ pub const DATA_FILE: &str = "model.onnx_data";
 /// The entry that is made of two.
 pub(super) const MERGED: &str = "merged";
 
+/// The entry of models that see and read, which others lack.
+pub(super) const SIGHT: &str = "image_encoder";
+
+/// The entry that looks the tokens of such a model up, for transformers.js.
+pub(super) const LOOKUP: &str = "embed_tokens";
+
 /// The graphs' files without suffix and extension, by entry.
-const GRAPHS: [(&str, &str); 4] = [
+const GRAPHS: [(&str, &str); 6] = [
+    (SIGHT, "vision_encoder"),
+    (LOOKUP, "embed_tokens"),
     ("encoder", "encoder_model"),
     ("decoder", "decoder_model"),
     ("decoder_with_past", "decoder_with_past_model"),
@@ -22,15 +30,25 @@ const GRAPHS: [(&str, &str); 4] = [
 ];
 
 /// Those that transformers.js opens.
-const ITS_ENTRIES: [&str; 2] = ["encoder", MERGED];
+const ITS_ENTRIES: [&str; 4] = [SIGHT, LOOKUP, "encoder", MERGED];
 /// Below the folder of config.json, where transformers.js looks unless `subfolder` says otherwise.
 const ITS_FOLDER: &str = "onnx";
 /// Its words for what weights are stored in, and what they append to a file's name (its src/utils/dtypes.js).
 const ITS_DTYPES: [(&str, &str); 4] = [("fp32", ""), ("fp16", "_fp16"), ("q8", "_quantized"), ("q4", "_q4")];
 
 /// Words of `model_type` whose fixtures transformers.js was seen to run.
-pub const TRANSFORMERS_JS: [&str; 9] =
-    ["t5", "mt5", "bart", "mbart", "blenderbot-small", "marian", "m2m_100", "whisper", "vision-encoder-decoder"];
+pub const TRANSFORMERS_JS: [&str; 10] = [
+    "t5",
+    "mt5",
+    "bart",
+    "mbart",
+    "blenderbot-small",
+    "marian",
+    "m2m_100",
+    "whisper",
+    "vision-encoder-decoder",
+    "florence2",
+];
 
 /// The decoder of images whose caches it knows: of another it feeds none, or some of other names (`getNormalizedConfig` of its
 /// src/configs.js).
@@ -41,22 +59,26 @@ pub(super) const ITS_DECODER: &str = "trocr";
 pub(super) struct Names {
     consumer: Consumer,
     suffix: &'static str,
+    /// Whether there is a graph of [`SIGHT`].
+    sees: bool,
 }
 
-const OPTIMUM: Names = Names { consumer: Consumer::Optimum, suffix: "" };
+const OPTIMUM: Names = Names { consumer: Consumer::Optimum, suffix: "", sees: false };
 
 impl Names {
     /// What the files are called that a consumer finds without being told.
     pub(super) fn of(consumer: Consumer, graph: &Graph) -> Names {
+        let sees = graph.entry(SIGHT).is_some();
         match consumer {
-            Consumer::Optimum => OPTIMUM,
-            Consumer::TransformersJs => Names { consumer, suffix: its_dtype(graph).1 },
+            Consumer::Optimum => Names { sees, ..OPTIMUM },
+            Consumer::TransformersJs => Names { consumer, suffix: its_dtype(graph).1, sees },
         }
     }
 
     /// All that a folder may have.
     fn known() -> impl Iterator<Item = Names> {
-        let its = ITS_DTYPES.into_iter().map(|(_, suffix)| Names { consumer: Consumer::TransformersJs, suffix });
+        let its =
+            ITS_DTYPES.into_iter().map(|(_, suffix)| Names { consumer: Consumer::TransformersJs, suffix, sees: false });
         std::iter::once(OPTIMUM).chain(its)
     }
 
@@ -71,7 +93,8 @@ impl Names {
     /// The graphs to write, by entry, with their files.
     pub(super) fn graphs(self) -> impl Iterator<Item = (&'static str, String)> {
         let is_wanted = move |entry: &str| match self.consumer {
-            Consumer::Optimum => true,
+            _ if [SIGHT, LOOKUP].contains(&entry) && !self.sees => false,
+            Consumer::Optimum => entry != LOOKUP,
             Consumer::TransformersJs => ITS_ENTRIES.contains(&entry),
         };
         let wanted = GRAPHS.into_iter().filter(move |(entry, _)| is_wanted(entry));
@@ -103,7 +126,9 @@ impl Folder {
     /// By the first encoder that it has; one without is taken for Optimum's.
     pub fn find(dir: &Path) -> Folder {
         let at = |names: Names| Folder { dir: dir.to_owned(), names };
-        Names::known().map(at).find(|folder| folder.encoder().exists()).unwrap_or(at(OPTIMUM))
+        let found = Names::known().map(at).find(|folder| folder.encoder().exists()).unwrap_or(at(OPTIMUM));
+        let sees = found.path(SIGHT).exists();
+        Folder { names: Names { sees, ..found.names }, ..found }
     }
 
     fn path(&self, entry: &str) -> PathBuf {
@@ -114,6 +139,16 @@ impl Folder {
     /// The encoder's file.
     pub fn encoder(&self) -> PathBuf {
         self.path("encoder")
+    }
+
+    /// The file of what sees, before the encoder of a model that also reads.
+    pub fn sight(&self) -> Option<PathBuf> {
+        self.names.sees.then(|| self.path(SIGHT))
+    }
+
+    /// The file of what looks tokens up, where the encoder and the decoder take embeddings.
+    pub fn lookup(&self) -> Option<PathBuf> {
+        (self.names.sees && self.names.consumer == Consumer::TransformersJs).then(|| self.path(LOOKUP))
     }
 
     /// The files of the first step and of those after it.

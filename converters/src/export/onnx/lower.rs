@@ -102,6 +102,10 @@ impl Block<'_, '_> {
                 let x = self.name(args[0])?;
                 Ok(self.emit_with("Softmax", &[&x], vec![int("axis", -1)]))
             }
+            Op::Mean { axis } => {
+                let (x, axis) = (self.name(args[0])?, self.outer.ints(&[*axis as i64]));
+                Ok(self.emit("ReduceMean", &[&x, &axis]))
+            }
             Op::RmsNorm { eps } => self.rms_norm(args[0], args[1], *eps),
             Op::LayerNorm { eps } => self.layer_norm(args, *eps),
             Op::GroupNorm { groups, eps } => self.group_norm(id, args, *groups, *eps),

@@ -116,8 +116,8 @@ impl<'a> Layout<'a> {
         for (id, weight) in graph.weights.iter() {
             let used = uses.get(&id).unwrap_or(&unused);
             if turned(weight) && matches!(weight.data, WeightData::Quantized(_)) {
-                faults
-                    .push(format!("{}: only Linears can have codes, and transformers has a Conv1D there", weight.name));
+                faults.push(format!("{}: only Linears can have codes, and transformers has none there", weight.name));
+                continue;
             }
             match &weight.data {
                 WeightData::Quantized(Quantized::Affine(tensor)) => {

@@ -2,7 +2,7 @@
 
 use checkpoint::limits::COMPUTED_POSITIONS;
 use checkpoint::{self, Checkpoint, Size};
-use graph::{Build, Computed, Sym, Unary, Val, Weight, WeightData};
+use graph::{Build, Computed, Dim, Unary, Val, Weight, WeightData};
 
 use crate::import::layers::{attention, head_scale};
 use crate::import::module::Module;
@@ -77,7 +77,7 @@ pub(in crate::import) struct Stack<'b, 'c> {
     /// In the checkpoint.
     pub path: String,
     pub layers: Layers,
-    pub length: Sym,
+    pub length: Dim,
 }
 
 /// What a decoder attends to.
@@ -98,8 +98,17 @@ impl<'b> Stack<'b, '_> {
     /// Tokens and positions, with their norm.
     pub fn embed(&self, ids: Val<'b>, table: Val<'b>) -> Val<'b> {
         let _stack = self.b.scope(self.name);
+        self.placed(ids.embed(table))
+    }
+
+    /// What stands for tokens `[b, length, d_model]`, with positions and their norm.
+    pub fn place(&self, tokens: Val<'b>) -> Val<'b> {
+        let _stack = self.b.scope(self.name);
+        self.placed(tokens)
+    }
+
+    fn placed(&self, tokens: Val<'b>) -> Val<'b> {
         let norm = |x| self.module().layer_norm(x, "layernorm_embedding", self.shared.d_model, EPS);
-        let tokens = ids.embed(table);
         let scaled = || self.shared.embedding_scale.map_or(tokens, |scale| tokens * scale);
         match self.shared.embedding_norm {
             EmbeddingNorm::Absent => scaled() + self.positions(),
@@ -143,7 +152,7 @@ impl<'b> Stack<'b, '_> {
                 (pad + 1, computed(name, rows, Computed::SinusoidBetweenEnds { zero_row: Some(pad) }))
             }
         };
-        self.b.positions(start, self.length).embed(table)
+        self.b.positions(start, self.length.clone()).embed(table)
     }
 
     /// The layers, and the last norm if there is one. `mask` is added to every self-attention; `memory` makes this a decoder.

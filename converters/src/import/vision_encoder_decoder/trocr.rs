@@ -79,7 +79,7 @@ impl<'c> Config<'c> {
             name: "decoder",
             path: STACK.to_owned(),
             layers: self.layers,
-            length: DEC,
+            length: DEC.into(),
         };
         let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
         let memory = Memory { hidden: memory, width, mask: None };

@@ -71,6 +71,19 @@ pub(in crate::eval) fn group_norm(x: &Tensor, w: &Tensor, bias: &Tensor, groups:
     Tensor::f32(x.shape(), out)
 }
 
+/// The sums are in f64, as those of norms.
+pub(in crate::eval) fn mean(x: &Tensor, axis: usize) -> Tensor {
+    let (places, inner) = (x.shape()[axis], x.shape()[axis + 1..].iter().product::<usize>());
+    let mut out = Vec::with_capacity(x.len() / places.max(1));
+    for block in f32s(x).chunks((places * inner).max(1)) {
+        let column = |i: usize| block[i..].iter().step_by(inner).map(|x| f64::from(*x)).sum::<f64>();
+        out.extend((0..inner).map(|i| (column(i) / places as f64) as f32));
+    }
+    let mut shape = x.shape().to_vec();
+    shape[axis] = 1;
+    Tensor::f32(shape, out)
+}
+
 /// `(x - mean) / sqrt(var + eps)`, with the sums in f64: those of a wide row would lose the bits that it is compared by.
 fn normalize(row: &mut [f32], eps: f32) {
     let n = row.len() as f64;

@@ -30,6 +30,8 @@ fn samples() -> Vec<(Op, Vec<Type>)> {
         (Op::Binary(Binary::Div), vec![f(&[2, 3, 4]), f(&[4])]),
         (Op::Unary(Unary::Gelu), vec![f(&[2, 3])]),
         (Op::Softmax, vec![f(&[2, 3, 4])]),
+        (Op::Mean { axis: 1 }, vec![f(&[2, 3, 4])]),
+        (Op::Mean { axis: 2 }, vec![f(&[2, 3, 4])]),
         (Op::RmsNorm { eps: 1e-3 }, vec![f(&[2, 3, 4]), f(&[4])]),
         (Op::LayerNorm { eps: 1e-3 }, vec![f(&[2, 3, 4]), f(&[4]), f(&[4])]),
         (Op::GroupNorm { groups: 2, eps: 1e-3 }, vec![f(&[2, 4, 3]), f(&[4]), f(&[4])]),
@@ -178,6 +180,7 @@ fn an_axis_that_is_not_position_wise_mixes_moves_or_drops_places() {
     assert_eq!(mixed(&Op::Linear, 0), [2]);
     assert_eq!(mixed(&Op::Embed, 1), [0]);
     assert_eq!(mixed(&Op::Softmax, 0), [2]);
+    assert_eq!(mixed(&Op::Mean { axis: 1 }, 0), [1]);
     assert_eq!(mixed(&Op::GroupNorm { groups: 2, eps: 1e-3 }, 0), [1, 2]);
     assert_eq!(mixed(&Op::Conv { stride: 2, pad: 1, length: None }, 0), [1, 2]);
     assert_eq!(mixed(&Op::Conv { stride: 1, pad: 0, length: None }, 0), [1]);

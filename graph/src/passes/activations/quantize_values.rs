@@ -186,6 +186,7 @@ fn in_floats(graph: &Graph, id: ValueId) -> bool {
         | Op::Linear
         | Op::Embed
         | Op::Softmax
+        | Op::Mean { .. }
         | Op::Reshape(_)
         | Op::Broadcast(_)
         | Op::Slice { .. }

@@ -19,7 +19,8 @@ use crate::passes::pass::{About, Caller, Changed, Meaning, Pass, PassError};
 /// 3. `Positions` of the decoder and queries of its `Mask` and `RelativeBias` start at `past`; keys are `past + dec` long.
 ///
 /// Nothing is copied: the four entries are cuts through the same values, and `past` is 0 in `full` and `decoder`. What
-/// the encoder reads is whatever its output depends on: ids and a mask, features, samples.
+/// the encoder reads is whatever its output depends on: ids and a mask, features, samples. Where an importer wrote further entries
+/// beside `full`, such as one that makes features of an image, the encoder is cut there too and takes their outputs.
 ///
 /// That a step equals the whole pass is proven from the ops. Refused where it is not: an op of the decoder other
 /// than a causal attention that mixes target positions, as a norm, a convolution or a sum over them; and when a softmax of the
@@ -110,6 +111,8 @@ impl Pass for Split {
         let decoder_input_ids = Port::new(PortRole::DecoderIds, decoder_ids);
         let logits = Port::new(PortRole::Logits, logits);
         let encoder_hidden = Port::new(PortRole::EncoderHidden, hidden);
+        let before = graph.entries.iter().filter(|entry| entry.name != "full");
+        let made: Vec<Port> = before.flat_map(|entry| entry.outputs.iter().cloned()).collect();
         let sources: Vec<Port> = full.inputs.iter().filter(|port| port.name != DECODER_IDS).cloned().collect();
         if let Some(full) = graph.entries.iter_mut().find(|e| e.name == "full") {
             full.fixed = no_past.clone();
@@ -122,7 +125,7 @@ impl Pass for Split {
             graph.entries.push(entry);
         };
         let first = vec![decoder_input_ids.clone(), encoder_hidden.clone()];
-        add("encoder", Vec::new(), Vec::new(), vec![encoder_hidden], BTreeMap::new());
+        add("encoder", made, Vec::new(), vec![encoder_hidden], BTreeMap::new());
         add("decoder", first, Vec::new(), [vec![logits.clone()], present.clone(), cut.clone()].concat(), no_past);
         let caches = [past, cut].concat();
         add("decoder_with_past", vec![decoder_input_ids], caches, [vec![logits], present].concat(), BTreeMap::new());

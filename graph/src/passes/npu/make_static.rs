@@ -94,7 +94,8 @@ fn make_static(graph: &Graph, lengths: Lengths) -> Result<Graph, PassError> {
     if lengths.target < 2 || lengths.source == 0 {
         return Err(refused(format!("expected a source of at least 1 and a target of at least 2, found {lengths:?}")));
     }
-    frozen.cut(&Entry { outputs: cross, ..encoder.clone() }).map_err(refused)?;
+    let inputs = graph.sources(encoder).into_iter().cloned().collect();
+    frozen.cut(&Entry { inputs, outputs: cross, ..encoder.clone() }).map_err(refused)?;
     frozen.known.extend([(DEC, 1), (PAST, lengths.target - 1)]);
     let present = |port: &Port| Ok(Port { value: new_part(graph, port)?, ..port.clone() });
     let outputs: Result<Vec<Port>, String> = step
@@ -297,6 +298,7 @@ impl Frozen<'_> {
             | Op::Binary(_)
             | Op::Unary(_)
             | Op::Softmax
+            | Op::Mean { .. }
             | Op::RmsNorm { .. }
             | Op::LayerNorm { .. }
             | Op::GroupNorm { .. }

@@ -14,8 +14,13 @@ use super::tensors::{failed, from_ort, nothing_for, to_ort};
 use crate::runtime::error::RuntimeError;
 use crate::runtime::interface::Between;
 
+/// What a graph that sees hands to one that reads.
+const FEATURES: &str = "image_features";
+
 /// Copies of the graphs, opened as the graphs are.
 pub(super) struct Shown {
+    /// What sees, of a model that also reads.
+    sight: Option<Graph>,
     graphs: [Graph; 2],
     /// Their files, which an engine may still read.
     _home: TempDir,
@@ -36,7 +41,8 @@ impl Shown {
             Ok(Graph { session: opening.session(&copy)?, names })
         };
         let [first, _] = opening.folder.pair();
-        Ok(Shown { graphs: [open(opening.folder.encoder())?, open(first)?], _home: home })
+        let sight = opening.folder.sight().map(open).transpose()?;
+        Ok(Shown { sight, graphs: [open(opening.folder.encoder())?, open(first)?], _home: home })
     }
 
     /// Encodes a batch and feeds its targets.
@@ -46,7 +52,14 @@ impl Shown {
         for (name, tensor) in source {
             feeds.insert(name.clone(), to_ort(tensor)?);
         }
-        let (encoded, hidden) = encoder.run(&feeds, Some("last_hidden_state"))?;
+        let mut encoded = Tensors::new();
+        if let Some(sight) = &mut self.sight {
+            let (seen, features) = sight.run(&feeds, Some(FEATURES))?;
+            encoded.extend(seen);
+            feeds.extend(features.map(|features| (FEATURES.to_owned(), features)));
+        }
+        let (read, hidden) = encoder.run(&feeds, Some("last_hidden_state"))?;
+        encoded.extend(read);
         let hidden = hidden.ok_or_else(|| failed("no output last_hidden_state"))?;
         let mask = source.get("attention_mask").map(to_ort).transpose()?;
         let mut feeds: BTreeMap<String, DynValue> = BTreeMap::new();

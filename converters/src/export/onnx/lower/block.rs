@@ -179,6 +179,12 @@ impl<'a, 'g> Block<'a, 'g> {
             return Ok(self.outer.ints(&[n as i64]));
         }
         self.once(format!("length({dim})"), |b| {
+            // A length may be told as a whole where its symbols are not.
+            if dim.symbol().is_none()
+                && let Some((name, axis)) = b.told(&dim)
+            {
+                return Ok(b.emit_with("Shape", &[&name], vec![int("start", axis), int("end", axis + 1)]));
+            }
             let mut total: Option<String> = (dim.known() > 0).then(|| b.outer.ints(&[dim.known() as i64]));
             for sym in dim.symbols() {
                 let one = b.symbol(*sym)?;
@@ -191,15 +197,18 @@ impl<'a, 'g> Block<'a, 'g> {
         })
     }
 
+    /// The first input that has an axis of a length, and which.
+    fn told(&self, length: &Dim) -> Option<(String, i64)> {
+        self.inputs.iter().find_map(|(id, name)| {
+            let axis = self.outer.graph.value(*id).ty.shape.iter().position(|dim| dim == length)?;
+            Some((name.clone(), axis as i64))
+        })
+    }
+
     /// `i64[1]`: the length of a symbol, read off the first input that has it, or off the convolution that made it.
     pub(super) fn symbol(&mut self, sym: Sym) -> Result<String, String> {
         self.once(sym.0.to_owned(), |b| {
-            let graph = b.outer.graph;
-            let found = b.inputs.iter().find_map(|(id, name)| {
-                let axis = graph.value(*id).ty.shape.iter().position(|dim| dim.symbol() == Some(sym))?;
-                Some((name.clone(), axis as i64))
-            });
-            let found = found.or_else(|| b.lengths.get(&sym).cloned());
+            let found = b.told(&sym.into()).or_else(|| b.lengths.get(&sym).cloned());
             let (name, axis) = found.ok_or_else(|| format!("nothing tells the length `{}`", sym.0))?;
             Ok(b.emit_with("Shape", &[&name], vec![int("start", axis), int("end", axis + 1)]))
         })
