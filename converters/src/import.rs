@@ -27,6 +27,7 @@ mod t5gemma2;
 mod transcribe;
 mod vision_encoder_decoder;
 mod whisper;
+mod windows;
 
 /// Every family.
 pub const ARCHITECTURES: &[&dyn Architecture] = &[
