@@ -24,6 +24,11 @@ pub struct Size {
     pub name: &'static str,
 }
 
+impl Size {
+    /// The longest.
+    pub const MOST: usize = LIMIT;
+}
+
 /// Typed access to config.json.
 ///
 /// Every key read is remembered, and so is every problem: a getter that cannot answer notes why and returns a stand-in,
@@ -144,6 +149,19 @@ impl Config {
         found.unwrap_or_else(|| {
             self.wrong_kind(key, "a number from 1 to 2^31, or two of them", value);
             [default; 2]
+        })
+    }
+
+    /// Numbers from 1 to 2^31, at least one of them; missing is a problem.
+    pub fn counts(&self, key: &str) -> Vec<usize> {
+        let Some(value) = self.value(key) else {
+            self.note(Problem::MissingKey { file: FILE, key: self.place(key) });
+            return vec![1];
+        };
+        let all = value.as_array().filter(|all| !all.is_empty());
+        all.and_then(|all| all.iter().map(count).collect()).unwrap_or_else(|| {
+            self.wrong_kind(key, "a list of numbers from 1 to 2^31", value);
+            vec![1]
         })
     }
 
