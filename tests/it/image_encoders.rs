@@ -32,13 +32,13 @@ fn a_key_of_a_config_inside_that_changes_the_result_is_refused_with_its_place() 
             "trocr-vit",
             "encoder",
             json!({"model_type": "beit"}),
-            "encoder.model_type = \"beit\" is not supported by vision-encoder-decoder: expected vit or deit for the encoder of images",
+            "encoder.model_type = \"beit\" is not supported by vision-encoder-decoder: expected vit, deit or donut-swin for the encoder of images",
         ),
         (
             "trocr-vit",
             "decoder",
             json!({"model_type": "opt"}),
-            "decoder.model_type = \"opt\" is not supported by vision-encoder-decoder: expected bert, gpt2 or trocr for the decoder",
+            "decoder.model_type = \"opt\" is not supported by vision-encoder-decoder: expected bert, gpt2, mbart or trocr for the decoder",
         ),
         (
             "trocr-deit",

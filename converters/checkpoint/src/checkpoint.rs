@@ -15,7 +15,7 @@ use crate::generation::Generation;
 use crate::gguf::container::GgufFile;
 use crate::gguf::keys;
 use crate::json::{self, Unique};
-use crate::stored::{Bytes, Stored, Weights, stand_in};
+use crate::stored::{Bytes, Integers, Stored, Weights, stand_in};
 use crate::whole::{Whole, whole};
 use crate::{names, pickle, tensors};
 
@@ -46,6 +46,7 @@ pub struct Checkpoint {
 struct Account {
     asked: BTreeSet<String>,
     carried: Vec<Weight>,
+    integers: Vec<Integers>,
     problems: Vec<Problem>,
 }
 
@@ -247,6 +248,13 @@ impl Checkpoint {
         self.layers_in(section, section.usize(key), key)
     }
 
+    /// Numbers of layers of the stages of a section, at least one; missing is a problem. All together are held to the same.
+    pub fn depths_of(&self, section: &Config, key: &'static str) -> Vec<usize> {
+        let depths = section.counts(key);
+        let all = depths.iter().fold(0_usize, |sum, depth| sum.saturating_add(*depth));
+        if self.layers_in(section, all, key) == all { depths } else { vec![1] }
+    }
+
     /// A number of layers that a section of the config says under a key.
     pub fn layers_in(&self, section: &Config, count: usize, key: &'static str) -> usize {
         match self.weights.check_layers(count) {
@@ -357,6 +365,49 @@ impl Checkpoint {
                 Err(problem) => account.problems.push(problem),
             }
         }
+    }
+
+    /// Marks integers that follow from the config: `expected` is the one at each place, row by row. A file may lack them;
+    /// where it has others, that is noted for [`Checkpoint::finish`]. safetensors artifacts have them as they are.
+    pub fn known_integers(&self, name: &str, shape: &[Size], expected: impl Fn(usize) -> i64) {
+        self.ignore_tensor(name);
+        let Some(stored) = self.weights.get(name) else { return };
+        let values: Vec<i64> = (0..shape.iter().map(|size| size.len).product()).map(expected).collect();
+        let known = Integers { name: name.to_owned(), shape: shape.iter().map(|size| size.len).collect(), values };
+        let problem = if self.weights.can_run() { self.differs(&known, stored) } else { Ok(()) };
+        let mut account = self.account();
+        match problem {
+            Ok(()) => account.integers.push(known),
+            Err(problem) => account.problems.push(problem),
+        }
+    }
+
+    /// Whether the files have these integers. Errors: what they have instead.
+    fn differs(&self, known: &Integers, stored: &Stored) -> Result<(), Problem> {
+        let Stored { file, dtype, shape, bytes } = stored;
+        let differ = |found: String| Problem::OtherIntegers { name: known.name.clone(), found, file: file.clone() };
+        if dtype != "I64" || *shape != known.shape {
+            return Err(differ(format!("{dtype} {shape:?}, expected I64 {:?}", known.shape)));
+        }
+        let read = match bytes {
+            Bytes::Range(blob) | Bytes::Blocks(_, blob) => blob.read(),
+            Bytes::Pickled(tensor, file_bytes) => pickle::read(tensor, *file_bytes),
+        };
+        let unreadable = |error: io::Error| {
+            let (name, file, message) = (known.name.clone(), file.clone(), error.to_string());
+            Problem::Unreadable { name, file, message }
+        };
+        let read = read.map_err(unreadable)?;
+        let found = read.chunks_exact(8).map(|bytes| i64::from_le_bytes(bytes.try_into().expect("eight")));
+        match found.zip(&known.values).enumerate().find(|(_, (found, expected))| found != *expected) {
+            None => Ok(()),
+            Some((at, (found, expected))) => Err(differ(format!("{found} at place {at}, expected {expected}"))),
+        }
+    }
+
+    /// What [`Checkpoint::known_integers`] marked and the files have.
+    pub fn integers(&self) -> Vec<Integers> {
+        self.account().integers.clone()
     }
 
     /// What [`Checkpoint::carry_tensors`] marked.

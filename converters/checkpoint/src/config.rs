@@ -24,6 +24,11 @@ pub struct Size {
     pub name: &'static str,
 }
 
+impl Size {
+    /// The longest.
+    pub const MOST: usize = LIMIT;
+}
+
 /// Typed access to config.json.
 ///
 /// Every key read is remembered, and so is every problem: a getter that cannot answer notes why and returns a stand-in,
@@ -168,6 +173,19 @@ impl Config {
     fn list_or<T: Clone>(&self, key: &str, default: &[T], expected: &str, read: fn(&Value) -> Option<T>) -> Vec<T> {
         let found = |value: &Value| value.as_array()?.iter().map(read).collect::<Option<Vec<T>>>();
         self.typed(key, expected, found).unwrap_or_else(|| default.to_vec())
+    }
+
+    /// Numbers from 1 to 2^31, at least one of them; missing is a problem.
+    pub fn counts(&self, key: &str) -> Vec<usize> {
+        let Some(value) = self.value(key) else {
+            self.note(Problem::MissingKey { file: FILE, key: self.place(key) });
+            return vec![1];
+        };
+        let all = value.as_array().filter(|all| !all.is_empty());
+        all.and_then(|all| all.iter().map(count).collect()).unwrap_or_else(|| {
+            self.wrong_kind(key, "a list of numbers from 1 to 2^31", value);
+            vec![1]
+        })
     }
 
     /// A token id, if given.

@@ -166,6 +166,16 @@ pub enum Problem {
         /// The file.
         file: String,
     },
+    /// Integers that differ from those that follow from the config.
+    #[error("{name}: found {found}, as follows from config.json; in {file}")]
+    OtherIntegers {
+        /// The tensor.
+        name: String,
+        /// What it holds and what it should.
+        found: String,
+        /// The file.
+        file: String,
+    },
     /// A tensor whose bytes cannot be read.
     #[error("{name}: cannot be read from {file}: {message}")]
     Unreadable {

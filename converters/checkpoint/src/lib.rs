@@ -27,5 +27,6 @@ pub use files::Files;
 pub use finite::check_finite;
 pub use generation::{Generation, Overrides};
 pub use sha256::sha256;
+pub use stored::Integers;
 pub use tensors::shards;
 pub use whole::Whole;

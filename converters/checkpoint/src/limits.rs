@@ -51,6 +51,11 @@ pub const ADDED_TOKENS: u64 = 1 << 16;
 /// Most rows of a table of positions that is computed and not stored; published configs say 1024 at most where tables are
 /// computed.
 pub const COMPUTED_POSITIONS: usize = 1 << 16;
+/// Longest side of a window of places that attend to each other: scores take the square of the square of it. Published
+/// models have 24 at most.
+pub const WINDOW_SIDE: usize = 32;
+/// Most patches of an image that no table of positions bounds; published models have 307,200.
+pub const GRID_PLACES: usize = 1 << 20;
 /// Deepest object of config.json that importers open, the file itself being 0: `encoder.text_config.rope_parameters` of
 /// T5Gemma2 has objects inside.
 pub const CONFIG_DEPTH: usize = 4;

@@ -25,6 +25,17 @@ pub(crate) enum Bytes {
     Blocks(GgmlType, Blob),
 }
 
+/// A tensor of integers that follows from the config, and that files hold all the same.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Integers {
+    /// In the checkpoint.
+    pub name: String,
+    /// Outermost first.
+    pub shape: Vec<usize>,
+    /// Row by row.
+    pub values: Vec<i64>,
+}
+
 /// By their names.
 pub(crate) type Tensors = BTreeMap<String, Stored>;
 /// The weights that a checkpoint's config speaks of.

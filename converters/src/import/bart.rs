@@ -23,7 +23,8 @@ pub(super) const BART: Family = Family {
     scale_embedding: false,
     logits_bias: true,
 };
-const MBART: Family = Family { model_type: "mbart", norm_before: true, ..BART };
+/// A stack of it is Donut's decoder, too.
+pub(super) const MBART: Family = Family { model_type: "mbart", norm_before: true, ..BART };
 const BLENDERBOT: Family = Family {
     model_type: "blenderbot",
     embedding_norm: EmbeddingNorm::Absent,

@@ -45,7 +45,7 @@ const ONE_EMBEDDING: &str =
 /// Training, and which model was distilled; keys of transformers 3, where one class was all families: 4 and 5 read none of
 /// them, and what they said of norms and positions shows in the tensors. `normalize_before` alone does not, see
 /// [`Config::read`].
-const IGNORED: &[&str] = &[
+pub(super) const IGNORED: &[&str] = &[
     "activation_dropout",
     "add_bias_logits",
     "add_final_layer_norm",

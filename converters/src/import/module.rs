@@ -30,6 +30,11 @@ impl<'b> Module<'b> {
         self.build.weight(self.checkpoint.weight(&self.inside(name), &shape))
     }
 
+    /// The tensor `name` inside of integers that follow from the config: `expected` is the one at each place, row by row.
+    pub(crate) fn integers<const N: usize>(&self, name: &str, shape: [Size; N], expected: impl Fn(usize) -> i64) {
+        self.checkpoint.known_integers(&self.inside(name), &shape, expected);
+    }
+
     /// The weight of the module `name` inside.
     pub(crate) fn get<const N: usize>(&self, name: &str, shape: [Size; N]) -> Val<'b> {
         self.tensor(&format!("{name}.weight"), shape)

@@ -1,10 +1,12 @@
 //! VisionEncoderDecoder: modeling_vision_encoder_decoder.py of transformers 5.23, which puts one of its image encoders before one
-//! of its decoders. TrOCR is such a pair, and so are manga-ocr and the captioners made of ViT and GPT-2.
+//! of its decoders. TrOCR is such a pair, and so are manga-ocr, the captioners made of ViT and GPT-2, Donut and Nougat.
 
 mod bert;
 mod config;
 mod gpt2;
+mod mbart;
 mod source;
+mod swin;
 mod trocr;
 mod vit;
 
@@ -34,8 +36,8 @@ impl Architecture for VisionEncoderDecoder {
         let c = Config::read(checkpoint)?;
         // Of the first token alone, which no decoder reads.
         checkpoint.carry_tensors(|name| name.starts_with("encoder.pooler."));
-        let [height, width] = c.encoder.image;
-        let pixels = [Dim::from(BATCH), c.encoder.channels.len.into(), height.into(), width.into()];
+        let [height, width] = c.encoder.image();
+        let pixels = [Dim::from(BATCH), c.encoder.channels().len.into(), height.into(), width.into()];
         let pixel_values = b.input("pixel_values", Type::f32(pixels));
         let decoder_input_ids = b.input("decoder_input_ids", Type::i64([BATCH, DEC]));
 
@@ -43,9 +45,9 @@ impl Architecture for VisionEncoderDecoder {
         let memory = c.projection.map_or(encoder_hidden, |width| {
             let _decoder = b.scope("decoder");
             let whole = Module::new(b, checkpoint, "");
-            whole.linear(encoder_hidden, "enc_to_dec_proj", [width, c.encoder.width])
+            whole.linear(encoder_hidden, "enc_to_dec_proj", [width, c.encoder.width()])
         });
-        let width = c.projection.unwrap_or(c.encoder.width);
+        let width = c.projection.unwrap_or(c.encoder.width());
         let source = Source { b, checkpoint, ids: decoder_input_ids, memory, width };
         let logits = c.decoder.write(&source);
 
@@ -59,6 +61,7 @@ impl Architecture for VisionEncoderDecoder {
         match decoder {
             Some("bert") => bert::HEAD,
             Some("gpt2") => gpt2::HEAD,
+            Some("mbart") => mbart::HEAD,
             _ => trocr::HEAD,
         }
     }

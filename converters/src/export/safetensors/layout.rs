@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use checkpoint::Integers;
 use graph::{
     AffineTensor, Computed, FloatType, Granularity, Graph, Op, Quantized, ValueId, Weight, WeightData, WeightId,
 };
@@ -21,6 +22,8 @@ pub struct Layout<'a> {
     weights: Vec<(&'a Weight, Form<'a>)>,
     /// Tensors that the graph does not use and the model of transformers has.
     carried: Vec<Weight>,
+    /// Buffers of it that follow from the config.
+    integers: Vec<Integers>,
     /// `dtype` of config.json.
     dtype: FloatType,
     /// Kinds of integer codes; empty without.
@@ -103,6 +106,7 @@ impl<'a> Layout<'a> {
         let mut layout = Layout {
             weights: Vec::new(),
             carried: model.checkpoint.carried(),
+            integers: model.checkpoint.integers(),
             dtype: FloatType::F32,
             groups: Vec::new(),
             small_floats: None,
@@ -291,7 +295,11 @@ impl<'a> Layout<'a> {
                 content: Content::Floats { weight, dtype },
             }]
         });
-        self.weights.iter().map(tensors).chain(carried).collect()
+        let integers = self.integers.iter().map(|known| {
+            let content = Content::Integers(&known.values);
+            vec![Tensor { name: known.name.clone(), shape: known.shape.clone(), content }]
+        });
+        self.weights.iter().map(tensors).chain(carried).chain(integers).collect()
     }
 
     /// The checkpoint's config.json with `dtype` and `quantization_config`.

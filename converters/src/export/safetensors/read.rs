@@ -53,6 +53,14 @@ pub fn weights(model: &Model, artifact: &Artifact) -> Result<Weights, ExportErro
     for carried in model.checkpoint.carried() {
         files.tensors.remove(&carried.name);
     }
+    for known in model.checkpoint.integers() {
+        let Some(entry) = files.tensors.remove(&known.name) else { continue };
+        files.expect_shape(&entry, &known.shape)?;
+        let same = files.read(&entry)?.chunks(8).eq(known.values.iter().map(|n| n.to_le_bytes()));
+        if entry.dtype != "I64" || !same {
+            return Err(files.malformed(format!("{} holds other integers than its checkpoint", known.name)));
+        }
+    }
     match files.tensors.keys().next() {
         None => Ok(weights),
         Some(name) => Err(files.malformed(format!("{name} belongs to no weight of the model"))),

@@ -43,6 +43,8 @@ pub enum Content<'a> {
     Zeros(Codes<'a>),
     /// `[rows, columns]`.
     Shape([usize; 2]),
+    /// A buffer of the checkpoint that follows from its config.
+    Integers(&'a [i64]),
     /// Codes that are small floats.
     SmallFloats {
         /// Whose.
@@ -118,7 +120,7 @@ impl<'a> Tensor<'a> {
             },
             Content::Codes(codes) | Content::Zeros(codes) if codes.packed => ("I32", 4),
             Content::Codes(_) | Content::Zeros(_) => ("I8", 1),
-            Content::Shape(_) => ("I64", 8),
+            Content::Shape(_) | Content::Integers(_) => ("I64", 8),
             Content::SmallFloats { codes: SmallFloats::Float8(_), .. } => ("F8_E4M3", 1),
             Content::SmallFloatScales { codes: SmallFloats::Float8(_), .. } => ("F32", 4),
             Content::SmallFloats { .. } | Content::SmallFloatScales { .. } => ("U8", 1),
@@ -169,6 +171,7 @@ impl<'a> Tensor<'a> {
             Content::Scales(codes) => out(&codes.scales()),
             Content::Zeros(codes) => out(&codes.zeros()),
             Content::Shape(shape) => out(&shape.map(|n| (n as i64).to_le_bytes()).concat()),
+            Content::Integers(values) => values.iter().try_for_each(|n| out(&n.to_le_bytes())),
             Content::SmallFloats { weight, codes } => {
                 let columns = weight.matrix()[1];
                 for rows in chunks(weight) {

@@ -1,16 +1,14 @@
 //! TrOCR's decoder: modeling_trocr.py of transformers 5.23, which is BART's with keys of a width of their own.
 
 use checkpoint::{self, Checkpoint, Size};
-use graph::{DEC, Val, Visible};
+use graph::Val;
 
 use super::source::Source;
-use crate::import::fairseq::{EmbeddingNorm, Layers, Memory, Positions, Shared, Stack, root_of};
+use crate::import::fairseq::{EmbeddingNorm, Layers, Positions, Shared, root_of};
 use crate::import::layers::{activation, check_heads};
 
 /// The module that makes the logits.
 pub(super) const HEAD: &str = "decoder.output_projection";
-
-const STACK: &str = "decoder.model.decoder";
 
 /// Training.
 const IGNORED: &[&str] = &["activation_dropout", "attention_dropout", "decoder_layerdrop", "dropout"];
@@ -61,28 +59,9 @@ impl<'c> Config<'c> {
     pub fn width(&self) -> Size {
         self.shared.d_model
     }
-}
 
-impl<'c> Config<'c> {
     /// The logits.
     pub fn write(&self, source: &Source<'c>) -> Val<'c> {
-        let Source { b, checkpoint, ids, memory, width } = *source;
-        let names = [format!("{STACK}.embed_tokens.weight"), format!("{HEAD}.weight")];
-        let names = names.each_ref().map(String::as_str);
-        let shape = [self.vocab, self.shared.d_model];
-        let [table, head] = source.table_and_head(self.config, names, shape).map(|weight| b.weight(weight));
-        let stack = Stack {
-            b,
-            shared: &self.shared,
-            checkpoint,
-            config: self.config,
-            name: "decoder",
-            path: STACK.to_owned(),
-            layers: self.layers,
-            length: DEC.into(),
-        };
-        let causal = b.mask(Visible::CAUSAL, 0, DEC, DEC);
-        let memory = Memory { hidden: memory, width, mask: None };
-        stack.write(stack.embed(ids, table), causal, Some(memory)).linear(head, None)
+        source.stack(self.config, HEAD, &self.shared, self.layers, self.vocab)
     }
 }

@@ -11,8 +11,23 @@ use crate::import::module::Module;
 const IGNORED: &[&str] =
     &["attention_probs_dropout_prob", "encoder_stride", "hidden_dropout_prob", "pooler_act", "pooler_output_size"];
 
-/// The words of `model_type`, and the tokens before the patches.
-const FAMILIES: [(&str, &[&str]); 2] = [("vit", &["cls_token"]), ("deit", &["cls_token", "distillation_token"])];
+/// ViT or DeiT.
+#[derive(Clone, Copy)]
+pub(super) struct Family {
+    /// Before the patches.
+    tokens: &'static [&'static str],
+}
+
+impl Family {
+    /// By the word of `model_type`.
+    pub fn called(found: Option<&str>) -> Option<Family> {
+        match found {
+            Some("vit") => Some(Family { tokens: &["cls_token"] }),
+            Some("deit") => Some(Family { tokens: &["cls_token", "distillation_token"] }),
+            _ => None,
+        }
+    }
+}
 
 const ONE: Size = Size { len: 1, name: "1" };
 
@@ -22,8 +37,7 @@ pub(super) struct Config {
     pub image: [usize; 2],
     pub channels: Size,
     pub width: Size,
-    /// Tokens before the patches.
-    tokens: &'static [&'static str],
+    family: Family,
     patch: [usize; 2],
     ffn: Size,
     heads: Size,
@@ -34,14 +48,7 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// `None`: an encoder that is not known, which is noted.
-    pub fn read(c: &checkpoint::Config, checkpoint: &Checkpoint) -> Option<Config> {
-        let found = c.str("model_type");
-        let Some((_, tokens)) = FAMILIES.iter().find(|(word, _)| Some(*word) == found) else {
-            let known = FAMILIES.map(|(word, _)| word).join(" or ");
-            c.unsupported("model_type", format!("expected {known} for the encoder of images"));
-            return None;
-        };
+    pub fn read(c: &checkpoint::Config, checkpoint: &Checkpoint, family: Family) -> Config {
         c.ignore(IGNORED);
         let width = c.size("hidden_size");
         let heads = c.size("num_attention_heads");
@@ -50,11 +57,11 @@ impl Config {
         if image.iter().zip(patch).any(|(image, patch)| *image < patch) {
             c.unsupported("patch_size", format!("expected at most image_size = {image:?}"));
         }
-        Some(Config {
+        Config {
             image,
             channels: Size { len: c.usize_or("num_channels", 3), name: "num_channels" },
             width,
-            tokens,
+            family,
             patch,
             ffn: c.size("intermediate_size"),
             heads,
@@ -62,7 +69,7 @@ impl Config {
             activation: activation(c, "hidden_act", "gelu"),
             eps: c.f32_or("layer_norm_eps", 1e-12),
             qkv_bias: c.bool_or("qkv_bias", true),
-        })
+        }
     }
 
     /// `[b, channels, height, width] -> [b, tokens + patches, hidden_size]`
@@ -100,8 +107,8 @@ impl Config {
             let token = w.tensor(name, [ONE, ONE, self.width]).reshape([1.into(), self.width.len.into()]);
             token.broadcast([Dim::from(BATCH), 1.into(), self.width.len.into()])
         };
-        let x: Vec<Val<'b>> = self.tokens.iter().map(token).chain([patches]).collect();
-        let count = Size { len: self.tokens.len() + rows * columns, name: "patches and the tokens before them" };
+        let x: Vec<Val<'b>> = self.family.tokens.iter().map(token).chain([patches]).collect();
+        let count = Size { len: self.family.tokens.len() + rows * columns, name: "patches and the tokens before them" };
         let positions = w.tensor("position_embeddings", [ONE, count, self.width]);
         b.concat(&x, 1) + positions.reshape([count.len.into(), self.width.len.into()])
     }
