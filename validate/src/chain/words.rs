@@ -19,7 +19,7 @@ pub struct WordFloor {
     pub reason: &'static str,
 }
 
-/// Measured with 40 clips of 311 words on OpenAI's Whisper tiny.en (transcribe.cpp 0.4.1) and with 500 words of 3159 phonemes on
+/// Measured with 40 clips of 311 words on OpenAI's Whisper tiny.en (transcribe.cpp 0.4.1; whisper.cpp in pywhispercpp 1.5.1) and with 500 words of 3159 phonemes on
 /// models/g2p-t5 (CrispASR 0.8.45).
 pub const WORD_FLOORS: &[WordFloor] = {
     use Arithmetic::{Floats, Halves, Integers};
@@ -27,6 +27,9 @@ pub const WORD_FLOORS: &[WordFloor] = {
         floor("transcribe.cpp", Floats, 4.5e-4, 0.0, 0.02, TABLES),
         floor("transcribe.cpp", Halves, 4.5e-4, 0.0, 0.02, TABLES),
         floor("transcribe.cpp", Integers, 1.4e-2, 0.0, 0.05, BLOCKS),
+        floor("whisper.cpp", Halves, 4.5e-4, 0.0064, 0.03, TABLES),
+        // With q8_0 one word, with q5_0 two.
+        floor("whisper.cpp", Integers, 1.4e-2, 0.0064, 0.05, BLOCKS),
         floor("CrispASR", Floats, 2.6e-4, 0.0, 0.02, CACHES),
         floor("CrispASR", Halves, 2.6e-4, 0.0, 0.02, CACHES),
         floor("CrispASR", Integers, 6.9e-3, 0.0, 0.05, BLOCKS),
