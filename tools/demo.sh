@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Converts the bundled model into three artifacts, runs each in its engine, and shows the report.
+# Converts the bundled model into four artifacts, runs each in its engine, and shows the report.
 #
 # usage: tools/demo.sh [more arguments of `trefoil convert`]
 #

@@ -26,9 +26,9 @@ use validate::task::{Data, Ids};
 static ALLOCATOR: memory::Counting = memory::Counting;
 
 /// A checkpoint of each family.
-pub(crate) const FAMILIES: [&str; 17] = [
+pub(crate) const FAMILIES: [&str; 20] = [
     "bart", "mbart", "pegasus", "blenderbot", "blenderbot-small", "plbart", "m2m_100", "nllb", "marian", "moonshine", "mu",
-    "t5-v1.0", "mt5", "umt5", "t5gemma", "t5gemma2", "whisper",
+    "t5-v1.0", "mt5", "umt5", "t5gemma", "t5gemma2", "whisper", "trocr-vit", "vit-bert", "vit-gpt2",
 ];
 
 /// One of [`TARGETS`].

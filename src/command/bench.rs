@@ -89,12 +89,12 @@ pub fn bench(arguments: &Bench, common: &Common, display: &Display) -> Result<Ve
             };
             course(0).map_err(|message| BenchError::Artifact { dir: first.dir.clone(), message })?;
             let before = machine::load();
-            let course_of = |round, _| course(round).expect("one of this length was drawn before");
-            let ran = interleaved(&mut sessions, runs, course_of, || display.advance(1));
+            let courses_of = |round, _| vec![course(round).expect("one of this length was drawn before")];
+            let ran = interleaved(&mut sessions, runs, courses_of, || display.advance(1));
             let load = [before, machine::load()];
             for (contender, ran) in contenders.iter().zip(ran) {
                 let measured = match ran {
-                    Ran::Done(rounds) => Measured::of(&rounds, batch).ok_or_else(|| "no round".to_owned()),
+                    Ran::Done(rounds) => Measured::of(&rounds.concat(), batch).ok_or_else(|| "no round".to_owned()),
                     Ran::Failed(error) => Err(error.to_string()),
                 };
                 let bytes = |traffic: &Traffic| traffic.bytes_per_token(batch, first.draws.places(source), tokens);

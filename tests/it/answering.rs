@@ -21,7 +21,7 @@ use validate::runtime::transcribe::TranscribeCpp;
 use validate::runtime::{ANSWERERS, Answerer, Fit, Options, Present, Program};
 use validate::{Context, Engine, Limits, RuntimeError};
 
-use crate::cli::{code, text, trefoil};
+use crate::cli::{converted, with_engines};
 use crate::fixture::{copy, expected, fixture, repository};
 use crate::gguf::write;
 use crate::validate::{Grown, Memory, artifact, grown};
@@ -267,18 +267,6 @@ fn a_file_that_is_cut_short_or_of_another_family_is_refused_with_the_engines_wor
     assert!(error.starts_with("transcribe.cpp: ") && error.contains(FILE), "{error}");
 }
 
-/// What `convert` says of an artifact in a report.
-fn converted(home: &Path, recipe: &str) -> Value {
-    let file = home.join("recipe.yaml");
-    fs::write(&file, recipe).expect("written");
-    let mut command = trefoil();
-    command.args(["convert", &file.display().to_string(), "--offline", "--no-bench"]);
-    command.envs(std::env::var_os("VIRTUAL_ENV").map(|root| ("VIRTUAL_ENV", root)));
-    let output = command.output().expect("the binary starts");
-    assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
-    serde_json::from_slice(&fs::read(home.join("out/report.json")).expect("there")).expect("JSON")
-}
-
 #[test]
 #[ignore = "needs crispasr in $VIRTUAL_ENV; CI turns it on"]
 fn crisp_asr_stands_in_the_report_beside_the_graph() {
@@ -290,7 +278,7 @@ fn crisp_asr_stands_in_the_report_beside_the_graph() {
         model.display(),
         Scheme::Keep.name()
     );
-    let report = converted(home.path(), &recipe);
+    let report = converted(with_engines, home.path(), &recipe);
     let artifact = &report["artifacts"][0];
     let runs = artifact["runs"].as_array().expect("a list");
     let found = runs.iter().find(|run| run["engine"]["name"] == "CrispASR").expect("it ran");
@@ -322,7 +310,7 @@ fn crisp_asr_is_told_the_languages_that_a_recipe_names() {
         )
     };
     let said = |languages: &str| {
-        let report = converted(home.path(), &recipe(languages));
+        let report = converted(with_engines, home.path(), &recipe(languages));
         let artifact = &report["artifacts"][0];
         let runs = artifact["runs"].as_array().expect("a list");
         let place = runs.iter().position(|run| run["engine"]["name"] == "CrispASR").expect("it ran");
@@ -349,7 +337,7 @@ fn whisper_cpp_stands_in_the_report_beside_the_graph() {
         "model: {}\nout: out\nartifacts:\n  - whisper.cpp: {{}}\n    quantize: {{ scheme: f16 }}\nvalidate:\n  data: clips.jsonl\n",
         model.path().display()
     );
-    let report = converted(home.path(), &recipe);
+    let report = converted(with_engines, home.path(), &recipe);
     let runs = report["artifacts"][0]["runs"].as_array().expect("a list");
     let found = runs.iter().find(|run| run["engine"]["name"] == "whisper.cpp").expect("it ran");
     assert_eq!((&found["engine"]["version"], &found["to_float"]), (&json!("1.5.1"), &Value::Null), "{found:#}");

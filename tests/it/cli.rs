@@ -50,6 +50,22 @@ pub fn run(arguments: &[&str]) -> Output {
     trefoil().args(arguments).output().expect("the binary starts")
 }
 
+/// The program with the engines of `$VIRTUAL_ENV`.
+pub fn with_engines(arguments: &[&str]) -> Output {
+    let mut command = trefoil();
+    command.args(arguments).envs(std::env::var_os("VIRTUAL_ENV").map(|root| ("VIRTUAL_ENV", root)));
+    command.output().expect("the binary starts")
+}
+
+/// What `convert`, as `program` runs it, reports of a recipe that passes: written into a folder, with `out: out`.
+pub fn converted(program: fn(&[&str]) -> Output, dir: &Path, recipe: &str) -> Value {
+    let file = dir.join("recipe.yaml");
+    fs::write(&file, recipe).expect("written");
+    let output = program(&["convert", &file.display().to_string(), "--offline", "--no-bench"]);
+    assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
+    serde_json::from_slice(&fs::read(dir.join("out/report.json")).expect("there")).expect("JSON")
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }

@@ -1,5 +1,6 @@
 //! `gguf: { inputs: encoder }`: an encoder without its decoder, as llama.cpp and image programs open it.
 
+use std::fs;
 use std::path::Path;
 
 use converters::export::gguf::{ENCODER, FILE, Gguf, GgufFile, Inputs, Value};
@@ -69,6 +70,21 @@ fn what_no_engine_runs_alone_is_refused_with_what_does() {
     let for_another: Gguf = serde_json::from_str(r#"{"for": "CrispASR", "inputs": "encoder"}"#).expect("options");
     let told = refusal("t5-v1.1", &for_another);
     assert!(told.contains("CrispASR runs no encoder alone") && told.contains("llama.cpp runs it"), "{told}");
+}
+
+#[test]
+fn a_decoder_that_llama_cpp_cannot_run_is_no_obstacle_to_the_encoder() {
+    let home = tempfile::tempdir().expect("temporary folder");
+    let file = home.path().join("config.json");
+    let config = fs::read(fixture("t5-v1.1").join("config.json")).expect("there");
+    let mut config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+    config["num_decoder_layers"] = (config["num_layers"].as_u64().expect("a count") + 1).into();
+    fs::write(&file, config.to_string()).expect("written");
+    let mut model = converters::import::import_config(&file).expect("imported");
+    let told = Gguf::DEFAULT.prepare(&mut model).expect_err("refused").to_string();
+    assert!(told.contains("num_decoder_layers"), "{told}");
+    FORMAT.prepare(&mut model).expect("the decoder stays out");
+    FORMAT.check(&model).expect("so do its keys");
 }
 
 /// Rows of f32[b, enc, d] that are not padding, after each other.

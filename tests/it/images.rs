@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::cli::{code, run, text, trefoil};
+use crate::cli::{self, code, run, text, with_engines};
 use crate::fixture::{copy, fixture, repository};
 
 const MODEL: &str = "trocr-vit";
@@ -23,13 +22,6 @@ fn recorded(kind: &str) -> Vec<(String, Vec<i64>)> {
     let mut json: Value = serde_json::from_slice(&file).expect("JSON");
     let images: serde_json::Map<String, Value> = serde_json::from_value(json[kind].take()).expect("images");
     images.into_iter().map(|(name, tokens)| (name, serde_json::from_value(tokens).expect("ids"))).collect()
-}
-
-/// The program with the engines of `$VIRTUAL_ENV`.
-fn with_engines(arguments: &[&str]) -> Output {
-    let mut command = trefoil();
-    command.args(arguments).envs(std::env::var_os("VIRTUAL_ENV").map(|root| ("VIRTUAL_ENV", root)));
-    command.output().expect("the binary starts")
 }
 
 /// The prompt and the tokens that `trefoil run` answers, end to end.
@@ -58,9 +50,7 @@ fn converted(settings: &str, kind: &str) -> TempDir {
          max_new_tokens: 12\nvalidate:\n  data: data.jsonl\n  metric: character_error_rate\n",
         fixture(MODEL).display()
     );
-    fs::write(home.path().join("recipe.yaml"), recipe).expect("written");
-    let output = run(&["convert", &home.path().join("recipe.yaml").display().to_string(), "--offline", "--no-bench"]);
-    assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
+    cli::converted(run, home.path(), &recipe);
     home
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use validate::report::diff::Diff;
 
-use crate::cli::{Home, bless_or_compare, code, run, text, trefoil};
+use crate::cli::{Home, bless_or_compare, code, run, text, trefoil, with_engines};
 use crate::fixture::{copy, fixture, repository};
 
 /// A copy of a tiny checkpoint and a recipe for it.
@@ -307,10 +307,7 @@ fn speech_in_ctranslate2_is_compared_by_its_logits() {
     let data = home.path("clips.jsonl");
     fs::write(&data, json!({ "input": clip.display().to_string() }).to_string()).expect("written");
     let [ours, theirs] = ["out/onnx", "out/ctranslate2"].map(|name| home.path(name));
-    let mut command = trefoil();
-    command.args(["compare", &ours, &theirs, "--data", &data, "--offline", "--no-bench", "--json"]);
-    command.envs(std::env::var_os("VIRTUAL_ENV").map(|root| ("VIRTUAL_ENV", root)));
-    let output = command.output().expect("the binary starts");
+    let output = with_engines(&["compare", &ours, &theirs, "--data", &data, "--offline", "--no-bench", "--json"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     let report: validate::Report = serde_json::from_slice(&output.stdout).expect("a report");
     let run = report.artifacts[1].runs.first().unwrap_or_else(|| panic!("{:?}", report.artifacts[1].checks));

@@ -10,7 +10,7 @@ use safetensors::tensor::{TensorView, serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::cli::{code, run, text as said};
+use crate::cli::{self, code, run, text as said};
 use crate::fixture::{copy, expected, fixture, repository};
 
 /// Relative L2 error of two f32 implementations of the same sums in another order.
@@ -234,9 +234,7 @@ fn converted(name: &str, target: &[i64]) -> TempDir {
          max_new_tokens: 12\nvalidate:\n  data: data.jsonl\n  metric: exact_match\n",
         fixture(name).display()
     );
-    fs::write(home.path().join("recipe.yaml"), recipe).expect("written");
-    let output = run(&["convert", &home.path().join("recipe.yaml").display().to_string(), "--offline", "--no-bench"]);
-    assert_eq!(code(&output), 0, "{}{}", said(&output.stdout), said(&output.stderr));
+    cli::converted(run, home.path(), &recipe);
     home
 }
 

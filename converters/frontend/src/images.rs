@@ -8,7 +8,7 @@ use crate::front_end::{Asked, FrontEnd, Original};
 use crate::image::ImageProcessor;
 use crate::input::Input;
 use crate::tasks::Tasks;
-use crate::text::Text;
+use crate::text::{Text, spoken_to_the_end};
 
 /// For models that see: inputs are paths of images.
 pub struct Images<'a> {
@@ -41,7 +41,7 @@ impl FrontEnd for Images<'_> {
     }
 
     fn target(&self, text: &str) -> Result<Vec<i64>, String> {
-        crate::speech::spoken_to_the_end(self.text, text, self.eos)
+        spoken_to_the_end(self.text, text, self.eos)
     }
 
     fn about(&self) -> &'static str {

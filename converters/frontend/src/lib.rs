@@ -27,6 +27,6 @@ pub use input::{Fill, Input, tokens};
 pub use kind::Kind;
 pub use noise::Noise;
 pub use sized::Draws;
-pub use speech::{Speech, spoken};
+pub use speech::Speech;
 pub use tasks::Tasks;
-pub use text::{Ids, Text};
+pub use text::{Ids, Text, spoken};

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::audio::FeatureExtractor;
 use crate::front_end::{Asked, FrontEnd, Original};
 use crate::input::Input;
-use crate::text::Text;
+use crate::text::{Text, spoken_to_the_end};
 
 /// For models that recognize speech: inputs are paths of clips.
 pub struct Speech<'a> {
@@ -35,22 +35,6 @@ impl FrontEnd for Speech<'_> {
     fn about(&self) -> &'static str {
         ""
     }
-}
-
-/// The tokens of a text that is said, and then the end of a sequence. Errors: the tokenizer's own words.
-pub(crate) fn spoken_to_the_end(text: &dyn Text, said: &str, eos: Option<i64>) -> Result<Vec<i64>, String> {
-    let ids = spoken(text, said)?;
-    let ends = ids.last().copied() == eos;
-    Ok(ids.into_iter().chain(eos.filter(|_| !ends)).collect())
-}
-
-/// The tokens of a text that is said, without special ones around it. Errors: the tokenizer's own words.
-pub fn spoken(text: &dyn Text, said: &str) -> Result<Vec<i64>, String> {
-    let ids = text.encode_target(said)?;
-    let is_text = |id: &i64| !text.decode(&[*id]).is_empty();
-    let first = ids.iter().position(is_text).unwrap_or(ids.len());
-    let end = ids.iter().rposition(is_text).map_or(first, |last| last + 1);
-    Ok(ids[first..end].to_vec())
 }
 
 #[cfg(test)]

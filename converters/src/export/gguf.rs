@@ -127,12 +127,10 @@ impl Gguf {
     /// The weights of the file in its order.
     fn named(&self, model: &Model) -> Result<Named, ExportError> {
         let part = self.held(&model.graph);
-        let named = match names::in_order(&part.weights, self.names(model)?) {
-            Ok(named) => named,
-            Err(faults) => return Ok(Err(faults)),
-        };
+        let named = names::in_order(&part.weights, self.names(model)?);
+        let Cow::Owned(part) = &part else { return Ok(named) };
         let of_model = |id| model.graph.weights.find(&part.weights.get(id).name);
-        Ok(Ok(named.into_iter().filter_map(|(id, name)| Some((of_model(id)?, name))).collect()))
+        Ok(named.map(|named| named.into_iter().filter_map(|(id, name)| Some((of_model(id)?, name))).collect()))
     }
 
     fn names(&self, model: &Model) -> Result<names::Table, ExportError> {
@@ -301,13 +299,10 @@ impl Format for Gguf {
 
     fn prepare(&self, model: &mut Model) -> Result<Vec<String>, ExportError> {
         let mut said = Vec::new();
-        let metadata = model.architecture.gguf_metadata(&model.checkpoint)?;
-        let family = architecture(&metadata);
-        let dialect = self.dialect(model)?;
-        if dialect.map_or(LLAMA_CPP.contains(&family), |dialect| dialect.folds_logit_scale) {
-            said.extend(fold_logit_scale(model)?);
-        }
-        if let Some(dialect) = dialect {
+        if let Some(dialect) = self.dialect(model)? {
+            if dialect.folds_logit_scale {
+                said.extend(fold_logit_scale(model)?);
+            }
             if !self.inputs.is_model() {
                 said.push(
                     "the file holds the encoder alone; the decoder that it is judged with is the checkpoint's"
@@ -320,18 +315,23 @@ impl Format for Gguf {
             }
             return Ok(said);
         }
-        if !LLAMA_CPP.contains(&family) {
+        let metadata = model.architecture.gguf_metadata(&model.checkpoint)?;
+        let family = architecture(&metadata);
+        let in_llama_cpp = LLAMA_CPP.contains(&family);
+        if in_llama_cpp {
+            said.extend(fold_logit_scale(model)?);
+        } else {
             said.push(format!(
                 "llama.cpp does not run the architecture {family}; the file follows its naming all the same, and trefoil's \
                  interpreter runs it"
             ));
         }
-        match Held::of(model, LLAMA_CPP.contains(&family))? {
+        match Held::of(model, in_llama_cpp)? {
             (Held::Pieces(_), _) => {}
             (Held::Nothing, why) => {
                 said.push(format!("the file has no tokenizer and its consumer must bring ids: {why}"));
             }
-            (Held::Files, why) if LLAMA_CPP.contains(&family) => {
+            (Held::Files, why) if in_llama_cpp => {
                 said.push(format!("llama.cpp has no tokenizer for the file and must be brought ids: {why}"));
             }
             (Held::Files, _) => {}

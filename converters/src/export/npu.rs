@@ -16,7 +16,9 @@ pub mod profile;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use graph::passes::{AbsorbScales, Expand, Lengths, MakeStatic, Pass, UntieEmbeddings, Update, run_each, run_one};
+use graph::passes::{
+    AbsorbScales, Expand, FoldHeads, Lengths, MakeStatic, Pass, UntieEmbeddings, Update, run_each, run_one,
+};
 use graph::{Block, ENC, Graph, Weight, WeightData, WeightId, Weights};
 use onnx::tensors::{Layout, Reader};
 use onnx::{read, write};
@@ -87,7 +89,7 @@ impl Npu {
             };
             let lengths = Lengths { source, target: self.target, update };
             let mut fixed = open.clone();
-            run_one(&mut fixed, &MakeStatic { lengths }).map_err(unsupported)?;
+            run_each(&mut fixed, &[&MakeStatic { lengths }, &FoldHeads]).map_err(unsupported)?;
             Ok((source, fixed))
         };
         self.buckets(graph).into_iter().map(bucket).collect()

@@ -20,6 +20,7 @@
 //! | [`Expand`] | `Attention`, `Rope` -> matrix products, a softmax and tables | NPU |
 //! | [`QuantizeValues`] | `x` -> `FakeQuant(x)` for every value | NPU |
 //! | [`MakeStatic`] | entries of any length -> `encoder` and `decoder` of fixed lengths | NPU |
+//! | [`FoldHeads`] | `softmax(s)·v` of four axes -> of three, where 16-bit v is an input and s has no mask | NPU |
 
 mod activations;
 mod canonical;
@@ -36,6 +37,7 @@ pub use self::canonical::fold::{FOLD, Fold};
 pub use self::canonical::fuse_attention::{FUSE_ATTENTION, FuseAttention};
 pub use self::canonical::split::Split;
 pub use self::npu::expand::Expand;
+pub use self::npu::fold_heads::FoldHeads;
 pub use self::npu::make_static::{Lengths, MakeStatic, Update};
 pub use self::npu::untie_embeddings::UntieEmbeddings;
 pub use self::pass::{About, Caller, Changed, Fired, Meaning, Pass, PassError, run_each, run_one};
@@ -62,6 +64,7 @@ pub const TABLE: &[&About] = &[
     Expand::ABOUT,
     QuantizeValues::ABOUT,
     MakeStatic::ABOUT,
+    FoldHeads::ABOUT,
 ];
 
 /// The passes of every conversion, in order.

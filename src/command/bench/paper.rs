@@ -61,11 +61,11 @@ pub fn paper(arguments: &Bench, common: &Common, display: &Display) -> Result<Ve
     for source in lengths {
         display.stage(&format!("source {source}"), 2 * (runs as u64 + 1), Unit::Samples);
         let vocabulary = compared.shape.vocabulary;
-        let course = |round: usize, place: usize| course([source, vocabulary], place, tokens, SEED + round as u64);
+        let courses = |round, place| vec![course([source, vocabulary], place, tokens, SEED + round as u64)];
         let mut rounds = Vec::new();
-        for ran in interleaved(&mut sessions, runs, course, || display.advance(1)) {
+        for ran in interleaved(&mut sessions, runs, courses, || display.advance(1)) {
             match ran {
-                Ran::Done(times) => rounds.push(times),
+                Ran::Done(times) => rounds.push(times.concat()),
                 Ran::Failed(error) => return Err(wrong("a run", error)),
             }
         }

@@ -111,11 +111,9 @@ fn timed_in(
         session.timed(&courses[0]).ok()?;
     }
     let (samples, rounds) = affordable(start.elapsed().as_secs_f64(), courses.len(), is_judged);
-    let runs = samples * (rounds + 1);
-    let ran = interleaved(&mut sessions, runs - 1, |run, _| courses[run % samples].clone(), || progress.advance(1));
+    let ran = interleaved(&mut sessions, rounds, |_, _| courses[..samples].to_vec(), || progress.advance(1));
     let mut rounds = ran.into_iter().map(|ran| match ran {
-        // What is left of the round that warms up is left out.
-        Ran::Done(times) => Some(times[samples - 1..].chunks(samples).map(<[Times]>::to_vec).collect::<Vec<_>>()),
+        Ran::Done(rounds) => Some(rounds),
         Ran::Failed(_) => None,
     });
     let ours = rounds.next()??;

@@ -11,32 +11,32 @@ pub use super::course::{Course, Times};
 /// What became of one session.
 #[derive(Debug)]
 pub enum Ran {
-    /// A [`Times`] a round.
-    Done(Vec<Times>),
+    /// Of each round, a [`Times`] for each of its courses.
+    Done(Vec<Vec<Times>>),
     /// It took no further part.
     Failed(RuntimeError),
 }
 
-/// Before each run: ggml's threads spin for a tenth of a second after their last graph, and would do so beside the next engine.
+/// Before each turn: ggml's threads spin for a tenth of a second after their last graph, and would do so beside the next engine.
 const REST: Duration = Duration::from_millis(120);
 
-/// Runs courses in all sessions in turn: A B A B …, after one run of each that does not count.
+/// Runs courses in all sessions in turn: A B A B …, after one round that does not count.
 ///
-/// `course_of`: the course of a round and a session; round 0 warms up. Rounds should differ in their sources: engines may keep what
-/// they made of the last one. `advance`: called after each run.
+/// `courses_of`: what a session does in its turn of a round, one after another; round 0 warms up. Courses that follow each other should
+/// differ in their sources: engines may keep what they made of the last one. `advance`: called after each turn.
 pub fn interleaved(
     sessions: &mut [Box<dyn Session>],
     rounds: usize,
-    mut course_of: impl FnMut(usize, usize) -> Course,
+    mut courses_of: impl FnMut(usize, usize) -> Vec<Course>,
     mut advance: impl FnMut(),
 ) -> Vec<Ran> {
     let mut ran: Vec<Ran> = sessions.iter().map(|_| Ran::Done(Vec::new())).collect();
     for round in 0..=rounds {
         for (place, (session, ran)) in sessions.iter_mut().zip(&mut ran).enumerate() {
             let Ran::Done(all) = ran else { continue };
-            let course = course_of(round, place);
+            let courses = courses_of(round, place);
             std::thread::sleep(REST);
-            match session.timed(&course) {
+            match courses.iter().map(|course| session.timed(course)).collect() {
                 Ok(times) if round > 0 => all.push(times),
                 Ok(_) => {}
                 Err(error) => *ran = Ran::Failed(error),
@@ -133,11 +133,11 @@ mod tests {
         let session = |fails_after| Box::new(Counting { fed: Vec::new(), fails_after }) as Box<dyn Session>;
         let mut sessions = [session(99), session(4), session(99)];
         let (mut rounds, mut runs) = (Vec::new(), 0);
-        let course_of = |round, place| {
+        let courses_of = |round, place| {
             rounds.push((round, place));
-            course()
+            vec![course()]
         };
-        let ran = interleaved(&mut sessions, 2, course_of, || runs += 1);
+        let ran = interleaved(&mut sessions, 2, courses_of, || runs += 1);
         // The second one says three tokens, and fails at its second of the next round.
         assert_eq!((rounds.len(), runs), (8, 8));
         assert_eq!(rounds[..4], [(0, 0), (0, 1), (0, 2), (1, 0)]);

@@ -3,7 +3,7 @@
 use converters::frontend::Input;
 use graph::ir::port::ENCODER_HIDDEN;
 use graph::{Feeds, Graph, Progress, Tensor};
-use report::{Check, Limit, Link, Metric};
+use report::{Check, Link};
 
 use super::apart::{norm, relative};
 use super::engine::not_opened;
@@ -21,7 +21,7 @@ impl Walk<'_> {
         held: &Graph,
         progress: &dyn Progress,
     ) -> Result<(), ChainError> {
-        let Context { artifact, options, limits, .. } = *self.context;
+        let Context { artifact, options, .. } = *self.context;
         let mut session = match runtime.open(artifact, options) {
             Ok(session) => session,
             Err(error) => {
@@ -41,14 +41,9 @@ impl Walk<'_> {
         };
         let samples = self.context.baseline.subject.data.samples.len();
         let what = format!("{called}: what the encoder makes of {samples} samples");
-        let floor = Floor::of(runtime.name(), Arithmetic::of(held));
-        let check = match limits.runtime_rel_l2.or(floor.map(|floor| floor.rel_l2)) {
-            Some(limit) => {
-                let broken = "the engine's encoder is not the graph's: a weight, a norm or the relative bias differs";
-                Check::judge(Link::Runtime, what, Metric::RelL2, apart.rel_l2(), Limit::AtMost(limit), broken)
-            }
-            None => Check::info(Link::Runtime, what, Metric::RelL2, apart.rel_l2(), "nobody has measured its noise"),
-        };
+        let floor = Floor::of(runtime.name(), Arithmetic::of(held)).copied();
+        let broken = "the engine's encoder is not the graph's: a weight, a norm or the relative bias differs";
+        let check = self.within_noise(floor, what, apart.rel_l2(), broken);
         self.checks.push(check.of(samples, None));
         Ok(())
     }

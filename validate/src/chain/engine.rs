@@ -181,20 +181,27 @@ impl Walk<'_> {
             self.checks.push(Check::not_run(Link::Runtime, what, "no target is that long"));
             return;
         }
-        let floor = self.floor(runtime);
-        let mut check = match self.limit(runtime) {
-            Some(limit) => Check::judge(Link::Runtime, what, Metric::RelL2, found.rel_l2, Limit::AtMost(limit), broken),
-            // Without a known floor, only logits that are not numbers can be called broken.
-            None if found.rel_l2.is_none() => Check::failed(Link::Runtime, what, "the logits are not numbers"),
-            None => Check::info(Link::Runtime, what, Metric::RelL2, found.rel_l2, UNKNOWN_FLOOR),
+        let check = self.within_noise(self.floor(runtime), what, found.rel_l2, broken);
+        self.checks.push(check.with(found));
+    }
+
+    /// Relative L2 of what an engine computed to what its graph does (`None`: they are not numbers), at most as much as the
+    /// recipe says, else as `floor`, the noise that the engine is known to add.
+    pub(super) fn within_noise(&self, floor: Option<Floor>, what: String, rel_l2: Option<f64>, broken: &str) -> Check {
+        let of_recipe = self.context.limits.runtime_rel_l2;
+        let mut check = match of_recipe.or(floor.map(|floor| floor.rel_l2)) {
+            Some(limit) => Check::judge(Link::Runtime, what, Metric::RelL2, rel_l2, Limit::AtMost(limit), broken),
+            // Without a known floor, only what are no numbers can be called broken.
+            None if rel_l2.is_none() => Check::failed(Link::Runtime, what, "they are not numbers"),
+            None => Check::info(Link::Runtime, what, Metric::RelL2, rel_l2, UNKNOWN_FLOOR),
         };
         if check.sentence.is_empty() {
-            check.sentence = match (self.context.limits.runtime_rel_l2, floor) {
+            check.sentence = match (of_recipe, floor) {
                 (Some(_), _) => "limit of the recipe".to_owned(),
                 (None, floor) => floor.map_or(String::new(), |floor| floor.sentence()),
             };
         }
-        self.checks.push(check.with(found));
+        check
     }
 
     /// An ONNX folder has its decoder twice: as a pair and merged. The pair ran over the data, the merged one is probed; where

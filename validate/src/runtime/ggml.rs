@@ -1,11 +1,11 @@
 //! `trefoil-engine`, compiled in: GGUF artifacts of every family on ggml, under the cargo feature `llama-cpp`.
 
 use converters::Artifact;
-use converters::export::gguf::{ENCODER, GgufFile, VERSION_KEY};
+use converters::export::gguf::{ENCODER, VERSION_KEY};
 
 use crate::runtime::error::RuntimeError;
+use crate::runtime::gguf;
 use crate::runtime::interface::{Fit, Options, Present, Program, Runtime, Session};
-use crate::runtime::interpreter::family;
 use crate::runtime::names::GGML;
 
 #[cfg(feature = "llama-cpp")]
@@ -27,13 +27,6 @@ pub use trefoil_engine as engine;
 /// rounded to 16 bits, and quantized ones take them rounded to 8 bits in blocks. The cache is f32, and f16 where the engine is timed, with the decoder's matrices repacked.
 pub struct Ggml;
 
-/// Whether a file can be read and is not trefoil's.
-fn is_of_another_program(artifact: &Artifact) -> bool {
-    let mut files = artifact.files.iter().filter(|file| file.extension().is_some_and(|end| end == "gguf"));
-    let first = files.next().map(|file| GgufFile::open(&artifact.dir.join(file)));
-    matches!(first, Some(Ok(file)) if file.get(VERSION_KEY).is_none())
-}
-
 impl Program for Ggml {
     fn name(&self) -> &'static str {
         GGML
@@ -44,13 +37,16 @@ impl Program for Ggml {
     }
 
     fn fit(&self, artifact: &Artifact) -> Fit {
-        match self.runs(artifact.format) {
-            false => Fit::Foreign,
-            true if family(artifact).is_some_and(|family| family == ENCODER) => Fit::Foreign,
-            true if is_of_another_program(artifact) => Fit::CannotRun(format!(
+        if !self.runs(artifact.format) {
+            return Fit::Foreign;
+        }
+        match gguf::opened(artifact) {
+            Some(file) if gguf::family(&file) == Some(ENCODER) => Fit::Foreign,
+            Some(file) if file.get(VERSION_KEY).is_none() => Fit::CannotRun(format!(
                 "it reads what the GGUF that trefoil writes says of its graph, and this one has no key {VERSION_KEY}"
             )),
-            true => Fit::Runs,
+            // What nobody can read is refused when it is opened.
+            _ => Fit::Runs,
         }
     }
 

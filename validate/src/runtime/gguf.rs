@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use converters::Artifact;
-use converters::export::gguf::{FILE, GgufFile};
+use converters::export::gguf::{FILE, GgufFile, Value};
 
 /// Of an [`Artifact`].
 pub(super) const FORMAT: &str = "gguf";
@@ -14,7 +14,20 @@ pub(super) fn path(artifact: &Artifact) -> PathBuf {
     artifact.dir.join(files.next().map_or(FILE.as_ref(), PathBuf::as_path))
 }
 
+/// The file of an artifact; `None` where it is of another format or cannot be read.
+pub(super) fn opened(artifact: &Artifact) -> Option<GgufFile> {
+    GgufFile::open(&path(artifact)).ok().filter(|_| artifact.format == FORMAT)
+}
+
 /// Whether the file of an artifact can be read and has a key.
 pub(super) fn holds(artifact: &Artifact, key: &str) -> bool {
-    artifact.format == FORMAT && GgufFile::open(&path(artifact)).is_ok_and(|file| file.get(key).is_some())
+    opened(artifact).is_some_and(|file| file.get(key).is_some())
+}
+
+/// `general.architecture` of a file, if it says.
+pub(super) fn family(file: &GgufFile) -> Option<&str> {
+    match file.get("general.architecture")? {
+        Value::String(family) => Some(family),
+        _ => None,
+    }
 }

@@ -1,10 +1,11 @@
 //! The interpreter on a file: GGUF artifacts of families that llama.cpp does not run.
 
 use converters::Artifact;
-use converters::export::gguf::{ENCODER, FILE, GgufFile, LLAMA_CPP, Value};
+use converters::export::gguf::{ENCODER, FILE, LLAMA_CPP};
 use graph::Interpreter;
 
 use crate::runtime::error::RuntimeError;
+use crate::runtime::gguf;
 use crate::runtime::host;
 use crate::runtime::interface::{Fit, Options, Present, Program, Runtime, Session};
 use crate::runtime::names::INTERPRETER;
@@ -14,14 +15,6 @@ use crate::runtime::reference::{CACHED_WEIGHTS_BYTES, Reference};
 ///
 /// The arithmetic is that of the quantized graph, so what differs is what the file lost: the noise floor is 0.
 pub struct OwnInterpreter;
-
-/// `general.architecture` of a GGUF artifact; `None` when the file does not say.
-pub(super) fn family(artifact: &Artifact) -> Option<String> {
-    match GgufFile::open(&artifact.dir.join(FILE)).ok()?.get("general.architecture")? {
-        Value::String(family) => Some(family.clone()),
-        _ => None,
-    }
-}
 
 impl Program for OwnInterpreter {
     fn name(&self) -> &'static str {
@@ -36,8 +29,8 @@ impl Program for OwnInterpreter {
         if !self.runs(artifact.format) {
             return Fit::Foreign;
         }
-        match family(artifact) {
-            Some(family) if family != ENCODER && !LLAMA_CPP.contains(&family.as_str()) => Fit::Runs,
+        match gguf::opened(artifact).as_ref().and_then(gguf::family) {
+            Some(family) if family != ENCODER && !LLAMA_CPP.contains(&family) => Fit::Runs,
             // A file that nobody can read is llama.cpp's to refuse.
             _ => Fit::Foreign,
         }

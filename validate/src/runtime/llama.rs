@@ -4,8 +4,8 @@ use converters::Artifact;
 use converters::export::gguf::{ENCODER, LLAMA_CPP};
 
 use crate::runtime::error::RuntimeError;
+use crate::runtime::gguf;
 use crate::runtime::interface::{Fit, Options, Present, Program, Runtime, Session};
-use crate::runtime::interpreter::family;
 use crate::runtime::names::LLAMA;
 
 #[cfg(feature = "llama-cpp")]
@@ -39,9 +39,9 @@ impl Program for LlamaCpp {
         if !self.runs(artifact.format) {
             return Fit::Foreign;
         }
-        match family(artifact) {
-            Some(family) if family == ENCODER => Fit::Foreign,
-            Some(family) if !LLAMA_CPP.contains(&family.as_str()) => {
+        match gguf::opened(artifact).as_ref().and_then(gguf::family) {
+            Some(ENCODER) => Fit::Foreign,
+            Some(family) if !LLAMA_CPP.contains(&family) => {
                 let known = LLAMA_CPP.join(", ");
                 Fit::CannotRun(format!("of encoder-decoders it knows the architecture {known}, and this is {family}"))
             }
@@ -91,8 +91,10 @@ impl Program for LlamaEncoder {
     }
 
     fn fit(&self, artifact: &Artifact) -> Fit {
-        let is_encoder = self.runs(artifact.format) && family(artifact).is_some_and(|family| family == ENCODER);
-        if is_encoder { Fit::Runs } else { Fit::Foreign }
+        match gguf::opened(artifact).as_ref().and_then(gguf::family) {
+            Some(ENCODER) => Fit::Runs,
+            _ => Fit::Foreign,
+        }
     }
 
     fn probe(&self, options: &Options) -> Result<Present, RuntimeError> {

@@ -100,6 +100,41 @@ fn shared_key_heads_soft_caps_and_partial_rotation_are_spelled_out() {
 }
 
 #[test]
+fn heads_become_the_batch_where_values_of_16_bits_are_fed_and_nothing_masks_the_scores() {
+    let attention = |heads: usize, bits: u8, is_masked: bool| {
+        let b = Build::new();
+        let round = |x| b.op(Op::FakeQuant(FakeQuant::over(-2.0, 2.0, bits)), &[x]);
+        let [q, k, v] =
+            ["q", "k", "v"].map(|name| b.input(name, Type::f32([1, heads, if name == "q" { 1 } else { 5 }, 4])));
+        let mask = b.input("mask", Type::f32([1usize, 1, 1, 5]));
+        let scores = round(round(q).matmul(round(k.t())));
+        let scores = if is_masked { round(scores + round(mask)) } else { scores };
+        let y = round(round(scores.softmax()).matmul(round(v)));
+        let inputs = [("q", q), ("k", k), ("v", v), ("mask", mask)];
+        b.entry("decoder", &inputs[..if is_masked { 4 } else { 3 }], &[("y", y)], BTreeMap::new());
+        b.finish().expect("fits")
+    };
+    let feeds: Feeds = [("q", 1), ("k", 5), ("v", 5)]
+        .map(|(name, n)| {
+            (name.into(), Tensor::f32([1, 3, n, 4], (0..12 * n).map(|i| (i * 7 % 11) as f32 / 6.0 - 0.9).collect()))
+        })
+        .into();
+    let run = |graph: &Graph| Interpreter::new(graph).call("decoder", &feeds).expect("evaluates");
+
+    let before = attention(3, 16, false);
+    let mut after = before.clone();
+    assert_eq!(count(&mut after, &FoldHeads), Ok(1));
+    assert_eq!(run(&before), run(&after));
+    let ranks: Vec<usize> =
+        after.values.iter().filter(|v| matches!(v.def, Def::Op(Op::MatMul, _))).map(|v| v.ty.shape.len()).collect();
+    assert_eq!(ranks, [4, 3]);
+    assert_eq!(count(&mut after, &FoldHeads), Ok(0), "once is enough");
+    for mut other in [attention(3, 8, false), attention(3, 16, true), attention(1, 16, false)] {
+        assert_eq!(count(&mut other, &FoldHeads), Ok(0));
+    }
+}
+
+#[test]
 fn scales_move_into_weights_that_nothing_else_reads() {
     let mut graph = model();
     // The norm's weight takes the logit scale; 0.25 is a power of two, so not a bit may change.

@@ -28,8 +28,9 @@ import os
 import sys
 import tempfile
 
-# Steps that are computed beyond the tokens that were given, as far as there are positions: whoever decodes greedily asks for these next.
-AHEAD = 8
+# Steps that are computed beyond a token that was given, as far as there are positions: whoever decodes greedily asks for these next. Each
+# call begins anew, so that fewer would cost more.
+AHEAD = 16
 
 
 def main():
@@ -101,10 +102,12 @@ class Model:
     def decode(self, starts, given, last):
         count = 1 + len(given[0])
         if not self.has(given):
+            # Whoever feeds a whole target asks for nothing after it.
+            ahead = self.ahead if last == 1 else 0
             try:
-                self.said, self.logits = self.run(starts, given, count + self.ahead)
+                self.said, self.logits = self.run(starts, given, count + ahead)
             except RuntimeError:
-                if self.ahead == 0:
+                if ahead == 0:
                     raise
                 self.ahead = 0
                 self.said, self.logits = self.run(starts, given, count)
