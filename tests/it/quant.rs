@@ -62,7 +62,8 @@ fn every_weight_of_every_fixture_has_the_role_that_its_name_says() {
                 name if name.contains("embed_positions") || name.ends_with("pos_idx_to_embed") => Role::Position,
                 _ if ["row_embeddings", "column_embeddings"].contains(&module) => Role::Position,
                 _ if ["position_embeddings", "wpe"].contains(&module) => Role::Position,
-                _ if module.starts_with("conv") || module == "projection" => Role::Conv,
+                _ if module.starts_with("conv") || ["projection", "dw"].contains(&module) => Role::Conv,
+                name if name.contains(".convs.") && name.ends_with(".proj.weight") => Role::Conv,
                 _ if module.to_lowercase().contains("norm") || module.starts_with("ln") => Role::Norm,
                 name if name.ends_with("mlp.c_proj.weight") => Role::FeedForwardOut,
                 name if name.ends_with("output.dense.weight") && !name.contains("attention.output") => {

@@ -121,18 +121,15 @@ impl<'a> Layout<'a> {
             let used = uses.get(&id).unwrap_or(&unused);
             if turned(weight) && matches!(weight.data, WeightData::Quantized(_)) {
                 faults.push(format!("{}: only Linears can have codes, and transformers has none there", weight.name));
-                continue;
             }
             match &weight.data {
                 WeightData::Quantized(Quantized::Affine(tensor)) => {
-                    if let Some(fault) = misfit(weight, used, rounded) {
-                        faults.push(fault);
-                    }
+                    faults.extend(misfit(weight, used, rounded).filter(|_| !turned(weight)));
                     codes.push((weight, tensor, used));
                 }
                 WeightData::Quantized(quantized) => match (SmallFloats::of(quantized), &weight.data) {
                     (Some(small), _) => {
-                        faults.extend(misfit(weight, used, rounded));
+                        faults.extend(misfit(weight, used, rounded).filter(|_| !turned(weight)));
                         floats.push((weight, small, used));
                     }
                     (None, data) => {
