@@ -3,8 +3,10 @@
 mod answerer;
 mod arguments;
 mod error;
+mod prompts;
 mod questions;
 mod subject;
+mod token2json;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -15,7 +17,7 @@ use frontend::{FrontEnd, Input};
 use serde_json::{Value, json};
 use validate::runtime::reference::caching;
 use validate::task::Text;
-use validate::{Engine, Generated};
+use validate::{Engine, Generated, Greedy};
 
 use crate::build::error::PipelineError;
 use crate::build::folder::settle_around;
@@ -25,6 +27,7 @@ use crate::command::arguments::{Common, Verdict};
 use crate::show::progress::Display;
 use crate::show::terminal::{is_read, print, printable};
 use answerer::Answerer;
+use prompts::Prompts;
 use questions::{Question, Questions};
 use subject::Subject;
 
@@ -42,14 +45,15 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
     let (text, of_languages) = text_of(tokenizer, &[&of_recipe, &asked]).map_err(PipelineError::from)?;
     let files = Files::open(dir).map_err(PipelineError::from)?;
     let front_end = subject.front_end().open(&files, &*text, None, images).map_err(PipelineError::from)?;
-    let decoding = arguments.decoding(subject.decoding().clone(), &of_languages)?;
+    let decoding = arguments.decoding(subject.decoding().clone(), &of_languages, &*text)?;
+    let prompts = Prompts::of(decoding, arguments.max_new_tokens, &*text);
     let interpreter;
     let answerer = match &subject {
         Subject::Checkpoint(source) => {
             interpreter = caching(&source.exact.graph);
-            Answerer::of_checkpoint(&interpreter, arguments, &decoding, display)?
+            Answerer::of_checkpoint(&interpreter, arguments, display)?
         }
-        Subject::Artifact { format, .. } => Answerer::of_artifact(format, arguments, &decoding, display)?,
+        Subject::Artifact { format, .. } => Answerer::of_artifact(format, arguments, display)?,
     };
     let hint = match Tokenizer::open(tokenizer) {
         Err(TokenizerError::Missing { dir }) => format!(
@@ -59,7 +63,7 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
         _ => String::new(),
     };
     let (front_end, text, as_json) = (&*front_end, &*text, common.json);
-    let mut conversation = Conversation { answerer, front_end, text, as_json, hint, asked: 0, broken: 0 };
+    let mut conversation = Conversation { answerer, front_end, text, prompts, as_json, hint, asked: 0, broken: 0 };
     match arguments.only() {
         Some(said) => conversation.one(said)?,
         None => conversation.all(Questions::of(arguments, display)?, arguments.batch.get())?,
@@ -85,6 +89,7 @@ struct Conversation<'o> {
     answerer: Answerer<'o>,
     front_end: &'o dyn FrontEnd,
     text: &'o dyn Text,
+    prompts: Prompts<'o>,
     as_json: bool,
     /// Of inputs that cannot be read, a line of its own.
     hint: String,
@@ -101,6 +106,9 @@ struct Answered {
     found: Found,
 }
 
+/// The place of an input among those that are asked, how it is decoded, and what is fed.
+type Fed = (usize, Greedy, Input);
+
 enum Found {
     /// The line is empty.
     Nothing,
@@ -116,11 +124,12 @@ impl Conversation<'_> {
         let input = self.front_end.input(said, Path::new(""));
         let about = self.front_end.about();
         let input = input.map_err(|message| RunError::Input(format!("{about}{message}{}", self.hint)))?;
-        let found = self.answerer.say(&[&input])?.pop().expect("one sequence in, one out");
+        let greedy = self.prompts.greedy(None).map_err(RunError::Input)?;
+        let found = self.answerer.say(&greedy, &[&input])?.pop().expect("one sequence in, one out");
         let answer = self.object(said, &input, found?);
         let printed = match self.as_json {
             true => serde_json::to_string_pretty(&answer).expect("only JSON types"),
-            false => output(&answer).to_owned(),
+            false => output(&answer),
         };
         print(&(shown(&printed) + "\n")).map_err(RunError::io(Path::new("stdout")))
     }
@@ -143,24 +152,28 @@ impl Conversation<'_> {
 
     /// Feeds those that can be fed, side by side as far as they fit.
     fn answered(&mut self, questions: Vec<Question>, dir: &Path) -> Result<Vec<Answered>, RunError> {
-        let (mut fed, mut answers) = (Vec::new(), Vec::new());
-        for Question { number, said } in questions {
+        let (mut fed, mut answers): (Vec<Fed>, _) = (Vec::new(), Vec::new());
+        for Question { number, said, prompt } in questions {
             let input = said.as_ref().map_err(String::clone).and_then(|said| match said.is_empty() {
                 true => Ok(None),
-                false => self.front_end.input(said, dir).map(Some),
+                false => {
+                    let greedy = self.prompts.greedy(prompt.as_deref())?;
+                    self.front_end.input(said, dir).map(|input| Some((greedy, input)))
+                }
             });
             let found = match input {
                 Ok(input) => {
-                    fed.extend(input.map(|input| (answers.len(), input)));
+                    fed.extend(input.map(|(greedy, input)| (answers.len(), greedy, input)));
                     Found::Nothing
                 }
                 Err(message) => Found::Refused(message),
             };
             answers.push(Answered { number, said: said.unwrap_or_default(), found });
         }
-        for group in fed.chunk_by(|(_, one), (_, next)| one.fits_beside(next)) {
-            let inputs: Vec<&Input> = group.iter().map(|(_, input)| input).collect();
-            for ((at, input), found) in group.iter().zip(self.answerer.say(&inputs)?) {
+        let is_beside = |(_, greedy, one): &Fed, (_, other, next): &Fed| greedy == other && one.fits_beside(next);
+        for group in fed.chunk_by(is_beside) {
+            let inputs: Vec<&Input> = group.iter().map(|(.., input)| input).collect();
+            for ((at, _, input), found) in group.iter().zip(self.answerer.say(&group[0].1, &inputs)?) {
                 let answer = &mut answers[*at];
                 answer.found = match found {
                     Ok(found) => Found::Answer(self.object(&answer.said, input, found)),
@@ -199,6 +212,7 @@ impl Conversation<'_> {
 
     /// An answer as programs read it.
     fn object(&self, said: &str, input: &Input, (engine, generated): (Engine, Generated)) -> Value {
+        let fields = self.prompts.fields(&generated);
         let Generated { prompt, tokens, ended } = generated;
         let output = self.text.decode(&tokens);
         let mut value = json!({
@@ -208,13 +222,17 @@ impl Conversation<'_> {
         if let Some(ids) = input.ids() {
             value["input_ids"] = json!(ids);
         }
+        if let Some(fields) = fields {
+            value["fields"] = fields;
+        }
         value
     }
 }
 
-/// The text of an answer.
-fn output(answer: &Value) -> &str {
-    answer["output"].as_str().unwrap_or_default()
+/// The text of an answer, or its fields where it is a form.
+fn output(answer: &Value) -> String {
+    let fields = answer.get("fields").map(Value::to_string);
+    fields.unwrap_or_else(|| answer["output"].as_str().unwrap_or_default().to_owned())
 }
 
 /// Files and pipes get what the model says; a terminal nothing that it would obey.

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use converters::checkpoint::{Generation, Overrides};
 
+use validate::task::Text;
+
 use super::error::RunError;
+use crate::build::source::{asking, prompted};
 use crate::command::engines::Engines;
 
 /// Arguments of `run`.
@@ -29,6 +32,9 @@ pub struct Run {
     /// Where to find the tokenizer if it is not in the artifact's folder
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,
+    /// What the decoder is fed first, such as `<s_cord-v2>` [default: the line's in a file, else the recipe's, else the start token]
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
     /// Language of the speech, as `french` or `fr` [default: the recipe's, else detected]
     #[arg(long, value_name = "NAME")]
     pub language: Option<String>,
@@ -66,13 +72,15 @@ impl Run {
     }
 
     /// A model's own way to decode, changed by languages and then by the other arguments.
-    pub fn decoding(&self, own: Generation, of_languages: &Overrides) -> Result<Generation, RunError> {
+    pub fn decoding(&self, own: Generation, of_languages: &Overrides, text: &dyn Text) -> Result<Generation, RunError> {
         let Run { language, task, max_new_tokens, .. } = self;
+        let refused = |problem| RunError::Decode(vec![problem]);
+        let prompt = self.prompt.as_deref().map(asking).unwrap_or_default();
         let asked = Overrides {
             language: language.clone(),
             task: task.clone(),
             max_new_tokens: *max_new_tokens,
-            ..Overrides::default()
+            ..prompted(&prompt, text).map_err(refused)?
         };
         own.with(of_languages).and_then(|decoding| decoding.with(&asked)).map_err(RunError::Decode)
     }

@@ -17,6 +17,14 @@ pub struct Question {
     pub number: usize,
     /// As it was given; a sentence where the line is none that could be fed.
     pub said: Result<String, String>,
+    /// What the decoder is fed first, where its line says so.
+    pub prompt: Option<String>,
+}
+
+impl Question {
+    fn of(number: usize, said: String) -> Question {
+        Question { number, said: Ok(said), prompt: None }
+    }
 }
 
 /// All inputs, in order.
@@ -62,7 +70,7 @@ impl Iterator for Questions {
 
     fn next(&mut self) -> Option<Result<Question, RunError>> {
         match &mut self.from {
-            From::Arguments(given) => given.next().map(|(at, said)| Ok(Question { number: at + 1, said: Ok(said) })),
+            From::Arguments(given) => given.next().map(|(at, said)| Ok(Question::of(at + 1, said))),
             From::File(file, lines) => of_lines(lines).map_err(RunError::io(file)).transpose(),
             From::Stdin(lines) => of_lines(lines).map_err(RunError::io(Path::new("stdin"))).transpose(),
         }
@@ -74,8 +82,12 @@ fn of_lines<R: BufRead>(lines: &mut Lines<R>) -> io::Result<Option<Question>> {
         if lines.is_rest() {
             continue;
         }
-        let said = lines.line().map(|line| line.map_or(String::new(), |line| line.input));
-        return Ok(Some(Question { number: lines.number(), said }));
+        let number = lines.number();
+        return Ok(Some(match lines.line() {
+            Ok(None) => Question::of(number, String::new()),
+            Ok(Some(line)) => Question { prompt: line.prompt, ..Question::of(number, line.input) },
+            Err(why) => Question { number, said: Err(why), prompt: None },
+        }));
     }
     Ok(None)
 }

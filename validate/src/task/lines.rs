@@ -13,6 +13,9 @@ pub struct Line {
     pub input: String,
     /// What should be said of it, where that is known.
     pub target: Option<String>,
+    /// What the decoder is fed first, where that is not the same for all.
+    #[serde(default)]
+    pub prompt: Option<String>,
 }
 
 /// Lines of at most [`LINE_BYTES`], read one after the other.
@@ -74,7 +77,7 @@ impl<R: BufRead> Lines<R> {
             (false, true) => serde_json::from_str(line)
                 .map(Some)
                 .map_err(|e| format!("expected {{\"input\": …, \"target\": …}}: {e}")),
-            (false, false) => Ok(Some(Line { input: line.to_owned(), target: None })),
+            (false, false) => Ok(Some(Line { input: line.to_owned(), target: None, prompt: None })),
         }
     }
 }

@@ -32,9 +32,9 @@ const ITS_DTYPES: [(&str, &str); 4] = [("fp32", ""), ("fp16", "_fp16"), ("q8", "
 pub const TRANSFORMERS_JS: [&str; 9] =
     ["t5", "mt5", "bart", "mbart", "blenderbot-small", "marian", "m2m_100", "whisper", "vision-encoder-decoder"];
 
-/// The decoder of images whose caches it knows: of another it feeds none, or some of other names (`getNormalizedConfig` of its
+/// The decoders of images whose caches it knows: of another it feeds none, or some of other names (`getNormalizedConfig` of its
 /// src/configs.js).
-pub(super) const ITS_DECODER: &str = "trocr";
+pub(super) const ITS_DECODERS: [&str; 2] = ["trocr", "mbart"];
 
 /// How the files of a folder are named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
