@@ -26,9 +26,10 @@ use validate::task::{Data, Ids};
 static ALLOCATOR: memory::Counting = memory::Counting;
 
 /// A checkpoint of each family.
-pub(crate) const FAMILIES: [&str; 20] = [
+pub(crate) const FAMILIES: [&str; 22] = [
     "bart", "mbart", "pegasus", "blenderbot", "blenderbot-small", "plbart", "m2m_100", "nllb", "marian", "moonshine", "mu",
     "t5-v1.0", "mt5", "umt5", "t5gemma", "t5gemma2", "whisper", "trocr-vit", "vit-bert", "vit-gpt2",
+    "donut", "florence2",
 ];
 
 /// One of [`TARGETS`].

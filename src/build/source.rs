@@ -76,7 +76,16 @@ impl Source {
         let eos = self.decoding.eos_token_ids.first().copied();
         let front_end =
             self.exact.architecture.front_end().open(self.exact.checkpoint.files(), text, eos, self.images)?;
-        Ok(Data::load(file, samples.map_or(usize::MAX, NonZeroUsize::get), &*front_end)?)
+        let fed: Vec<i64> = Greedy::from(&self.decoding).prompt();
+        let is_fed = |prompt: &str| match prompted(&asking(prompt), text).map(|asked| self.decoding.with(&asked)) {
+            Ok(Ok(asked)) if Greedy::from(&asked).prompt() == fed => Ok(()),
+            Ok(Ok(_)) => {
+                Err("expected the prompt of `decode` in the recipe, with which all samples are decoded".to_owned())
+            }
+            Ok(Err(problems)) => Err(problems.join("; ")),
+            Err(problem) => Err(problem),
+        };
+        Ok(Data::load_prompted(file, samples.map_or(usize::MAX, NonZeroUsize::get), &*front_end, &is_fed)?)
     }
 
     /// Watches the model decode, when one of the targets asks for it.
@@ -191,6 +200,25 @@ pub fn name(model: &Path) -> String {
     let path = model.canonicalize().unwrap_or_else(|_| model.to_owned());
     let name = if path.is_file() { path.file_stem() } else { path.file_name() };
     name.map_or(String::new(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Settings of decoding with their prompt as ids. Errors: it has marks that the model does not know.
+pub fn fed_first(dir: &Path, decode: &Overrides, text: &dyn Text) -> Result<Overrides, PipelineError> {
+    prompted(decode, text).map_err(|problem| PipelineError::Decode { dir: dir.to_owned(), problems: vec![problem] })
+}
+
+/// A prompt alone.
+pub fn asking(prompt: &str) -> Overrides {
+    Overrides { prompt: Some(prompt.to_owned()), ..Overrides::default() }
+}
+
+/// The same. Errors: in words.
+pub fn prompted(decode: &Overrides, text: &dyn Text) -> Result<Overrides, String> {
+    let Some(prompt) = &decode.prompt else { return Ok(decode.clone()) };
+    let ids = text.prompt(prompt).map_err(|why| format!("prompt: {why}"))?;
+    let ids: Option<Vec<u32>> = ids.into_iter().map(|id| u32::try_from(id).ok()).collect();
+    let ids = ids.ok_or_else(|| format!("prompt: expected token ids, found {prompt}"))?;
+    Ok(Overrides { decoder_input_ids: Some(ids), ..decode.clone() })
 }
 
 /// The tokenizer in a folder, with these languages, the last of each counting, and what the last ones mean for decoding.

@@ -18,7 +18,7 @@ use crate::build::manifest::{self, Manifest, Origin, RecipeText};
 use crate::build::observed::Observed;
 use crate::build::places;
 use crate::build::provenance;
-use crate::build::source::{Source, text_of};
+use crate::build::source::{Source, fed_first, text_of};
 use crate::recipe::load::Loaded;
 use crate::recipe::schema::Recipe;
 use crate::recipe::target::Target;
@@ -80,7 +80,8 @@ impl<'r> Work<'r> {
         display.say(&format!("import {}", recipe.model.display()));
         let inputs = Inputs::of(&recipe.model).map_err(PipelineError::io(&recipe.model))?;
         let (text, of_languages) = text_of(&recipe.model, &[&recipe.languages])?;
-        let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?.seeing(recipe.image);
+        let decode = fed_first(&recipe.model, &recipe.decode, &*text)?;
+        let source = Source::open(&recipe.model, &[&of_languages, &decode])?.seeing(recipe.image);
         let need = all_refused(&source, &targets)?.iter().map(|need| need.scratch + need.artifact).sum();
         let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
         let recipe_text = RecipeText::new(asked.recipe, &loaded.text);

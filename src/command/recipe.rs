@@ -11,7 +11,7 @@ use crate::build::fetch::fetch;
 use crate::build::folder::free_bytes;
 use crate::build::given::Given;
 use crate::build::growth::{self, refused};
-use crate::build::source::{Source, text_of};
+use crate::build::source::{Source, fed_first, text_of};
 use crate::build::twin;
 use crate::command::arguments::{Common, Verdict};
 use crate::command::drafting::Drafting;
@@ -31,7 +31,8 @@ pub fn check(path: &Path, model: Option<&Path>, common: &Common, display: &Displ
     fetch(&mut loaded, false, display)?;
     let recipe = &loaded.recipe;
     let (text, of_languages) = text_of(&recipe.model, &[&recipe.languages])?;
-    let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?.seeing(recipe.image);
+    let decode = fed_first(&recipe.model, &recipe.decode, &*text)?;
+    let source = Source::open(&recipe.model, &[&of_languages, &decode])?.seeing(recipe.image);
     let (mut plans, mut taken) = (Vec::new(), Vec::new());
     for target in &recipe.artifacts {
         let (model, _) = growth::prepared(&source, target)?;

@@ -3,8 +3,10 @@
 mod answerer;
 mod arguments;
 mod error;
+mod prompts;
 mod questions;
 mod subject;
+mod token2json;
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -16,7 +18,7 @@ use frontend::{Asked, FrontEnd, Input};
 use serde_json::{Value, json};
 use validate::runtime::reference::caching;
 use validate::task::Text;
-use validate::{Engine, Generated};
+use validate::{Engine, Generated, Greedy};
 
 use crate::build::error::PipelineError;
 use crate::build::folder::settle_around;
@@ -26,6 +28,7 @@ use crate::command::arguments::{Common, Verdict};
 use crate::show::progress::Display;
 use crate::show::terminal::{is_read, print, printable};
 use answerer::Answerer;
+use prompts::Prompts;
 use questions::{Question, Questions};
 use subject::Subject;
 
@@ -43,14 +46,20 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
     let (text, of_languages) = text_of(tokenizer, &[&of_recipe, &asked]).map_err(PipelineError::from)?;
     let files = Files::open(dir).map_err(PipelineError::from)?;
     let front_end = subject.front_end().open(&files, &*text, None, images).map_err(PipelineError::from)?;
-    let decoding = arguments.decoding(subject.decoding().clone(), &of_languages)?;
+    // The same is asked of all: of the encoder, or of the decoder by its way to decode.
+    let (asked_of_all, fed) = match front_end.reads_prompts() {
+        true => (arguments.prompt.as_deref(), None),
+        false => (None, arguments.prompt.as_deref()),
+    };
+    let decoding = arguments.decoding(subject.decoding().clone(), &of_languages, fed, &*text)?;
+    let prompts = Prompts::of(decoding, arguments.max_new_tokens, &*text);
     let interpreter;
     let answerer = match &subject {
         Subject::Checkpoint(source) => {
             interpreter = caching(&source.exact.graph);
-            Answerer::of_checkpoint(&interpreter, arguments, &decoding, display)?
+            Answerer::of_checkpoint(&interpreter, arguments, display)?
         }
-        Subject::Artifact { format, .. } => Answerer::of_artifact(format, arguments, &decoding, display)?,
+        Subject::Artifact { format, .. } => Answerer::of_artifact(format, arguments, display)?,
     };
     let hint = match Tokenizer::open(tokenizer) {
         Err(TokenizerError::Missing { dir }) => format!(
@@ -60,10 +69,11 @@ pub fn run(arguments: &Run, common: &Common, display: &Display) -> Result<Verdic
         _ => String::new(),
     };
     let (front_end, text, as_json) = (&*front_end, &*text, common.json);
-    let mut conversation = Conversation { answerer, front_end, text, as_json, hint, asked: 0, broken: 0 };
+    let mut conversation = Conversation { answerer, front_end, text, prompts, as_json, hint, asked: 0, broken: 0 };
     match arguments.only() {
-        Some(said) => conversation.one(Asked { said, prompt: arguments.prompt.as_deref() })?,
-        None => conversation.all(Questions::of(arguments, display)?, arguments.batch.get())?,
+        Some(said) => conversation.one(Asked { said, prompt: asked_of_all })?,
+        None => conversation
+            .all(Questions::of(arguments, asked_of_all.map(str::to_owned), display)?, arguments.batch.get())?,
     }
     let Conversation { answerer, hint, asked, broken, .. } = conversation;
     if asked > 0 && broken == asked {
@@ -86,6 +96,7 @@ struct Conversation<'o> {
     answerer: Answerer<'o>,
     front_end: &'o dyn FrontEnd,
     text: &'o dyn Text,
+    prompts: Prompts<'o>,
     as_json: bool,
     /// Of inputs that cannot be read, a line of its own.
     hint: String,
@@ -103,6 +114,9 @@ struct Answered {
     found: Found,
 }
 
+/// The place of an input among those that are asked, how it is decoded, and what is fed.
+type Fed = (usize, Greedy, Input);
+
 enum Found {
     /// The line is empty.
     Nothing,
@@ -116,10 +130,11 @@ impl Conversation<'_> {
     /// Answers the only input; what is wrong with it is an error.
     fn one(&mut self, asked: Asked<'_>) -> Result<(), RunError> {
         let dir = Path::new("");
+        let (asked, greedy) = self.asked(asked.said, asked.prompt).map_err(RunError::Input)?;
         let input = self.front_end.input(asked, dir);
         let about = self.front_end.about();
         let input = input.map_err(|message| RunError::Input(format!("{about}{message}{}", self.hint)))?;
-        let found = self.answerer.say(&[&input])?.pop().expect("one sequence in, one out");
+        let found = self.answerer.say(&greedy, &[&input])?.pop().expect("one sequence in, one out");
         let answer = self.object(asked, dir, &input, found?).map_err(RunError::Input)?;
         let printed = match self.as_json {
             true => serde_json::to_string_pretty(&answer).expect("only JSON types"),
@@ -144,26 +159,38 @@ impl Conversation<'_> {
         }
     }
 
+    /// Where a prompt goes: to the encoder where that reads one, else to the decoder, which is fed it first. Errors: in words.
+    fn asked<'a>(&self, said: &'a str, prompt: Option<&'a str>) -> Result<(Asked<'a>, Greedy), String> {
+        match self.front_end.reads_prompts() {
+            true => Ok((Asked { said, prompt }, self.prompts.greedy(None)?)),
+            false => Ok((said.into(), self.prompts.greedy(prompt)?)),
+        }
+    }
+
     /// Feeds those that can be fed, side by side as far as they fit.
     fn answered(&mut self, questions: Vec<Question>, dir: &Path) -> Result<Vec<Answered>, RunError> {
-        let (mut fed, mut answers) = (Vec::new(), Vec::new());
+        let (mut fed, mut answers): (Vec<Fed>, _) = (Vec::new(), Vec::new());
         for Question { number, said, prompt } in questions {
             let input = said.as_ref().map_err(String::clone).and_then(|said| match said.is_empty() {
                 true => Ok(None),
-                false => self.front_end.input(Asked { said, prompt: prompt.as_deref() }, dir).map(Some),
+                false => {
+                    let (asked, greedy) = self.asked(said, prompt.as_deref())?;
+                    self.front_end.input(asked, dir).map(|input| Some((greedy, input)))
+                }
             });
             let found = match input {
                 Ok(input) => {
-                    fed.extend(input.map(|input| (answers.len(), input)));
+                    fed.extend(input.map(|(greedy, input)| (answers.len(), greedy, input)));
                     Found::Nothing
                 }
                 Err(message) => Found::Refused(message),
             };
             answers.push(Answered { number, said: said.unwrap_or_default(), prompt, found });
         }
-        for group in fed.chunk_by(|(_, one), (_, next)| one.fits_beside(next)) {
-            let inputs: Vec<&Input> = group.iter().map(|(_, input)| input).collect();
-            for ((at, input), found) in group.iter().zip(self.answerer.say(&inputs)?) {
+        let is_beside = |(_, greedy, one): &Fed, (_, other, next): &Fed| greedy == other && one.fits_beside(next);
+        for group in fed.chunk_by(is_beside) {
+            let inputs: Vec<&Input> = group.iter().map(|(.., input)| input).collect();
+            for ((at, _, input), found) in group.iter().zip(self.answerer.say(&group[0].1, &inputs)?) {
                 let answer = &mut answers[*at];
                 let asked = Asked { said: &answer.said, prompt: answer.prompt.as_deref() };
                 let found = found.map_err(|error| error.to_string());
@@ -210,6 +237,7 @@ impl Conversation<'_> {
         input: &Input,
         (engine, generated): (Engine, Generated),
     ) -> Result<Value, String> {
+        let fields = self.prompts.fields(&generated);
         let Generated { prompt, tokens, ended } = generated;
         let output = self.text.decode(&tokens);
         let mut value = json!({
@@ -222,16 +250,19 @@ impl Conversation<'_> {
         if let Some(told) = self.front_end.told(asked, dir, &tokens)? {
             value["told"] = told;
         }
+        if let Some(fields) = fields {
+            value["fields"] = fields;
+        }
         Ok(value)
     }
 }
 
-/// What a person reads of an answer: its text, or the places that it says.
+/// What a person reads of an answer: its text, the places that it says, or its fields where it is a form.
 fn output(answer: &Value) -> Cow<'_, str> {
     let mut told = answer["told"].as_object().into_iter().flat_map(|told| told.values());
-    match told.next() {
+    match told.next().or(answer.get("fields")) {
         Some(Value::String(text)) => text.into(),
-        Some(places) => places.to_string().into(),
+        Some(parts) => parts.to_string().into(),
         None => answer["output"].as_str().unwrap_or_default().into(),
     }
 }

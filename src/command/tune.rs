@@ -26,7 +26,7 @@ use crate::build::inputs::Inputs;
 use crate::build::manifest::Origin;
 use crate::build::observed::Observed;
 use crate::build::room::room;
-use crate::build::source::{Source, text_of};
+use crate::build::source::{Source, fed_first, text_of};
 use crate::build::workplace::Workplace;
 use crate::build::{places, whole};
 use crate::command::arguments::{Common, Verdict};
@@ -66,7 +66,8 @@ pub fn tune(arguments: &Tune, common: &Common, display: &Display) -> Result<Verd
     display.say(&format!("import {}", recipe.model.display()));
     let inputs = Inputs::of(&recipe.model).map_err(PipelineError::io(&recipe.model))?;
     let (text, of_languages) = text_of(&recipe.model, &[&recipe.languages])?;
-    let source = Source::open(&recipe.model, &[&of_languages, &recipe.decode])?.seeing(recipe.image);
+    let decode = fed_first(&recipe.model, &recipe.decode, &*text)?;
+    let source = Source::open(&recipe.model, &[&of_languages, &decode])?.seeing(recipe.image);
     let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
     let data = source.load(&wanted.data, wanted.samples, &*text)?;
     // A shard writes to the cache alone, and others may be at work on the same report.

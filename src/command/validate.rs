@@ -13,7 +13,7 @@ use crate::build::growth::{Grown, refused};
 use crate::build::manifest::{self, Manifest, Origin};
 use crate::build::room::room;
 use crate::build::source::Source;
-use crate::build::source::text_of;
+use crate::build::source::{fed_first, text_of};
 use crate::build::there;
 use crate::build::validated::validated;
 use crate::command::arguments::{Common, Verdict};
@@ -63,7 +63,8 @@ pub fn validate(arguments: &Validate, common: &Common, display: &Display) -> Res
 
     display.say(&format!("import {}", arguments.reference.display()));
     let (text, of_languages) = text_of(&arguments.reference, &[&loaded.recipe.languages])?;
-    let source = Source::open(&arguments.reference, &[&of_languages, &loaded.recipe.decode])?;
+    let decode = fed_first(&arguments.reference, &loaded.recipe.decode, &*text)?;
+    let source = Source::open(&arguments.reference, &[&of_languages, &decode])?;
     let source = source.seeing(loaded.recipe.image);
     let origin = Origin::of(&source.exact.checkpoint, &source.exact.semantics)?;
     if let Some(other) = different_input(&manifest.model, &origin) {

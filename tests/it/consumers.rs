@@ -49,6 +49,8 @@ pub const OPTIMUM: &[(&str, Opens)] = &[
     ("trocr-deit", All),
     ("vit-bert", All),
     ("vit-gpt2", All),
+    ("donut", All),
+    ("nougat", All),
 ];
 
 /// transformers.js 4.3 in Node and in a browser, which opens the merged decoder (web.rs). It feeds Moonshine no mask, which our encoder needs, and has
@@ -65,6 +67,8 @@ pub const TRANSFORMERS_JS: &[&str] = &[
     "whisper",
     "trocr-vit",
     "trocr-deit",
+    "donut",
+    "nougat",
     "florence2",
 ];
 
@@ -91,6 +95,8 @@ pub const TRANSFORMERS: &[&str] = &[
     "trocr-vit",
     "vit-bert",
     "vit-gpt2",
+    "donut",
+    "nougat",
     "florence2",
 ];
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use converters::checkpoint::Overrides;
 use converters::import;
 use graph::passes::run;
 use graph::{Feeds, Interpreter, Tensor};
@@ -10,7 +11,7 @@ use validate::Greedy;
 use validate::runtime::Session;
 use validate::runtime::reference::{Reference, caching};
 
-use crate::fixture::{expected, feeds, fixtures, lcg, source};
+use crate::fixture::{expected, feeds, fixture, fixtures, lcg, source};
 use crate::import::{F32_NOISE, relative_l2};
 
 /// Recorded steps: DECODE_STEPS of recording.py.
@@ -107,6 +108,35 @@ fn differing(dir: &Path, source: &Feeds, recorded: &Tensor) -> Vec<usize> {
         said == row
     };
     found.iter().zip(rows).enumerate().filter(|(_, (found, row))| !same(found, row)).map(|(i, _)| i).collect()
+}
+
+#[test]
+fn a_prompt_of_several_tokens_is_fed_as_generate_feeds_it() {
+    let mut fed = Vec::new();
+    for name in ["donut", "nougat", "trocr-vit"] {
+        let dir = fixture(name);
+        let (recorded, _) = expected(&dir);
+        let mut model = import(&dir).unwrap_or_else(|e| panic!("{e}"));
+        run(&mut model.graph).expect("passes");
+        let interpreter = caching(&model.graph);
+        let source = Feeds::from([("pixel_values".to_owned(), recorded["given_pixels"].clone())]);
+        for number in 0..4 {
+            let [prompt, greedy] = ["prompt", "greedy"].map(|of| &recorded[&format!("given_{of}_{number}")]);
+            let ids = prompt.as_i64().expect("ids").iter().map(|id| *id as u32).collect();
+            let asked = Overrides { decoder_input_ids: Some(ids), ..Overrides::default() };
+            let settings = model.checkpoint.generation().with(&asked).expect("fits");
+            let width = greedy.shape()[1];
+            fed.push(settings.decoder_input_ids.len() - prompt.len());
+            let found = Greedy::from(&settings).at_most(MAX_NEW_TOKENS).run(&mut Reference::new(&interpreter), &source);
+            for (found, row) in found.expect("decoded").iter().zip(greedy.as_i64().expect("ids").chunks(width)) {
+                let mut said = [&found.prompt[..], &found.tokens].concat();
+                said.resize(width, settings.pad_token_id);
+                assert_eq!(said, row, "{name}, prompt {number}");
+            }
+        }
+    }
+    // The start token comes first but in a Donut, and where it is there.
+    assert_eq!(fed, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0]);
 }
 
 #[test]

@@ -113,6 +113,9 @@ const COUNTS: &[([usize; 3], &[&str])] = &[
     ([13, 0, 3], &["vit-gpt2"]),
     // The text's and one of the image; one matrix makes what the image attends with.
     ([10, 0, 4], &["florence2", "florence2-microsoft"]),
+    // Windows stand between a norm and its Linears. Where the encoder halves its grid, a norm is right before one.
+    ([16, 0, 6], &["donut"]),
+    ([11, 0, 4], &["nougat"]),
     // Gains are stored less 1.
     ([0, 5, 7], &["t5gemma", "t5gemma-untied"]),
     ([0, 5, 5], &["t5gemma2", "t5gemma2-untied"]),

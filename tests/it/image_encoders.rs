@@ -71,10 +71,116 @@ fn a_key_of_a_config_inside_that_changes_the_result_is_refused_with_its_place() 
             "encoder.patch_size = [8,80] is not supported by vision-encoder-decoder: expected at most image_size = [24, 40]",
         ),
     ];
-    for (name, part, keys, expected) in cases {
+    for (name, part, keys, expected) in cases.into_iter().chain(windows()) {
         let error = import(edited(name, part, &keys).path()).err().expect("refused").to_string();
         assert!(error.contains(expected), "{name}: {error}");
     }
+}
+
+/// Sizes that make no grid of windows.
+fn windows() -> Vec<(&'static str, &'static str, Value, &'static str)> {
+    let swin = |keys, expected| ("donut", "encoder", keys, expected);
+    vec![
+        swin(
+            json!({"image_size": [22, 43]}),
+            "encoder.patch_size = [2,3] is not supported by vision-encoder-decoder: image_size = [22, 43] is no multiple of it",
+        ),
+        swin(
+            json!({"window_size": 4}),
+            "encoder.window_size = 4 is not supported by vision-encoder-decoder: a stage has a grid of [3, 4], less than a window",
+        ),
+        swin(
+            json!({"window_size": 1}),
+            "encoder.window_size = 1 is not supported by vision-encoder-decoder: expected 2 to 32",
+        ),
+        swin(json!({"window_size": 1_u64 << 31}), "expected 2 to 32"),
+        swin(
+            json!({"image_size": 1 << 30, "patch_size": 1}),
+            "expected at most 1048576 patches, found [1073741824, 1073741824]",
+        ),
+        swin(json!({"depths": [2, 1_u64 << 31, 2]}), "encoder.depths = [2,2147483648,2], expected at most"),
+        swin(json!({"depths": [2, 0, 2]}), "encoder.depths = [2,0,2], expected a list of numbers from 1 to 2^31"),
+        swin(json!({"depths": []}), "encoder.depths = [], expected a list of numbers from 1 to 2^31"),
+        swin(
+            json!({"num_heads": [2, 1]}),
+            "encoder.num_heads = [2,1] is not supported by vision-encoder-decoder: expected a number for each of the 3 stages of depths",
+        ),
+        swin(
+            json!({"num_heads": [2, 3, 4]}),
+            "encoder.num_heads = [2,3,4] is not supported by vision-encoder-decoder: 3 heads do not divide the width 8 of their stage",
+        ),
+        swin(
+            json!({"embed_dim": 1 << 30}),
+            "encoder.embed_dim = 1073741824 is not supported by vision-encoder-decoder: it doubles with each stage, and then passes 2147483648",
+        ),
+        swin(
+            json!({"mlp_ratio": -1.0}),
+            "encoder.mlp_ratio = -1.0 is not supported by vision-encoder-decoder: expected 1 to 2147483648 neurons for a width of 4",
+        ),
+        swin(
+            json!({"use_absolute_embeddings": true}),
+            "encoder.use_absolute_embeddings = true is not supported by vision-encoder-decoder: only false is",
+        ),
+        swin(
+            json!({"hidden_size": 24}),
+            "encoder.hidden_size = 24 is not supported by vision-encoder-decoder: only 16 is",
+        ),
+    ]
+}
+
+/// The tensors of a file with others in the place of some.
+fn with_integers(name: &str, change: impl Fn(&mut Vec<u8>, &mut Dtype)) -> TempDir {
+    let folder = copy("donut");
+    let file = folder.path().join("model.safetensors");
+    let bytes = fs::read(&file).expect("there");
+    let parsed = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let all = parsed.tensors().into_iter().map(|(found, view)| {
+        let (mut data, mut dtype) = (view.data().to_vec(), view.dtype());
+        if found == name {
+            change(&mut data, &mut dtype);
+        }
+        (found, view.shape().to_vec(), data, dtype)
+    });
+    let all: Vec<_> = all.collect();
+    let views = all.iter().map(|(name, shape, data, dtype)| {
+        (name.clone(), TensorView::new(*dtype, shape.clone(), data).expect("as long as before"))
+    });
+    fs::write(&file, safetensors::serialize(views, None).expect("in memory")).expect("written");
+    folder
+}
+
+#[test]
+fn an_index_of_relative_positions_is_held_against_the_one_that_follows_and_goes_along() {
+    const INDEX: &str = "encoder.encoder.layers.1.blocks.0.attention.self.relative_position_index";
+    let refused = |change: fn(&mut Vec<u8>, &mut Dtype)| {
+        import(with_integers(INDEX, change).path()).err().expect("refused").to_string()
+    };
+    // 12 is where distances are 0, and the second key is one place to the right.
+    let another = refused(|data, _| data[8] = 13);
+    assert!(
+        another.ends_with(&format!(
+            "{INDEX}: found 13 at place 1, expected 11, as follows from config.json; in model.safetensors"
+        )),
+        "{another}"
+    );
+    let floats = refused(|_, dtype| *dtype = Dtype::F64);
+    assert!(floats.contains(&format!("{INDEX}: found F64 [9, 9], expected I64 [9, 9]")), "{floats}");
+
+    let home = tempfile::tempdir().expect("temporary folder");
+    write(&model("donut"), &Safetensors::DEFAULT, home.path());
+    let integers = |dir: &Path| -> Vec<(String, Vec<u8>)> {
+        let bytes = fs::read(dir.join("model.safetensors")).expect("there");
+        let all = SafeTensors::deserialize(&bytes).expect("a safetensors file").tensors();
+        let mut all: Vec<_> = all
+            .into_iter()
+            .filter(|(_, v)| v.dtype() == Dtype::I64)
+            .map(|(name, v)| (name, v.data().to_vec()))
+            .collect();
+        all.sort();
+        all
+    };
+    assert_eq!(integers(home.path()).len(), 5);
+    assert!(integers(home.path()) == integers(&fixture("donut")));
 }
 
 #[test]

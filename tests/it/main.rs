@@ -49,6 +49,7 @@ mod npu_recipes;
 mod onnx;
 mod onnx_file;
 mod page;
+mod pages;
 mod passes;
 mod prepared;
 mod quant;

@@ -95,7 +95,8 @@ fn a_family_that_transformers_js_lacks_is_refused_before_the_first_byte() {
     }
     for (name, decoder) in [("vit-bert", "bert"), ("vit-gpt2", "gpt2")] {
         let error = FORMAT.check(&model(name)).expect_err(name).to_string();
-        let expected = format!("vision-encoder-decoder around {decoder}: transformers.js is known to run trocr there");
+        let expected =
+            format!("vision-encoder-decoder around {decoder}: transformers.js is known to run trocr and mbart there");
         assert!(error.contains(&expected) && error.contains("hint: leave"), "{error}");
     }
 }

@@ -75,6 +75,17 @@ impl Data {
     /// The first `count` samples of a file: JSON lines `{"input": …, "target": …}` when its name ends in `.jsonl`, else one
     /// input a line. Empty lines are skipped. Paths of clips and images are relative to the file's folder.
     pub fn load(file: &Path, count: usize, front_end: &dyn FrontEnd) -> Result<Data, DataError> {
+        Data::load_prompted(file, count, front_end, &|_| Err("expected no prompt: none is asked for here".to_owned()))
+    }
+
+    /// The same, where a line may say what the decoder is fed first (`"prompt": …`). `is_fed`: whether that is what all samples are
+    /// decoded with. Errors: it says why not.
+    pub fn load_prompted(
+        file: &Path,
+        count: usize,
+        front_end: &dyn FrontEnd,
+        is_fed: &dyn Fn(&str) -> Result<(), String>,
+    ) -> Result<Data, DataError> {
         let io = |source| DataError::Io { file: file.to_owned(), source };
         let mut lines = Lines::of_file(file, BufReader::new(graph::open_file(file).map_err(io)?));
         let mut samples = Vec::new();
@@ -88,8 +99,12 @@ impl Data {
             let bad = |message: String| DataError::Line { file: file.to_owned(), line: lines.number(), message };
             let Some(found) = lines.line().map_err(bad)? else { continue };
             let named = |words: &str, e: String| bad(format!("{words:?}: {e}"));
+            let asks = front_end.reads_prompts();
+            if let Some(prompt) = found.prompt.as_deref().filter(|_| !asks) {
+                is_fed(prompt).map_err(|e| named(prompt, e))?;
+            }
             let dir = file.parent().unwrap_or(Path::new(""));
-            let source = front_end.input(found.asked(), dir).map_err(|e| named(&found.input, e))?;
+            let source = front_end.input(found.asked(asks), dir).map_err(|e| named(&found.input, e))?;
             let target_ids = found.target.as_deref().map_or(Ok(Vec::new()), |target| {
                 front_end.target(target).map_err(|e| named(target, e)) //
             })?;

@@ -50,6 +50,11 @@ pub trait FrontEnd: Sync {
     /// `dir`: where a relative path begins. Errors: in words, without the input.
     fn input(&self, asked: Asked<'_>, dir: &Path) -> Result<Input, String>;
 
+    /// Whether the encoder reads a prompt beside what it sees; else a prompt is what the decoder is fed first.
+    fn reads_prompts(&self) -> bool {
+        false
+    }
+
     /// What a person has of the same: what engines with a front end of their own take.
     fn original(&self, said: &str, dir: &Path) -> Original;
 

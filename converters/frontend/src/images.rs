@@ -69,6 +69,10 @@ impl FrontEnd for AskedImages<'_> {
         Ok(Input::tokens(ids).beside(pixels.into()))
     }
 
+    fn reads_prompts(&self) -> bool {
+        true
+    }
+
     fn original(&self, said: &str, dir: &Path) -> Original {
         Original::Image(dir.join(said))
     }

@@ -12,12 +12,22 @@ pub trait Text: Sync {
         self.encode(text)
     }
 
+    /// Ids of what the decoder is fed first, with none around them. Errors: likewise, and a mark such as `<s_x>` that is no token.
+    fn prompt(&self, text: &str) -> Result<Vec<i64>, String> {
+        self.encode(text)
+    }
+
     /// Text of generated ids; special tokens are left out.
     fn decode(&self, ids: &[i64]) -> String;
 
     /// The same with special tokens.
     fn decode_whole(&self, ids: &[i64]) -> String {
         self.decode(ids)
+    }
+
+    /// Tokens beside those that texts are made of, such as `<s_x>`, which may be marks of a form.
+    fn marks(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 
@@ -44,6 +54,24 @@ impl Text for Tokenizer {
         Tokenizer::encode_target(self, text).map_err(|e| e.to_string())
     }
 
+    fn prompt(&self, text: &str) -> Result<Vec<i64>, String> {
+        let known = self.added();
+        let unknown = marks_in(text).find(|mark| !known.contains_key(*mark));
+        match unknown {
+            None => self.encode_alone(text).map_err(|e| e.to_string()),
+            Some(mark) => {
+                let known: Vec<&str> =
+                    known.keys().map(String::as_str).filter(|mark| mark.starts_with("<s_")).collect();
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                Err(format!("expected tokens of the model, of which {known} begin a part; found {mark}, which is none"))
+            }
+        }
+    }
+
+    fn marks(&self) -> Vec<String> {
+        self.added().into_keys().collect()
+    }
+
     fn decode(&self, ids: &[i64]) -> String {
         // What cannot be decoded is shown as such: it equals no target.
         Tokenizer::decode(self, ids, true).unwrap_or_else(|e| e.to_string())
@@ -63,12 +91,20 @@ impl<T: Text + ?Sized> Text for &T {
         (**self).encode_target(text)
     }
 
+    fn prompt(&self, text: &str) -> Result<Vec<i64>, String> {
+        (**self).prompt(text)
+    }
+
     fn decode(&self, ids: &[i64]) -> String {
         (**self).decode(ids)
     }
 
     fn decode_whole(&self, ids: &[i64]) -> String {
         (**self).decode_whole(ids)
+    }
+
+    fn marks(&self) -> Vec<String> {
+        (**self).marks()
     }
 }
 
@@ -86,4 +122,14 @@ pub fn spoken(text: &dyn Text, said: &str) -> Result<Vec<i64>, String> {
     let first = ids.iter().position(is_text).unwrap_or(ids.len());
     let end = ids.iter().rposition(is_text).map_or(first, |last| last + 1);
     Ok(ids[first..end].to_vec())
+}
+
+/// Parts of a text such as `<s_x>`.
+fn marks_in(text: &str) -> impl Iterator<Item = &str> {
+    let after = |(at, _)| {
+        let mark = &text[at..];
+        let end = mark.find(['>', ' '])?;
+        mark[end..].starts_with('>').then(|| &mark[..=end]).filter(|mark| mark.len() > 2)
+    };
+    text.match_indices('<').filter_map(after)
 }

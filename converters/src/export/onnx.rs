@@ -36,7 +36,7 @@ pub use onnx::{
 
 pub use self::between::show_values;
 use self::configs::{CONFIG, TOKEN_LIST, TOKENIZER_CONFIG, its_config, readable_tokenizer_config};
-use self::folder::{ITS_DECODER, LOOKUP, MERGED, Names, SIGHT};
+use self::folder::{ITS_DECODERS, LOOKUP, MERGED, Names, SIGHT};
 use self::lower::{Choices, Lowering};
 use self::recut::EMBEDS;
 use crate::artifact::Artifact;
@@ -161,9 +161,10 @@ impl Onnx {
         let family = checkpoint.config().model_type().unwrap_or("a model without a model_type");
         let decoder = checkpoint.config_json().pointer("/decoder/model_type").and_then(Value::as_str);
         let item = match (TRANSFORMERS_JS.contains(&family), decoder) {
-            (true, None | Some(ITS_DECODER)) => return Ok(()),
+            (true, None) => return Ok(()),
+            (true, Some(decoder)) if ITS_DECODERS.contains(&decoder) => return Ok(()),
             (true, Some(other)) => {
-                format!("{family} around {other}: transformers.js is known to run {ITS_DECODER} there")
+                format!("{family} around {other}: transformers.js is known to run {} there", ITS_DECODERS.join(" and "))
             }
             (false, _) => format!("{family}: transformers.js is known to run {}", TRANSFORMERS_JS.join(", ")),
         };

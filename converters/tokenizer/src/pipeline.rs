@@ -1,5 +1,7 @@
 //! Tokenizers of the `tokenizers` crate.
 
+use std::collections::BTreeMap;
+
 use checkpoint::limits::TEXT_BYTES;
 use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper};
 
@@ -66,6 +68,11 @@ impl Pipeline {
         let text = caught(|| self.tokenizer.decode(&ids, skip_special).map_err(|error| error.to_string()))?;
         let text = if self.clean_up { cleaned_up(text) } else { text };
         Ok(if self.transcript.is_some() { without_times(&text) } else { text })
+    }
+
+    pub(crate) fn added(&self) -> BTreeMap<String, u32> {
+        let added = self.tokenizer.get_added_vocabulary().get_added_tokens_decoder();
+        added.iter().map(|(id, token)| (token.content.clone(), *id)).collect()
     }
 
     pub(crate) fn token(&self, id: u32) -> Option<String> {

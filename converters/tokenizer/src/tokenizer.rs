@@ -1,5 +1,6 @@
 //! Which tokenizer the files of a checkpoint describe, and its use.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use checkpoint::limits::TEXT_BYTES;
@@ -167,21 +168,51 @@ impl Tokenizer {
         self.encode_side(text, Side::Target)
     }
 
+    /// The ids of a text with none around them, as `tokenizer(text, add_special_tokens=False).input_ids`. Errors: as
+    /// [`Tokenizer::encode`].
+    pub fn encode_alone(&self, text: &str) -> Result<Vec<i64>, TokenizerError> {
+        let mut ids = self.ids(text, Side::Target, false)?;
+        // The only tokenizer whose ids come with an end of their own.
+        if let (Kind::Bytes(_), Some(_)) = (&self.kind, ids.last()) {
+            ids.pop();
+        }
+        Ok(ids)
+    }
+
+    /// Tokens that were added to a vocabulary, with their ids, as `get_added_vocab`; none where they come in another file than
+    /// tokenizer.json.
+    pub fn added(&self) -> BTreeMap<String, u32> {
+        match &self.kind {
+            Kind::Pipeline(pipeline) => pipeline.added(),
+            Kind::Bytes(_) | Kind::Pieces(_) | Kind::Words(_) => BTreeMap::new(),
+        }
+    }
+
     fn encode_side(&self, text: &str, side: Side) -> Result<Vec<i64>, TokenizerError> {
+        let ids = self.ids(text, side, self.framing.is_none())?;
+        if let Kind::Bytes(_) = self.kind {
+            return Ok(ids);
+        }
+        let around = self.framing.as_ref().map_or(Ok((vec![], vec![])), |framing| framing.around(side));
+        let (before, after) =
+            around.map_err(|message| TokenizerError::Language { file: self.file.clone(), message })?;
+        let [before, after] = [before, after].map(|ids| ids.into_iter().map(i64::from));
+        Ok(before.chain(ids).chain(after).collect())
+    }
+
+    /// Ids without what [`Framing`] puts around them; with `own`, what a pipeline's last step does.
+    fn ids(&self, text: &str, side: Side, own: bool) -> Result<Vec<i64>, TokenizerError> {
         let failed = |message| TokenizerError::Failed { file: self.file.clone(), message };
         if text.len() > TEXT_BYTES {
             return Err(failed(format!("expected a text of at most {TEXT_BYTES} bytes, found {}", text.len())));
         }
         let ids = match &self.kind {
             Kind::Bytes(tokenizer) => return Ok(tokenizer.encode(text)),
-            Kind::Pipeline(pipeline) => pipeline.encode(text, self.framing.is_none()).map_err(failed)?,
+            Kind::Pipeline(pipeline) => pipeline.encode(text, own).map_err(failed)?,
             Kind::Pieces(tokenizer) => tokenizer.encode(text, side).map_err(failed)?,
             Kind::Words(tokenizer) => tokenizer.encode(text).map_err(failed)?,
         };
-        let around = self.framing.as_ref().map_or(Ok((vec![], vec![])), |framing| framing.around(side));
-        let (before, after) =
-            around.map_err(|message| TokenizerError::Language { file: self.file.clone(), message })?;
-        Ok(before.into_iter().chain(ids).chain(after).map(i64::from).collect())
+        Ok(ids.into_iter().map(i64::from).collect())
     }
 
     /// The text of some ids, as transformers' `tokenizer.decode(ids, skip_special_tokens=skip_special)`. An id outside

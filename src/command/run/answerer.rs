@@ -1,6 +1,6 @@
 //! Who answers: the interpreter, or the first engine that opens the artifact.
 
-use converters::{Artifact, checkpoint::Generation};
+use converters::Artifact;
 use frontend::Input;
 use graph::{Interpreter, Progress};
 use validate::runtime::reference::Reference;
@@ -20,7 +20,6 @@ pub type Said = Result<(Engine, Generated), RuntimeError>;
 /// A model that answers, opened when it is first asked and again after it has failed.
 pub struct Answerer<'o> {
     place: Place<'o>,
-    greedy: Greedy,
     display: &'o Display,
     session: Option<Box<dyn Session + 'o>>,
     /// Engines before the one that answers, which are not on this machine.
@@ -42,46 +41,40 @@ impl<'o> Answerer<'o> {
     pub fn of_checkpoint(
         interpreter: &'o Interpreter<'o>,
         arguments: &Run,
-        decoding: &Generation,
         display: &'o Display,
     ) -> Result<Answerer<'o>, RunError> {
         match arguments.engine.as_ref().filter(|name| *name != INTERPRETER) {
             Some(found) => {
                 Err(RunError::NoEngine { found: found.clone(), kind: "checkpoints", known: vec![INTERPRETER] })
             }
-            None => Ok(Answerer::new(Place::Here(interpreter), decoding, display)),
+            None => Ok(Answerer::new(Place::Here(interpreter), display)),
         }
     }
 
     /// An artifact. Errors: the engine that is asked for is none, or cannot run it.
-    pub fn of_artifact(
-        format: &'static str,
-        arguments: &Run,
-        decoding: &Generation,
-        display: &'o Display,
-    ) -> Result<Answerer<'o>, RunError> {
+    pub fn of_artifact(format: &'static str, arguments: &Run, display: &'o Display) -> Result<Answerer<'o>, RunError> {
         let dir = &arguments.artifact;
         let artifact = Artifact::list(format, dir).map_err(RunError::io(dir))?;
         let wanted = wanted(&artifact, arguments.engine.as_deref())?;
         let place = Place::Engines { artifact, wanted, options: arguments.engines.options() };
-        Ok(Answerer::new(place, decoding, display))
+        Ok(Answerer::new(place, display))
     }
 
-    fn new(place: Place<'o>, decoding: &Generation, display: &'o Display) -> Answerer<'o> {
-        Answerer { place, greedy: Greedy::from(decoding), display, session: None, missing: Vec::new() }
+    fn new(place: Place<'o>, display: &'o Display) -> Answerer<'o> {
+        Answerer { place, display, session: None, missing: Vec::new() }
     }
 
     /// What is said of each input, and by whom. An input that the engine refuses has its words and takes nothing from the others.
     ///
     /// Errors: no engine opens the artifact.
-    pub fn say(&mut self, inputs: &[&Input]) -> Result<Vec<Said>, RunError> {
+    pub fn say(&mut self, greedy: &Greedy, inputs: &[&Input]) -> Result<Vec<Said>, RunError> {
         if self.session.is_none() {
             self.session = Some(self.open()?);
         }
         let session = self.session.as_mut().expect("opened above");
         let refused = |message: String| RuntimeError::Failed { runtime: "data", message };
-        let source = Input::batch(inputs, self.greedy.settings.pad_token_id).map_err(refused);
-        match source.and_then(|source| self.greedy.run(&mut **session, &source)) {
+        let source = Input::batch(inputs, greedy.settings.pad_token_id).map_err(refused);
+        match source.and_then(|source| greedy.run(&mut **session, &source)) {
             Ok(found) => {
                 let engine = session.engine();
                 Ok(found.into_iter().map(|generated| Ok((engine.clone(), generated))).collect())
@@ -92,7 +85,7 @@ impl<'o> Answerer<'o> {
                 match inputs {
                     [_] => Ok(vec![Err(error)]),
                     several => {
-                        let alone = several.iter().map(|input| self.say(&[input]));
+                        let alone = several.iter().map(|input| self.say(greedy, &[input]));
                         Ok(alone.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
                     }
                 }

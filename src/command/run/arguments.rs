@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use converters::checkpoint::{Generation, Overrides};
 
+use validate::task::Text;
+
 use super::error::RunError;
+use crate::build::source::{asking, prompted};
 use crate::command::engines::Engines;
 
 /// Arguments of `run`.
@@ -20,8 +23,8 @@ pub struct Run {
     /// The inputs are the lines of this file: {"input": …} where its name ends in .jsonl, else texts or paths
     #[arg(long, value_name = "FILE", conflicts_with = "inputs")]
     pub file: Option<PathBuf>,
-    /// What is asked of an image, for a model that takes questions: a task as `<OCR>` or `<OD>`, or free text; with --file, where a line has
-    /// no "prompt" of its own
+    /// What is asked: of the encoder where that reads a prompt beside an image, a task as `<OCR>` or free text; else what the decoder is fed
+    /// first, as `<s_cord-v2>` [default: the line's in a file, else the recipe's, else nothing]
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
     /// Inputs that are computed side by side: faster, and the last bits of numbers may be others
@@ -69,14 +72,22 @@ impl Run {
         self.file.is_none() && (self.inputs.is_empty() || self.inputs == [STDIN])
     }
 
-    /// A model's own way to decode, changed by languages and then by the other arguments.
-    pub fn decoding(&self, own: Generation, of_languages: &Overrides) -> Result<Generation, RunError> {
+    /// A model's own way to decode, changed by languages and then by the other arguments. `fed`: what the decoder is fed first.
+    pub fn decoding(
+        &self,
+        own: Generation,
+        of_languages: &Overrides,
+        fed: Option<&str>,
+        text: &dyn Text,
+    ) -> Result<Generation, RunError> {
         let Run { language, task, max_new_tokens, .. } = self;
+        let refused = |problem| RunError::Decode(vec![problem]);
+        let prompt = fed.map(asking).unwrap_or_default();
         let asked = Overrides {
             language: language.clone(),
             task: task.clone(),
             max_new_tokens: *max_new_tokens,
-            ..Overrides::default()
+            ..prompted(&prompt, text).map_err(refused)?
         };
         own.with(of_languages).and_then(|decoding| decoding.with(&asked)).map_err(RunError::Decode)
     }

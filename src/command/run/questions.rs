@@ -17,8 +17,14 @@ pub struct Question {
     pub number: usize,
     /// As it was given; a sentence where the line is none that could be fed.
     pub said: Result<String, String>,
-    /// What is asked of it.
+    /// What is asked of it, where its line says so or all are asked the same.
     pub prompt: Option<String>,
+}
+
+impl Question {
+    fn of(number: usize, said: String) -> Question {
+        Question { number, said: Ok(said), prompt: None }
+    }
 }
 
 /// All inputs, in order.
@@ -37,19 +43,18 @@ enum From {
 }
 
 impl Questions {
-    /// Errors: the file cannot be opened.
-    pub fn of(arguments: &Run, display: &Display) -> Result<Questions, RunError> {
+    /// `prompt`: what is asked of inputs that have none of their own. Errors: the file cannot be opened.
+    pub fn of(arguments: &Run, prompt: Option<String>, display: &Display) -> Result<Questions, RunError> {
         if let Some(file) = &arguments.file {
             let reader = BufReader::new(graph::open_file(file).map_err(RunError::io(file))?);
             let dir = file.parent().unwrap_or(Path::new("")).to_owned();
-            let prompt = arguments.prompt.clone();
             return Ok(Questions { from: From::File(file.clone(), Lines::of_file(file, reader)), dir, prompt });
         }
         let from = match arguments.reads_stdin() {
             true => From::stdin(display),
             false => From::Arguments(arguments.inputs.clone().into_iter().enumerate()),
         };
-        Ok(Questions { from, dir: PathBuf::new(), prompt: arguments.prompt.clone() })
+        Ok(Questions { from, dir: PathBuf::new(), prompt })
     }
 }
 
@@ -67,9 +72,7 @@ impl Iterator for Questions {
 
     fn next(&mut self) -> Option<Result<Question, RunError>> {
         let next = match &mut self.from {
-            From::Arguments(given) => {
-                given.next().map(|(at, said)| Ok(Question { number: at + 1, said: Ok(said), prompt: None }))
-            }
+            From::Arguments(given) => given.next().map(|(at, said)| Ok(Question::of(at + 1, said))),
             From::File(file, lines) => of_lines(lines).map_err(RunError::io(file)).transpose(),
             From::Stdin(lines) => of_lines(lines).map_err(RunError::io(Path::new("stdin"))).transpose(),
         }?;
@@ -82,11 +85,12 @@ fn of_lines<R: BufRead>(lines: &mut Lines<R>) -> io::Result<Option<Question>> {
         if lines.is_rest() {
             continue;
         }
-        let (said, prompt) = match lines.line() {
-            Ok(line) => line.map_or((Ok(String::new()), None), |line| (Ok(line.input), line.prompt)),
-            Err(why) => (Err(why), None),
-        };
-        return Ok(Some(Question { number: lines.number(), said, prompt }));
+        let number = lines.number();
+        return Ok(Some(match lines.line() {
+            Ok(None) => Question::of(number, String::new()),
+            Ok(Some(line)) => Question { prompt: line.prompt, ..Question::of(number, line.input) },
+            Err(why) => Question { number, said: Err(why), prompt: None },
+        }));
     }
     Ok(None)
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 pub struct Line {
     /// A text, or the path of a clip or an image.
     pub input: String,
-    /// What is asked of it, where the model takes questions.
+    /// What is asked of it: of the encoder where that reads prompts, else what the decoder is fed first.
     pub prompt: Option<String>,
     /// What should be said of it, where that is known.
     pub target: Option<String>,
@@ -28,9 +28,9 @@ pub struct Lines<R> {
 }
 
 impl Line {
-    /// As front ends take it.
-    pub fn asked(&self) -> Asked<'_> {
-        Asked { said: &self.input, prompt: self.prompt.as_deref() }
+    /// As a front end takes it that reads prompts, or that reads none.
+    pub fn asked(&self, reads_prompts: bool) -> Asked<'_> {
+        Asked { said: &self.input, prompt: self.prompt.as_deref().filter(|_| reads_prompts) }
     }
 }
 

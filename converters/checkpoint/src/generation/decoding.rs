@@ -64,6 +64,12 @@ pub struct Generation {
     /// What Whisper is fed after the start token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<Prompt>,
+    /// What the decoder is fed first in the place of the start token: a task, as Donut's `<s_cord-v2>`, or a question.
+    #[serde(default, skip_serializing_if = "is_neutral")]
+    pub decoder_input_ids: Vec<i64>,
+    /// Whether a prompt stands alone, without the start token before it.
+    #[serde(default, skip_serializing_if = "is_neutral")]
+    pub prompt_stands_alone: bool,
     /// Beams of the search that greedy decoding stands in for; more than 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_beams: Option<usize>,
@@ -90,12 +96,17 @@ impl Generation {
             suppress_tokens: Vec::new(),
             begin_suppress_tokens: Vec::new(),
             prompt: None,
+            decoder_input_ids: Vec::new(),
+            prompt_stands_alone: false,
             num_beams: None,
         }
     }
 
-    /// What the decoder is fed before a token is chosen; the start token comes first.
+    /// What the decoder is fed before a token is chosen; the start token comes first, but in the place of a prompt that is given.
     pub fn prompt(&self) -> Vec<Choice> {
+        if !self.decoder_input_ids.is_empty() {
+            return self.decoder_input_ids.iter().copied().map(Choice::Token).collect();
+        }
         let rest = self.prompt.as_ref().map_or(Vec::new(), Prompt::choices);
         [Choice::Token(self.decoder_start_token_id)].into_iter().chain(rest).collect()
     }
@@ -109,7 +120,7 @@ impl Generation {
     /// The length, prompt counted, at which `begin_suppress_tokens` are not chosen: after the forced token, if there is one.
     pub fn begin_index(&self) -> usize {
         let prompt = self.prompt().len();
-        if self.prompt.is_none() && self.forced_bos_token_id.is_some() { prompt + 1 } else { prompt }
+        if prompt == 1 && self.prompt.is_none() && self.forced_bos_token_id.is_some() { 2 } else { prompt }
     }
 
     /// From generation_config.json, else from config.json, of which config.json alone is asked for what it holds below
@@ -160,6 +171,7 @@ impl Generation {
             suppress_tokens: source.list("suppress_tokens"),
             begin_suppress_tokens: source.list("begin_suppress_tokens"),
             prompt,
+            prompt_stands_alone: source.is_donut(),
             num_beams: source.count("num_beams").filter(|n| *n > 1),
             ..Generation::plain(
                 start.unwrap_or_else(|| source.missing("decoder_start_token_id")),

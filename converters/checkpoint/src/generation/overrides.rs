@@ -15,6 +15,11 @@ pub struct Overrides {
     pub language: Option<String>,
     /// `transcribe`, or `translate` into English.
     pub task: Option<String>,
+    /// What the decoder is fed first, such as a task, `<s_cord-v2>`, or a question between tokens that mark it; the start token comes
+    /// before it but in a Donut. Without a tokenizer, ids with spaces between them.
+    pub prompt: Option<String>,
+    /// The same as ids.
+    pub decoder_input_ids: Option<Vec<u32>>,
     /// The first target token.
     pub decoder_start_token_id: Option<u32>,
     /// Tokens that end a sequence.
@@ -91,6 +96,9 @@ impl Generation {
         put(&mut new.bad_words_ids, o.bad_words_ids.as_ref().map(|words| words.iter().map(|w| wide(w)).collect()));
         put(&mut new.suppress_tokens, o.suppress_tokens.as_deref().map(wide));
         put(&mut new.begin_suppress_tokens, o.begin_suppress_tokens.as_deref().map(wide));
+        if let Some(ids) = &o.decoder_input_ids {
+            problems.extend(new.feed(&wide(ids)));
+        }
         put(&mut new.max_new_tokens, o.max_new_tokens);
         put(&mut new.min_length, o.min_length);
         put(&mut new.min_new_tokens, o.min_new_tokens);
@@ -134,6 +142,26 @@ impl Generation {
             problems.extend(conflicts.into_iter().map(|(key, why)| format!("{key}: {why}")));
         }
         if problems.is_empty() { Ok(new) } else { Err(problems) }
+    }
+
+    /// Puts a prompt in the place of the start token, or behind it. The limit that a checkpoint sets counts all of it.
+    fn feed(&mut self, ids: &[i64]) -> Option<String> {
+        let start = self.decoder_start_token_id;
+        let fed = match ids.first() {
+            Some(first) if self.prompt_stands_alone || *first == start => ids.to_vec(),
+            Some(_) => [&[start], ids].concat(),
+            None => return Some("prompt: expected a token, found none".to_owned()),
+        };
+        if self.prompt.is_some() {
+            return Some("prompt: this model is told a language and a task instead".to_owned());
+        }
+        let limit = self.max_new_tokens + self.prompt().len();
+        if fed.len() >= limit {
+            return Some(format!("prompt: expected at most {} tokens, found {}", limit - 1, fed.len()));
+        }
+        self.max_new_tokens = limit - fed.len();
+        self.decoder_input_ids = fed;
+        None
     }
 
     /// Sets a part of the prompt by its word.

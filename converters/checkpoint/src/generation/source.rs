@@ -58,6 +58,12 @@ impl<'c> Source<'c> {
         self.json.filter(|_| self.keeps_others)?.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether prompts stand alone, of config.json: `_prepare_decoder_input_ids_for_generation` in transformers' generation/utils.py.
+    pub(super) fn is_donut(&self) -> bool {
+        let word = |place: &str| self.config.json().pointer(place).and_then(Value::as_str).unwrap_or_default();
+        word("/model_type") == "vision-encoder-decoder" && word("/encoder/model_type").contains("donut")
+    }
+
     /// Of config.json, without marking it as read.
     pub(super) fn positions(&self) -> Option<usize> {
         let value = self.config.json().get("max_position_embeddings")?;

@@ -50,9 +50,9 @@ pub const TRANSFORMERS_JS: [&str; 10] = [
     "florence2",
 ];
 
-/// The decoder of images whose caches it knows: of another it feeds none, or some of other names (`getNormalizedConfig` of its
+/// The decoders of images whose caches it knows: of another it feeds none, or some of other names (`getNormalizedConfig` of its
 /// src/configs.js).
-pub(super) const ITS_DECODER: &str = "trocr";
+pub(super) const ITS_DECODERS: [&str; 2] = ["trocr", "mbart"];
 
 /// How the files of a folder are named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
