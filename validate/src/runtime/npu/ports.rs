@@ -122,19 +122,23 @@ fn features(place: &Place) -> Option<(&Port, &'static [&'static str])> {
     FEATURES.into_iter().find_map(|(name, axes)| Some((find(&place.inputs, name)?, axes)))
 }
 
+/// Whether an encoder reads tokens, alone or beside an image.
+fn reads(place: &Place) -> bool {
+    find(&place.inputs, "input_ids").is_some()
+}
+
 fn check_encoder(bucket: &Bucket, say: &mut impl FnMut(&Place, String)) {
     let place = &bucket.encoder;
-    match features(place) {
-        Some((port, axes)) => {
-            if port.numbers != Numbers::Float32 || port.shape.len() != axes.len() || port.shape[0] != 1 {
-                let expected = axes.join(", ");
-                say(place, format!("{}: expected float32[{expected}], found {}", port.port, ty(port)));
-            }
-        }
-        None => {
-            for name in ["input_ids", "attention_mask"] {
-                integers(place, name, bucket.source, say);
-            }
+    let seen = features(place);
+    if let Some((port, axes)) = seen
+        && (port.numbers != Numbers::Float32 || port.shape.len() != axes.len() || port.shape[0] != 1)
+    {
+        let expected = axes.join(", ");
+        say(place, format!("{}: expected float32[{expected}], found {}", port.port, ty(port)));
+    }
+    if seen.is_none() || reads(place) {
+        for name in ["input_ids", "attention_mask"] {
+            integers(place, name, bucket.source, say);
         }
     }
     for port in &place.inputs {
@@ -161,7 +165,8 @@ fn check_decoder(bucket: &Bucket, target: usize, say: &mut impl FnMut(&Place, St
     if find(&place.inputs, "attention_mask").is_some() {
         integers(place, "attention_mask", bucket.source, say);
     }
-    if features(&bucket.encoder).is_some() && find(&place.inputs, "attention_mask").is_some() {
+    let are_alone = features(&bucket.encoder).is_some() && !reads(&bucket.encoder);
+    if are_alone && find(&place.inputs, "attention_mask").is_some() {
         say(place, "attention_mask: features have none".to_owned());
     }
     match find(&place.outputs, LOGITS) {

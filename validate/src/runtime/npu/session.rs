@@ -122,16 +122,36 @@ impl<S: Step> Steps<S> {
 
     /// The sequences of a batch, each without its padding. Floats have none: what makes them has filled them to one shape.
     fn given(&self, source: &Feeds) -> Result<Vec<Given>, RuntimeError> {
-        if let Some((port, tensor)) = source.iter().find(|(_, tensor)| tensor.as_f32().is_some()) {
-            let ([rows, of_one @ ..], Some(data)) = (tensor.shape(), tensor.as_f32()) else {
-                return Err(self.failed(format!("{port}: expected f32 with a batch, found {:?}", tensor.shape())));
-            };
-            let of = |row: &[f32]| {
-                let (port, shape, data) = (port.clone(), [&[1], of_one].concat(), row.to_vec());
-                Given::Whole { port, shape, data }
-            };
-            return Ok(data.chunks(of_one.iter().product::<usize>().max(1)).take(*rows).map(of).collect());
+        let mut seen = Vec::new();
+        for (port, tensor) in source.iter().filter(|(_, tensor)| tensor.as_f32().is_some()) {
+            seen.push(self.whole(port, tensor)?);
         }
+        if !seen.is_empty() && !source.contains_key("input_ids") {
+            let rows = seen.iter().map(Vec::len).min().unwrap_or_default();
+            return Ok((0..rows).map(|row| Given { tokens: None, whole: of_row(&seen, row) }).collect());
+        }
+        let read = self.tokens(source)?;
+        if let Some(other) = seen.iter().find(|rows| rows.len() != read.len()) {
+            return Err(self.failed(format!("input_ids: expected {} sequences, found {}", other.len(), read.len())));
+        }
+        let given = |(row, tokens)| Given { tokens: Some(tokens), whole: of_row(&seen, row) };
+        Ok(read.into_iter().enumerate().map(given).collect())
+    }
+
+    /// Floats of one port, by sequence.
+    fn whole(&self, port: &str, tensor: &Tensor) -> Result<Vec<Whole>, RuntimeError> {
+        let ([rows, of_one @ ..], Some(data)) = (tensor.shape(), tensor.as_f32()) else {
+            return Err(self.failed(format!("{port}: expected f32 with a batch, found {:?}", tensor.shape())));
+        };
+        let of = |row: &[f32]| {
+            let (port, shape, data) = (port.to_owned(), [&[1], of_one].concat(), row.to_vec());
+            Whole { port, shape, data }
+        };
+        Ok(data.chunks(of_one.iter().product::<usize>().max(1)).take(*rows).map(of).collect())
+    }
+
+    /// Tokens, by sequence.
+    fn tokens(&self, source: &Feeds) -> Result<Vec<Tokens>, RuntimeError> {
         let given = |name: &str| {
             let found: Vec<&str> = source.keys().map(String::as_str).collect();
             let tensor = source.get(name);
@@ -150,7 +170,7 @@ impl<S: Step> Steps<S> {
             let ids = ids[..len].iter().map(|id| i32::try_from(*id)).collect::<Result<Vec<i32>, _>>();
             let ids =
                 ids.map_err(|_| self.failed(format!("input_ids[{row}]: expected int32 ids, found larger ones")))?;
-            Ok(Given::Tokens { ids, mask: mask[..len].iter().map(|m| i32::from(*m != 0)).collect() })
+            Ok(Tokens { ids, mask: mask[..len].iter().map(|m| i32::from(*m != 0)).collect() })
         };
         ids.chunks(width).zip(mask.chunks(width)).enumerate().map(of).collect()
     }
@@ -282,44 +302,47 @@ fn pasts(bucket: &Bucket) -> Vec<Value> {
         .collect()
 }
 
-/// A source without padding.
-enum Given {
-    Tokens {
-        ids: Vec<i32>,
-        mask: Vec<i32>,
-    },
-    /// Floats of one port.
-    Whole {
-        port: String,
-        shape: Vec<usize>,
-        data: Vec<f32>,
-    },
+/// A source without padding: tokens, floats, or tokens beside floats.
+struct Given {
+    tokens: Option<Tokens>,
+    whole: Vec<Whole>,
+}
+
+struct Tokens {
+    ids: Vec<i32>,
+    mask: Vec<i32>,
+}
+
+/// Floats of one port. Nothing hides some of them from an encoder, so that all must be there.
+#[derive(Clone)]
+struct Whole {
+    port: String,
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+/// Those of one sequence, of all ports.
+fn of_row(ports: &[Vec<Whole>], row: usize) -> Vec<Whole> {
+    ports.iter().map(|rows| rows[row].clone()).collect()
 }
 
 impl Given {
     fn len(&self) -> usize {
-        match self {
-            Given::Tokens { ids, .. } => ids.len(),
-            Given::Whole { shape, .. } => shape.last().copied().unwrap_or(0),
-        }
+        let last = |whole: &Whole| whole.shape.last().copied().unwrap_or(0);
+        self.tokens.as_ref().map_or_else(|| self.whole.first().map_or(0, last), |tokens| tokens.ids.len())
     }
 
     /// The encoder's inputs, filled to the length of a bucket, and the mask for its decoder.
     fn fill(self, bucket: &Bucket, pad_token_id: i64) -> (Vec<(String, Value)>, Vec<i32>) {
-        match self {
-            Given::Tokens { mut ids, mut mask } => {
-                ids.resize(bucket.source, i32::try_from(pad_token_id).expect("checked when it was opened"));
-                mask.resize(bucket.source, 0);
-                let value = |codes| Value { shape: vec![1, bucket.source], codes: Codes::Int32(codes) };
-                let inputs = [("input_ids", value(ids)), ("attention_mask", value(mask.clone()))];
-                (inputs.map(|(port, value)| (port.to_owned(), value)).to_vec(), mask)
-            }
-            // Nothing hides frames from an encoder, so that all of them must be there.
-            Given::Whole { port, shape, data } => {
-                let value = Value { shape, codes: Codes::Float32(data) };
-                (vec![(port, value)], Vec::new())
-            }
-        }
+        let floats = |Whole { port, shape, data }: Whole| (port, Value { shape, codes: Codes::Float32(data) });
+        let mut inputs: Vec<(String, Value)> = self.whole.into_iter().map(floats).collect();
+        let Some(Tokens { mut ids, mut mask }) = self.tokens else { return (inputs, Vec::new()) };
+        ids.resize(bucket.source, i32::try_from(pad_token_id).expect("checked when it was opened"));
+        mask.resize(bucket.source, 0);
+        let value = |codes| Value { shape: vec![1, bucket.source], codes: Codes::Int32(codes) };
+        let tokens = [("input_ids", value(ids)), ("attention_mask", value(mask.clone()))];
+        inputs.extend(tokens.map(|(port, value)| (port.to_owned(), value)));
+        (inputs, mask)
     }
 }
 
