@@ -342,10 +342,7 @@ impl<'g> Lowering<'g> {
             Op::Binary(Binary::Div) => self.emit("Div", &names),
             Op::Unary(unary) => self.unary(*unary, x, args[0]),
             Op::Softmax => self.emit_with("Softmax", &[x], vec![int("axis", -1)]),
-            Op::Mean { axis } => {
-                let axis = self.ints(&[*axis]);
-                self.emit("ReduceMean", &[x, &axis])
-            }
+            Op::Mean { axis } => self.mean(x, *axis as i64),
             Op::RmsNorm { eps } => self.rms_norm(x, names[1], *eps, &self.shape(id)?),
             Op::LayerNorm { eps } => {
                 self.emit_with("LayerNormalization", &names, vec![int("axis", -1), float("epsilon", *eps)])
@@ -427,23 +424,24 @@ impl<'g> Lowering<'g> {
         Ok(self.emit("DequantizeLinear", &[&codes, &scale, &zero]))
     }
 
+    /// Over an axis, which stays with length 1.
+    fn mean(&mut self, x: &str, axis: i64) -> String {
+        // Axes became an input in opset 18.
+        if self.writes.opset < 18 {
+            let axis = AttributeProto { ints: vec![axis], ..ints("axes", []) };
+            return self.emit_with("ReduceMean", &[x], vec![axis, int("keepdims", 1)]);
+        }
+        let name = if axis < 0 { "const/last_axis".to_owned() } else { format!("const/axis/{axis}") };
+        let axis = self.constant(name, DataType::Int64, &[1], axis.to_le_bytes().to_vec());
+        self.emit_with("ReduceMean", &[x, &axis], vec![int("keepdims", 1)])
+    }
+
     fn rms_norm(&mut self, x: &str, gain: &str, eps: f32, shape: &[usize]) -> String {
         if self.writes.norm == Norm::LpNormalization {
             return self.lp_norm(x, gain, eps, shape);
         }
         let square = self.scaled("Pow", x, 2.0);
-        let mean = match self.writes.opset {
-            // Axes became an input in opset 18.
-            ..=17 => {
-                let last = AttributeProto { ints: vec![-1], ..ints("axes", []) };
-                self.emit_with("ReduceMean", &[&square], vec![last, int("keepdims", 1)])
-            }
-            _ => {
-                let bytes = (-1i64).to_le_bytes().to_vec();
-                let last = self.constant("const/last_axis".to_owned(), DataType::Int64, &[1], bytes);
-                self.emit_with("ReduceMean", &[&square, &last], vec![int("keepdims", 1)])
-            }
-        };
+        let mean = self.mean(&square, -1);
         let mean = self.scaled("Add", &mean, eps);
         let root = self.emit("Sqrt", &[&mean]);
         let normed = match self.writes.norm {
