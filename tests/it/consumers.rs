@@ -49,7 +49,7 @@ pub const OPTIMUM: &[(&str, Opens)] = &[
     ("trocr-deit", All),
     ("vit-bert", All),
     ("vit-gpt2", All),
-    ("donut", All),
+    ("donut", Pair(HEADS)),
     ("nougat", All),
 ];
 

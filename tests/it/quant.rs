@@ -46,6 +46,8 @@ fn every_weight_of_every_fixture_has_the_role_that_its_name_says() {
             let expected = match weight.name.as_str() {
                 name if name.ends_with("relative_attention_bias.weight") => Role::RelativeBias,
                 name if name.ends_with("bias") || name.ends_with("eoi_embedding") => Role::Bias,
+                // Spread over pairs of places and added to their scores.
+                name if name.ends_with("relative_position_bias_table") => Role::Bias,
                 // Added to what the encoder of images makes, and one row of BERT's types to every token.
                 name if name.ends_with("_token") || name.ends_with("position_embeddings") => Role::Bias,
                 _ if module == "token_type_embeddings" => Role::Bias,

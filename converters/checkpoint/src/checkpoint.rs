@@ -252,7 +252,13 @@ impl Checkpoint {
     pub fn depths_of(&self, section: &Config, key: &'static str) -> Vec<usize> {
         let depths = section.counts(key);
         let all = depths.iter().fold(0_usize, |sum, depth| sum.saturating_add(*depth));
-        if self.layers_in(section, all, key) == all { depths } else { vec![1] }
+        match self.weights.check_layers(all) {
+            Ok(()) => depths,
+            Err(expected) => {
+                section.wrong_kind(key, &format!("{expected}, for all stages together"), &Value::from(depths));
+                vec![1]
+            }
+        }
     }
 
     /// A number of layers that a section of the config says under a key.

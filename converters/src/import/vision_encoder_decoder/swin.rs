@@ -16,6 +16,9 @@ pub(super) const MODEL_TYPE: &str = "donut-swin";
 const IGNORED: &[&str] =
     &["attention_probs_dropout_prob", "drop_path_rate", "encoder_stride", "hidden_dropout_prob", "path_norm"];
 
+/// Keys that follow from the others: the width of the last stage, and how many there are.
+const FOLLOWING: &[&str] = &["hidden_size", "num_layers"];
+
 /// Of the norms that are no block's; no key changes it.
 const EPS: f32 = 1e-5;
 
@@ -51,6 +54,10 @@ impl Config {
     /// `None`: sizes that make no grid of windows, which is noted.
     pub fn read(c: &checkpoint::Config, checkpoint: &Checkpoint) -> Option<Config> {
         c.ignore(IGNORED);
+        c.ignore(FOLLOWING);
+        let channels = Size { len: c.usize_or("num_channels", 3), name: "num_channels" };
+        let (activation, eps) = (activation(c, "hidden_act", "gelu"), c.f32_or("layer_norm_eps", 1e-5));
+        let qkv_bias = c.bool_or("qkv_bias", true);
         // Added to as many patches and one more, which fails in transformers.
         c.only("use_absolute_embeddings", false);
         let (image, patch) = (c.lengths_or("image_size", 224), c.lengths_or("patch_size", 4));
@@ -72,20 +79,10 @@ impl Config {
         ];
         let stages = stages.filter(|_| all_fit == [true; 3])?;
         let width = Size { name: "hidden_size", ..stages.last()?.width };
-        // They follow from the others.
-        c.only("hidden_size", width.len);
-        c.only("num_layers", stages.len());
-        Some(Config {
-            image,
-            channels: Size { len: c.usize_or("num_channels", 3), name: "num_channels" },
-            width,
-            patch,
-            stages,
-            window,
-            activation: activation(c, "hidden_act", "gelu"),
-            eps: c.f32_or("layer_norm_eps", 1e-5),
-            qkv_bias: c.bool_or("qkv_bias", true),
-        })
+        for (key, value) in FOLLOWING.iter().zip([width.len, stages.len()]) {
+            c.only(key, value);
+        }
+        Some(Config { image, channels, width, patch, stages, window, activation, eps, qkv_bias })
     }
 
     /// `[b, channels, height, width] -> [b, places of the last grid, hidden_size]`
