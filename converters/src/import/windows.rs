@@ -89,7 +89,7 @@ mod tests {
         let graph = b.finish().expect("fits");
         let shape = [2, grid[0], grid[1], 2];
         let counted = (1..=shape.iter().product()).map(|i: usize| i as f32).collect();
-        let feeds = Feeds::from([("x".to_owned(), Tensor::f32(&shape, counted))]);
+        let feeds = Feeds::from([("x".to_owned(), Tensor::f32(shape, counted))]);
         Interpreter::new(&graph).call("full", &feeds).expect("runs").remove("y").expect("y")
     }
 
