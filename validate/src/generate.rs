@@ -127,7 +127,8 @@ impl Greedy {
                 break;
             }
             // Each time half of them have ended: so often copying what is cached costs less than it saves.
-            if 2 * running.len() <= kept.len() && session.keep(&running)? {
+            let limit = if session.keeps_for_nothing() { kept.len() - 1 } else { kept.len() / 2 };
+            if running.len() <= limit && session.keep(&running)? {
                 kept = running.into_iter().map(|place| kept[place]).collect();
             }
         }

@@ -189,6 +189,11 @@ pub trait Session {
         Ok(false)
     }
 
+    /// Whether [`Session::keep`] costs it nothing, since it caches nothing, and a row that is fed padding costs it a new pass over all.
+    fn keeps_for_nothing(&self) -> bool {
+        false
+    }
+
     /// The longest target the engine can hold, if it has a limit of its own.
     fn limit_tokens(&self) -> Option<usize> {
         None

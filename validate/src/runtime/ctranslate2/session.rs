@@ -171,6 +171,10 @@ impl Session for Decoder {
         Ok(Tensor::f32([batch, length, vocabulary], logits))
     }
 
+    fn keeps_for_nothing(&self) -> bool {
+        true
+    }
+
     fn keep(&mut self, rows: &[usize]) -> Result<bool, RuntimeError> {
         self.call(&json!({ "call": "keep", "rows": rows }), Vec::new())?;
         self.targets = rows.iter().filter_map(|row| self.targets.get(*row).cloned()).collect();
