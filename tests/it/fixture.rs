@@ -127,11 +127,6 @@ pub fn npu_fixtures() -> Vec<(String, PathBuf)> {
     found
 }
 
-/// Those of them that engines for NPUs run: the HTP's compiler ends on Florence-2's encoder with `QNN_COMMON_ERROR_MEM_ALLOC` (1002).
-pub fn run_on_npus() -> Vec<(String, PathBuf)> {
-    npu_fixtures().into_iter().filter(|(name, _)| !name.starts_with("florence2")).collect()
-}
-
 /// What transformers computed, and the metadata of the recording. Read by the safetensors crate, which the importer does
 /// not use.
 pub fn expected(dir: &Path) -> (BTreeMap<String, Tensor>, HashMap<String, String>) {

@@ -15,7 +15,7 @@ use validate::runtime::reference::Reference;
 use validate::runtime::rknn::Rknn;
 use validate::runtime::{Options, Session};
 
-use crate::fixture::{expected, fixture, run_on_npus, source};
+use crate::fixture::{expected, fixture, npu_fixtures, source};
 use crate::import::relative_l2;
 
 /// A checkpoint that was written for a profile, and what it is asked.
@@ -87,7 +87,7 @@ fn over_families(
 ) -> Vec<String> {
     const UPDATES: [CacheUpdate; 2] = [CacheUpdate::Host, CacheUpdate::Where];
     let mut wrong = Vec::new();
-    for (i, (name, dir)) in run_on_npus().iter().enumerate() {
+    for (i, (name, dir)) in npu_fixtures().iter().enumerate() {
         // A family in several fixtures is seen with both.
         let updates = if both { &UPDATES[..] } else { &UPDATES[i % 2..][..1] };
         for update in updates {

@@ -126,7 +126,7 @@ impl<'b> Block<'b, '_> {
             let x = grid.tokens(self.depthwise(x, first), width);
             let y = self.w.layer_norm(x, self.names().norm, width, EPS);
             let y = if self.is_spatial { self.over_windows(y) } else { self.over_channels(y) };
-            grid.image(x + self.w.linear(y, self.names().proj, [width, width]), width)
+            grid.image(x + y, width)
         };
         let _ffn = self.b.scope("ffn");
         let x = grid.tokens(self.depthwise(x, second), width);
@@ -158,6 +158,11 @@ impl<'b> Block<'b, '_> {
         [0, 1, 2].map(|i| all.slice(2, i * width.len, 1, width.len))
     }
 
+    /// What attention mixed, `[b, n, width]`, through its last matrix.
+    fn projected(&self, x: Val<'b>) -> Val<'b> {
+        self.w.linear(x, self.names().proj, [self.stage.width; 2])
+    }
+
     /// Of each window for itself, where what lies beyond the image is zeros that are seen.
     fn over_windows(&self, x: Val<'b>) -> Val<'b> {
         let Stage { width, heads, grid, .. } = *self.stage;
@@ -170,6 +175,9 @@ impl<'b> Block<'b, '_> {
         let split = |x: Val<'b>| x.reshape([&[BATCH.into()], &of_windows[..]].concat());
         let of_heads = self.qkv(x).map(|x| windows::heads(split(x), heads.len));
         let x = windows::merge_heads(mixed(of_heads, head_scale(width, heads), None), heads.len);
+        // Before windows are put together, which is the same place by place: of two moves of axes in a row, the HTP's compiler makes one
+        // that it has no room for.
+        let x = split(self.projected(x.reshape([BATCH.into(), places.into(), width.len.into()])));
         let x = windows::crop(windows::merge(x, whole, side), grid.0);
         x.reshape([BATCH.into(), grid.places().into(), width.len.into()])
     }
@@ -182,6 +190,6 @@ impl<'b> Block<'b, '_> {
         let split = [BATCH.into(), places.into(), groups.len.into(), of_group.into()];
         let channels = self.qkv(x).map(|x| x.reshape(split.clone()).transpose(vec![0, 2, 3, 1]));
         let mixed = mixed(channels, (places as f64).powf(-0.5), None);
-        mixed.transpose(vec![0, 3, 1, 2]).reshape([BATCH.into(), places.into(), width.len.into()])
+        self.projected(mixed.transpose(vec![0, 3, 1, 2]).reshape([BATCH.into(), places.into(), width.len.into()]))
     }
 }
