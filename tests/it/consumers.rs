@@ -256,6 +256,16 @@ fn distance(expected: &Tensor, found: &Tensor) -> f32 {
 /// compressed-tensors decodes to the same f32; sums are in another order.
 const F32_NOISE: f32 = 1e-5;
 
+/// What sums in another order may do to a fixture's logits.
+fn noise_of(name: &str) -> f32 {
+    match name {
+        // Drawn weights that make much of little: with its floats, torch itself is 1.1e-5 in float32 from what it computes in float64,
+        // where 3.3e-5 was seen between torch and the interpreter. A weight that is wrong shows at 1e-3.
+        "florence2" => 6.0 * F32_NOISE,
+        _ => F32_NOISE,
+    }
+}
+
 #[test]
 #[ignore = "needs .venv; CI turns it on"]
 fn transformers_computes_with_compressed_tensors_what_the_interpreter_does() {
@@ -283,7 +293,7 @@ fn transformers_computes_with_compressed_tensors_what_the_interpreter_does() {
             let interpreter = Interpreter::new(&model.graph);
             let expected = said(&mut Reference::new(&interpreter)).unwrap_or_else(|e| panic!("{name}: {e}"));
             match found.map(|found| distance(&expected, &found)) {
-                Ok(worst) if worst <= F32_NOISE => {}
+                Ok(worst) if worst <= noise_of(name) => {}
                 Ok(worst) => faults.push(format!("{name} as {scheme}: {worst:e}")),
                 Err(e) => faults.push(format!("{name} as {scheme}: {e}")),
             }
