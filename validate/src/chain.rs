@@ -16,6 +16,7 @@ mod answers;
 mod apart;
 mod artifact;
 mod baseline;
+mod beside;
 mod culprit;
 mod encoder;
 mod engine;

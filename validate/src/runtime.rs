@@ -15,7 +15,7 @@ pub mod htp;
 mod interface;
 pub mod interpreter;
 pub mod llama;
-mod names;
+pub(crate) mod names;
 mod npu;
 pub mod onnx;
 pub mod openvino;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::machine::Memory;
+use crate::runtime::names::{GGML, LLAMA};
 use crate::runtime::{RuntimeError, Session};
 use metrics::Spread;
 
@@ -17,8 +18,11 @@ pub enum Ran {
     Failed(RuntimeError),
 }
 
-/// Before each turn: ggml's threads spin for a tenth of a second after their last graph, and would do so beside the next engine.
-const REST: Duration = Duration::from_millis(120);
+/// After a turn: threads spin for a while before they sleep, and would do so beside the next engine.
+const REST: Duration = Duration::from_millis(20);
+/// After a turn of these: ggml's threads spin for a tenth of a second after their last graph.
+const LONG_REST: Duration = Duration::from_millis(120);
+const RESTLESS: [&str; 2] = [GGML, LLAMA];
 
 /// Runs courses in all sessions in turn: A B A B …, after one round that does not count.
 ///
@@ -31,11 +35,14 @@ pub fn interleaved(
     mut advance: impl FnMut(),
 ) -> Vec<Ran> {
     let mut ran: Vec<Ran> = sessions.iter().map(|_| Ran::Done(Vec::new())).collect();
+    // Nobody knows what ran before.
+    let mut rest = LONG_REST;
     for round in 0..=rounds {
         for (place, (session, ran)) in sessions.iter_mut().zip(&mut ran).enumerate() {
             let Ran::Done(all) = ran else { continue };
             let courses = courses_of(round, place);
-            std::thread::sleep(REST);
+            std::thread::sleep(rest);
+            rest = if RESTLESS.contains(&session.engine().name.as_str()) { LONG_REST } else { REST };
             match courses.iter().map(|course| session.timed(course)).collect() {
                 Ok(times) if round > 0 => all.push(times),
                 Ok(_) => {}

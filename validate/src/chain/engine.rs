@@ -5,6 +5,7 @@ use graph::Progress;
 use metrics::{Distances, Meter};
 use report::{Check, Limit, Link, Metric};
 
+use super::beside::{self, Beside};
 use super::error::ChainError;
 use super::limits::{Arithmetic, Floor};
 use super::measure::{self, Measured, Outputs, Plan, Way};
@@ -25,6 +26,13 @@ impl Walk<'_> {
         progress: &dyn Progress,
     ) -> Result<bool, ChainError> {
         let Context { baseline, artifact, .. } = *self.context;
+        let bytes = artifact.bytes().unwrap_or(u64::MAX);
+        let sessions = match runtime.samples(options) {
+            None => beside::sessions(&baseline.plan, bytes, options.threads),
+            // A simulator is long in starting.
+            Some(_) => 1,
+        };
+        let options = &Options { threads: if sessions > 1 { 1 } else { options.threads }, ..options.clone() };
         let opened = runtime.open(artifact, options);
         let mut session = match opened {
             Ok(session) => session,
@@ -52,10 +60,11 @@ impl Walk<'_> {
         };
         let plan = part.as_ref().unwrap_or(&baseline.plan);
         let against = [quantized, &baseline.outputs];
-        if !reference::rows_are_alone(&self.context.quantized.graph) {
-            session = Box::new(AllRows(session));
-        }
-        let Measured { outputs, distances } = match measure::engine(&mut *session, plan, &against, progress) {
+        let rows_are_alone = reference::rows_are_alone(&self.context.quantized.graph);
+        let fitted = |session| if rows_are_alone { session } else { Box::new(AllRows(session)) };
+        session = fitted(session);
+        let beside = Beside { count: sessions - 1, open: &|| runtime.open(artifact, options).ok().map(fitted) };
+        let Measured { outputs, distances } = match measure::engine(&mut *session, &beside, plan, &against, progress) {
             Ok(measured) => measured,
             Err(ChainError::Runtime(error)) => {
                 self.checks.push(Check::failed(
@@ -87,7 +96,11 @@ impl Walk<'_> {
         });
         let said = Said::all(baseline.subject.text, &outputs.generated);
         let scored = baseline.subject.scored(&said);
-        let run = self.run(session.engine(), Some(to_float), &outputs.generated, limit, scored.as_ref());
+        let mut engine = session.engine();
+        if sessions > 1 {
+            engine.settings = format!("{}, {sessions} side by side", engine.settings);
+        }
+        let run = self.run(engine, Some(to_float), &outputs.generated, limit, scored.as_ref());
         let broken = "the engine loses what the quantized graph does not: see its logits";
         let prefix = if plan.samples < baseline.plan.samples {
             format!("{called}: {}: ", self.samples(plan))

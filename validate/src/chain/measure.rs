@@ -1,11 +1,15 @@
 //! Runs a graph or an engine over the evaluation data, and compares its logits with those of earlier runs.
 
 use std::io;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use graph::eval::Interpreter;
 use graph::{Blob, Progress, Scratch};
 use rayon::prelude::*;
 
+use super::beside::Beside;
 use super::error::ChainError;
 use super::ties::Choice;
 use crate::generate::{Generated, Greedy, decode};
@@ -271,16 +275,36 @@ pub fn graph(
     Ok(gathered(plan, against.len(), done?.into_iter().flatten()))
 }
 
-/// Runs the plan in an engine, call by call.
+/// Runs the plan in an engine, in each session call by call.
 pub fn engine(
     session: &mut dyn Session,
+    beside: &Beside<'_>,
     plan: &Plan,
     against: &[&Outputs],
     progress: &dyn Progress,
 ) -> Result<Measured, ChainError> {
-    let run = |call| one_call(session, plan, call, against, None, progress);
-    let done: Result<Vec<Done>, ChainError> = (0..plan.calls.len()).map(run).collect();
-    Ok(gathered(plan, against.len(), done?.into_iter()))
+    let next = AtomicUsize::new(0);
+    let run = |session: &mut dyn Session| -> Result<Vec<(usize, Done)>, ChainError> {
+        let mut done = Vec::new();
+        loop {
+            let call = next.fetch_add(1, Ordering::Relaxed);
+            if call >= plan.calls.len() {
+                return Ok(done);
+            }
+            let one = one_call(session, plan, call, against, None, progress);
+            done.push((call, one.inspect_err(|_| next.store(plan.calls.len(), Ordering::Relaxed))?));
+        }
+    };
+    let another = || (beside.open)().map_or(Ok(Vec::new()), |mut session| run(&mut *session));
+    let all = thread::scope(|scope| {
+        let others: Vec<_> = (0..beside.count).map(|_| scope.spawn(another)).collect();
+        let first = run(session);
+        let others = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        std::iter::once(first).chain(others.collect::<Vec<_>>()).collect::<Result<Vec<_>, ChainError>>()
+    })?;
+    let mut done: Vec<(usize, Done)> = all.into_iter().flatten().collect();
+    done.sort_by_key(|(call, _)| *call);
+    Ok(gathered(plan, against.len(), done.into_iter().map(|(_, done)| done)))
 }
 
 /// Runs only the calls of the given ways, without generation.

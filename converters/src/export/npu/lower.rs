@@ -156,9 +156,9 @@ impl<'g> Lowering<'g> {
     fn made(&self, id: ValueId) -> Option<Range> {
         let evidence = self.evidence?;
         let value = self.graph.value(id);
-        // make_static puts the entry before a name that both entries have, and after it which part of the value it is.
+        // make_static puts the entry before a name that both entries have; it and fold_heads put after it which part of the value it is.
         let bare = ["encoder.", "decoder."].iter().find_map(|cut| value.name.strip_prefix(cut));
-        let whole = |name: &'g str| [".row", ".of_batch"].iter().find_map(|part| name.strip_suffix(part));
+        let whole = |name: &'g str| [".row", ".of_batch", ".of_heads"].iter().find_map(|part| name.strip_suffix(part));
         let names = [Some(value.name.as_str()), bare].into_iter().flatten().flat_map(|name| [Some(name), whole(name)]);
         if let Some(known) = names.flatten().find_map(|name| evidence.values.get(name)) {
             return Some(*known);

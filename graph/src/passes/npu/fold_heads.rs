@@ -94,5 +94,12 @@ fn folded<'b>(b: &'b Build, product: &Product) -> Val<'b> {
         let dims = factor.ty().map(|ty| ty.shape[1..].to_vec()).unwrap_or_default();
         round(factor.reshape(dims), product.steps[i])
     });
-    round(p.matmul(v), product.steps[2]).reshape(shape)
+    let whole = p.matmul(v);
+    // By its name what calibration saw of the product of four axes is found.
+    b.with_graph_mut(|g| {
+        if let Some(id) = whole.id() {
+            g.values[id.0].name = format!("{}.of_heads", g.value(product.id).name);
+        }
+    });
+    round(whole, product.steps[2]).reshape(shape)
 }
