@@ -1,6 +1,5 @@
 //! Several sessions of one engine, each of which runs a part of a plan.
 
-use super::measure::Plan;
 use crate::runtime::Session;
 
 /// Calls for which a session is worth its start.
@@ -16,8 +15,8 @@ pub struct Beside<'a> {
     pub open: &'a (dyn Fn() -> Option<Box<dyn Session>> + Sync),
 }
 
-/// How many sessions of one thread run a plan sooner than one session of all `threads`: the products of a small model are too small for
+/// How many sessions of one thread make `calls` sooner than one session of all `threads`: the products of a small model are too small for
 /// threads to share.
-pub fn sessions(plan: &Plan, artifact_bytes: u64, threads: usize) -> usize {
-    if artifact_bytes > LIGHT { 1 } else { threads.min(plan.calls.len() / CALLS).max(1) }
+pub fn sessions(calls: usize, artifact_bytes: u64, threads: usize) -> usize {
+    if artifact_bytes > LIGHT { 1 } else { threads.min(calls / CALLS).max(1) }
 }

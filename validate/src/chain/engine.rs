@@ -28,7 +28,7 @@ impl Walk<'_> {
         let Context { baseline, artifact, .. } = *self.context;
         let bytes = artifact.bytes().unwrap_or(u64::MAX);
         let sessions = match runtime.samples(options) {
-            None => beside::sessions(&baseline.plan, bytes, options.threads),
+            None => beside::sessions(baseline.plan.calls.len(), bytes, options.threads),
             // A simulator is long in starting.
             Some(_) => 1,
         };

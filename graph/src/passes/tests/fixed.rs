@@ -128,7 +128,8 @@ fn heads_become_the_batch_where_values_of_16_bits_are_fed_and_nothing_masks_the_
     let ranks: Vec<usize> =
         after.values.iter().filter(|v| matches!(v.def, Def::Op(Op::MatMul, _))).map(|v| v.ty.shape.len()).collect();
     assert_eq!(ranks, [4, 3]);
-    let product = before.values.iter().filter(|v| matches!(v.def, Def::Op(Op::MatMul, _))).nth(1).expect("softmax(s)·v");
+    let product =
+        before.values.iter().filter(|v| matches!(v.def, Def::Op(Op::MatMul, _))).nth(1).expect("softmax(s)·v");
     let folded = format!("{}.of_heads", product.name);
     assert!(after.values.iter().any(|v| v.name == folded && v.ty.shape.len() == 3), "calibration knows it by its name");
     assert_eq!(count(&mut after, &FoldHeads), Ok(0), "once is enough");
