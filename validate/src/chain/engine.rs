@@ -13,7 +13,7 @@ use super::ties;
 use super::walk::{Context, Walk, in_engine};
 use crate::answers::Said;
 use crate::runtime::reference;
-use crate::runtime::{AllRows, Options, Runtime, RuntimeError};
+use crate::runtime::{AllRows, Options, Runtime, RuntimeError, Session};
 
 impl Walk<'_> {
     /// One engine against the quantized graph. Returns whether the engine is on this machine.
@@ -61,9 +61,9 @@ impl Walk<'_> {
         let plan = part.as_ref().unwrap_or(&baseline.plan);
         let against = [quantized, &baseline.outputs];
         let rows_are_alone = reference::rows_are_alone(&self.context.quantized.graph);
-        let fitted = |session| if rows_are_alone { session } else { Box::new(AllRows(session)) };
-        session = fitted(session);
-        let beside = Beside { count: sessions - 1, open: &|| runtime.open(artifact, options).ok().map(fitted) };
+        session = keeping(session, rows_are_alone);
+        let another = || Some(keeping(runtime.open(artifact, options).ok()?, rows_are_alone));
+        let beside = Beside { count: sessions - 1, open: &another };
         let Measured { outputs, distances } = match measure::engine(&mut *session, &beside, plan, &against, progress) {
             Ok(measured) => measured,
             Err(ChainError::Runtime(error)) => {
@@ -249,6 +249,11 @@ impl Walk<'_> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// A session that drops rows which have ended, where that leaves the others as they are.
+fn keeping(session: Box<dyn Session>, rows_are_alone: bool) -> Box<dyn Session> {
+    if rows_are_alone { session } else { Box::new(AllRows(session)) }
 }
 
 /// Stands for equal logits, where a check has decibels.
